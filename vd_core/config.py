@@ -1,0 +1,161 @@
+"""Sizes of every part. The defaults are Versatile Diffusion v1.0; `VDConfig.tiny()` is a test model of the same shape."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """One kind of output: its latent and the data layers that make it.
+
+    `layers` is "2d" (residual convolutions on a latent [B, channels, H, W]) or "0d" (fully connected residual blocks on a
+    latent [B, channels]). `latent_scale` takes a latent of the autoencoder to the diffuser's unit-variance space.
+    """
+
+    layers: str
+    channels: int
+    latent_scale: float = 1.0
+    second_dim: int = 4  # 0d only: inside, activations are [B, C, second_dim, 1]
+
+
+@dataclass(frozen=True)
+class DiffuserConfig:
+    """Global, data and context layers (VD paper, section 3.2). One entry in `data` per output kind, one in `context` per condition kind."""
+
+    model_channels: int = 320
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: tuple[int, ...] = (2, 2, 2, 2)  # per level going in; going out there is one more
+    attention: tuple[bool, ...] = (True, True, True, False)  # per level; the middle always has context layers
+    num_heads: int = 8
+    data: dict[str, DataConfig] = field(
+        default_factory=lambda: {
+            "image": DataConfig("2d", channels=4, latent_scale=0.18215),
+            "text": DataConfig("0d", channels=768),
+        }
+    )
+    context: dict[str, int] = field(default_factory=lambda: {"image": 768, "text": 768})  # kind: token width
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Noise schedule: betas linear in their square root from `beta_start` to `beta_end`."""
+
+    timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    prediction: str = "eps"  # what the network predicts: "eps", or "v" (Salimans & Ho 2022)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of one transformer encoder or decoder."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    positions: int
+    vocab_size: int = 0  # 0 for a vision tower
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """CLIP ViT-L/14."""
+
+    text: TransformerConfig = TransformerConfig(768, 12, 12, 3072, positions=77, vocab_size=49408)
+    vision: TransformerConfig = TransformerConfig(1024, 24, 16, 4096, positions=257)
+    image_size: int = 224
+    patch_size: int = 14
+    projection_dim: int = 768
+
+
+@dataclass(frozen=True)
+class ImageVAEConfig:
+    """AutoencoderKL of Stable Diffusion (kl-f8)."""
+
+    channels: int = 128
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    latent_channels: int = 4
+
+
+@dataclass(frozen=True)
+class TextVAEConfig:
+    """Optimus: BERT-base-cased encoder, GPT-2 small decoder; the last three GPT-2 ids are <PAD>, <BOS>, <EOS>."""
+
+    encoder: TransformerConfig = TransformerConfig(768, 12, 12, 3072, positions=512, vocab_size=28996)
+    decoder: TransformerConfig = TransformerConfig(768, 12, 12, 3072, positions=1024, vocab_size=50260)
+    latent_width: int = 768
+    max_pieces: int = 77  # word pieces that the encoder reads, [CLS] and [SEP] not counted
+    max_tokens: int = 30  # tokens that the decoder writes, <BOS> and <EOS> counted
+
+
+@dataclass(frozen=True)
+class VDConfig:
+    """The whole model."""
+
+    diffuser: DiffuserConfig = DiffuserConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip: ClipConfig = ClipConfig()
+    image_vae: ImageVAEConfig = ImageVAEConfig()
+    text_vae: TextVAEConfig = TextVAEConfig()
+
+    @classmethod
+    def tiny(cls) -> VDConfig:
+        """A model of a few hundred thousand parameters with every kind of layer, for tests."""
+        return cls(
+            diffuser=DiffuserConfig(
+                model_channels=32,
+                channel_mult=(1, 2),
+                num_res_blocks=(1, 1),
+                attention=(True, False),
+                num_heads=4,
+                data={
+                    "image": DataConfig("2d", channels=4, latent_scale=0.18215),
+                    "text": DataConfig("0d", channels=24, second_dim=2),
+                },
+                context={"image": 40, "text": 40},
+            ),
+            clip=ClipConfig(
+                text=TransformerConfig(32, 2, 4, 64, positions=77, vocab_size=49408),
+                vision=TransformerConfig(48, 2, 4, 96, positions=17),
+                image_size=56,
+                patch_size=14,
+                projection_dim=40,
+            ),
+            image_vae=ImageVAEConfig(channels=32, channel_mult=(1, 1, 1, 1), num_res_blocks=1),
+            text_vae=TextVAEConfig(
+                encoder=TransformerConfig(32, 2, 4, 48, positions=90, vocab_size=94),
+                decoder=TransformerConfig(16, 2, 2, 64, positions=48, vocab_size=340),
+                latent_width=24,
+            ),
+        )
+
+    def to_dict(self) -> dict:
+        """Nested plain dictionaries and lists, as stored in the header of a model file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> VDConfig:
+        """Inverse of `to_dict`, from parsed JSON. Raises TypeError on an unknown or missing field."""
+
+        def transformer(sizes: dict) -> TransformerConfig:
+            return TransformerConfig(**sizes)
+
+        def tuples(sizes: dict) -> dict:
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
+
+        diffuser, clip, text_vae = dict(values["diffuser"]), dict(values["clip"]), dict(values["text_vae"])
+        diffuser["data"] = {kind: DataConfig(**sizes) for kind, sizes in diffuser["data"].items()}
+        for tower in ("text", "vision"):
+            clip[tower] = transformer(clip[tower])
+        for part in ("encoder", "decoder"):
+            text_vae[part] = transformer(text_vae[part])
+        return cls(
+            diffuser=DiffuserConfig(**tuples(diffuser)),
+            schedule=ScheduleConfig(**values["schedule"]),
+            clip=ClipConfig(**clip),
+            image_vae=ImageVAEConfig(**tuples(values["image_vae"])),
+            text_vae=TextVAEConfig(**text_vae),
+        )

@@ -1,0 +1,97 @@
+"""The diffuser: global, data and context layers, and the one walk through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..config import DiffuserConfig
+from .context_layers import ContextLayer
+from .data import data_layers
+from .layers import TimeEmbedding
+from .mixing import Mixing, attention_mixing
+from .plan import Step, plan
+
+
+class Diffuser(nn.Module):
+    """Multi-flow diffuser (VD paper, section 3.2): a flow = global layers + data layers of its output + context layers it reads.
+
+    data, contexts: the kinds to build; all of the config by default, so that a flow can leave out layers it does not need.
+    ops:            namespace of Linear, Conv2d, GroupNorm, LayerNorm; `torch.nn`, or a host's castable and offloadable ones.
+    """
+
+    def __init__(
+        self, config: DiffuserConfig, data: Iterable[str] | None = None, contexts: Iterable[str] | None = None, ops=nn
+    ):
+        super().__init__()
+        self.config = config
+        self.plan = tuple(plan(config))
+        self.time_embed = TimeEmbedding(config.model_channels, ops)
+        self.data = nn.ModuleDict({kind: data_layers(config, kind, ops) for kind in (config.data if data is None else data)})
+        self.context = nn.ModuleDict(
+            {
+                kind: nn.ModuleList(
+                    ContextLayer(step.outputs, config.num_heads, config.context[kind], ops) for step in self.plan if step.op == "context"
+                )
+                for kind in (config.context if contexts is None else contexts)
+            }
+        )
+        self.eval()
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        contexts: Sequence[tuple[str, Tensor, float]],
+        data: str,
+        mixing: Mixing = attention_mixing,
+        trace: Callable[[Step, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Predict the noise (or v, see `ScheduleConfig.prediction`).
+
+        x:        noisy latent of kind `data`, scaled: [B, C, H, W] for 2D data, [B, C] for 0D.
+        t:        timesteps [B], 0..999.
+        contexts: (kind, tokens [B, n, d], ratio), ratios adding up to 1; any number, kinds may repeat.
+        trace:    called with every step that ran a layer and its output.
+
+        Returns the prediction in x's shape. Raises ValueError for kinds that were not built or sides that the levels do not divide.
+        """
+        self.check(x, contexts, data)
+        emb = self.time_embed(t, x.dtype)
+        layers = self.data[data]
+        readers = [self.context[kind] for kind, _, _ in contexts]
+        tokens = [(tokens, ratio) for _, tokens, ratio in contexts]
+        h, saved = x, []
+        for step in self.plan:
+            if step.op == "save":
+                saved.append(h)
+                continue
+            if step.op == "load":
+                h = torch.cat([h, saved.pop()], dim=1)
+                continue
+            if step.op == "context":
+                h = mixing(h, [reader[step.index] for reader in readers], tokens)
+            else:
+                h = layers[step.index](h, emb) if step.role == "res" else layers[step.index](h)
+            if trace is not None:
+                trace(step, h)
+        return h
+
+    def check(self, x: Tensor, contexts: Sequence[tuple[str, Tensor, float]], data: str) -> None:
+        """Raise a ValueError that names what does not fit together."""
+        if data not in self.data:
+            raise ValueError(f'This diffuser has no data layers for "{data}"; it has: {", ".join(self.data) or "none"}.')
+        sizes = self.config.data[data]
+        if x.ndim != (4 if sizes.layers == "2d" else 2) or x.shape[1] != sizes.channels:
+            wanted = f"[batch, {sizes.channels}, height, width]" if sizes.layers == "2d" else f"[batch, {sizes.channels}]"
+            raise ValueError(f"The {data} flow needs a latent {wanted}, got {list(x.shape)}.")
+        divisor = 2 ** (len(self.config.channel_mult) - 1)
+        if any(side % divisor for side in x.shape[2:]):
+            raise ValueError(f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}.")
+        for kind, tokens, _ in contexts:
+            if kind not in self.context:
+                raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {", ".join(self.context) or "none"}.')
+            if tokens.shape[-1] != self.config.context[kind]:
+                raise ValueError(f"The {kind} context layers read tokens of width {self.config.context[kind]}, got {tokens.shape[-1]}.")
