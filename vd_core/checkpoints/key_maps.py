@@ -1,0 +1,295 @@
+"""Where every tensor of our layout lies in the foreign ones: prefix pairs, generated from the plan and the sizes.
+
+A rule says that the keys which start with `ours` in our layout start with `theirs` in the foreign one, the rest unchanged. The
+longest matching prefix wins, in both directions. Which rules make up a file is said in `layouts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..config import ClipConfig, DiffuserConfig, ImageVAEConfig
+from ..diffuser.plan import Step, plan
+
+
+@dataclass(frozen=True)
+class Rule:
+    """ours, theirs: prefixes of keys (or whole keys).
+
+    change: how the tensor differs there: "" not at all; "transposed"; "linear" = our 1x1 convolution as a matrix;
+            "q", "k", "v" = a third of the rows of one joint tensor.
+    also:   "" for the place itself; "copy" = a second copy in the same file, equal to it; "alias" = an older name for it.
+    """
+
+    ours: str
+    theirs: str
+    change: str = ""
+    also: str = ""
+
+
+class Place(NamedTuple):
+    """A key of the foreign layout, how its tensor differs from ours, and whether it is a "copy" or an "alias"."""
+
+    key: str
+    change: str
+    also: str
+
+
+def to_ours(change: str, tensor: Tensor) -> Tensor:
+    """A foreign tensor as ours. One whose shape does not suit is returned as it is: the check of shapes names it."""
+    if change == "transposed" and tensor.ndim == 2:
+        return tensor.T
+    if change == "linear" and tensor.ndim == 2:
+        return tensor[:, :, None, None]
+    if change in ("q", "k", "v") and tensor.ndim and len(tensor) % 3 == 0:
+        return tensor.chunk(3)["qkv".index(change)]
+    return tensor
+
+
+def to_theirs(pieces: dict[str, Tensor]) -> Tensor:
+    """Our tensors, by the change of their rules, as the one foreign tensor."""
+    if "q" in pieces:
+        return torch.cat([pieces[name] for name in "qkv"])
+    ((change, tensor),) = pieces.items()
+    if change == "transposed":
+        return tensor.T
+    if change == "linear" and tensor.ndim == 4:
+        return tensor[:, :, 0, 0]
+    return tensor
+
+
+class KeyMap:
+    """Renames keys by rules, in both directions."""
+
+    def __init__(self, rules: Iterable[Rule]):
+        self.by_ours: dict[str, list[Rule]] = {}
+        self.by_theirs: dict[str, list[Rule]] = {}
+        for rule in rules:
+            self.by_ours.setdefault(rule.ours, []).append(rule)
+            self.by_theirs.setdefault(rule.theirs, []).append(rule)
+
+    def theirs(self, key: str) -> list[Place]:
+        """Where our key lies: the place itself first, then copies and aliases. Empty if the layout has no such tensor."""
+        place, others = [], []
+        for prefix in prefixes(key):
+            for rule in self.by_ours.get(prefix, ()):
+                (others if rule.also else place).append(Place(rule.theirs + key[len(prefix) :], rule.change, rule.also))
+        return place[:1] + others
+
+    def ours(self, key: str) -> list[str]:
+        """Our keys for their key: several where theirs is joint, none where no rule knows it."""
+        for prefix in prefixes(key):
+            if prefix in self.by_theirs:
+                return [rule.ours + key[len(prefix) :] for rule in self.by_theirs[prefix]]
+        return []
+
+
+def prefixes(key: str) -> Iterator[str]:
+    """All prefixes of a key, the longest first."""
+    return (key[:end] for end in range(len(key), -1, -1))
+
+
+def own(parts: Iterable[str]) -> Iterator[Rule]:
+    """Our own layout: every key is its own name."""
+    for part in parts:
+        yield Rule(f"{part}.", f"{part}.")
+
+
+# Leaves of a data layer, by its role: (ours, official).
+RES_LEAVES = (
+    ("norm1.", "in_layers.0."),
+    ("conv1.", "in_layers.2."),
+    ("time_emb_proj.", "emb_layers.1."),
+    ("norm2.", "out_layers.0."),
+    ("conv2.", "out_layers.3."),
+    ("conv_shortcut.", "skip_connection."),
+)
+LAST_LEAVES = (("norm.", "0."), ("proj.", "2."))
+CONV_LEAVES = {"first": (("conv.", ""),), "down": (("conv.", "op."),), "up": (("conv.", "conv."),)}
+LINEAR_LEAVES = (("linear.", ""),)
+
+
+def official_leaves(step: Step, layers: str) -> tuple[tuple[str, str], ...]:
+    """(ours, official) leaf prefixes of one data layer; `layers` is "2d" or "0d"."""
+    if step.role == "res":
+        return RES_LEAVES
+    if step.role == "last":
+        return LAST_LEAVES
+    return CONV_LEAVES[step.role] if layers == "2d" else LINEAR_LEAVES
+
+
+def layers_of(config: DiffuserConfig) -> list[Step]:
+    """The steps of the plan that hold weights."""
+    return [step for step in plan(config) if step.op in ("data", "context")]
+
+
+def official_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
+    """`vd-four-flow-v1-0.pth`: flat lists of blocks; the time embedding lies in the image diffuser."""
+    yield from time_embedding("diffuser.image.time_embed.")
+    for step in layers_of(config):
+        if step.op == "context":
+            for kind in config.context:
+                yield Rule(f"diffuser.context.{kind}.{step.index}.", f"diffuser.{kind}.context_blocks.{step.index}.0.")
+            continue
+        for kind, data in config.data.items():
+            for ours, theirs in official_leaves(step, data.layers):
+                yield Rule(f"diffuser.data.{kind}.{step.index}.{ours}", f"diffuser.{kind}.data_blocks.{step.index}.0.{theirs}")
+
+
+def time_embedding(prefix: str) -> Iterator[Rule]:
+    """Official names of the two linear layers."""
+    yield Rule("diffuser.time_embed.linear_1.", f"{prefix}0.")
+    yield Rule("diffuser.time_embed.linear_2.", f"{prefix}2.")
+
+
+def deprecated_blocks(layers: Iterable[Step]) -> Iterator[tuple[Step, str]]:
+    """Block names of the first release: a residual block, its context layer and its upsampler share one numbered block."""
+    stage, block, inner = "", -1, -1
+    for step in layers:
+        if step.stage != stage:
+            stage, block, inner = step.stage, -1, -1
+        opens = stage != "mid" and step.op == "data" and step.role != "up"
+        block, inner = (block + 1, 0) if opens else (block, inner + 1)
+        names = {"in": f"input_blocks.{block}.{inner}.", "mid": f"middle_block.{inner}.", "out": f"output_blocks.{block}.{inner}."}
+        yield step, "out." if step.role == "last" else names[stage]
+
+
+def deprecated_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
+    """The first release (2022): two whole UNets, the time embedding beside them."""
+    root = "model.diffusion_model."
+    yield from time_embedding(f"{root}time_embed.")
+    for step, block in deprecated_blocks(layers_of(config)):
+        if step.op == "context":
+            for kind in config.context:
+                yield Rule(f"diffuser.context.{kind}.{step.index}.", f"{root}unet_{kind}.{block}")
+            continue
+        for kind, data in config.data.items():
+            for ours, theirs in official_leaves(step, data.layers):
+                yield Rule(f"diffuser.data.{kind}.{step.index}.{ours}", f"{root}unet_{kind}.{block}{theirs}")
+
+
+def diffusers_block(step: Step, levels: int) -> str:
+    """Block name of one layer in a diffusers UNet; its up blocks are numbered in the order in which they run."""
+    if step.role == "first":
+        return "conv_in."
+    stage = {"in": f"down_blocks.{step.level}.", "mid": "mid_block.", "out": f"up_blocks.{levels - 1 - step.level}."}[step.stage]
+    group = {"res": "resnets", "down": "downsamplers", "up": "upsamplers", "": "attentions"}[step.role]
+    return f"{stage}{group}.{step.block}."
+
+
+def diffusers_unet(config: DiffuserConfig, kind: str, prefix: str = "", also: str = "") -> Iterator[Rule]:
+    """One of the UNets of a diffusers folder: the data and the context layers of one kind, and a copy of the time embedding."""
+    for linear in ("linear_1.", "linear_2."):
+        yield Rule(f"diffuser.time_embed.{linear}", f"{prefix}time_embedding.{linear}", also=also)
+    for step in layers_of(config):
+        if kind not in {"data": config.data, "context": config.context}[step.op]:
+            continue
+        ours = f"diffuser.{step.op}.{kind}.{step.index}."
+        if step.role == "last":
+            yield Rule(f"{ours}norm.", f"{prefix}conv_norm_out.")
+            yield Rule(f"{ours}proj.", f"{prefix}conv_out.")
+            continue
+        theirs = prefix + diffusers_block(step, len(config.channel_mult))
+        if step.op == "context" or step.role == "res":
+            yield Rule(ours, theirs)
+        elif config.data[kind].layers == "0d":
+            yield Rule(f"{ours}linear.", theirs)
+        else:
+            yield Rule(f"{ours}conv.", theirs if step.role == "first" else f"{theirs}conv.")
+
+
+# (ours, diffusers, diffusers before 0.15)
+VAE_ATTENTION_LEAVES = (
+    ("q.", "to_q.", "query."),
+    ("k.", "to_k.", "key."),
+    ("v.", "to_v.", "value."),
+    ("proj_out.", "to_out.0.", "proj_attn."),
+)
+
+
+def diffusers_image_vae(config: ImageVAEConfig, prefix: str = "") -> Iterator[Rule]:
+    """The AutoencoderKL of a diffusers folder: up blocks numbered the other way round, attention by linear layers."""
+    levels = len(config.channel_mult)
+    for whole in ("encoder.conv_in.", "encoder.conv_out.", "decoder.conv_in.", "decoder.conv_out.", "quant_conv.", "post_quant_conv."):
+        yield Rule(f"image_vae.{whole}", f"{prefix}{whole}")
+    for coder, way, sampler in (("encoder", "down", "downsample"), ("decoder", "up", "upsample")):
+        ours, theirs = f"image_vae.{coder}.", f"{prefix}{coder}."
+        yield Rule(f"{ours}norm_out.", f"{theirs}conv_norm_out.")
+        for level in range(levels):
+            block = f"{theirs}{way}_blocks.{level if way == 'down' else levels - 1 - level}."
+            yield Rule(f"{ours}{way}.{level}.{sampler}.", f"{block}{sampler}rs.0.")
+            for index in range(config.num_res_blocks + (way == "up")):
+                yield from vae_res_block(f"{ours}{way}.{level}.block.{index}.", f"{block}resnets.{index}.")
+        for index in range(2):
+            yield from vae_res_block(f"{ours}mid.block_{index + 1}.", f"{theirs}mid_block.resnets.{index}.")
+        ours, theirs = f"{ours}mid.attn_1.", f"{theirs}mid_block.attentions.0."
+        yield Rule(f"{ours}norm.", f"{theirs}group_norm.")
+        for leaf, name, old in VAE_ATTENTION_LEAVES:
+            yield Rule(f"{ours}{leaf}", f"{theirs}{name}", "linear")
+            yield Rule(f"{ours}{leaf}", f"{theirs}{old}", "linear", also="alias")
+
+
+def vae_res_block(ours: str, theirs: str) -> Iterator[Rule]:
+    """A residual block of the image autoencoder in diffusers."""
+    yield Rule(ours, theirs)
+    yield Rule(f"{ours}nin_shortcut.", f"{theirs}conv_shortcut.")
+
+
+def optimus(prefix: str = "") -> Iterator[Rule]:
+    """`optimus-vae.pth`. The output layer of GPT-2 is its token embedding once more."""
+    decoder = f"{prefix}decoder.transformer."
+    yield Rule("text_vae.encoder.", f"{prefix}encoder.")
+    yield Rule("text_vae.encoder_linear.", f"{prefix}encoder.linear.")
+    yield Rule("text_vae.decoder.", decoder)
+    yield Rule("text_vae.latent_to_memory.", f"{decoder}linear.")
+    yield Rule("text_vae.latent_to_embedding.", f"{decoder}linear_emb.")
+    yield Rule("text_vae.decoder.wte.", f"{prefix}decoder.lm_head.", also="copy")
+
+
+def clip_text(prefix: str = "") -> Iterator[Rule]:
+    """The text tower as Hugging Face names it."""
+    yield Rule("clip_text.text_model.", f"{prefix}text_model.")
+    yield Rule("clip_text.text_projection.", f"{prefix}text_projection.")
+
+
+def clip_vision(prefix: str = "") -> Iterator[Rule]:
+    """The vision tower as Hugging Face names it."""
+    yield Rule("clip_vision.vision_model.", f"{prefix}vision_model.")
+    yield Rule("clip_vision.visual_projection.", f"{prefix}visual_projection.")
+
+
+# Leaves of a transformer layer: (Hugging Face, OpenCLIP, change).
+OPEN_CLIP_LEAVES = (
+    ("layer_norm1.", "ln_1.", ""),
+    ("self_attn.q_proj.", "attn.in_proj_", "q"),
+    ("self_attn.k_proj.", "attn.in_proj_", "k"),
+    ("self_attn.v_proj.", "attn.in_proj_", "v"),
+    ("self_attn.out_proj.", "attn.out_proj.", ""),
+    ("layer_norm2.", "ln_2.", ""),
+    ("mlp.fc1.", "mlp.c_fc.", ""),
+    ("mlp.fc2.", "mlp.c_proj.", ""),
+)
+
+
+def open_clip(config: ClipConfig) -> Iterator[Rule]:
+    """Both towers as OpenCLIP names them: joint query, key and value; projections applied from the right."""
+    text, vision = "clip_text.text_model.", "clip_vision.vision_model."
+    yield Rule(f"{text}embeddings.token_embedding.", "token_embedding.")
+    yield Rule(f"{text}embeddings.position_embedding.weight", "positional_embedding")
+    yield Rule(f"{text}final_layer_norm.", "ln_final.")
+    yield Rule("clip_text.text_projection.weight", "text_projection", "transposed")
+    yield Rule(f"{vision}embeddings.class_embedding", "visual.class_embedding")
+    yield Rule(f"{vision}embeddings.patch_embedding.", "visual.conv1.")
+    yield Rule(f"{vision}embeddings.position_embedding.weight", "visual.positional_embedding")
+    yield Rule(f"{vision}pre_layrnorm.", "visual.ln_pre.")
+    yield Rule(f"{vision}post_layernorm.", "visual.ln_post.")
+    yield Rule("clip_vision.visual_projection.weight", "visual.proj", "transposed")
+    for ours, theirs, layers in ((text, "", config.text.layers), (vision, "visual.", config.vision.layers)):
+        for index in range(layers):
+            for leaf, name, change in OPEN_CLIP_LEAVES:
+                yield Rule(f"{ours}encoder.layers.{index}.{leaf}", f"{theirs}transformer.resblocks.{index}.{name}", change)

@@ -1,0 +1,177 @@
+"""The kinds of weights files, told apart by their keys alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ..config import VDConfig
+from . import key_maps
+from .key_maps import Rule
+
+
+@dataclass(frozen=True)
+class Layout:
+    """mark: pattern of keys that only this layout has; ignorable: pattern of keys that carry nothing we need."""
+
+    name: str
+    title: str
+    mark: str
+    rules: Callable[[VDConfig], Iterable[Rule]]
+    ignorable: str = r"(?!)"  # matches nothing
+
+    def ignores(self, key: str) -> bool:
+        """Whether a key carries nothing that we need."""
+        return re.match(self.ignorable, key) is not None
+
+
+def part_names(config: VDConfig) -> list[str]:
+    """What a model consists of; each part is a prefix of our keys and can be loaded without the others."""
+    data = [f"diffuser.data.{kind}" for kind in config.diffuser.data]
+    contexts = [f"diffuser.context.{kind}" for kind in config.diffuser.context]
+    return ["diffuser.time_embed", *data, *contexts, "clip_text", "clip_vision", "image_vae", "text_vae"]
+
+
+def official_rules(config: VDConfig) -> Iterator[Rule]:
+    """The whole model; the published file holds the diffuser, a saved whole model all of it."""
+    yield from key_maps.official_diffuser(config.diffuser)
+    yield Rule("image_vae.", "vae.image.")
+    yield from key_maps.optimus("vae.text.")
+    yield from key_maps.clip_text("ctx.text.model.")
+    yield from key_maps.clip_vision("ctx.image.model.")
+
+
+def deprecated_rules(config: VDConfig) -> Iterator[Rule]:
+    """The first release, with the names its other parts would have in a saved whole model."""
+    yield from key_maps.deprecated_diffuser(config.diffuser)
+    yield Rule("image_vae.", "autokl.")
+    yield from key_maps.optimus("optimus.")
+    yield from key_maps.clip_text("clip.model.")
+    yield from key_maps.clip_vision("clip.model.")
+
+
+def diffusers_rules(config: VDConfig) -> Iterator[Rule]:
+    """A diffusers folder. It has no Optimus: texts cannot be decoded from it."""
+    for index, kind in enumerate(config.diffuser.data):
+        yield from key_maps.diffusers_unet(config.diffuser, kind, f"{kind}_unet/", also="copy" if index else "")
+    yield from key_maps.diffusers_image_vae(config.image_vae, "vae/")
+    yield from key_maps.clip_text("text_encoder/")
+    yield from key_maps.clip_vision("image_encoder/")
+
+
+def clip_rules(config: VDConfig) -> Iterator[Rule]:
+    """A Hugging Face CLIP, whole or one tower."""
+    yield from key_maps.clip_text()
+    yield from key_maps.clip_vision()
+
+
+# Buffers that are computed, not learned.
+SCHEDULE = (
+    r"(betas|(sqrt_|log_)?(one_minus_)?alphas_cumprod(_prev)?|sqrt_recip(m1)?_alphas_cumprod|posterior_variance"
+    r"|posterior_log_variance_clipped|posterior_mean_coef[12]|lvlb_weights)$"
+)
+POSITIONS = r"(.*\.)?(text_model|vision_model|encoder)\.embeddings\.position_ids$"  # saved by transformers before 4.31
+CAUSAL_MASKS = r"(.*\.)?decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$"
+LOGIT_SCALE = r"(.*\.)?logit_scale$"
+# The official model holds CLIP twice and uses one half of each.
+UNUSED_CLIP_HALVES = r"ctx\.image\.model\.text_(model|projection)\.|ctx\.text\.model\.(vision_model|visual_projection)\."
+VAE_TRAINING = r"(loss|model_ema)\."  # discriminator and averages in files of the autoencoder's training
+OPEN_CLIP_BUFFERS = r"(attn_mask|input_resolution|context_length|vocab_size)$"
+
+LAYOUTS = (
+    Layout(
+        "vd_core",
+        "single file of this project",
+        r"diffuser\.(data|context)\.|diffuser\.time_embed\.|clip_text\.|clip_vision\.|image_vae\.|text_vae\.",
+        lambda config: key_maps.own(part_names(config)),
+        r"vocab\.",
+    ),
+    Layout(
+        "official",
+        "official Versatile Diffusion, current layout",
+        r"diffuser\.\w+\.(time_embed|data_blocks|context_blocks)\.|vae\.(image|text)\.|ctx\.(image|text)\.model\.",
+        official_rules,
+        "|".join((SCHEDULE, POSITIONS, CAUSAL_MASKS, LOGIT_SCALE, UNUSED_CLIP_HALVES)),
+    ),
+    Layout(
+        "deprecated",
+        "official Versatile Diffusion, first release",
+        r"model\.diffusion_model\.unet_\w+\.",
+        deprecated_rules,
+        "|".join((SCHEDULE, POSITIONS, CAUSAL_MASKS, LOGIT_SCALE)),
+    ),
+    Layout("diffusers", "diffusers folder", r"(image_unet|text_unet|vae|text_encoder|image_encoder)/", diffusers_rules, POSITIONS),
+    Layout(
+        "image_unet",
+        "image_unet of a diffusers folder",
+        r"down_blocks\.0\.downsamplers\.0\.conv\.",
+        lambda config: key_maps.diffusers_unet(config.diffuser, "image"),
+    ),
+    Layout(
+        "text_unet",
+        "text_unet of a diffusers folder",
+        r"down_blocks\.0\.downsamplers\.0\.(weight|bias)$",
+        lambda config: key_maps.diffusers_unet(config.diffuser, "text"),
+    ),
+    Layout(
+        "kl-f8",
+        "image autoencoder (kl-f8)",
+        r"encoder\.down\.\d+\.block\.|decoder\.up\.\d+\.block\.",
+        lambda config: [Rule("image_vae.", "")],
+        VAE_TRAINING,
+    ),
+    Layout(
+        "vae",
+        "image autoencoder of a diffusers folder",
+        r"encoder\.down_blocks\.|decoder\.up_blocks\.",
+        lambda config: key_maps.diffusers_image_vae(config.image_vae),
+    ),
+    Layout(
+        "optimus",
+        "Optimus text autoencoder",
+        r"encoder\.embeddings\.|encoder\.encoder\.layer\.|decoder\.transformer\.",
+        lambda config: key_maps.optimus(),
+        "|".join((POSITIONS, CAUSAL_MASKS)),
+    ),
+    Layout("clip", "Hugging Face CLIP", r"text_model\.|vision_model\.", clip_rules, "|".join((POSITIONS, LOGIT_SCALE))),
+    Layout(
+        "open_clip",
+        "OpenCLIP",
+        r"visual\.(transformer\.|conv1\.)|transformer\.resblocks\.",
+        lambda config: key_maps.open_clip(config.clip),
+        "|".join((LOGIT_SCALE, OPEN_CLIP_BUFFERS)),
+    ),
+)
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of that name. Raises ValueError if there is none."""
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise ValueError(f"There is no layout {name}; there are {', '.join(layout.name for layout in LAYOUTS)}.")
+
+
+# Files that people have at hand and that are no part of this model: (pattern of a key, what it is).
+STRANGERS = (
+    (r"model\.diffusion_model\.(input_blocks|joint_blocks)\.|first_stage_model\.|cond_stage_model\.", "a Stable Diffusion checkpoint"),
+    (r"ctx\.image\.(imencoder|imdecoder|qtransformer)\.", "a SeeCoder"),
+    (r"control_model\.|input_hint_block\.|zero_convs\.", "a ControlNet"),
+    (r".*\.lora_(up|down|A|B)\.|lora_\w+\.", "a LoRA"),
+)
+
+
+def detect(keys: Iterable[str], path: object) -> Layout:
+    """The one layout whose mark the keys bear. Raises ValueError, with the first keys, if there is none or more than one."""
+    keys = list(keys)
+    found = [layout for layout in LAYOUTS if any(re.match(layout.mark, key) for key in keys)]
+    if len(found) == 1:
+        return found[0]
+    some = f"its first keys are {', '.join(keys[:4])}"
+    if found:
+        raise ValueError(f"{path} mixes several kinds of weights ({'; '.join(layout.title for layout in found)}); {some}.")
+    for pattern, name in STRANGERS:
+        if any(re.match(pattern, key) for key in keys):
+            raise ValueError(f"{path} looks like {name}, which is no part of Versatile Diffusion; {some}.")
+    raise ValueError(f"{path} holds no part of Versatile Diffusion that is known here; {some}.")

@@ -1,0 +1,179 @@
+"""From files to modules: open, detect, rename, check by name, build empty, assign."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..config import VDConfig
+from ..diffuser.model import Diffuser
+from .key_maps import KeyMap, Place, to_ours
+from .layouts import Layout, detect, part_names
+from .read import WeightsFile, read
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of any layout, seen through our keys.
+
+    keys: our keys that the file holds, by part, each with the places in the file where it lies.
+    """
+
+    file: WeightsFile
+    layout: Layout
+    key_map: KeyMap
+    keys: dict[str, dict[str, list[Place]]]
+
+    def tensor(self, part: str, key: str) -> Tensor:
+        """Read one tensor. Raises ValueError if the file holds it twice with different values."""
+        place, *copies = self.keys[part][key]
+        tensor = self.file.weights[place.key]
+        for copy in copies:
+            if not torch.equal(tensor, self.file.weights[copy.key]):
+                raise ValueError(f"{self.file.path} holds one tensor twice with different values: {place.key} and {copy.key}.")
+        return to_ours(place.change, tensor)
+
+
+def open_checkpoints(paths: Paths, config: VDConfig | None = None) -> tuple[list[Checkpoint], VDConfig]:
+    """Open one or several files that make up one model, and find its sizes.
+
+    The sizes are `config`, else those that a file of ours carries, else those of Versatile Diffusion v1.0.
+    Raises FileNotFoundError and ValueError as `read` and `detect` do, and ValueError for keys that do not belong to a layout.
+    """
+    files = [read(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    if not files:
+        raise ValueError("No file was given to load.")
+    carried = [file_config(file) for file in files if "vd_config" in file.metadata]
+    config = config or (carried[0] if carried else VDConfig())
+    return [open_checkpoint(file, config) for file in files], config
+
+
+def file_config(file: WeightsFile) -> VDConfig:
+    """The sizes in the header of one of our files."""
+    try:
+        return VDConfig.from_dict(json.loads(file.metadata["vd_config"]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"The model sizes (vd_config) in {file.path} cannot be understood: {error}.") from error
+
+
+def open_checkpoint(file: WeightsFile, config: VDConfig) -> Checkpoint:
+    """See one file through our keys; no tensor is read."""
+    names = list(file.weights)
+    layout = detect(names, file.path)
+    key_map, present = KeyMap(layout.rules(config)), set(names)
+    keys: dict[str, dict[str, list[Place]]] = {}
+    unknown = []
+    for name in names:
+        if layout.ignores(name):
+            continue
+        places = {key: [place for place in key_map.theirs(key) if place.key in present] for key in key_map.ours(name)}
+        if not any(places.values()):
+            unknown.append(name)
+        for key in places:
+            part = next(part for part in part_names(config) if key.startswith(f"{part}."))
+            keys.setdefault(part, {})[key] = places[key]
+    if unknown:
+        raise ValueError(f"{file.path} ({layout.title}) has {listed(unknown, 'unknown key')}.")
+    return Checkpoint(file, layout, key_map, keys)
+
+
+def listed(keys: Collection[str], noun: str) -> str:
+    """A count and the first four names, as part of a sentence."""
+    more = ", …" if len(keys) > 4 else ""
+    return f"{len(keys)} {noun}{'s' if len(keys) > 1 else ''}: {', '.join(sorted(keys)[:4])}{more}"
+
+
+def read_part(checkpoint: Checkpoint, part: str, shapes: Mapping[str, torch.Size], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """All tensors of one part by our keys, floating point ones as `dtype` (None: as they are in the file).
+
+    Raises ValueError that names missing, unexpected and misshapen keys.
+    """
+    held = checkpoint.keys[part]
+    names = {key: places[0].key for key, places in held.items()}
+    missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in shapes.keys() - held.keys()]
+    unexpected = [names[key] for key in held.keys() - shapes.keys()]
+    tensors = {key: checkpoint.tensor(part, key) for key in shapes if key in held}
+    misshapen = [
+        f"{names[key]} is {list(tensor.shape)} where {list(shapes[key])} is needed"
+        for key, tensor in tensors.items()
+        if tensor.shape != shapes[key]
+    ]
+    groups = ((missing, "missing key"), (unexpected, "unexpected key"), (misshapen, "misshapen key"))
+    faults = [listed(keys, noun) for keys, noun in groups if keys]
+    if faults:
+        raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
+    return {key: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+
+
+class EmptyParameters(TorchFunctionMode):
+    """While it is active, modules take no memory for their parameters (`torch.empty`); buffers (`arange`, `ones`, …) are real."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return func(*args, **{**kwargs, "device": "meta"} if func is torch.empty else kwargs)
+
+
+def build(config: VDConfig, parts: Collection[str]) -> dict[str, nn.Module]:
+    """The modules that hold the given parts, their parameters empty, by the prefix of their keys."""
+    modules: dict[str, nn.Module] = {}
+    with EmptyParameters():
+        if "diffuser.time_embed" in parts:
+            data = [kind for kind in config.diffuser.data if f"diffuser.data.{kind}" in parts]
+            contexts = [kind for kind in config.diffuser.context if f"diffuser.context.{kind}" in parts]
+            modules["diffuser"] = Diffuser(config.diffuser, data, contexts)
+    return modules
+
+
+def module_state(
+    prefix: str, module: nn.Module, sources: Mapping[str, Checkpoint], dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    """All tensors of one module by its own keys, read from the files that hold its parts."""
+    shapes = {f"{prefix}.{key}": value.shape for key, value in module.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    for part, checkpoint in sources.items():
+        if part == prefix or part.startswith(f"{prefix}."):
+            state |= read_part(checkpoint, part, {key: s for key, s in shapes.items() if key.startswith(f"{part}.")}, dtype)
+    return {key[len(prefix) + 1 :]: tensor for key, tensor in state.items()}
+
+
+def load_modules(
+    paths: Paths, parts: Iterable[str] | None = None, config: VDConfig | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, nn.Module], VDConfig]:
+    """Load the wanted parts of a model as modules, by the prefix of their keys.
+
+    paths:  one file or folder, or several that make up one model; a part that several hold is taken from the first.
+    parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are read.
+    config: sizes; None means those that the file carries, else Versatile Diffusion v1.0.
+    dtype:  of all floating point weights, whatever the file holds.
+
+    Modules are in eval mode, on the CPU. Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
+    """
+    checkpoints, config = open_checkpoints(paths, config)
+    sources = choose(checkpoints, config, parts)
+    modules = build(config, sources)
+    for prefix, module in modules.items():
+        module.load_state_dict(module_state(prefix, module, sources, dtype), strict=True, assign=True)
+        module.eval()
+    return modules, config
+
+
+def choose(checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[str] | None) -> dict[str, Checkpoint]:
+    """Which file each wanted part comes from: the first one that holds it. None means all parts that are there."""
+    held = {part: checkpoint for checkpoint in reversed(checkpoints) for part in checkpoint.keys}
+    wanted = set(held if parts is None else parts)
+    if strangers := wanted - set(part_names(config)):
+        raise ValueError(f"There is no part {sorted(strangers)[0]}; the parts are {', '.join(part_names(config))}.")
+    if any(part.startswith("diffuser.") for part in wanted):
+        wanted.add("diffuser.time_embed")
+    if absent := [part for part in part_names(config) if part in wanted and part not in held]:
+        files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
+        raise ValueError(f"{files}: no weights of {', '.join(absent)} in there.")
+    return {part: held[part] for part in part_names(config) if part in wanted}

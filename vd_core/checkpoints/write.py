@@ -1,0 +1,100 @@
+"""Write our single-file layout, atomically and one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from ..config import VDConfig
+from .key_maps import KeyMap, to_theirs
+from .layouts import layout_named
+
+FORMAT_VERSION = "1"
+DTYPE_NAMES = {  # of the safetensors format
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def metadata(config: VDConfig) -> dict[str, str]:
+    """The header of our files: format version and model sizes."""
+    return {"format": "pt", "vd_format": FORMAT_VERSION, "vd_config": json.dumps(config.to_dict())}
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: torch.dtype | None = None) -> None:
+    """Write a safetensors file, floating point tensors as `dtype` (None: as they are). One tensor at a time is in memory.
+
+    The file appears under its name when it is complete; if anything fails, nothing is left.
+    Raises FileNotFoundError for a missing folder, ValueError for values that `dtype` cannot hold.
+    """
+    types = {key: dtype if dtype and tensor.is_floating_point() else tensor.dtype for key, tensor in tensors.items()}
+    # Wide types first, as the safetensors library does: every tensor stays aligned to its type.
+    order = sorted(tensors, key=lambda key: (-types[key].itemsize, key))
+    entries, end = {"__metadata__": dict(header)}, 0
+    for key in order:
+        start, end = end, end + tensors[key].numel() * types[key].itemsize
+        entries[key] = {"dtype": DTYPE_NAMES[types[key]], "shape": list(tensors[key].shape), "data_offsets": [start, end]}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(Path(path)) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for key in order:
+            file.write(data(key, tensors[key], types[key]))
+
+
+def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+    """The bytes of one tensor as `dtype`."""
+    cast = tensor.detach().to("cpu", dtype).contiguous()
+    if cast.dtype != tensor.dtype and cast.isinf().sum() > tensor.isinf().sum():
+        raise ValueError(f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 or float32.")
+    return memoryview(cast.reshape(-1).view(torch.uint8).numpy())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path` that takes its place at the end, or vanishes if anything fails."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into.")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save_state(path: str | Path, state: Mapping[str, Tensor], config: VDConfig, dtype: torch.dtype | None = None) -> None:
+    """Write tensors under our keys as a file of our own layout."""
+    write_safetensors(path, state, metadata(config), dtype)
+
+
+def export(state: Mapping[str, Tensor], layout: str, config: VDConfig) -> dict[str, Tensor]:
+    """Our tensors under the names of another layout; those that it has no place for are left out.
+
+    Raises ValueError for an unknown layout, or one that has a place for none of the tensors.
+    """
+    key_map = KeyMap(layout_named(layout).rules(config))
+    pieces: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        for place in key_map.theirs(key):
+            if place.also != "alias":
+                pieces.setdefault(place.key, {})[place.change] = tensor
+    if not pieces:
+        raise ValueError(f"The layout {layout} has no place for any of these weights.")
+    return {key: to_theirs(tensors) for key, tensors in pieces.items()}
