@@ -22,9 +22,7 @@ class Diffuser(nn.Module):
     ops:            namespace of Linear, Conv2d, GroupNorm, LayerNorm; `torch.nn`, or a host's castable and offloadable ones.
     """
 
-    def __init__(
-        self, config: DiffuserConfig, data: Iterable[str] | None = None, contexts: Iterable[str] | None = None, ops=nn
-    ):
+    def __init__(self, config: DiffuserConfig, data: Iterable[str] | None = None, contexts: Iterable[str] | None = None, ops=nn):
         super().__init__()
         self.config = config
         self.plan = tuple(plan(config))

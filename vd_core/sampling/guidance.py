@@ -1,0 +1,82 @@
+"""Classifier-free guidance: diffuser + contexts + scale -> `denoise(x, t)`, all that a sampler sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..context import Blend, ratios
+from ..diffuser.mixing import Mixing, attention_mixing
+from ..diffuser.model import Diffuser
+from .schedule import Schedule
+
+Denoise = Callable[[Tensor, int], Tensor]
+
+
+def guidance_chain(scales: Sequence[float]) -> tuple[list[int], list[float]]:
+    """The network evaluations that guided contexts need, and the scales of their differences.
+
+    Let e_k be the prediction with the first k contexts conditional and the others unconditional. With one scale per context
+
+        e = e_0 + Σ_k scale_k (e_k - e_{k-1})            (InstructPix2Pix, Brooks et al. 2023, eq. 3)
+
+    which for equal scales is the usual e_u + s (e_c - e_u). Neighbours of equal scale need no evaluation between them, a leading
+    scale 1 needs no e_0, trailing zeros need no evaluation of their own.
+
+    Returns the kept k in ascending order, and between each neighbouring pair its scale: scale 1 throughout gives ([n], []).
+    """
+    kept, differences = [0], []
+    for k, scale in enumerate(scales, start=1):
+        if differences and differences[-1] == scale:
+            kept[-1] = k
+        else:
+            kept.append(k)
+            differences.append(scale)
+    if len(differences) > 1 and differences[-1] == 0 or differences == [0]:
+        kept.pop()
+        differences.pop()
+    if differences and differences[0] == 1:
+        kept.pop(0)
+        differences.pop(0)
+    return kept, differences
+
+
+def guided(
+    diffuser: Diffuser,
+    schedule: Schedule,
+    contexts: Blend,
+    data: str,
+    cfg: float | Sequence[float] = 7.5,
+    mixing: Mixing = attention_mixing,
+) -> Denoise:
+    """Return denoise(x [B, …], t) -> eps [B, …] for one kind of output under any number of contexts.
+
+    cfg: one scale, or one per context; scale 1 costs one evaluation and ignores the unconditional tokens.
+    The evaluations of one step run as one batch, unconditional first, like the official code's.
+
+    Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts.
+    """
+    shares = ratios(contexts)
+    scales = [float(cfg)] * len(contexts) if isinstance(cfg, int | float) else [float(scale) for scale in cfg]
+    if len(scales) != len(contexts):
+        raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
+    kept, differences = guidance_chain(scales)
+
+    def tokens(number: int, batch: int) -> Tensor:
+        """Tokens of one context for all evaluations, [len(kept) * batch, n, d]."""
+        context = contexts[number]
+        return torch.cat([(context.tokens if number < k else context.unconditional).expand(batch, -1, -1) for k in kept])
+
+    def denoise(x: Tensor, t: int) -> Tensor:
+        batch = x.shape[0]
+        inputs = [(c.kind, tokens(i, batch).to(x), share) for i, (c, share) in enumerate(zip(contexts, shares, strict=True))]
+        timesteps = torch.full((batch * len(kept),), t, device=x.device)
+        outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))
+        prediction = outputs[0]
+        for scale, before, after in zip(differences, outputs, outputs[1:], strict=False):
+            prediction = prediction + scale * (after - before)
+        return schedule.to_eps(x, prediction, t)
+
+    return denoise

@@ -1,0 +1,51 @@
+"""Training of the small image autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..autoencoders.image_kl import AutoencoderKL
+
+KL_WEIGHT = 1e-5  # keeps the latents bounded and near each other; a larger one blurs (Rombach et al. 2022, appendix G, use 1e-6)
+
+
+def edges(images: Tensor) -> Tensor:
+    """Differences of neighbouring pixels, both directions, [B, 2C, H-1, W-1]."""
+    x = images[..., 1:, :-1] - images[..., :-1, :-1]
+    y = images[..., :-1, 1:] - images[..., :-1, :-1]
+    return torch.cat([x, y], dim=1)
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the batch and swap the colour channels of half of it, so that a small set teaches more than itself."""
+    mirrored, swapped = torch.rand(2, len(images), 1, 1, 1, generator=generator) < 0.5
+    images = torch.where(mirrored, images.flip(-1), images)
+    return torch.where(swapped, images[:, torch.randperm(3, generator=generator)], images)
+
+
+def image_vae_losses(images: Tensor, batch: int):
+    """Loss function for `loop.fit` over images [N, 3, H, W] in 0..1: pixels, edges (which keep lines sharp) and KL."""
+
+    def losses(vae: AutoencoderKL, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        x = augment(images[torch.randint(len(images), (batch,), generator=generator)], generator)
+        noise_like = torch.randn(batch, vae.config.latent_channels, *(s // vae.factor for s in x.shape[2:]), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            mean, logvar = vae.moments(x)
+            mean, logvar = mean.float(), logvar.float()
+            y = vae.decode_unclamped(mean + (logvar / 2).exp() * noise_like).float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
+        pixels = F.l1_loss(y, x) + 4 * F.mse_loss(y, x)
+        yield "image_vae", pixels + F.l1_loss(edges(y), edges(x)) + KL_WEIGHT * kl
+
+    return losses
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of decode(encode(images)), one per image [N]; images [N, 3, H, W] in 0..1."""
+    errors = [(vae.decode(vae.encode(chunk)) - chunk).square().mean(dim=(1, 2, 3)) for chunk in images.split(64)]
+    return -10 * torch.cat(errors).log10()
