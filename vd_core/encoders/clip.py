@@ -1,0 +1,126 @@
+"""CLIP contexts: text and pictures -> normalised tokens, as Versatile Diffusion's context encoders make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from ..config import ClipConfig
+from ..pictures import resize_and_crop
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Clip(nn.Module):
+    """Both towers of a CLIP; `towers` says which are built, the other is None.
+
+    tokenizer: list[str] -> token ids [B, positions], padded with the end token.
+    """
+
+    def __init__(
+        self, config: ClipConfig, tokenizer: Callable[[Sequence[str]], Tensor] | None = None, towers: Sequence[str] = ("text", "vision")
+    ):
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.text_tower = text_tower(config) if "text" in towers else None
+        self.vision_tower = vision_tower(config) if "vision" in towers else None
+        self.eval()
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Prompts -> [B, positions, projection_dim]; padding tokens are part of the context, as in the official model."""
+        device = self.text_tower.text_projection.weight.device
+        return self.encode_ids(self.tokenizer(list(texts)).to(device))
+
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        """Token ids [B, positions] -> [B, positions, projection_dim]; the token at the first end token has norm 1.
+
+        Every token is projected, then all are divided by the norm of the projected end token.
+        """
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        hidden = self.text_tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state
+        tokens = self.text_tower.text_projection(hidden)
+        ends = ids.argmax(dim=1)  # the end token has the largest id; argmax finds its first occurrence
+        return tokens / tokens[torch.arange(len(ids)), ends].norm(dim=-1)[:, None, None]
+
+    def encode_image(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Pictures [B, 3, H, W] in 0..1 -> [B, 1 + patches, projection_dim]; token 0 is the global one.
+
+        masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and the final tokens are
+        multiplied by the mask's mean over each patch, so a removed token still takes part as a constant.
+        """
+        tower = self.vision_tower.visual_projection.weight
+        pixels = normalise(resize_and_crop(images, self.config.image_size)).to(tower)
+        return self.encode_pixels(pixels, None if masks is None else self.token_weights(masks.to(tower)))
+
+    def token_weights(self, masks: Tensor) -> Tensor:
+        """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of the whole mask."""
+        size, patch = self.config.image_size, self.config.patch_size
+        masks = F.interpolate(masks.clamp(0, 1), (size, size), mode="bilinear", align_corners=False)
+        patches = rearrange(F.avg_pool2d(masks, patch), "b 1 h w -> b (h w) 1")
+        return torch.cat([masks.mean(dim=(2, 3))[:, None], patches], dim=1)
+
+    def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Normalised pixels [B, 3, S, S] -> [B, 1 + patches, projection_dim], divided by the norm of token 0 (per sample).
+
+        weights: [B, 1 + patches, 1] of `token_weights`.
+        """
+        vision = self.vision_tower.vision_model
+        # Written out, because the embedding module keeps its position ids in a buffer that building on meta would lose.
+        embedding = vision.embeddings
+        patches = rearrange(embedding.patch_embedding(pixels), "b d h w -> b (h w) d")
+        first = embedding.class_embedding.to(patches).expand(len(patches), 1, -1)
+        hidden = torch.cat([first, patches], dim=1) + embedding.position_embedding.weight
+        if weights is not None:
+            hidden = hidden * weights
+        hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
+        tokens = self.vision_tower.visual_projection(vision.post_layernorm(hidden))
+        tokens = tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
+        return tokens if weights is None else tokens * weights
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1 -> CLIP's normalised pixels."""
+    mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
+    """The text half. The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes them."""
+    sizes = config.text
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=sizes.vocab_size,
+            hidden_size=sizes.width,
+            intermediate_size=sizes.mlp_width,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            max_position_embeddings=sizes.positions,
+            projection_dim=config.projection_dim,
+            bos_token_id=sizes.vocab_size - 2,
+            eos_token_id=sizes.vocab_size - 1,
+            pad_token_id=sizes.vocab_size - 1,
+        )
+    )
+
+
+def vision_tower(config: ClipConfig) -> CLIPVisionModelWithProjection:
+    """The image half."""
+    sizes = config.vision
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=sizes.width,
+            intermediate_size=sizes.mlp_width,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            projection_dim=config.projection_dim,
+        )
+    )
