@@ -1,0 +1,51 @@
+"""Focus: shift an image context between what is shown (semantics) and how it looks (style)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
+    """What the `rank` leading singular values are multiplied by, [rank].
+
+    level 0.5 changes nothing; towards 0 the first 2 components (`drop[0]` + 1) vanish, towards 1 all but the first `drop[1]`.
+    """
+    factors = torch.ones(rank)
+    index = torch.arange(rank, dtype=torch.float32)
+    steep = math.exp(2 * (level - 0.5))
+    if level < 0.5:
+        start = -drop[0] + (1 + drop[0]) * (steep - 1 / math.e) / (1 - 1 / math.e)
+        leading = index <= drop[0]
+        ramp = start + (1 - start) * index / (drop[0] + 1)
+    else:
+        last = rank - drop[1]
+        start = -last + (last + 1) * (steep - math.e) / (1 - math.e)
+        leading = index >= drop[1]
+        ramp = start + (1 - start) * (rank - 1 - index) / last
+    return torch.where(leading, ramp.clamp(min=0), factors)
+
+
+def focus(tokens: Tensor, level: float, rank: int = 20) -> Tensor:
+    """Patch tokens [B, n, d] without the global one -> the same with their leading components changed, per sample.
+
+    level: 0 semantics, 0.5 unchanged, 1 style. An exact singular value decomposition takes the place of the official randomised one.
+    Raises ValueError for a level outside 0..1.
+    """
+    if not 0 <= level <= 1:
+        raise ValueError(f"The focus lies between 0 (semantics) and 1 (style), got {level}.")
+    if level == 0.5:
+        return tokens
+    x = tokens.float()
+    mean = x.mean(dim=-1, keepdim=True)
+    u, s, v = torch.linalg.svd(x - mean, full_matrices=False)
+    rank = min(rank, s.shape[-1])
+    factors = torch.zeros_like(s)
+    factors[:, :rank] = component_factors(level, rank).to(s)
+    if level < 0.5:
+        # Quirk kept: what lies behind the leading components is dropped at once above 0.5 and fully kept below.
+        factors[:, rank:] = 1
+    y = (u * (s * factors)[:, None]) @ v + mean
+    return (y * (x.std(dim=(1, 2), keepdim=True) / y.std(dim=(1, 2), keepdim=True))).to(tokens)

@@ -1,0 +1,106 @@
+"""Versatile Diffusion as a whole: encode contexts, sample any output kind, decode. A flow is a choice of arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .autoencoders.image_kl import AutoencoderKL
+from .autoencoders.optimus import Optimus
+from .config import VDConfig
+from .context import Blend, Context
+from .diffuser.mixing import Mixing, attention_mixing
+from .diffuser.model import Diffuser
+from .encoders.clip import Clip
+from .encoders.focus import focus as adjust_focus
+from .sampling.guidance import guided
+from .sampling.noise import BatchNoise, SampleNoise
+from .sampling.samplers import SAMPLERS, Callback
+from .sampling.schedule import Schedule, fidelity_steps
+
+# The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
+# choice for text output) or of a grey one (the choice of the first official release and of diffusers).
+NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
+
+
+@dataclass
+class VersatileDiffusion:
+    """The parts of one model; those that were not loaded are None.
+
+    Image latents are unscaled everywhere outside `sample`, as ComfyUI's are; text latents are [B, channels].
+    """
+
+    config: VDConfig
+    diffuser: Diffuser | None = None
+    clip: Clip | None = None
+    image_vae: AutoencoderKL | None = None
+    text_vae: Optimus | None = None
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str], negative: str = "") -> Context:
+        """Prompts -> a text context [B, positions, d], its unconditional tokens those of `negative`."""
+        return Context("text", self.clip.encode_text(texts), self.clip.encode_text([negative]))
+
+    @torch.inference_mode()
+    def encode_image(self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros") -> Context:
+        """Pictures [B, 3, H, W] in 0..1 -> an image context [B, 1 + patches, d].
+
+        masks: [B, 1, h, w], 1 = keep. focus: 0 semantics, 0.5 unchanged, 1 style; acts on the patch tokens, the global one is kept.
+        null:  "zeros", "black" or "grey".
+        """
+        if null not in NULL_IMAGES:
+            raise ValueError(f"The unconditional image is one of {', '.join(NULL_IMAGES)}, got {null!r}.")
+        tokens = self.clip.encode_image(images, masks)
+        tokens = torch.cat([tokens[:, :1], adjust_focus(tokens[:, 1:], focus)], dim=1)
+        level = NULL_IMAGES[null]
+        return Context("image", tokens, None if level is None else self.clip.encode_image(torch.full_like(images[:1], level)))
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        data: str,
+        contexts: Blend,
+        latent: Tensor,
+        noise: BatchNoise | SampleNoise,
+        *,
+        fidelity: float = 0.0,
+        noisy: bool = False,
+        sampler: str = "ddim",
+        steps: int = 50,
+        cfg: float | Sequence[float] = 7.5,
+        eta: float = 0.0,
+        temperature: float = 1.0,
+        mixing: Mixing = attention_mixing,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
+
+        fidelity: 0 starts from noise and only takes latent's shape; up to 1, which returns the latent, more of it is kept.
+        noisy:    start from `latent` itself, as scaled noise of the first step (then fidelity does not count).
+        cfg:      guidance scale, one or one per context; 1 costs one evaluation per step.
+        noise:    draws x_T (or the noise on the clean latent), then one array per step.
+
+        Raises ValueError for unknown samplers, kinds, shapes and ranges.
+        """
+        if sampler not in SAMPLERS:
+            raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
+        schedule, scale = Schedule(self.config.schedule), self.config.data_scale(data)
+        denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
+        walk = schedule.steps(steps)
+        if noisy:
+            x = latent
+        elif fidelity == 0:
+            x = noise.draw(latent.shape).to(latent)
+        else:
+            count = fidelity_steps(len(walk), fidelity)
+            if count == 0:
+                return latent
+            x = schedule.q_sample(latent * scale, walk.start(count), noise.draw(latent.shape).to(latent))
+            walk = walk.last(count)
+        x = SAMPLERS[sampler](
+            denoise, x, walk, lambda: noise.draw(x.shape), eta=eta, temperature=temperature, callback=callback
+        )
+        return x / scale
