@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..config import VDConfig
 from . import key_maps
 from .key_maps import Rule
+from .parts import part_names
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,6 @@ class Layout:
     def ignores(self, key: str) -> bool:
         """Whether a key carries nothing that we need."""
         return re.match(self.ignorable, key) is not None
-
-
-def part_names(config: VDConfig) -> list[str]:
-    """What a model consists of; each part is a prefix of our keys and can be loaded without the others."""
-    data = [f"diffuser.data.{kind}" for kind in config.diffuser.data]
-    contexts = [f"diffuser.context.{kind}" for kind in config.diffuser.context]
-    return ["diffuser.time_embed", *data, *contexts, "clip_text", "clip_vision", "image_vae", "text_vae"]
 
 
 def official_rules(config: VDConfig) -> Iterator[Rule]:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..config import VDConfig
-from ..diffuser.model import Diffuser
+from ..flows import VersatileDiffusion
+from ..tokenizers import Vocabularies
 from .key_maps import KeyMap, Place, to_ours
-from .layouts import Layout, detect, part_names
+from .layouts import Layout, detect
+from .parts import build, modules_of, part_names
+from .published import published
 from .read import WeightsFile, read
+from .vocabularies import find_vocabularies, from_tensors, missing_vocabularies
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -113,28 +116,7 @@ def read_part(checkpoint: Checkpoint, part: str, shapes: Mapping[str, torch.Size
     return {key: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
 
 
-class EmptyParameters(TorchFunctionMode):
-    """While it is active, modules take no memory for their parameters (`torch.empty`); buffers (`arange`, `ones`, …) are real."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        return func(*args, **{**kwargs, "device": "meta"} if func is torch.empty else kwargs)
-
-
-def build(config: VDConfig, parts: Collection[str]) -> dict[str, nn.Module]:
-    """The modules that hold the given parts, their parameters empty, by the prefix of their keys."""
-    modules: dict[str, nn.Module] = {}
-    with EmptyParameters():
-        if "diffuser.time_embed" in parts:
-            data = [kind for kind in config.diffuser.data if f"diffuser.data.{kind}" in parts]
-            contexts = [kind for kind in config.diffuser.context if f"diffuser.context.{kind}" in parts]
-            modules["diffuser"] = Diffuser(config.diffuser, data, contexts)
-    return modules
-
-
-def module_state(
-    prefix: str, module: nn.Module, sources: Mapping[str, Checkpoint], dtype: torch.dtype | None
-) -> dict[str, Tensor]:
+def module_state(prefix: str, module: nn.Module, sources: Mapping[str, Checkpoint], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """All tensors of one module by its own keys, read from the files that hold its parts."""
     shapes = {f"{prefix}.{key}": value.shape for key, value in module.state_dict().items()}
     state: dict[str, Tensor] = {}
@@ -144,25 +126,52 @@ def module_state(
     return {key[len(prefix) + 1 :]: tensor for key, tensor in state.items()}
 
 
-def load_modules(
-    paths: Paths, parts: Iterable[str] | None = None, config: VDConfig | None = None, dtype: torch.dtype = torch.float32
-) -> tuple[dict[str, nn.Module], VDConfig]:
-    """Load the wanted parts of a model as modules, by the prefix of their keys.
+def load(
+    paths: Paths,
+    *,
+    parts: Iterable[str] | None = None,
+    config: VDConfig | None = None,
+    vocabularies: Vocabularies | str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> VersatileDiffusion:
+    """Load a model, or the wanted parts of it.
 
     paths:  one file or folder, or several that make up one model; a part that several hold is taken from the first.
-    parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are read.
-    config: sizes; None means those that the file carries, else Versatile Diffusion v1.0.
-    dtype:  of all floating point weights, whatever the file holds.
+    parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are read. The time
+            embedding comes with any part of the diffuser.
+    config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
+    vocabularies: those of the text autoencoder, or a folder to look for them in; they are also looked for in the files, beside
+            them, and in the local Hugging Face cache.
+    dtype:  of all floating point weights, whatever the files hold. The noise schedule is never read from a file, so half-precision
+            files do not spoil it.
 
-    Modules are in eval mode, on the CPU. Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
+    All is in eval mode, on the CPU. Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
     """
     checkpoints, config = open_checkpoints(paths, config)
     sources = choose(checkpoints, config, parts)
-    modules = build(config, sources)
-    for prefix, module in modules.items():
+    if not isinstance(vocabularies, Vocabularies):
+        folders = ([vocabularies] if vocabularies else []) + [folder_of(checkpoint) for checkpoint in checkpoints]
+        vocabularies = stored_vocabularies(checkpoints)
+        if vocabularies is None and "text_vae" in sources:
+            vocabularies = find_vocabularies(folders, config.text_vae)
+            if vocabularies is None:
+                raise FileNotFoundError(missing_vocabularies(folders))
+    model = build(config, sources, vocabularies)
+    for prefix, module in modules_of(model).items():
         module.load_state_dict(module_state(prefix, module, sources, dtype), strict=True, assign=True)
-        module.eval()
-    return modules, config
+    return model
+
+
+def folder_of(checkpoint: Checkpoint) -> Path:
+    """The folder that a file lies in, or that it is."""
+    path = checkpoint.file.path
+    return path if path.is_dir() else path.parent
+
+
+def stored_vocabularies(checkpoints: Iterable[Checkpoint]) -> Vocabularies | None:
+    """The vocabularies in the first of our files that has them."""
+    found = (from_tensors(checkpoint.file.weights) for checkpoint in checkpoints)
+    return next((vocabularies for vocabularies in found if vocabularies is not None), None)
 
 
 def choose(checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[str] | None) -> dict[str, Checkpoint]:
@@ -175,5 +184,5 @@ def choose(checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[
         wanted.add("diffuser.time_embed")
     if absent := [part for part in part_names(config) if part in wanted and part not in held]:
         files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
-        raise ValueError(f"{files}: no weights of {', '.join(absent)} in there.")
+        raise ValueError(f"{files} has no {', '.join(absent)}; published in {' and '.join(map(str, published(absent)))}.")
     return {part: held[part] for part in part_names(config) if part in wanted}

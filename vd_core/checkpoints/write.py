@@ -13,8 +13,12 @@ import torch
 from torch import Tensor
 
 from ..config import VDConfig
+from ..flows import VersatileDiffusion
+from ..tokenizers import Vocabularies
 from .key_maps import KeyMap, to_theirs
 from .layouts import layout_named
+from .parts import modules_of
+from .vocabularies import to_tensors
 
 FORMAT_VERSION = "1"
 DTYPE_NAMES = {  # of the safetensors format
@@ -79,9 +83,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def save_state(path: str | Path, state: Mapping[str, Tensor], config: VDConfig, dtype: torch.dtype | None = None) -> None:
-    """Write tensors under our keys as a file of our own layout."""
-    write_safetensors(path, state, metadata(config), dtype)
+def state_of(model: VersatileDiffusion) -> dict[str, Tensor]:
+    """All tensors of a model under our keys."""
+    return {f"{prefix}.{key}": tensor for prefix, module in modules_of(model).items() for key, tensor in module.state_dict().items()}
+
+
+def save_model(
+    path: str | Path, model: VersatileDiffusion, vocabularies: Vocabularies | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model, or the parts of it that are there, as a file of our own layout; with the vocabularies it is the whole model."""
+    tensors = state_of(model) | (to_tensors(vocabularies) if vocabularies else {})
+    write_safetensors(path, tensors, metadata(model.config), dtype)
 
 
 def export(state: Mapping[str, Tensor], layout: str, config: VDConfig) -> dict[str, Tensor]:

@@ -1,0 +1,74 @@
+"""What a model consists of, by the names its weights have in our files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ..autoencoders.image_kl import AutoencoderKL
+from ..autoencoders.optimus import Optimus
+from ..config import VDConfig
+from ..diffuser.model import Diffuser
+from ..encoders.clip import Clip
+from ..flows import VersatileDiffusion
+from ..tokenizers import ClipTokenizer, Vocabularies
+
+
+def part_names(config: VDConfig) -> list[str]:
+    """The parts that can be loaded one by one; each is a prefix of our keys."""
+    data = [f"diffuser.data.{kind}" for kind in config.diffuser.data]
+    contexts = [f"diffuser.context.{kind}" for kind in config.diffuser.context]
+    return ["diffuser.time_embed", *data, *contexts, "clip_text", "clip_vision", "image_vae", "text_vae"]
+
+
+# The parts around the diffuser that an output kind and a condition kind need.
+DECODERS = {"image": "image_vae", "text": "text_vae"}
+ENCODERS = {"image": "clip_vision", "text": "clip_text"}
+
+
+def parts_of_flow(data: str, context: str) -> list[str]:
+    """The parts of one flow: sample kind `data` under a context of kind `context`, and decode it."""
+    return [ENCODERS[context], "diffuser.time_embed", f"diffuser.data.{data}", f"diffuser.context.{context}", DECODERS[data]]
+
+
+class EmptyParameters(TorchFunctionMode):
+    """While it is active, modules take no memory for their parameters (`torch.empty`); buffers (`arange`, `ones`, …) are real."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return func(*args, **{**kwargs, "device": "meta"} if func is torch.empty else kwargs)
+
+
+def build(config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None) -> VersatileDiffusion:
+    """The given parts of a model, in eval mode, without memory for their parameters. Without vocabularies Optimus works on ids only."""
+    model = VersatileDiffusion(config)
+    towers = [tower for tower in ("text", "vision") if f"clip_{tower}" in parts]
+    merges = vocabularies.clip_merges if vocabularies else None
+    tokenizer = ClipTokenizer(merges, config.clip.text.positions) if "text" in towers else None
+    with EmptyParameters():
+        if any(part.startswith("diffuser.") for part in parts):
+            data = [kind for kind in config.diffuser.data if f"diffuser.data.{kind}" in parts]
+            contexts = [kind for kind in config.diffuser.context if f"diffuser.context.{kind}" in parts]
+            model.diffuser = Diffuser(config.diffuser, data, contexts)
+        if towers:
+            model.clip = Clip(config.clip, tokenizer, towers)
+        if "image_vae" in parts:
+            model.image_vae = AutoencoderKL(config.image_vae).eval()
+        if "text_vae" in parts:
+            model.text_vae = Optimus(config.text_vae, vocabularies)
+    return model
+
+
+def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
+    """The modules of a model by the prefix of their keys."""
+    modules = {
+        "diffuser": model.diffuser,
+        "clip_text": model.clip and model.clip.text_tower,
+        "clip_vision": model.clip and model.clip.vision_tower,
+        "image_vae": model.image_vae,
+        "text_vae": model.text_vae,
+    }
+    return {prefix: module for prefix, module in modules.items() if module is not None}
