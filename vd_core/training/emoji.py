@@ -1,0 +1,217 @@
+"""The data of the small model: openly licensed emoji in several artistic styles, captioned by name and style.
+
+`python -m vd_core.training.emoji OUT_DIR` fetches the picture packages with npm (MIT and Apache licences, see NOTICE), renders every
+emoji of `NAMES` in every style at 64x64 on white, and writes OUT_DIR/emoji.safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..pictures import from_pil
+
+CAPTION = "{name}, {style} style"
+SIZE = 64
+HELD_OUT = 0.12  # share of the pictures
+
+STYLES = {  # style word: npm package
+    "noto": "@iconify-json/noto@1.2.9",
+    "blob": "@iconify-json/noto-v1@1.2.5",
+    "flat": "@iconify-json/fluent-emoji-flat@1.2.6",
+    "line": "@iconify-json/fluent-emoji-high-contrast@1.2.6",
+    "3d": "@lobehub/fluent-emoji-3d@1.1.0",
+}
+
+# What is drawn, name and character, the most iconic first: a smaller set is the head of this list.
+NAMES = tuple(
+    tuple(entry.rsplit(" ", 1))
+    for entry in """
+red apple 🍎, banana 🍌, strawberry 🍓, grapes 🍇, watermelon 🍉, pineapple 🍍, cherries 🍒, lemon 🍋, peach 🍑, pear 🍐, tomato 🍅,
+carrot 🥕, corn 🌽, broccoli 🥦, mushroom 🍄, avocado 🥑, pizza 🍕, hamburger 🍔, hot dog 🌭, taco 🌮, french fries 🍟, doughnut 🍩,
+cookie 🍪, birthday cake 🎂, ice cream 🍦, lollipop 🍭, bread 🍞, croissant 🥐, cheese 🧀, egg 🥚, popcorn 🍿, pancakes 🥞,
+hot drink ☕, beer 🍺, dog 🐶, cat 🐱, rabbit 🐰, fox 🦊, bear 🐻, panda 🐼, tiger 🐯, lion 🦁, cow 🐮, pig 🐷, frog 🐸, monkey 🐵,
+chicken 🐔, penguin 🐧, bird 🐦, owl 🦉, unicorn 🦄, bee 🐝, butterfly 🦋, snail 🐌, ladybug 🐞, snake 🐍, octopus 🐙, crab 🦀, fish 🐟,
+whale 🐳, elephant 🐘, rose 🌹, tulip 🌷, sunflower 🌻, cactus 🌵, palm tree 🌴, evergreen tree 🌲, four leaf clover 🍀,
+maple leaf 🍁, sun ☀️, crescent moon 🌙, star ⭐, rainbow 🌈, cloud ☁️, snowflake ❄️, snowman ⛄, fire 🔥, water drop 💧,
+umbrella ☂️, lightning ⚡, volcano 🌋, red heart ❤️, broken heart 💔, gem 💎, crown 👑, car 🚗, taxi 🚕, bus 🚌, fire engine 🚒,
+bicycle 🚲, airplane ✈️, rocket 🚀, helicopter 🚁, sailboat ⛵, anchor ⚓, house 🏠, castle 🏰, soccer ball ⚽, basketball 🏀,
+baseball ⚾, trophy 🏆, guitar 🎸, microphone 🎤, camera 📷, television 📺, light bulb 💡, candle 🕯️, book 📕, scissors ✂️, key 🔑,
+lock 🔒, bell 🔔, balloon 🎈, gift 🎁, christmas tree 🎄, pumpkin 🎃, ghost 👻, robot 🤖, alien 👽, skull 💀, smiling face 😀,
+crying face 😭, cool face 😎, heart eyes 😍, shoe 👟, thumbs up 👍, bomb 💣, dice 🎲, bacon 🥓, sushi 🍣, honey pot 🍯, wine 🍷,
+cocktail 🍸, tropical drink 🍹, mouse 🐭, koala 🐨, turtle 🐢, tropical fish 🐠, dolphin 🐬, camel 🐫, wave 🌊, tractor 🚜, ship 🚢,
+tent ⛺, ferris wheel 🎡, tennis 🎾, medal 🏅, trumpet 🎺, violin 🎻, drum 🥁, piano 🎹, telephone ☎️, laptop 💻, pencil ✏️,
+hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 👓, dress 👗, backpack 🎒, eye 👁️, lips 👄
+""".strip().replace("\n", " ").split(", ")
+)
+
+
+@dataclass(frozen=True)
+class EmojiData:
+    """N captioned pictures.
+
+    images: uint8 [N, 3, 64, 64]. name, style: int64 [N], indices into `names` and `styles`. is_held_out: bool [N], never trained on.
+    """
+
+    images: Tensor
+    name: Tensor
+    style: Tensor
+    is_held_out: Tensor
+    names: tuple[str, ...]
+    styles: tuple[str, ...]
+
+    @classmethod
+    def load(cls, path: str | Path) -> EmojiData:
+        """Read what the builder wrote."""
+        with safe_open(path, "pt") as file:
+            words = {key: tuple(json.loads(file.metadata()[key])) for key in ("names", "styles")}
+            tensors = {key: file.get_tensor(key) for key in ("images", "name", "style", "held_out")}
+        return cls(tensors["images"], tensors["name"], tensors["style"], tensors["held_out"].bool(), **words)
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """One caption per picture."""
+        return [caption(self.names[name], self.styles[style]) for name, style in zip(self.name, self.style, strict=True)]
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The pictures as float [N, 3, 64, 64] in 0..1."""
+        return self.images.float() / 255
+
+    @property
+    def train(self) -> Tensor:
+        """Indices of the training pictures."""
+        return (~self.is_held_out).nonzero()[:, 0]
+
+    @property
+    def held_out(self) -> Tensor:
+        """Indices of the pictures whose (name, style) pair is never trained on."""
+        return self.is_held_out.nonzero()[:, 0]
+
+
+def caption(name: str, style: str) -> str:
+    """The sentence that describes one picture."""
+    return CAPTION.format(name=name, style=style)
+
+
+def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str, ...]) -> Tensor:
+    """Choose the held-out pictures, bool [N]: by hash, at most one style per name, the styles in turn, names with four styles or more."""
+    held_out = torch.zeros(len(name), dtype=torch.bool)
+    wanted, turn = int(HELD_OUT * len(name)), 0
+    for number in sorted(range(len(names)), key=lambda n: hashlib.sha256(names[n].encode()).hexdigest()):
+        pictures = (name == number).nonzero()[:, 0]
+        candidate = pictures[style[pictures] == turn % len(styles)]
+        if turn < wanted and len(pictures) >= 4 and len(candidate):
+            held_out[candidate] = True
+            turn += 1
+    return held_out
+
+
+def fetch(package: str) -> dict[str, bytes]:
+    """The files of one npm package, path -> content. Raises RuntimeError with npm's words when it cannot be had."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            packed = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=True)
+        except FileNotFoundError:
+            raise RuntimeError("The pictures come from npm packages: install Node.js and npm first.") from None
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError(f"npm could not fetch {package}: {error.stderr.strip()[:300]}") from None
+        with tarfile.open(Path(folder, packed.stdout.split()[-1])) as archive:
+            return {m.name.partition("/")[2]: archive.extractfile(m).read() for m in archive if m.isfile()}
+
+
+def code_points(character: str) -> list[str]:
+    """The ways that packages spell a character: hexadecimal code points, with and without the variation selector."""
+    plain = [f"{ord(c):04x}" for c in character if c != "\ufe0f"]
+    return ["-".join(plain), "-".join([*plain, "fe0f"])]
+
+
+def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable[[str], Image.Image | None]:
+    """A function character -> picture for an Iconify set; `slugs` names characters for sets without a character table."""
+    try:
+        import resvg_py
+    except ImportError:
+        raise RuntimeError("Drawing the SVG pictures needs the Python package resvg-py: pip install resvg-py") from None
+    icons, characters = json.loads(files["icons.json"]), json.loads(files.get("chars.json", b"{}"))
+
+    def render(character: str) -> Image.Image | None:
+        keys = [characters.get(code.lstrip("0")) for code in code_points(character)] + [slugs.get(character)]
+        key = next((key for key in keys if key in icons["icons"]), None)
+        if key is None:
+            return None
+        icon = icons["icons"][key]
+        width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+        svg = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black" '
+            f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
+        )
+        png = resvg_py.svg_to_bytes(svg_string=svg, width=4 * SIZE, height=4 * SIZE)
+        return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+
+    return render
+
+
+def webp_renderer(files: dict[str, bytes]) -> Callable[[str], Image.Image | None]:
+    """A function character -> picture for a package of WebP files named by code points."""
+
+    def render(character: str) -> Image.Image | None:
+        data = next((files[f"assets/{code}.webp"] for code in code_points(character) if f"assets/{code}.webp" in files), None)
+        return None if data is None else Image.open(io.BytesIO(data)).convert("RGBA")
+
+    return render
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """Crop to what is drawn, centre it in a square it fills to 92 %, flatten onto white, SIZE x SIZE."""
+    picture = picture.crop(picture.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
+    side = round(max(picture.size) / 0.92)
+    square = Image.new("RGBA", (side, side), "white")
+    square.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return square.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def build(out: Path, count: int) -> None:
+    """Fetch, render, split and write `out`/emoji.safetensors."""
+    entries = NAMES[:count]
+    flat = json.loads(fetch(STYLES["flat"])["chars.json"])
+    slugs = {c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat}
+    pictures, name, style = [], [], []
+    for number, (word, package) in enumerate(STYLES.items()):
+        files = fetch(package)
+        render = webp_renderer(files) if word == "3d" else iconify_renderer(files, slugs)
+        drawn = {n: picture for n, (_, character) in enumerate(entries) if (picture := render(character)) is not None}
+        missing = [entry[0] for n, entry in enumerate(entries) if n not in drawn]
+        print(f"{word}: {len(drawn)} pictures" + (f", missing: {', '.join(missing)}" if missing else ""))
+        pictures += [on_white(picture) for picture in drawn.values()]
+        name += drawn
+        style += [number] * len(drawn)
+    names, styles = tuple(entry[0] for entry in entries), tuple(STYLES)
+    tensors = {"images": (from_pil(pictures) * 255).round().to(torch.uint8).contiguous(), "name": torch.tensor(name), "style": torch.tensor(style)}
+    tensors["held_out"] = split(tensors["name"], tensors["style"], names, styles).to(torch.uint8)
+    header = {"names": json.dumps(names), "styles": json.dumps(styles), "packages": json.dumps(STYLES)}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, out / "emoji.safetensors", metadata=header)
+    print(f"{len(name)} pictures of {len(names)} names, {int(tensors['held_out'].sum())} held out -> {out / 'emoji.safetensors'}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--names", type=int, default=128, help="how many emoji names (default 128)")
+    arguments = parser.parse_args()
+    build(arguments.out, arguments.names)
