@@ -1,0 +1,56 @@
+"""Small vocabularies learned from captions, in the very formats of the full ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import string
+from collections.abc import Sequence
+
+from open_clip.tokenizer import bytes_to_unicode
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from ..tokenizers import Vocabularies
+
+
+def learn(captions: Sequence[str]) -> Vocabularies:
+    """Vocabularies in which every word of the captions is one token and any other English word can be spelled."""
+    words = sorted({word for caption in captions for word in caption.lower().replace(",", " ,").split()})
+    gpt2_vocab, gpt2_merges = gpt2([" " + caption for caption in captions])
+    return Vocabularies(bert(words), gpt2_vocab, gpt2_merges, clip(words))
+
+
+def bert(words: Sequence[str]) -> str:
+    """WordPiece: special tokens, the words, then single characters at the start and inside of a word."""
+    characters = string.ascii_lowercase + string.digits + string.punctuation
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *characters, *("##" + c for c in characters)]
+    return "\n".join(dict.fromkeys(pieces))
+
+
+def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") -> list[str]:
+    """Byte-pair merges that make every word of `texts` one token, one "left right" per merge."""
+    ending = {"end_of_word_suffix": suffix} if suffix else {}
+    tokenizer = Tokenizer(models.BPE(**ending))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if suffix else pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=100_000, min_frequency=1, initial_alphabet=list(alphabet), show_progress=False, **ending
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+
+
+def gpt2(texts: Sequence[str]) -> tuple[str, str]:
+    """Byte-level BPE as vocab.json and merges.txt."""
+    alphabet = list(bytes_to_unicode().values())
+    merges = byte_pairs(alphabet, texts)
+    tokens = dict.fromkeys([*alphabet, *(merge.replace(" ", "") for merge in merges)])
+    return json.dumps({token: number for number, token in enumerate(tokens)}), "\n".join(["#version: 0.2", *merges])
+
+
+def clip(words: Sequence[str]) -> bytes:
+    """CLIP's BPE in open_clip's format: gzipped merges below a header line."""
+    merges = byte_pairs(list(bytes_to_unicode().values()), words, suffix="</w>")
+    # open_clip numbers the merged tokens without looking for repetitions.
+    merges = list({merge.replace(" ", ""): merge for merge in merges}.values())
+    return gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0)
