@@ -87,7 +87,7 @@ class VersatileDiffusion:
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
-        schedule, scale = Schedule(self.config.schedule), self.config.data_scale(data)
+        schedule, scale = Schedule(self.config.schedule), self.config.diffuser.data[data].latent_scale
         denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
         walk = schedule.steps(steps)
         if noisy:

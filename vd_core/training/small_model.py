@@ -1,4 +1,4 @@
-"""The small model that ships with the project: its sizes, and its training from data to one file."""
+"""The small model that ships with the project: its sizes, and its training stage by stage from data to one file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..autoencoders.image_kl import AutoencoderKL
 from ..autoencoders.optimus import Optimus
-from ..checkpoints.write import save_model
 from ..config import ClipConfig, DataConfig, DiffuserConfig, ImageVAEConfig, ScheduleConfig, TextVAEConfig, TransformerConfig, VDConfig
 from ..diffuser.model import Diffuser
-from ..encoders.clip import Clip
+from ..encoders.clip import Clip, normalise
 from ..flows import VersatileDiffusion
 from ..sampling.schedule import Schedule
-from ..tokenizers import Vocabularies
-from . import sheets
+from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
+from . import sheets, vocabularies
 from .clip import ContrastiveClip, contrastive_losses
 from .diffuser import FlowData, flow_losses, initialise
 from .emoji import EmojiData
@@ -27,15 +26,13 @@ from .image_vae import image_vae_losses
 from .loop import fit
 from .text_vae import text_vae_losses
 
-log = logging.getLogger(__name__)
-
-# Samples per step of each flow (output kind, condition kind). The text flows are five times cheaper.
-BATCHES = {("image", "text"): 64, ("image", "image"): 32, ("text", "image"): 96, ("text", "text"): 32}
+# Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
+BATCHES = {("image", "text"): 64, ("image", "image"): 32, ("text", "image"): 64, ("text", "text"): 32}
 
 
-def sizes(vocabularies: Vocabularies, clip_vocab: int, bert_vocab: int, gpt2_vocab: int) -> VDConfig:
-    """The small model: pictures of 64x64, latents of 16x8x8 and of 64, every part in small, about 19 M parameters."""
-    del vocabularies
+def sizes(words: Vocabularies) -> VDConfig:
+    """Pictures of 64x64, latents of 16x8x8 and of 64: every part of VD in small, about 18 M parameters in all."""
+    bpe = ClipTokenizer(words.clip_merges).bpe
     return VDConfig(
         diffuser=DiffuserConfig(
             model_channels=128,
@@ -48,18 +45,106 @@ def sizes(vocabularies: Vocabularies, clip_vocab: int, bert_vocab: int, gpt2_voc
         ),
         schedule=ScheduleConfig(prediction="v"),
         clip=ClipConfig(
-            text=TransformerConfig(128, 2, 4, 512, positions=32, vocab_size=clip_vocab),
+            text=TransformerConfig(128, 2, 4, 512, positions=32, vocab_size=bpe.vocab_size),
             vision=TransformerConfig(160, 4, 4, 640, positions=65),
             image_size=64,
             patch_size=8,
             projection_dim=160,
         ),
-        image_vae=ImageVAEConfig(channels=32, channel_mult=(1, 2, 3, 4), num_res_blocks=1, latent_channels=16),
+        image_vae=ImageVAEConfig(channels=32, channel_mult=(1, 1, 2, 4), num_res_blocks=1, latent_channels=16),
         text_vae=TextVAEConfig(
-            encoder=TransformerConfig(128, 2, 4, 256, positions=32, vocab_size=bert_vocab),
-            decoder=TransformerConfig(128, 3, 4, 512, positions=32, vocab_size=gpt2_vocab),
+            encoder=TransformerConfig(128, 2, 4, 256, positions=32, vocab_size=len(words.bert.splitlines())),
+            decoder=TransformerConfig(128, 3, 4, 512, positions=32, vocab_size=Gpt2Tokenizer(words.gpt2_vocab, words.gpt2_merges).eos + 1),
             latent_width=64,
             max_pieces=30,
             max_tokens=30,
         ),
     )
+
+
+class SmallModelTraining:
+    """The stages of one training run. Each returns a trained part and resumes, or just loads, when `out` already holds it.
+
+    data:  captioned pictures; only `data.train` is ever trained on.
+    out:   folder of the run: one folder per stage.
+    steps: stage name -> number of steps.
+    """
+
+    def __init__(self, data: EmojiData, out: Path, steps: dict[str, int]):
+        self.data, self.out, self.steps = data, out, steps
+        self.words = vocabularies.learn(data.captions)
+        self.config = sizes(self.words)
+        self.images = data.pixels[data.train]
+        self.captions = [data.captions[i] for i in data.train]
+        self.data_hash = digest([data.images, data.is_held_out, torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8)])
+
+    def image_vae(self) -> AutoencoderKL:
+        """Images <-> latents."""
+        torch.manual_seed(0)
+        losses = image_vae_losses(self.images, batch=16)
+        vae = AutoencoderKL(self.config.image_vae)
+        return self.fit("image_vae", vae, losses, lr=2e-3, sheet=lambda model, out: sheets.reconstructions(model, self.data, out))
+
+    def clip(self) -> Clip:
+        """The two context encoders."""
+        torch.manual_seed(0)
+        tokenizer = ClipTokenizer(self.words.clip_merges, self.config.clip.text.positions)
+        model = ContrastiveClip(Clip(self.config.clip, tokenizer))
+        losses = contrastive_losses(normalise(self.images), tokenizer(self.captions), batch=128)
+        return self.fit("clip", model, losses, lr=1e-3, weight_decay=0.1).clip
+
+    def text_vae(self) -> Optimus:
+        """Captions <-> latents."""
+        torch.manual_seed(0)
+        optimus = Optimus(self.config.text_vae, self.words, attention="eager")
+        rows = [optimus.words.encode(text) for text in self.captions]
+        longest = max(map(len, rows))
+        tokens = torch.tensor([row + [-100] * (longest - len(row)) for row in rows])
+        return self.fit("text_vae", optimus, text_vae_losses(optimus.pieces(self.captions), tokens, batch=128), lr=1e-3)
+
+    def diffuser(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> VersatileDiffusion:
+        """All four flows, on what the frozen parts make of the training pictures; returns the whole model."""
+        flows, config = self.prepare(image_vae, clip, text_vae)
+        torch.manual_seed(0)
+        diffuser = Diffuser(config.diffuser)
+        initialise(diffuser)
+        model = VersatileDiffusion(config, diffuser, clip, image_vae, text_vae)
+        parts = {name: digest(part.state_dict().values()) for name, part in (("image_vae", image_vae), ("clip", clip), ("text_vae", text_vae))}
+        model.diffuser = self.fit(
+            "diffuser",
+            diffuser,
+            flow_losses(flows, Schedule(config.schedule), BATCHES),
+            lr=1e-3,
+            parts=parts,
+            sheet=lambda average, out: sheets.samples(replace(model, diffuser=average), self.data, out),
+        )
+        return model
+
+    @torch.no_grad()
+    def prepare(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> tuple[FlowData, VDConfig]:
+        """Latents and contexts of the training pictures, and the config with the latents' measured scales."""
+        latents = {"image": torch.cat([image_vae.encode(chunk) for chunk in self.images.split(64)]), "text": text_vae.encode(self.captions)}
+        data = {kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std())) for kind, z in latents.items()}
+        config = replace(self.config, diffuser=replace(self.config.diffuser, data=data))
+        black = clip.encode_image(torch.zeros(1, 3, 64, 64))
+        flows = FlowData(
+            latents={kind: z * data[kind].latent_scale for kind, z in latents.items()},
+            contexts={"image": clip.encode_image(self.images), "text": clip.encode_text(self.captions)},
+            nulls={"image": torch.cat([torch.zeros_like(black), black]), "text": clip.encode_text([""])},
+        )
+        return flows, config
+
+    def fit(self, name: str, module: nn.Module, losses, lr: float, parts: dict[str, str] | None = None, weight_decay=0.01, sheet=None) -> nn.Module:
+        """One stage."""
+        trained_on = {"data": self.data_hash, **(parts or {})}
+        return fit(
+            module, losses, self.out / name, steps=self.steps[name], lr=lr, trained_on=trained_on, weight_decay=weight_decay, sheet=sheet
+        )
+
+
+def digest(tensors) -> str:
+    """A short hash of tensors' contents."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,53 @@
+"""Contact sheets: pictures for a person to look at while and after a model is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..autoencoders.image_kl import AutoencoderKL
+from ..flows import VersatileDiffusion
+from ..pictures import to_pil
+from ..sampling.noise import sample_noise
+from .emoji import EmojiData
+
+
+def grid(rows: list[Tensor], path: Path) -> None:
+    """Write rows of pictures [N, 3, H, W] in 0..1, all of one length, as one PNG."""
+    to_pil(rearrange(torch.stack(rows), "r n c h w -> 1 c (r h) (n w)"))[0].save(path)
+
+
+def chosen(data: EmojiData, count: int = 20) -> Tensor:
+    """Indices of pictures to show: trained pairs, then as many held-out ones, evenly spread."""
+    return torch.cat([part[torch.linspace(0, len(part) - 1, count).long()] for part in (data.train, data.held_out)])
+
+
+@torch.no_grad()
+def reconstructions(vae: AutoencoderKL, data: EmojiData, out: Path) -> None:
+    """`out`/sheet.png: pictures and their reconstructions, trained above held out."""
+    rows = []
+    for images in data.pixels[chosen(data)].chunk(2):
+        rows += [images, vae.decode(vae.encode(images))]
+    grid(rows, out / "sheet.png")
+
+
+@torch.no_grad()
+def samples(model: VersatileDiffusion, data: EmojiData, out: Path, steps: int = 20, cfg: float = 3.0) -> None:
+    """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the pictures in `out`/sheet.txt."""
+    rows, lines = [], []
+    for indices in chosen(data).chunk(2):
+        images, captions = data.pixels[indices], [data.captions[i] for i in indices]
+        latent = model.image_vae.encode(images)
+        text, image = model.encode_text(captions), model.encode_image(images)
+        rows.append(images)
+        for context in (text, image):
+            rows.append(model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampler="dpmpp_2m", steps=steps, cfg=cfg)))
+        noise = sample_noise(1)
+        words = model.sample("text", [image], model.text_vae.encode(captions), noise, sampler="dpmpp_2m", steps=steps, cfg=cfg)
+        read = model.text_vae.decode(words, noise.generators, temperature=0)
+        lines += [f"{caption}: {text}" for caption, text in zip(captions, read, strict=True)]
+    grid(rows, out / "sheet.png")
+    (out / "sheet.txt").write_text("\n".join(lines) + "\n")
