@@ -1,0 +1,190 @@
+"""Samplers: from noise to data through any denoiser. They know nothing of models, contexts or guidance.
+
+All have the same arguments:
+
+denoise:     (x, t) -> eps, the noise in x at timestep t.
+x:           where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first of the steps.
+steps:       the timesteps to visit; one call of `denoise` each. No step leaves x as it is.
+noise:       () -> standard normal noise of x's shape; moved to x's device and dtype here.
+eta:         0..1, how much noise DDIM adds. The other samplers ignore it.
+temperature: scales the noise that DDIM and DDPM add. The other samplers ignore it.
+callback:    (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step. It stops the
+             sampler by raising.
+
+They return x at the end of the steps. Predicted data is never clipped. Coefficients are float64 numbers on the host, so they
+meet x in its own dtype on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import expm1, log, sqrt
+
+from torch import Tensor
+
+from .schedule import Steps, ddim_sigmas
+
+Denoise = Callable[[Tensor, int], Tensor]
+Noise = Callable[[], Tensor]
+Callback = Callable[[int, int, Tensor, Tensor], None]
+
+
+def predict_x0(x: Tensor, eps: Tensor, alpha: float) -> Tensor:
+    """The data that x is made of when eps is its noise and `alpha` its alphas_cumprod."""
+    return (x - sqrt(1 - alpha) * eps) / sqrt(alpha)
+
+
+def half_log_snr(alpha: float) -> float:
+    """The lambda of DPM-Solver, log(sqrt(alpha) / sqrt(1 - alpha)): its time."""
+    return 0.5 * log(alpha / (1 - alpha))
+
+
+def data_step(x: Tensor, x0: Tensor, alpha: float, alpha_next: float) -> Tensor:
+    """The exact solution of the diffusion ODE from `alpha` to `alpha_next` for constant predicted data (Lu et al. 2022, prop. 4.1)."""
+    h = half_log_snr(alpha_next) - half_log_snr(alpha)
+    return sqrt((1 - alpha_next) / (1 - alpha)) * x - sqrt(alpha_next) * expm1(-h) * x0
+
+
+def extrapolate(x0: Tensor, alpha: float, alpha_next: float, before: tuple[float, Tensor]) -> Tensor:
+    """Data predicted for the middle of the step to come, by the line through the predictions `before` (alpha, x0) and now."""
+    alpha_before, x0_before = before
+    now = half_log_snr(alpha)
+    r = (now - half_log_snr(alpha_before)) / (half_log_snr(alpha_next) - now)
+    return x0 + (x0 - x0_before) / (2 * r)
+
+
+def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> Tensor:
+    """The constant data with which `data_step` is right for the step from the last entry of `past` (alpha, x0) to now.
+
+    Exact where predicted data is the parabola, in half_log_snr, through the last two entries and the prediction now. With one
+    entry: the mean of both predictions.
+    """
+    alpha_start, x0_start = past[-1]
+    if len(past) == 1:
+        return (x0_start + x0) / 2
+    alpha_before, x0_before = past[-2]
+    start = half_log_snr(alpha_start)
+    h = half_log_snr(alpha) - start
+    r = (half_log_snr(alpha_before) - start) / h
+    phi_1 = -expm1(-h) / h
+    phi_2 = (1 - phi_1) / h
+    phi_3 = (1 / 2 - phi_2) / h
+    b_1, b_2 = phi_2 / phi_1, 2 * phi_3 / phi_1
+    rho = (b_1 - b_2) / (1 - r)
+    return x0_start + rho / r * (x0_before - x0_start) + (b_1 - rho) * (x0 - x0_start)
+
+
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    *,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
+    sigmas = ddim_sigmas(steps, eta).tolist()
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        eps = denoise(x, t)
+        x0 = predict_x0(x, eps, alpha)
+        # Quirk kept: noise is drawn even where it is not used; whatever reads the random stream afterwards depends on that.
+        fresh = noise().to(x)
+        x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next - sigmas[i] ** 2) * eps + sigmas[i] * temperature * fresh
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
+def euler(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    *,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Euler's method in the sigmas of Karras et al. 2022: d(x / sqrt(alpha)) / d sigma = eps with sigma = sqrt((1 - alpha) / alpha).
+
+    In the variance-preserving space that is DDIM at eta 0 to the letter (Song et al. 2021, eq. 14), so that is what runs: the
+    name is here for those who look for it. It never adds noise.
+    """
+    return ddim(denoise, x, steps, noise, callback=callback)
+
+
+def ddpm(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    *,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Ancestral sampling from the posterior q(x_next | x, x0) of the visited steps (Ho et al. 2020, eq. 6 and 7)."""
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        x0 = predict_x0(x, denoise(x, t), alpha)
+        beta = 1 - alpha / alpha_next
+        mean = sqrt(alpha_next) * beta / (1 - alpha) * x0 + sqrt(1 - beta) * (1 - alpha_next) / (1 - alpha) * x
+        variance = (1 - alpha_next) / (1 - alpha) * beta
+        x = mean + sqrt(variance) * temperature * noise().to(x)
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
+def dpmpp_2m(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    *,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions. Draws no noise."""
+    before: tuple[float, Tensor] | None = None
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        x0 = predict_x0(x, denoise(x, t), alpha)
+        middle = x0 if before is None else extrapolate(x0, alpha, alpha_next, before)
+        x = data_step(x, middle, alpha, alpha_next)
+        before = alpha, x0
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
+def unipc(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    *,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2, for predicted data, B(h) = exp(h) - 1): order 3. Draws no noise.
+
+    The predictor UniP-2 with this B is the step of DPM-Solver++(2M). The corrector UniC-2 repeats the last step with the prediction
+    at its end, which the next step needs anyway, so a step costs one evaluation; the result itself is not corrected.
+    """
+    start, past = x, []
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        x0 = predict_x0(x, denoise(x, t), alpha)
+        if past:
+            x = data_step(start, interpolate(past, alpha, x0), past[-1][0], alpha)
+        middle = extrapolate(x0, alpha, alpha_next, past[-1]) if past else x0
+        start, past = x, [*past[-1:], (alpha, x0)]
+        x = data_step(x, middle, alpha, alpha_next)
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
+SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpmpp_2m": dpmpp_2m, "unipc": unipc}

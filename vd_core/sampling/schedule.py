@@ -1,0 +1,187 @@
+"""The noise schedule, and which of its timesteps a sampler visits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import ScheduleConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The way of a sampler from noise to data, on the CPU.
+
+    timesteps:      [m], strictly descending, what the network is told.
+    alphas_cumprod: [m + 1] float64, strictly ascending, between 0 and 1: entry j belongs to timesteps[j], the last one to the result.
+
+    Raises ValueError when the two do not belong together.
+    """
+
+    timesteps: Tensor
+    alphas_cumprod: Tensor
+
+    def __post_init__(self) -> None:
+        m = len(self.timesteps)
+        if len(self.alphas_cumprod) != m + 1:
+            raise ValueError(f"{m} timesteps need {m + 1} values of alphas_cumprod, got {len(self.alphas_cumprod)}.")
+        if (self.timesteps.diff() >= 0).any():
+            raise ValueError("The timesteps of a sampler must be strictly descending.")
+        if self.alphas_cumprod[0] <= 0 or self.alphas_cumprod[-1] >= 1 or (self.alphas_cumprod.diff() <= 0).any():
+            raise ValueError("alphas_cumprod must be strictly ascending between 0 and 1, both excluded.")
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def __iter__(self) -> Iterator[tuple[int, float, float]]:
+        """(timestep, alphas_cumprod there, alphas_cumprod after the step) from the noisiest step to the cleanest."""
+        alphas = self.alphas_cumprod.tolist()
+        return zip(self.timesteps.tolist(), alphas, alphas[1:], strict=False)
+
+    def last(self, k: int) -> Steps:
+        """The k cleanest steps, 0..len(self): what is left to do when starting from a clean latent."""
+        if not 0 <= k <= len(self):
+            raise ValueError(f"Only 0 to {len(self)} of {len(self)} steps can be run, got {k}.")
+        first = len(self) - k
+        return Steps(self.timesteps[first:], self.alphas_cumprod[first:])
+
+    def start(self, k: int) -> int:
+        """The timestep to which a clean latent is noised before `last(k)` runs.
+
+        Quirk kept: the official sampler noises one level higher than the first of those steps assumes, as Stable Diffusion's
+        img2img does. With all steps there is no higher level (the official code fails): the noisiest one is used.
+        """
+        return int(self.timesteps[max(len(self) - 1 - k, 0)])
+
+
+def fidelity_steps(n: int, fidelity: float) -> int:
+    """How many steps run when n were asked for and a clean latent is kept at `fidelity` 0..1; 0 means: return that latent.
+
+    Quirk kept: the official app truncates n * (1 - fidelity) with its rounding error, so 50 steps at 0.8 give 9 and not 10.
+
+    Raises ValueError for a fidelity out of range.
+    """
+    if not 0 <= fidelity <= 1:
+        raise ValueError(f"Fidelity lies between 0 and 1, got {fidelity}.")
+    return int(n * (1 - fidelity))
+
+
+def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
+    """Standard deviation of the noise that each DDIM step adds, float64 [m]: 0 at eta 0, DDPM's posterior at eta 1.
+
+    Song et al. 2021, eq. 16. Raises ValueError for an eta outside 0..1.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"The eta of DDIM lies between 0 and 1, got {eta}.")
+    alphas, alphas_next = steps.alphas_cumprod[:-1], steps.alphas_cumprod[1:]
+    return eta * ((1 - alphas_next) / (1 - alphas) * (1 - alphas / alphas_next)).sqrt()
+
+
+def official_timesteps(n: int, total: int) -> np.ndarray:
+    """The official DDIM timesteps, ascending: every (total // n)-th, shifted by one; 50 of 1000 give 1, 21, …, 981.
+
+    Quirks kept: rounding the stride down may give more than n (30 give 31), and the last one may be far from pure noise (2 give
+    1, 501). The shift may lead to `total` itself, where the official code fails: `Schedule.steps` lets total - 1 stand in for it.
+    """
+    return np.arange(0, total, total // n) + 1
+
+
+def quadratic_timesteps(n: int, total: int) -> np.ndarray:
+    """n timesteps from 1 to total - 1, denser towards the data (Song et al. 2021, appendix D.2), ascending.
+
+    Evenly spaced timesteps make steps of log-SNR that grow more and more towards the data; these let samplers of higher order
+    be better than DDIM at few steps.
+    """
+    rounded = np.rint(1 + (total - 2) * np.linspace(0, 1, n) ** 2).astype(np.int64) if n > 1 else np.array([total - 1])
+    return np.maximum(rounded, np.arange(1, n + 1))  # at many steps the first ones would round to the same
+
+
+SPACINGS = {"official": official_timesteps, "quadratic": quadratic_timesteps}
+
+
+class Schedule:
+    """Variance-preserving noise schedule (Ho et al. 2020), betas linear in their square root.
+
+    Computed in float64 and kept in float32 on the CPU, whatever the model's precision (the official code halves alphas_cumprod
+    in fp16, which costs up to 5e-4). Timesteps are 0..timesteps-1, timestep 0 the cleanest.
+
+    Raises ValueError when the config's prediction is neither "eps" nor "v".
+    """
+
+    def __init__(self, config: ScheduleConfig):
+        if config.prediction not in ("eps", "v"):
+            raise ValueError(f'The prediction of a schedule is "eps" or "v", got "{config.prediction}".')
+        self.timesteps = config.timesteps
+        self.prediction = config.prediction
+        betas = np.linspace(config.beta_start**0.5, config.beta_end**0.5, config.timesteps, dtype=np.float64) ** 2
+        alphas = 1 - betas
+        cumprod = np.cumprod(alphas)
+        cumprod_prev = np.append(1.0, cumprod[:-1])
+        posterior_variance = betas * (1 - cumprod_prev) / (1 - cumprod)
+        buffers = {
+            "betas": betas,
+            "alphas_cumprod": cumprod,
+            "alphas_cumprod_prev": cumprod_prev,
+            "sqrt_alphas_cumprod": np.sqrt(cumprod),
+            "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - cumprod),
+            "log_one_minus_alphas_cumprod": np.log(1 - cumprod),
+            "sqrt_recip_alphas_cumprod": np.sqrt(1 / cumprod),
+            "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / cumprod - 1),
+            "posterior_variance": posterior_variance,
+            "posterior_log_variance_clipped": np.log(np.maximum(posterior_variance, 1e-20)),
+            "posterior_mean_coef1": betas * np.sqrt(cumprod_prev) / (1 - cumprod),
+            "posterior_mean_coef2": (1 - cumprod_prev) * np.sqrt(alphas) / (1 - cumprod),
+        }
+        self._buffers = {name: torch.from_numpy(values.astype(np.float32)) for name, values in buffers.items()}
+        self.alphas_cumprod = self._buffers["alphas_cumprod"]
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The 12 schedule buffers of official checkpoints by name, each float32 [timesteps]."""
+        return dict(self._buffers)
+
+    def steps(self, n: int, spacing: str = "official") -> Steps:
+        """n steps from noise to data, their timesteps spaced by one of `SPACINGS`.
+
+        Quirk kept: the result belongs to timestep 0, so its alphas_cumprod is 0.99915 and not 1.
+
+        Raises ValueError unless 1 <= n <= timesteps, or for an unknown spacing.
+        """
+        if not 1 <= n <= self.timesteps:
+            raise ValueError(f"The number of steps lies between 1 and {self.timesteps}, got {n}.")
+        if spacing not in SPACINGS:
+            raise ValueError(f'The spacing of steps is one of {", ".join(SPACINGS)}, got "{spacing}".')
+        ascending = np.unique(SPACINGS[spacing](n, self.timesteps).clip(max=self.timesteps - 1))
+        timesteps = torch.from_numpy(ascending).flip(0)
+        # Rounded to float32 and widened, as the official coefficients are: unrounded values give other sigmas.
+        alphas_cumprod = self.alphas_cumprod[torch.cat([timesteps, timesteps.new_zeros(1)])].double()
+        return Steps(timesteps, alphas_cumprod)
+
+    def q_sample(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+        """Diffuse x0 [B, …] to timesteps t (one, or [B]) with standard normal noise of x0's shape (Ho et al. 2020, eq. 4)."""
+        alpha, sigma = self._signal_and_noise(x0, t)
+        return alpha * x0 + sigma * noise
+
+    def target(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+        """What the network should predict for q_sample(x0, t, noise): the noise, or v (Salimans & Ho 2022, appendix D)."""
+        if self.prediction == "eps":
+            return noise
+        alpha, sigma = self._signal_and_noise(x0, t)
+        return alpha * noise - sigma * x0
+
+    def to_eps(self, x: Tensor, prediction: Tensor, t: Tensor | int) -> Tensor:
+        """The noise in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands for."""
+        if self.prediction == "eps":
+            return prediction
+        alpha, sigma = self._signal_and_noise(x, t)
+        return sigma * x + alpha * prediction
+
+    def _signal_and_noise(self, x: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
+        """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, shaped to multiply x, in its dtype and on its device."""
+        t = torch.as_tensor(t).cpu()
+        names = "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"
+        alpha, sigma = (self._buffers[name][t].reshape(-1, *[1] * (x.ndim - 1)).to(x) for name in names)
+        return alpha, sigma
