@@ -16,6 +16,15 @@ MEAN, STD = 0.7, 0.5
 START = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Thousands of steps on tiny tensors: on a busy machine, waiting for a second thread takes longer than everything else."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def gaussian_denoiser(steps):
     """The exact noise prediction for data drawn from N(MEAN, STD^2), looked up by timestep."""
     alphas = {t: alpha for t, alpha, _ in steps}
