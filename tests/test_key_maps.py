@@ -10,8 +10,7 @@ import torch
 
 from vd_core.checkpoints.key_maps import KeyMap, to_ours
 from vd_core.checkpoints.layouts import detect, layout_named
-from vd_core.checkpoints.parts import build, part_names
-from vd_core.checkpoints.write import state_of
+from vd_core.checkpoints.parts import build, part_names, state_of
 from vd_core.config import VDConfig
 from vd_core.diffuser.plan import plan
 
@@ -126,7 +125,9 @@ def test_parameter_counts(shapes):
     assert count("image_vae.") == published["autokl (kl-f8)"]
     assert count("clip_text.") == published["clip text tower + projection"]
     assert count("clip_vision.") == published["clip vision tower + projection"]
-    encoder, decoder = (next(count for name, count in published.items() if name.startswith(f"optimus {one}")) for one in ("encoder", "decoder"))
+    encoder, decoder = (
+        next(count for name, count in published.items() if name.startswith(f"optimus {one}")) for one in ("encoder", "decoder")
+    )
     assert count("text_vae.encoder") == encoder
     assert count("text_vae.") - count("text_vae.encoder") == decoder
 

@@ -43,7 +43,7 @@ class Place(NamedTuple):
 def to_ours(change: str, tensor: Tensor) -> Tensor:
     """A foreign tensor as ours. One whose shape does not suit is returned as it is: the check of shapes names it."""
     if change == "transposed" and tensor.ndim == 2:
-        return tensor.T
+        return tensor.T.contiguous()
     if change == "linear" and tensor.ndim == 2:
         return tensor[:, :, None, None]
     if change in ("q", "k", "v") and tensor.ndim and len(tensor) % 3 == 0:
@@ -57,7 +57,7 @@ def to_theirs(pieces: dict[str, Tensor]) -> Tensor:
         return torch.cat([pieces[name] for name in "qkv"])
     ((change, tensor),) = pieces.items()
     if change == "transposed":
-        return tensor.T
+        return tensor.T.contiguous()
     if change == "linear" and tensor.ndim == 4:
         return tensor[:, :, 0, 0]
     return tensor

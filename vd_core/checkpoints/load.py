@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import VDConfig
 from ..flows import VersatileDiffusion
 from ..tokenizers import Vocabularies
 from .key_maps import KeyMap, Place, to_ours
 from .layouts import Layout, detect
-from .parts import build, modules_of, part_names
+from .parts import build, modules_of, part_names, state_of
 from .published import published
 from .read import WeightsFile, read
 from .vocabularies import find_vocabularies, from_tensors, missing_vocabularies
@@ -94,36 +94,33 @@ def listed(keys: Collection[str], noun: str) -> str:
     return f"{len(keys)} {noun}{'s' if len(keys) > 1 else ''}: {', '.join(sorted(keys)[:4])}{more}"
 
 
-def read_part(checkpoint: Checkpoint, part: str, shapes: Mapping[str, torch.Size], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """All tensors of one part by our keys, floating point ones as `dtype` (None: as they are in the file).
-
-    Raises ValueError that names missing, unexpected and misshapen keys.
-    """
+def read_part(checkpoint: Checkpoint, part: str, shapes: Mapping[str, torch.Size]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of one part by our keys, and what is wrong with them: missing, unexpected and misshapen keys, named as in the file."""
     held = checkpoint.keys[part]
     names = {key: places[0].key for key, places in held.items()}
-    missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in shapes.keys() - held.keys()]
-    unexpected = [names[key] for key in held.keys() - shapes.keys()]
-    tensors = {key: checkpoint.tensor(part, key) for key in shapes if key in held}
+    wanted = {key: shape for key, shape in shapes.items() if key.startswith(f"{part}.")}
+    tensors = {key: checkpoint.tensor(part, key) for key in wanted if key in held}
+    missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in wanted.keys() - held.keys()]
+    unexpected = [names[key] for key in held.keys() - wanted.keys()]
     misshapen = [
-        f"{names[key]} is {list(tensor.shape)} where {list(shapes[key])} is needed"
+        f"{names[key]} is {list(tensor.shape)} where {list(wanted[key])} is needed"
         for key, tensor in tensors.items()
-        if tensor.shape != shapes[key]
+        if tensor.shape != wanted[key]
     ]
     groups = ((missing, "missing key"), (unexpected, "unexpected key"), (misshapen, "misshapen key"))
-    faults = [listed(keys, noun) for keys, noun in groups if keys]
-    if faults:
-        raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
-    return {key: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    return tensors, [listed(keys, noun) for keys, noun in groups if keys]
 
 
-def module_state(prefix: str, module: nn.Module, sources: Mapping[str, Checkpoint], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """All tensors of one module by its own keys, read from the files that hold its parts."""
-    shapes = {f"{prefix}.{key}": value.shape for key, value in module.state_dict().items()}
+def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion) -> dict[str, Tensor]:
+    """The tensors of the given parts, from the file chosen for each, by our keys. Raises ValueError for parts that do not fit the model."""
+    shapes = {key: tensor.shape for key, tensor in state_of(model).items()}
     state: dict[str, Tensor] = {}
     for part, checkpoint in sources.items():
-        if part == prefix or part.startswith(f"{prefix}."):
-            state |= read_part(checkpoint, part, {key: s for key, s in shapes.items() if key.startswith(f"{part}.")}, dtype)
-    return {key[len(prefix) + 1 :]: tensor for key, tensor in state.items()}
+        tensors, faults = read_part(checkpoint, part, shapes)
+        if faults:
+            raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
+        state |= tensors
+    return state
 
 
 def load(
@@ -150,28 +147,28 @@ def load(
     checkpoints, config = open_checkpoints(paths, config)
     sources = choose(checkpoints, config, parts)
     if not isinstance(vocabularies, Vocabularies):
-        folders = ([vocabularies] if vocabularies else []) + [folder_of(checkpoint) for checkpoint in checkpoints]
-        vocabularies = stored_vocabularies(checkpoints)
+        vocabularies, folders = locate_vocabularies(checkpoints, config, vocabularies)
         if vocabularies is None and "text_vae" in sources:
-            vocabularies = find_vocabularies(folders, config.text_vae)
-            if vocabularies is None:
-                raise FileNotFoundError(missing_vocabularies(folders))
+            raise FileNotFoundError(missing_vocabularies(folders))
     model = build(config, sources, vocabularies)
+    state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in read_parts(sources, model).items()}
     for prefix, module in modules_of(model).items():
-        module.load_state_dict(module_state(prefix, module, sources, dtype), strict=True, assign=True)
+        own = {key: state[f"{prefix}.{key}"] for key in module.state_dict()}
+        module.load_state_dict(own, strict=True, assign=True)
     return model
 
 
-def folder_of(checkpoint: Checkpoint) -> Path:
-    """The folder that a file lies in, or that it is."""
-    path = checkpoint.file.path
-    return path if path.is_dir() else path.parent
-
-
-def stored_vocabularies(checkpoints: Iterable[Checkpoint]) -> Vocabularies | None:
-    """The vocabularies in the first of our files that has them."""
-    found = (from_tensors(checkpoint.file.weights) for checkpoint in checkpoints)
-    return next((vocabularies for vocabularies in found if vocabularies is not None), None)
+def locate_vocabularies(
+    checkpoints: Sequence[Checkpoint], config: VDConfig, folder: str | Path | None
+) -> tuple[Vocabularies | None, list[Path]]:
+    """The vocabularies in the first of our files that has them, else those found in `folder` or beside the files; and these folders."""
+    paths = [checkpoint.file.path for checkpoint in checkpoints]
+    folders = [Path(folder)] if folder else []
+    folders += [path if path.is_dir() else path.parent for path in paths]
+    for checkpoint in checkpoints:
+        if stored := from_tensors(checkpoint.file.weights):
+            return stored, folders
+    return find_vocabularies(folders, config.text_vae), folders
 
 
 def choose(checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[str] | None) -> dict[str, Checkpoint]:

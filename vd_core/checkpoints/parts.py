@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..autoencoders.image_kl import AutoencoderKL
@@ -31,7 +31,8 @@ ENCODERS = {"image": "clip_vision", "text": "clip_text"}
 
 def parts_of_flow(data: str, context: str) -> list[str]:
     """The parts of one flow: sample kind `data` under a context of kind `context`, and decode it."""
-    return [ENCODERS[context], "diffuser.time_embed", f"diffuser.data.{data}", f"diffuser.context.{context}", DECODERS[data]]
+    around = [part for part in (ENCODERS.get(context), DECODERS.get(data)) if part]
+    return ["diffuser.time_embed", f"diffuser.data.{data}", f"diffuser.context.{context}", *around]
 
 
 class EmptyParameters(TorchFunctionMode):
@@ -72,3 +73,8 @@ def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
         "text_vae": model.text_vae,
     }
     return {prefix: module for prefix, module in modules.items() if module is not None}
+
+
+def state_of(model: VersatileDiffusion) -> dict[str, Tensor]:
+    """All tensors of a model under our keys."""
+    return {f"{prefix}.{key}": tensor for prefix, module in modules_of(model).items() for key, tensor in module.state_dict().items()}

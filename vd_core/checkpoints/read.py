@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,12 +88,13 @@ def read(path: str | Path) -> WeightsFile:
     if path.is_dir():
         return read_folder(path)
     head = first_bytes(path)
+    if head[6:9] == b"\0\0{":  # the length of a JSON header in eight bytes, then the header; the length may look like a pickle's start
+        return read_safetensors(path)
     if head.startswith(b"PK\x03\x04"):
         return WeightsFile(path, read_zip(path))
     if head.startswith(b"\x80"):
+        check_protocol(path, head)
         return WeightsFile(path, read_torch(path, mmap=False))
-    if len(head) > 8 and head[8:9] == b"{":
-        return read_safetensors(path)
     raise ValueError(f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}.")
 
 
@@ -123,7 +125,11 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+            for entry in entries:
+                if entry.filename.endswith("data.pkl"):
+                    with archive.open(entry) as file:
+                        check_protocol(path, file.read(2))
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} is truncated or corrupt ({error}); download it again.") from error
     # torch.save never compresses, so a model's entries are no larger than its file.
     claimed, actual = sum(entry.file_size for entry in entries), path.stat().st_size
@@ -134,18 +140,26 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     return read_torch(path, mmap=True)
 
 
+def check_protocol(path: Path, head: bytes) -> None:
+    """Refuse pickles that torch's unpickler of tensors does not read; `torch.save` writes protocol 2."""
+    if len(head) > 1 and head[1] > 3:
+        raise ValueError(
+            f"{path} is pickled in protocol {head[1]}, which may hide code; it was refused and not run. Ask for a safetensors file."
+        )
+
+
 def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
     """A file of `torch.save`, read with the unpickler that knows tensors only. Files from before torch 1.6 cannot be mapped."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
-        code = re.search(r"(?:GLOBAL|global|class|function) [`']?([\w.]+\.[\w.]+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and code:
+        if code := re.search(r"(?:GLOBAL|global|class|function) [`']?([\w.]+\.\w+)", str(error)):
             raise ValueError(
                 f"{path} contains code ({code[1]}), not only tensors; it was refused and not run. Ask for a safetensors file."
             ) from error
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is truncated or corrupt ({reason}); download it again.") from error
+        # torch's own message on pickles advises to run them, so it is not repeated.
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({next(iter(str(error).splitlines()), type(error).__name__)})"
+        raise ValueError(f"{path} is truncated or corrupt{reason}; download it again.") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from ..flows import VersatileDiffusion
 from ..tokenizers import Vocabularies
 from .key_maps import KeyMap, to_theirs
 from .layouts import layout_named
-from .parts import modules_of
+from .parts import state_of
 from .vocabularies import to_tensors
 
 FORMAT_VERSION = "1"
@@ -52,7 +52,8 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], header: M
         start, end = end, end + tensors[key].numel() * types[key].itemsize
         entries[key] = {"dtype": DTYPE_NAMES[types[key]], "shape": list(tensors[key].shape), "data_offsets": [start, end]}
     text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
+    # Mapped into memory, the first tensor then starts as aligned as an allocated one: faster, and equal to the last bit.
+    text += b" " * (-(8 + len(text)) % 64)
     with replacing(Path(path)) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for key in order:
@@ -81,11 +82,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def state_of(model: VersatileDiffusion) -> dict[str, Tensor]:
-    """All tensors of a model under our keys."""
-    return {f"{prefix}.{key}": tensor for prefix, module in modules_of(model).items() for key, tensor in module.state_dict().items()}
 
 
 def save_model(
