@@ -100,7 +100,5 @@ class VersatileDiffusion:
                 return latent
             x = schedule.q_sample(latent * scale, walk.start(count), noise.draw(latent.shape).to(latent))
             walk = walk.last(count)
-        x = SAMPLERS[sampler](
-            denoise, x, walk, lambda: noise.draw(x.shape), eta=eta, temperature=temperature, callback=callback
-        )
+        x = SAMPLERS[sampler](denoise, x, walk, lambda: noise.draw(x.shape), eta=eta, temperature=temperature, callback=callback)
         return x / scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +10,8 @@ from torch import Tensor
 from ..context import Blend, ratios
 from ..diffuser.mixing import Mixing, attention_mixing
 from ..diffuser.model import Diffuser
+from .samplers import Denoise
 from .schedule import Schedule
-
-Denoise = Callable[[Tensor, int], Tensor]
 
 
 def guidance_chain(scales: Sequence[float]) -> tuple[list[int], list[float]]:

@@ -57,7 +57,9 @@ crying face 😭, cool face 😎, heart eyes 😍, shoe 👟, thumbs up 👍, bo
 cocktail 🍸, tropical drink 🍹, mouse 🐭, koala 🐨, turtle 🐢, tropical fish 🐠, dolphin 🐬, camel 🐫, wave 🌊, tractor 🚜, ship 🚢,
 tent ⛺, ferris wheel 🎡, tennis 🎾, medal 🏅, trumpet 🎺, violin 🎻, drum 🥁, piano 🎹, telephone ☎️, laptop 💻, pencil ✏️,
 hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 👓, dress 👗, backpack 🎒, eye 👁️, lips 👄
-""".strip().replace("\n", " ").split(", ")
+""".strip()
+    .replace("\n", " ")
+    .split(", ")
 )
 
 
@@ -201,7 +203,11 @@ def build(out: Path, count: int) -> None:
         name += drawn
         style += [number] * len(drawn)
     names, styles = tuple(entry[0] for entry in entries), tuple(STYLES)
-    tensors = {"images": (from_pil(pictures) * 255).round().to(torch.uint8).contiguous(), "name": torch.tensor(name), "style": torch.tensor(style)}
+    tensors = {
+        "images": (from_pil(pictures) * 255).round().to(torch.uint8).contiguous(),
+        "name": torch.tensor(name),
+        "style": torch.tensor(style),
+    }
     tensors["held_out"] = split(tensors["name"], tensors["style"], names, styles).to(torch.uint8)
     header = {"names": json.dumps(names), "styles": json.dumps(styles), "packages": json.dumps(STYLES)}
     out.mkdir(parents=True, exist_ok=True)

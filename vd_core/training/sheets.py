@@ -44,7 +44,9 @@ def samples(model: VersatileDiffusion, data: EmojiData, out: Path, steps: int = 
         text, image = model.encode_text(captions), model.encode_image(images)
         rows.append(images)
         for context in (text, image):
-            rows.append(model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampler="dpmpp_2m", steps=steps, cfg=cfg)))
+            rows.append(
+                model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampler="dpmpp_2m", steps=steps, cfg=cfg))
+            )
         noise = sample_noise(1)
         words = model.sample("text", [image], model.text_vae.encode(captions), noise, sampler="dpmpp_2m", steps=steps, cfg=cfg)
         read = model.text_vae.decode(words, noise.generators, temperature=0)

@@ -76,7 +76,9 @@ class SmallModelTraining:
         self.config = sizes(self.words)
         self.images = data.pixels[data.train]
         self.captions = [data.captions[i] for i in data.train]
-        self.data_hash = digest([data.images, data.is_held_out, torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8)])
+        self.data_hash = digest(
+            [data.images, data.is_held_out, torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8)]
+        )
 
     def image_vae(self) -> AutoencoderKL:
         """Images <-> latents."""
@@ -109,7 +111,9 @@ class SmallModelTraining:
         diffuser = Diffuser(config.diffuser)
         initialise(diffuser)
         model = VersatileDiffusion(config, diffuser, clip, image_vae, text_vae)
-        parts = {name: digest(part.state_dict().values()) for name, part in (("image_vae", image_vae), ("clip", clip), ("text_vae", text_vae))}
+        parts = {
+            name: digest(part.state_dict().values()) for name, part in (("image_vae", image_vae), ("clip", clip), ("text_vae", text_vae))
+        }
         model.diffuser = self.fit(
             "diffuser",
             diffuser,
@@ -134,7 +138,9 @@ class SmallModelTraining:
         )
         return flows, config
 
-    def fit(self, name: str, module: nn.Module, losses, lr: float, parts: dict[str, str] | None = None, weight_decay=0.01, sheet=None) -> nn.Module:
+    def fit(
+        self, name: str, module: nn.Module, losses, lr: float, parts: dict[str, str] | None = None, weight_decay=0.01, sheet=None
+    ) -> nn.Module:
         """One stage."""
         trained_on = {"data": self.data_hash, **(parts or {})}
         return fit(
