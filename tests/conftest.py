@@ -1,0 +1,60 @@
+"""What the tests share: one thread, small vocabularies, and a model with random weights that has every part."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vd_core.autoencoders.image_kl import AutoencoderKL
+from vd_core.autoencoders.optimus import Optimus
+from vd_core.config import VDConfig
+from vd_core.diffuser.model import Diffuser
+from vd_core.encoders.clip import Clip
+from vd_core.flows import VersatileDiffusion
+from vd_core.tokenizers import ClipTokenizer, Gpt2Tokenizer
+from vd_core.training.vocabularies import learn
+
+CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny tensors on a busy machine: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def vocabularies():
+    """Every word of `CAPTIONS` is one token."""
+    return learn(CAPTIONS)
+
+
+@pytest.fixture(scope="session")
+def config(vocabularies):
+    """The tiny model, with these vocabularies."""
+    tiny = VDConfig.tiny()
+    clip_size = ClipTokenizer(vocabularies.clip_merges).bpe.vocab_size
+    gpt2_size = Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges).eos + 1
+    text_vae = replace(
+        tiny.text_vae,
+        encoder=replace(tiny.text_vae.encoder, vocab_size=len(vocabularies.bert.splitlines())),
+        decoder=replace(tiny.text_vae.decoder, vocab_size=gpt2_size),
+    )
+    return replace(tiny, clip=replace(tiny.clip, text=replace(tiny.clip.text, vocab_size=clip_size)), text_vae=text_vae)
+
+
+@pytest.fixture(scope="session")
+def model(config, vocabularies):
+    """Random weights; nothing may change them."""
+    torch.manual_seed(0)
+    tokenizer = ClipTokenizer(vocabularies.clip_merges, config.clip.text.positions)
+    parts = Diffuser(config.diffuser), Clip(config.clip, tokenizer), AutoencoderKL(config.image_vae), Optimus(config.text_vae, vocabularies)
+    for part in parts:
+        part.requires_grad_(False)
+        for name, parameter in part.named_parameters():
+            if parameter.ndim == 1 and "norm" in name:  # norms start as identities, which hides a forgotten weight
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return VersatileDiffusion(config, *parts)

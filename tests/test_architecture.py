@@ -1,0 +1,118 @@
+"""The arrows of the design: who may import whom, and where."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("vd_core", "nodes", "seecoder")
+OUTSIDE = {"comfy", "comfy_extras", "comfy_api", "folder_paths", "latent_preview", "nodes", "server", "execution"}
+
+# What each module or sub-package of vd_core may import of the others. A new one needs a line here.
+ARROWS = {
+    "config": set(),
+    "context": set(),
+    "color": set(),
+    "pictures": set(),
+    "tokenizers": set(),
+    "diffuser": {"config", "context"},
+    "encoders": {"config", "pictures", "tokenizers"},
+    "autoencoders": {"config", "tokenizers"},
+    "sampling": {"config", "context", "diffuser"},
+    "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
+    "checkpoints": {"config", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
+    "embedded": set(),
+    "training": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "sampling", "tokenizers", "pictures"},
+}
+ANYTHING = {"__init__", "__main__"}
+
+
+def python_files(*folders):
+    """Our own .py files below some folders, hidden ones left out."""
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(ROOT).parts)]
+
+
+def imports(file):
+    """(level, dotted name) of every import of a file, those inside functions too; `from . import a` counts as `.a`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.level, node.module
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, alias.name) for alias in node.names)
+
+
+def targets(file, package):
+    """Dotted paths, from the root of `package`, of what a file imports from it."""
+    folder = file.relative_to(ROOT / package).parts[:-1]
+    for level, name in imports(file):
+        if level:
+            assert level <= len(folder) + 1, f"{file} imports from outside {package}"
+            yield ".".join([*folder[: len(folder) + 1 - level], name])
+
+
+def violations():
+    """Every arrow inside vd_core that the table does not know."""
+    for file in python_files("vd_core"):
+        owner = file.relative_to(ROOT / "vd_core").parts[0].removesuffix(".py")
+        if owner not in ANYTHING:
+            for target in targets(file, "vd_core"):
+                if (head := target.split(".")[0]) not in ARROWS[owner] | {owner}:
+                    yield f"{file.relative_to(ROOT)} imports {head}"
+
+
+def test_the_walk_sees_the_code():
+    assert len(python_files("vd_core")) > 30
+    assert set(targets(ROOT / "vd_core" / "sampling" / "guidance.py", "vd_core")) >= {"context", "diffuser.model", "sampling.schedule"}
+
+
+def test_every_module_has_its_arrows():
+    modules = {path.name.removesuffix(".py") for path in (ROOT / "vd_core").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules - ANYTHING == set(ARROWS)
+
+
+def test_arrows_of_vd_core():
+    assert not list(violations())
+
+
+def test_samplers_see_only_a_callable():
+    assert set(targets(ROOT / "vd_core" / "sampling" / "samplers.py", "vd_core")) == {"sampling.schedule"}
+
+
+@pytest.mark.parametrize("package", ["vd_core", "seecoder"])
+def test_packages_are_relative_inside_and_know_neither_the_host_nor_each_other(package):
+    for file in python_files(package):
+        absolute = {name.split(".")[0] for level, name in imports(file) if not level}
+        assert not absolute & (OUTSIDE | set(PACKAGES)), file
+        list(targets(file, package))  # fails for `from ...` beyond the package
+
+
+def test_only_one_file_touches_comfyui():
+    for file in [*python_files(*PACKAGES), *ROOT.glob("*.py")]:
+        if file != ROOT / "nodes" / "host" / "comfy.py":
+            absolute = {name.split(".")[0] for level, name in imports(file) if not level}
+            assert not absolute & (OUTSIDE - {"nodes"}), file
+
+
+def test_comfyui_is_imported_inside_functions():
+    file = ROOT / "nodes" / "host" / "comfy.py"
+    if file.exists():
+        heads = [alias.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.Import) for alias in node.names]
+        heads += [node.module for node in ast.parse(file.read_text()).body if isinstance(node, ast.ImportFrom) and not node.level]
+        assert not {head.split(".")[0] for head in heads} & OUTSIDE
+
+
+def test_inner_init_files_are_empty():
+    for file in python_files("vd_core", "seecoder"):
+        if file.name == "__init__.py" and file.parent.parent != ROOT:
+            assert not file.read_text(), file
+
+
+def test_files_are_short_and_named_after_what_they_hold():
+    for file in [*python_files(*PACKAGES), *ROOT.glob("*.py")]:
+        assert file.name not in ("utils.py", "helpers.py", "common.py", "misc.py"), file
+        lines = file.read_text(encoding="utf-8").count("\n")
+        assert lines <= 350, f"{file.relative_to(ROOT)} has {lines} lines"
