@@ -50,15 +50,6 @@ def tiny_vocabularies() -> Vocabularies:
 VOCABULARIES = tiny_vocabularies()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads only get in each other's way at this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model() -> VersatileDiffusion:
     torch.manual_seed(0)
@@ -446,6 +437,12 @@ def test_absent_and_unknown_parts(state, tmp_path):
         load(tmp_path / "kl-f8.pth", parts=["diffuser.data.image"], config=CONFIG)
     with pytest.raises(ValueError, match="There is no part unet; the parts are diffuser.time_embed, "):
         load(tmp_path / "kl-f8.pth", parts=["unet"], config=CONFIG)
+
+
+def test_a_foreign_file_of_other_sizes_needs_its_config(state, tmp_path):
+    torch.save(export(state, "official", CONFIG), tmp_path / "vd.pth")
+    with pytest.raises(ValueError, match="has .* unknown keys: .* A model of other sizes than Versatile Diffusion v1.0 needs its config"):
+        load(tmp_path / "vd.pth")
 
 
 def test_sizes_in_the_header_that_cannot_be_understood(own, tmp_path):

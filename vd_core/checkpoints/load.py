@@ -84,7 +84,8 @@ def open_checkpoint(file: WeightsFile, config: VDConfig) -> Checkpoint:
             part = next(part for part in part_names(config) if key.startswith(f"{part}."))
             keys.setdefault(part, {})[key] = places[key]
     if unknown:
-        raise ValueError(f"{file.path} ({layout.title}) has {listed(unknown, 'unknown key')}.")
+        sizes = " A model of other sizes than Versatile Diffusion v1.0 needs its config." if config == VDConfig() else ""
+        raise ValueError(f"{file.path} ({layout.title}) has {listed(unknown, 'unknown key')}.{sizes}")
     return Checkpoint(file, layout, key_map, keys)
 
 

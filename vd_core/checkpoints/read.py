@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +43,12 @@ class LazySafetensors(Mapping):
 
     def __init__(self, path: Path):
         self.file = safe_open(path, framework="pt", device="cpu")
-        self.names = tuple(self.file.keys())
+        self.names = dict.fromkeys(self.file.keys())
         self.metadata = self.file.metadata() or {}
 
     def __getitem__(self, key: str) -> Tensor:
+        if key not in self.names:
+            raise KeyError(key)
         return self.file.get_tensor(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -111,12 +112,19 @@ def first_bytes(path: Path) -> bytes:
     return head
 
 
+def corrupt(path: Path, error: Exception) -> ValueError:
+    """What to say when a parser fails. torch's own message on pickles advises to run them, so it is not repeated."""
+    first = next(iter(str(error).splitlines()), "")
+    reason = "its pickle cannot be read" if isinstance(error, pickle.UnpicklingError) else first or type(error).__name__
+    return ValueError(f"{path} is truncated or corrupt ({reason}); download it again.")
+
+
 def read_safetensors(path: Path) -> WeightsFile:
     """Open a safetensors file; its header is checked against its size at once."""
     try:
         weights = LazySafetensors(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or corrupt ({error}); download it again.") from error
+        raise corrupt(path, error) from error
     return WeightsFile(path, weights, weights.metadata)
 
 
@@ -125,12 +133,11 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            for entry in entries:
-                if entry.filename.endswith("data.pkl"):
-                    with archive.open(entry) as file:
-                        check_protocol(path, file.read(2))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is truncated or corrupt ({error}); download it again.") from error
+            pickles = [archive.open(entry).read(2) for entry in entries if entry.filename.endswith("data.pkl")]
+    except Exception as error:  # the parser meets foreign bytes here and can fail in any way
+        raise corrupt(path, error) from error
+    for head in pickles:
+        check_protocol(path, head)
     # torch.save never compresses, so a model's entries are no larger than its file.
     claimed, actual = sum(entry.file_size for entry in entries), path.stat().st_size
     if claimed > actual:
@@ -152,14 +159,12 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
     """A file of `torch.save`, read with the unpickler that knows tensors only. Files from before torch 1.6 cannot be mapped."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # the parser meets foreign bytes here and can fail in any way
+    except Exception as error:  # as above
         if code := re.search(r"(?:GLOBAL|global|class|function) [`']?([\w.]+\.\w+)", str(error)):
             raise ValueError(
                 f"{path} contains code ({code[1]}), not only tensors; it was refused and not run. Ask for a safetensors file."
             ) from error
-        # torch's own message on pickles advises to run them, so it is not repeated.
-        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({next(iter(str(error).splitlines()), type(error).__name__)})"
-        raise ValueError(f"{path} is truncated or corrupt{reason}; download it again.") from error
+        raise corrupt(path, error) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
