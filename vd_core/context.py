@@ -26,7 +26,9 @@ class Context:
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3 or 0 in self.tokens.shape:
             raise ValueError(f"A {self.kind} context needs tokens [batch, tokens, width], got shape {tuple(self.tokens.shape)}.")
-        if self.null is not None and self.null.shape[1:] != self.tokens.shape[1:]:
+        if self.null is not None and (
+            self.null.shape[1:] != self.tokens.shape[1:] or len({1, self.null.shape[0], self.tokens.shape[0]}) > 2
+        ):
             raise ValueError(
                 f"The unconditional tokens of a {self.kind} context must have the shape of its tokens, "
                 f"got {tuple(self.null.shape)} for {tuple(self.tokens.shape)}."
@@ -63,12 +65,14 @@ def join(contexts: Blend) -> Context:
     """Several contexts of one kind as one, joined along the tokens; the weights scale the tokens.
 
     This is how the official app takes several images: they share one softmax, and no weight is normalised.
-    The unconditional tokens are joined unscaled.
+    The unconditional tokens are joined unscaled. Raises ValueError for contexts that do not fit together.
     """
     kinds = {context.kind for context in contexts}
     if len(kinds) != 1:
         raise ValueError(f"Only contexts of one kind can be joined along their tokens, got {sorted(kinds)}.")
     batch = max(c.tokens.shape[0] for c in contexts)
+    if any(c.tokens.shape[0] not in (1, batch) or c.tokens.shape[2] != contexts[0].tokens.shape[2] for c in contexts):
+        raise ValueError(f"Joined contexts need one batch size and one width, got shapes {[tuple(c.tokens.shape) for c in contexts]}.")
 
     def expand(tokens: Tensor) -> Tensor:
         return tokens.expand(batch, -1, -1)
