@@ -18,7 +18,7 @@ from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
-from .sampling.samplers import SAMPLERS, Callback
+from .sampling.samplers import FROM_NOISE, SAMPLERS, Callback
 from .sampling.schedule import Schedule, fidelity_steps
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
@@ -89,13 +89,14 @@ class VersatileDiffusion:
             raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
         schedule, scale = Schedule(self.config.schedule), self.config.diffuser.data[data].latent_scale
         denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
-        walk = schedule.steps(steps)
+        from_noise = fidelity == 0 and not noisy
+        walk = schedule.steps(steps, FROM_NOISE[sampler] if from_noise else "official")
         if noisy:
             x = latent
-        elif fidelity == 0:
+        elif from_noise:
             x = noise.draw(latent.shape).to(latent)
         else:
-            count = fidelity_steps(len(walk), fidelity)
+            count = fidelity_steps(steps, fidelity)
             if count == 0:
                 return latent
             x = schedule.q_sample(latent * scale, walk.start(count), noise.draw(latent.shape).to(latent))

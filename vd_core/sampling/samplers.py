@@ -188,3 +188,7 @@ def unipc(
 
 
 SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpmpp_2m": dpmpp_2m, "unipc": unipc}
+
+# Few steps of a higher order do better with more of them near the data; starts other than from noise keep the official spacing,
+# so that a fidelity means the same to every sampler.
+FROM_NOISE = {"ddim": "official", "ddpm": "official", "euler": "official", "dpmpp_2m": "quadratic", "unipc": "quadratic"}

@@ -1,7 +1,7 @@
-"""The data of the small model: openly licensed emoji in several artistic styles, captioned by name and style.
+"""Builds the data of the small model: openly licensed emoji in several artistic styles, captioned by name and style.
 
 `python -m vd_core.training.emoji OUT_DIR` fetches the picture packages with npm (MIT and Apache licences, see NOTICE), renders every
-emoji of `NAMES` in every style at 64x64 on white, and writes OUT_DIR/emoji.safetensors.
+emoji of `NAMES` in every style at 64x64 on white, and writes OUT_DIR/pictures.webp and OUT_DIR/pictures.json.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..pictures import from_pil
+from .dataset import CaptionedPictures
 
-CAPTION = "{name}, {style} style"
 SIZE = 64
 HELD_OUT = 0.12  # share of the pictures
 
@@ -61,54 +57,6 @@ hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 
     .replace("\n", " ")
     .split(", ")
 )
-
-
-@dataclass(frozen=True)
-class EmojiData:
-    """N captioned pictures.
-
-    images: uint8 [N, 3, 64, 64]. name, style: int64 [N], indices into `names` and `styles`. is_held_out: bool [N], never trained on.
-    """
-
-    images: Tensor
-    name: Tensor
-    style: Tensor
-    is_held_out: Tensor
-    names: tuple[str, ...]
-    styles: tuple[str, ...]
-
-    @classmethod
-    def load(cls, path: str | Path) -> EmojiData:
-        """Read what the builder wrote."""
-        with safe_open(path, "pt") as file:
-            words = {key: tuple(json.loads(file.metadata()[key])) for key in ("names", "styles")}
-            tensors = {key: file.get_tensor(key) for key in ("images", "name", "style", "held_out")}
-        return cls(tensors["images"], tensors["name"], tensors["style"], tensors["held_out"].bool(), **words)
-
-    @cached_property
-    def captions(self) -> list[str]:
-        """One caption per picture."""
-        return [caption(self.names[name], self.styles[style]) for name, style in zip(self.name, self.style, strict=True)]
-
-    @cached_property
-    def pixels(self) -> Tensor:
-        """The pictures as float [N, 3, 64, 64] in 0..1."""
-        return self.images.float() / 255
-
-    @property
-    def train(self) -> Tensor:
-        """Indices of the training pictures."""
-        return (~self.is_held_out).nonzero()[:, 0]
-
-    @property
-    def held_out(self) -> Tensor:
-        """Indices of the pictures whose (name, style) pair is never trained on."""
-        return self.is_held_out.nonzero()[:, 0]
-
-
-def caption(name: str, style: str) -> str:
-    """The sentence that describes one picture."""
-    return CAPTION.format(name=name, style=style)
 
 
 def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str, ...]) -> Tensor:
@@ -188,7 +136,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def build(out: Path, count: int) -> None:
-    """Fetch, render, split and write `out`/emoji.safetensors."""
+    """Fetch, render, split and write the pictures of the first `count` names."""
     entries = NAMES[:count]
     flat = json.loads(fetch(STYLES["flat"])["chars.json"])
     slugs = {c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat}
@@ -203,16 +151,11 @@ def build(out: Path, count: int) -> None:
         name += drawn
         style += [number] * len(drawn)
     names, styles = tuple(entry[0] for entry in entries), tuple(STYLES)
-    tensors = {
-        "images": (from_pil(pictures) * 255).round().to(torch.uint8).contiguous(),
-        "name": torch.tensor(name),
-        "style": torch.tensor(style),
-    }
-    tensors["held_out"] = split(tensors["name"], tensors["style"], names, styles).to(torch.uint8)
-    header = {"names": json.dumps(names), "styles": json.dumps(styles), "packages": json.dumps(STYLES)}
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, out / "emoji.safetensors", metadata=header)
-    print(f"{len(name)} pictures of {len(names)} names, {int(tensors['held_out'].sum())} held out -> {out / 'emoji.safetensors'}")
+    images = (from_pil(pictures) * 255).round().to(torch.uint8).contiguous()
+    name, style = torch.tensor(name), torch.tensor(style)
+    held_out = split(name, style, names, styles)
+    CaptionedPictures(images, name, style, held_out, names, styles).save(out)
+    print(f"{len(name)} pictures of {len(names)} names, {int(held_out.sum())} held out -> {out}")
 
 
 if __name__ == "__main__":

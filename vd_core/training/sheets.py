@@ -12,7 +12,7 @@ from ..autoencoders.image_kl import AutoencoderKL
 from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
-from .emoji import EmojiData
+from .dataset import CaptionedPictures
 
 
 def grid(rows: list[Tensor], path: Path) -> None:
@@ -20,13 +20,13 @@ def grid(rows: list[Tensor], path: Path) -> None:
     to_pil(rearrange(torch.stack(rows), "r n c h w -> 1 c (r h) (n w)"))[0].save(path)
 
 
-def chosen(data: EmojiData, count: int = 20) -> Tensor:
+def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:
     """Indices of pictures to show: trained pairs, then as many held-out ones, evenly spread."""
     return torch.cat([part[torch.linspace(0, len(part) - 1, count).long()] for part in (data.train, data.held_out)])
 
 
 @torch.no_grad()
-def reconstructions(vae: AutoencoderKL, data: EmojiData, out: Path) -> None:
+def reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> None:
     """`out`/sheet.png: pictures and their reconstructions, trained above held out."""
     rows = []
     for images in data.pixels[chosen(data)].chunk(2):
@@ -35,7 +35,7 @@ def reconstructions(vae: AutoencoderKL, data: EmojiData, out: Path) -> None:
 
 
 @torch.no_grad()
-def samples(model: VersatileDiffusion, data: EmojiData, out: Path, steps: int = 20, cfg: float = 3.0) -> None:
+def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 3.0) -> None:
     """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the pictures in `out`/sheet.txt."""
     rows, lines = [], []
     for indices in chosen(data).chunk(2):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..autoencoders.image_kl import AutoencoderKL
 from ..autoencoders.optimus import Optimus
@@ -20,8 +19,8 @@ from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
 from .clip import ContrastiveClip, contrastive_losses
+from .dataset import CaptionedPictures
 from .diffuser import FlowData, flow_losses, initialise
-from .emoji import EmojiData
 from .image_vae import image_vae_losses
 from .loop import fit
 from .text_vae import text_vae_losses
@@ -70,7 +69,7 @@ class SmallModelTraining:
     steps: stage name -> number of steps.
     """
 
-    def __init__(self, data: EmojiData, out: Path, steps: dict[str, int]):
+    def __init__(self, data: CaptionedPictures, out: Path, steps: dict[str, int]):
         self.data, self.out, self.steps = data, out, steps
         self.words = vocabularies.learn(data.captions)
         self.config = sizes(self.words)

@@ -1,0 +1,82 @@
+"""Captioned pictures: what the small model is trained on and measured with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+CAPTION = "{name}, {style} style"
+
+
+def caption(name: str, style: str) -> str:
+    """The sentence that describes one picture."""
+    return CAPTION.format(name=name, style=style)
+
+
+@dataclass(frozen=True)
+class CaptionedPictures:
+    """N pictures, each of a thing (name) in a style.
+
+    images: uint8 [N, 3, S, S]. name, style: int64 [N], indices into `names` and `styles`. is_held_out: bool [N], never trained on.
+    """
+
+    images: Tensor
+    name: Tensor
+    style: Tensor
+    is_held_out: Tensor
+    names: tuple[str, ...]
+    styles: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> CaptionedPictures:
+        """Read what `save` wrote. Raises FileNotFoundError when it is not there."""
+        sheet, index = Path(folder, "pictures.webp"), Path(folder, "pictures.json")
+        for path in (sheet, index):
+            if not path.exists():
+                raise FileNotFoundError(f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first.")
+        entries = json.loads(index.read_text(encoding="utf-8"))
+        size, columns = entries["size"], entries["columns"]
+        pixels = torch.from_numpy(np.asarray(Image.open(sheet).convert("RGB")).copy())
+        images = rearrange(pixels, "(r h) (n w) c -> (r n) c h w", h=size, n=columns)[: len(entries["name"])]
+        name, style, held_out = (torch.tensor(entries[key]) for key in ("name", "style", "held_out"))
+        return cls(images.contiguous(), name, style, held_out.bool(), tuple(entries["names"]), tuple(entries["styles"]))
+
+    def save(self, folder: str | Path, columns: int = 32) -> None:
+        """Write one lossless sheet, pictures.webp, and its index, pictures.json."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        size, blank = self.images.shape[-1], -len(self.images) % columns
+        padded = torch.cat([self.images, self.images.new_full((blank, *self.images.shape[1:]), 255)])
+        sheet = rearrange(padded, "(r n) c h w -> (r h) (n w) c", n=columns)
+        Image.fromarray(sheet.numpy()).save(folder / "pictures.webp", lossless=True, quality=100, method=6)
+        entries = {"size": size, "columns": columns, "names": self.names, "styles": self.styles}
+        entries |= {"name": self.name.tolist(), "style": self.style.tolist(), "held_out": self.is_held_out.int().tolist()}
+        (folder / "pictures.json").write_text(json.dumps(entries), encoding="utf-8")
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """One caption per picture."""
+        return [caption(self.names[name], self.styles[style]) for name, style in zip(self.name, self.style, strict=True)]
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The pictures as float [N, 3, S, S] in 0..1."""
+        return self.images.float() / 255
+
+    @property
+    def train(self) -> Tensor:
+        """Indices of the training pictures."""
+        return (~self.is_held_out).nonzero()[:, 0]
+
+    @property
+    def held_out(self) -> Tensor:
+        """Indices of the pictures whose (name, style) pair is never trained on."""
+        return self.is_held_out.nonzero()[:, 0]
