@@ -1,16 +1,20 @@
-"""python -m vd_core {inspect, convert}: what a model file is, and one file out of several."""
+"""python -m vd_core {inspect, convert, train, evaluate}: model files, and the small model's training and figures."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from .checkpoints.convert import convert
+from .checkpoints.load import load
 from .checkpoints.report import inspect, text
+from .embedded import FOLDER, MODEL
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_inspect(commands)
     add_convert(commands)
+    add_train(commands)
+    add_evaluate(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -60,6 +66,56 @@ def run_convert(options: argparse.Namespace) -> None:
     dtype = getattr(torch, options.dtype) if options.dtype else None
     written = convert(options.files, options.out, dtype=dtype, vocabularies=options.vocabularies, layout=options.layout)
     print(f"{options.out}: {', '.join(written)}")
+
+
+def add_train(commands: argparse._SubParsersAction) -> None:
+    """The command `train`."""
+    parser = commands.add_parser("train", help="train a small model like the embedded one; resumes where it was stopped")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder of the run: checkpoints, logs, sample sheets, model.safetensors")
+    parser.add_argument(
+        "--data", type=Path, default=FOLDER, metavar="DIR", help="pictures.webp and pictures.json; default: the embedded ones"
+    )
+    parser.add_argument(
+        "--steps", nargs="+", default=[], metavar="STAGE=N", help="of image_vae, clip, text_vae, diffuser; default: as the embedded model"
+    )
+    parser.set_defaults(run=run_train)
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train all stages."""
+    # Imported here: the other commands need nothing of the training.
+    from .training.dataset import CaptionedPictures
+    from .training.small_model import STEPS, train
+
+    given = dict(entry.partition("=")[::2] for entry in options.steps)
+    for stage, number in given.items():
+        if stage not in STEPS or not number.isdecimal() or int(number) < 1:
+            raise ValueError(f"--steps takes STAGE=N with a stage of {', '.join(STEPS)} and a number above 0, got {stage}={number}.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    steps = STEPS | {stage: int(number) for stage, number in given.items()}
+    print(train(CaptionedPictures.load(options.data), options.out, steps))
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """The command `evaluate`."""
+    parser = commands.add_parser("evaluate", help="measure the embedded model on trained and held-out pictures")
+    parser.add_argument("model", nargs="?", default=MODEL, metavar="FILE", help="default: the embedded model")
+    parser.add_argument(
+        "--data", type=Path, default=FOLDER, metavar="DIR", help="pictures.webp and pictures.json; default: the embedded ones"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Print the figures of the model card."""
+    from .training.dataset import CaptionedPictures
+    from .training.evaluate import evaluate, table
+
+    model, data = load(options.model), CaptionedPictures.load(options.data)
+    with torch.inference_mode():
+        figures = evaluate(model, data, progress=lambda part: print(f"measuring: {part} …", file=sys.stderr))
+    print(json.dumps(figures, indent=1) if options.json else table(figures))
 
 
 if __name__ == "__main__":

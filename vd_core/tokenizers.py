@@ -61,7 +61,9 @@ class ClipTokenizer:
         """One prompt. A prompt that is too long is cut, with a warning that says where."""
         ids, room = self.bpe.encode(text), self.positions - 2
         if len(ids) > room:
-            log.warning("The prompt has %d tokens, %d fit: everything from “%s” on is ignored.", len(ids), room, self.bpe.decode(ids[room:])[:60])
+            log.warning(
+                "The prompt has %d tokens, %d fit: everything from “%s” on is ignored.", len(ids), room, self.bpe.decode(ids[room:])[:60]
+            )
         ids = [self.bpe.sot_token_id, *ids[:room]]
         return ids + [self.bpe.eot_token_id] * (self.positions - len(ids))
 

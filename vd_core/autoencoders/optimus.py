@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, DynamicCache, GPT2Config, GPT2Model
 
-from ..config import TransformerConfig, TextVAEConfig
+from ..config import TextVAEConfig, TransformerConfig
 from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
 
 

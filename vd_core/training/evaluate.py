@@ -1,0 +1,129 @@
+"""Measures a small model on the pictures it was trained on and, apart from them, on the held-out (name, style) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..context import Context, blend
+from ..flows import VersatileDiffusion
+from ..sampling.noise import sample_noise
+from .dataset import CaptionedPictures
+from .image_vae import psnr
+
+SAMPLER, STEPS, CFG = "dpmpp_2m", 20, 3.0
+RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+Progress = Callable[[str], None]
+
+
+def evaluate(model: VersatileDiffusion, data: CaptionedPictures, count: int = 200, progress: Progress = lambda text: None) -> dict:
+    """The figures of the model card, for up to `count` trained pairs and all held-out ones, apart.
+
+    Shares are 0..1, PSNR is in dB. "nearest" ranks the latents of all N pictures by their distance to the sampled one: top-1 and top-5
+    are the shares of samples whose own picture is the nearest or among the five nearest (chance 1/N and 5/N).
+    """
+    latents = torch.cat([model.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
+    evenly = torch.linspace(0, len(data.train) - 1, min(count, len(data.train))).long()
+    figures: dict = {"pictures": len(data.images), "sampler": f"{SAMPLER}, {STEPS} steps, cfg {CFG}"}
+    for part, indices in (("trained", data.train[evenly]), ("held out", data.held_out)):
+        progress(part)
+        captions = [data.captions[i] for i in indices]
+        text, image = model.encode_text(captions), model.encode_image(data.pixels[indices])
+        figures[part] = {
+            "pairs": len(indices),
+            "autoencoder PSNR": round(float(psnr(model.image_vae, data.pixels[indices]).mean()), 2),
+            "text autoencoder exact": share(a == b for a, b in zip(read(model, model.text_vae.encode(captions)), captions, strict=True)),
+            "text to image": nearest(draw(model, [text], latents[indices]), latents, indices),
+            "image variation": nearest(draw(model, [image], latents[indices]), latents, indices),
+            "image to text": agreement(read(model, write(model, [image], len(indices))), captions),
+            "text variation": agreement(read(model, write(model, [text], len(indices))), captions),
+        }
+    progress("blend")
+    figures["blend"] = blend_path(model, data, latents, data.train[evenly][: count // 2])
+    return figures
+
+
+def share(truths) -> float:
+    """The share of true values."""
+    truths = list(truths)
+    return round(sum(truths) / len(truths), 3)
+
+
+def draw(model: VersatileDiffusion, contexts: list[Context], like: Tensor) -> Tensor:
+    """One image latent per row of the contexts."""
+    rows = [contexts_of(contexts, chunk) for chunk in torch.arange(len(like)).split(64)]
+    return torch.cat(
+        [
+            model.sample("image", row, like[:size], sample_noise(seed), sampler=SAMPLER, steps=STEPS, cfg=CFG)
+            for seed, (row, size) in enumerate((row, len(row[0].tokens)) for row in rows)
+        ]
+    )
+
+
+def contexts_of(contexts: list[Context], rows: Tensor) -> list[Context]:
+    """Some rows of batched contexts."""
+    return [Context(c.kind, c.tokens[rows], c.null, c.weight) for c in contexts]
+
+
+def write(model: VersatileDiffusion, contexts: list[Context], count: int) -> Tensor:
+    """One text latent per row of the contexts."""
+    like = torch.zeros(count, model.config.diffuser.data["text"].channels)
+    return model.sample("text", contexts, like, sample_noise(0), sampler=SAMPLER, steps=STEPS, cfg=CFG)
+
+
+def read(model: VersatileDiffusion, latents: Tensor) -> list[str]:
+    """The likeliest sentence of each text latent."""
+    return model.text_vae.decode(latents, [torch.Generator() for _ in latents], temperature=0)
+
+
+def nearest(samples: Tensor, latents: Tensor, own: Tensor) -> dict[str, float]:
+    """How often a sample's own picture is the nearest of all, or among the five nearest."""
+    distances = torch.cdist(samples.flatten(1), latents.flatten(1))
+    ranks = (distances < distances[torch.arange(len(own)), own][:, None]).sum(dim=1)
+    return {"top-1": share(ranks == 0), "top-5": share(ranks < 5)}
+
+
+def agreement(sentences: list[str], captions: list[str]) -> dict[str, float]:
+    """How often a sentence is the caption, names the right thing, names the right style."""
+    parts = [[text.rpartition(",") for text in pair] for pair in zip(sentences, captions, strict=True)]
+    return {
+        "exact": share(a == b for a, b in zip(sentences, captions, strict=True)),
+        "name": share(a[0] == b[0] for a, b in parts),
+        "style": share(a[2] == b[2] for a, b in parts),
+    }
+
+
+def blend_path(model: VersatileDiffusion, data: CaptionedPictures, latents: Tensor, images: Tensor) -> dict[str, float]:
+    """Where samples lie between an image's latent (0) and that of a text's picture (1), per share of the text.
+
+    The position is d_image / (d_image + d_text) with d the distances of the sample to the two; each image meets the caption of another one.
+    """
+    texts = images.roll(len(images) // 2)
+    image = model.encode_image(data.pixels[images])
+    text = model.encode_text([data.captions[i] for i in texts])
+    path = {}
+    for ratio in RATIOS:
+        samples = draw(model, blend([image], [text], ratio), latents[images])
+        to_image, to_text = ((samples - latents[own]).flatten(1).norm(dim=1) for own in (images, texts))
+        path[f"text {ratio}"] = round(float((to_image / (to_image + to_text)).mean()), 3)
+    return path
+
+
+def table(figures: dict) -> str:
+    """The figures as text: one line per figure, trained and held out side by side."""
+    rows = [f"{figures['pictures']} pictures; {figures['sampler']}", f"{'':34}{'trained':>10}{'held out':>10}"]
+    flat = {part: flatten(figures[part]) for part in ("trained", "held out")}
+    rows += [f"{name:34}{value:>10}{flat['held out'][name]:>10}" for name, value in flat["trained"].items()]
+    rows.append("blend, 0 = the image, 1 = the text's picture: " + ", ".join(f"{k}: {v}" for k, v in figures["blend"].items()))
+    return "\n".join(rows)
+
+
+def flatten(figures: dict, prefix: str = "") -> dict[str, float]:
+    """Nested figures with joined names."""
+    flat: dict[str, float] = {}
+    for name, value in figures.items():
+        flat |= flatten(value, f"{prefix}{name} ") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
