@@ -26,9 +26,12 @@ def attention_mixing(h: Tensor, layers: Sequence[nn.Module], contexts: Sequence[
 
 
 def layer_mixing(seed: int) -> Mixing:
-    """One context per layer, drawn with its ratio as probability. A new mixing draws the same sequence for the same seed."""
+    """One context per layer, drawn with its ratio as probability. A new mixing draws the same sequence for the same seed.
+
+    Any integer is a seed; it counts modulo 2**32.
+    """
     # Quirk kept: the legacy generator's `choice`, so that draws equal the official `numpy.random.seed(seed)`.
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(seed % 2**32)
 
     def mix(h: Tensor, layers: Sequence[nn.Module], contexts: Sequence[tuple[Tensor, float]]) -> Tensor:
         chosen = random.choice(len(contexts), p=[ratio for _, ratio in contexts])

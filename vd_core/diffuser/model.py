@@ -54,7 +54,8 @@ class Diffuser(nn.Module):
         contexts: (kind, tokens [B, n, d], ratio), ratios adding up to 1; any number, kinds may repeat.
         trace:    called with every step that ran a layer and its output.
 
-        Returns the prediction in x's shape. Raises ValueError for kinds that were not built or sides that the levels do not divide.
+        Returns the prediction in x's shape. Raises ValueError for missing contexts, kinds that were not
+        built, and shapes that do not fit.
         """
         self.check(x, contexts, data)
         emb = self.time_embed(t, x.dtype)
@@ -88,6 +89,8 @@ class Diffuser(nn.Module):
         divisor = 2 ** (len(self.config.channel_mult) - 1)
         if any(side % divisor for side in x.shape[2:]):
             raise ValueError(f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}.")
+        if not contexts:
+            raise ValueError("The diffuser needs at least one context.")
         for kind, tokens, _ in contexts:
             if kind not in self.context:
                 raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {", ".join(self.context) or "none"}.')
