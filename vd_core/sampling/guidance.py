@@ -55,7 +55,8 @@ def guided(
     cfg: one scale, or one per context; scale 1 costs one evaluation and ignores the unconditional tokens.
     The evaluations of one step run as one batch, unconditional first, like the official code's.
 
-    Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts.
+    Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts; `denoise` raises it for a
+    context of another batch size than x.
     """
     shares = ratios(contexts)
     scales = [float(cfg)] * len(contexts) if isinstance(cfg, int | float) else [float(scale) for scale in cfg]
@@ -66,6 +67,9 @@ def guided(
     def tokens(number: int, batch: int) -> Tensor:
         """Tokens of one context for all evaluations, [len(kept) * batch, n, d]."""
         context = contexts[number]
+        samples = max(len(context.tokens), len(context.unconditional))
+        if samples not in (1, batch):
+            raise ValueError(f"The {context.kind} context is made for {samples} samples, the latent has {batch}.")
         return torch.cat([(context.tokens if number < k else context.unconditional).expand(batch, -1, -1) for k in kept])
 
     def denoise(x: Tensor, t: int) -> Tensor:
