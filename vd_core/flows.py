@@ -87,6 +87,8 @@ class VersatileDiffusion:
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
+        if data not in self.config.diffuser.data:
+            raise ValueError(f"The model generates {', '.join(self.config.diffuser.data)}, not {data!r}.")
         schedule, scale = Schedule(self.config.schedule), self.config.diffuser.data[data].latent_scale
         denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
         from_noise = fidelity == 0 and not noisy

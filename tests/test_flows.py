@@ -1,0 +1,245 @@
+"""Whole flows on a tiny model with random weights: every pair of kinds, where a sample starts, and what it depends on."""
+
+import copy
+from dataclasses import replace
+from math import sqrt
+
+import pytest
+import torch
+
+from vd_core.context import Context, blend
+from vd_core.flows import VersatileDiffusion
+from vd_core.sampling.noise import batch_noise, sample_noise
+from vd_core.sampling.samplers import SAMPLERS
+from vd_core.sampling.schedule import Schedule
+
+SHAPES = {"image": (4, 6, 8), "text": (24,)}
+DATA = pytest.mark.parametrize("data", SHAPES)
+PROMPTS = ["red apple, noto style", "two dogs don't run"]
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def latent(data, batch=2):
+    return randn(batch, *SHAPES[data], seed=1)
+
+
+def pictures(batch=2):
+    return torch.rand(batch, 3, 60, 70, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="module")
+def exact(model):
+    """The model with its diffuser in double precision, for identities: the tiny text flow amplifies rounding."""
+    return replace(model, diffuser=copy.deepcopy(model.diffuser).double())
+
+
+@pytest.fixture(scope="module")
+def contexts(model):
+    text, image = model.encode_text(PROMPTS), model.encode_image(pictures())
+    return {"text": [text], "image": [image], "dual": blend([image], [text], 0.3), "triple": blend(blend([image], [text], 0.3), [image], 0.5)}
+
+
+@pytest.fixture(scope="module")
+def sample(exact, contexts):
+    """Two samples, in four steps unless told otherwise."""
+
+    def call(data, kind="dual", noise=None, batch=2, **options):
+        return exact.sample(data, contexts[kind], latent(data, batch), noise or sample_noise(7), **{"steps": 4, **options})
+
+    return call
+
+
+class Oracle(torch.nn.Module):
+    """A diffuser that knows the answer: it predicts the noise that is left when x0 (scaled) is taken from x."""
+
+    def __init__(self, config, x0):
+        super().__init__()
+        self.alphas, self.x0, self.evaluations = Schedule(config.schedule).alphas_cumprod.double(), x0, 0
+
+    def forward(self, x, t, contexts, data, mixing):
+        self.evaluations += len(x) // len(self.x0)
+        alpha = self.alphas[t[0]]
+        return (x - alpha.sqrt() * self.x0.repeat(len(x) // len(self.x0), *[1] * (x.ndim - 1))) / (1 - alpha).sqrt()
+
+
+@DATA
+@pytest.mark.parametrize("kind", ["text", "image", "dual", "triple"])
+def test_every_flow(sample, data, kind):
+    out = sample(data, kind)
+    assert out.shape == latent(data).shape and out.isfinite().all()
+    assert torch.equal(sample(data, kind), out)
+    others = {"text", "image", "dual", "triple"} - {kind}
+    assert all((sample(data, other) - out).abs().max() > 1e-3 for other in others)
+
+
+@DATA
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_finds_what_the_network_knows(config, contexts, data, sampler):
+    """A perfect network leads any sampler to its answer, in the autoencoder's scale, but for the noise of timestep 0."""
+    scale = config.diffuser.data[data].latent_scale
+    answer = latent(data) / scale
+    model = VersatileDiffusion(config, Oracle(config, answer * scale))
+    out = model.sample(data, contexts["dual"], torch.zeros_like(answer), batch_noise(3), sampler=sampler, steps=10)
+    assert ((out - answer) * scale).std() < 0.05
+
+
+@DATA
+def test_decoded_samples(model, contexts, data):
+    """In the model's own precision, to the end."""
+    out = model.sample(data, contexts["dual"], latent(data).float(), sample_noise(7), steps=2)
+    assert out.dtype == torch.float32
+    if data == "image":
+        images = model.image_vae.decode(out)
+        assert images.shape == (2, 3, 48, 64) and images.min() >= 0 and images.max() <= 1 and images.std() > 0
+    else:
+        noise = sample_noise(8)
+        noise.draw(out.shape)
+        texts = model.text_vae.decode(out, noise.generators)
+        assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
+
+
+@DATA
+def test_fidelity_1_returns_the_latent(sample, data):
+    assert torch.equal(sample(data, fidelity=1), latent(data))
+    assert torch.equal(sample(data, fidelity=0.99), latent(data))  # no step is left of four
+
+
+@DATA
+def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, contexts, data):
+    """With a network that predicts no noise, DDIM only rescales x, so the start can be read from the result."""
+    scale = config.diffuser.data[data].latent_scale
+
+    def silent(x, t, contexts, data, mixing):
+        timesteps.append(int(t[0]))
+        return torch.zeros_like(x)
+
+    timesteps, clean = [], latent(data) / scale
+    out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), steps=50, fidelity=0.9, cfg=1)
+    assert timesteps == [61, 41, 21, 1]  # 50 (1 - 0.9) truncated
+    alphas, noise = Schedule(config.schedule).alphas_cumprod.double(), batch_noise(5).draw(clean.shape)
+    start = sqrt(alphas[81]) * latent(data) + sqrt(1 - alphas[81]) * noise  # one level higher than the first step, as the official code
+    torch.testing.assert_close(out * scale, start * sqrt(alphas[0] / alphas[61]), rtol=0, atol=1e-5)
+
+
+@DATA
+def test_more_fidelity_is_nearer_to_the_latent(sample, data):
+    errors = [(sample(data, fidelity=fidelity, steps=20, cfg=1) - latent(data)).std() for fidelity in (0, 0.5, 0.8, 0.95)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@DATA
+@pytest.mark.parametrize("eta", [0, 1])
+def test_a_noisy_start_is_the_start_from_that_noise(sample, exact, contexts, data, eta):
+    noise = batch_noise(9)
+    start = noise.draw((2, *SHAPES[data])).double()
+    out = exact.sample(data, contexts["dual"], start, noise, noisy=True, steps=4, eta=eta)
+    assert torch.equal(out, sample(data, noise=batch_noise(9), eta=eta))
+
+
+@DATA
+def test_what_is_random(sample, data):
+    out = sample(data)
+    assert torch.equal(sample(data, noise=sample_noise(7)), out)
+    assert not torch.equal(sample(data, noise=sample_noise(8)), out)
+    noisy = sample(data, eta=1)
+    assert torch.equal(sample(data, eta=1), noisy) and not torch.equal(noisy, out)
+    assert torch.equal(sample(data, eta=1, temperature=0), sample(data, eta=1, temperature=0, noise=sample_noise(7)))
+    assert not torch.equal(sample(data, eta=1, temperature=0), noisy)
+
+
+@DATA
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp_2m"])
+def test_no_sample_depends_on_the_size_of_its_batch(exact, contexts, data, sampler):
+    options = {"steps": 3, "eta": 1, "sampler": sampler}
+    blend = [replace(c, tokens=c.tokens[:1]) for c in contexts["dual"]]
+    whole = exact.sample(data, blend, latent(data, 3), sample_noise(4), **options)
+    for n in range(3):
+        alone = exact.sample(data, blend, latent(data, 3)[n : n + 1], sample_noise(4, first_index=n), **options)
+        torch.testing.assert_close(alone, whole[n : n + 1], rtol=0, atol=1e-8)
+    assert (whole[0] - whole[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("cfg", "evaluations"), [(1, 1), (7.5, 2), ([2, 2], 2), ([2, 3], 3), ([1, 3], 2)])
+def test_guidance_costs_what_it_must(config, contexts, cfg, evaluations):
+    oracle = Oracle(config, latent("text"))
+    VersatileDiffusion(config, oracle).sample("text", contexts["dual"], latent("text"), sample_noise(1), steps=5, cfg=cfg)
+    assert oracle.evaluations == 5 * evaluations
+
+
+def test_callback_sees_every_step_and_may_stop(sample):
+    seen = []
+    out = sample("image", callback=lambda i, total, x, x0: seen.append((i, total, x)))
+    assert [(i, total) for i, total, _ in seen] == [(i, 4) for i in range(4)]
+    torch.testing.assert_close(seen[-1][2] / 0.18215, out)
+
+    def stop(i, total, x, x0):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        sample("image", callback=stop)
+
+
+def test_text_contexts(model):
+    context = model.encode_text(PROMPTS)
+    assert context.kind == "text" and context.tokens.shape == (2, 77, 40) and context.null.shape == (1, 77, 40)
+    assert torch.equal(context.null, model.encode_text([""]).tokens)
+    negative = model.encode_text(PROMPTS, negative=PROMPTS[1])
+    torch.testing.assert_close(negative.null, context.tokens[1:], rtol=0, atol=1e-5)
+    assert torch.equal(negative.tokens, context.tokens)
+
+
+def test_image_contexts(model):
+    context = model.encode_image(pictures())
+    assert context.kind == "image" and context.tokens.shape == (2, 17, 40) and context.null is None
+    black, grey = (model.encode_image(pictures(), null=null).null for null in ("black", "grey"))
+    torch.testing.assert_close(black, model.encode_image(torch.zeros(1, 3, 56, 56)).tokens)
+    torch.testing.assert_close(grey, model.encode_image(torch.full((1, 3, 56, 56), 0.5)).tokens)
+    assert not torch.equal(black, grey)
+    assert torch.equal(model.encode_image(pictures(), null="zeros").unconditional, torch.zeros(2, 17, 40))
+
+
+def test_focus_changes_the_patches_and_not_the_global_token(model):
+    plain = model.encode_image(pictures()).tokens
+    for focus in (0, 1):
+        tokens = model.encode_image(pictures(), focus=focus, null="black").tokens
+        assert torch.equal(tokens[:, 0], plain[:, 0]) and (tokens[:, 1:] - plain[:, 1:]).abs().max() > 1e-3
+    black = model.encode_image(pictures(), null="black").null
+    assert torch.equal(model.encode_image(pictures(), focus=0, null="black").null, black)
+
+
+def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
+    for focus in (0, 0.5, 1):
+        assert not model.encode_image(pictures(), torch.zeros(2, 1, 8, 8), focus).tokens.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"steps": 0}, "number of steps lies between 1 and 1000, got 0"),
+        ({"steps": 1001}, "number of steps lies between 1 and 1000, got 1001"),
+        ({"cfg": [7.5]}, "2 contexts but 1 guidance scales"),
+        ({"fidelity": -0.1}, "Fidelity lies between 0 and 1, got -0.1"),
+        ({"fidelity": 1.1}, "Fidelity lies between 0 and 1, got 1.1"),
+        ({"eta": 1.5}, "eta of DDIM lies between 0 and 1, got 1.5"),
+        ({"sampler": "heun"}, "sampler is one of ddim, ddpm, euler, dpmpp_2m, unipc, got 'heun'"),
+        ({"data": "sound"}, "generates image, text, not 'sound'"),
+        ({"latent": torch.zeros(2, 4, 7, 8)}, r"divisible by 2, got \[7, 8\]"),
+        ({"latent": torch.zeros(2, 24)}, r"image flow needs a latent \[batch, 4, height, width\], got \[., 24\]"),
+        ({"latent": torch.zeros(3, 4, 6, 8)}, "made for 2 samples, the latent has 3"),
+        ({"contexts": []}, "at least one context"),
+        ({"contexts": [Context("sound", torch.zeros(1, 2, 40))]}, 'no context layers for "sound"; it has: image, text'),
+        ({"contexts": [Context("text", torch.zeros(1, 2, 41))]}, "text context layers read tokens of width 40, got 41"),
+    ],
+)
+def test_refusals(model, contexts, options, sentence):
+    arguments = {"data": "image", "contexts": contexts["dual"], "latent": torch.zeros(2, 4, 6, 8), "noise": sample_noise(1), "steps": 2}
+    with pytest.raises(ValueError, match=sentence):
+        model.sample(**(arguments | options))
+
+
+def test_unknown_unconditional_pictures_are_refused(model):
+    with pytest.raises(ValueError, match="one of zeros, black, grey, got 'white'"):
+        model.encode_image(pictures(), null="white")
