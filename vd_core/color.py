@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+FLAT = 1e-5  # a standard deviation below this is rounding: one 8-bit step in one pixel of 256x256 is 1.5e-5
 
 
 def match_color(images: Tensor, reference: Tensor) -> Tensor:
     """Pictures [B, 3, H, W] in 0..1 with the mean and standard deviation, per channel, of the reference [1 or B, 3, h, w].
 
-    The official app's "Simple" adjustment. A channel of one single value only takes the mean.
+    The official app's "Simple" adjustment. A channel of one single value only takes the mean. Raises ValueError for other shapes.
     """
-    if images.ndim != 4 or reference.ndim != 4 or reference.shape[0] not in (1, images.shape[0]):
-        raise ValueError(f"One reference, or one per picture, is needed: got {reference.shape[0]} for {images.shape[0]} pictures.")
-    mean, std = images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True)
-    wanted_mean, wanted_std = reference.mean(dim=(2, 3), keepdim=True), reference.std(dim=(2, 3), keepdim=True)
-    return ((images - mean) / std.clamp(min=1e-6) * wanted_std + wanted_mean).clamp(0, 1)
+    if any(x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape for x in (images, reference)) or len(reference) not in (1, len(images)):
+        raise ValueError(
+            "Colour adjustment needs pictures [batch, 3, height, width] and one reference, or one per picture, "
+            f"got {list(images.shape)} and {list(reference.shape)}."
+        )
+    (mean, std), (wanted_mean, wanted_std) = (statistics(x) for x in (images, reference))
+    scale = torch.where(std > FLAT, wanted_std / std, 0)
+    return ((images - mean) * scale + wanted_mean).clamp(0, 1)
+
+
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of each channel over all pixels, [B, C, 1, 1]; that of a single pixel is 0."""
+    unbiased = images.shape[2] * images.shape[3] > 1
+    return images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True, correction=int(unbiased))

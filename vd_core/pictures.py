@@ -10,16 +10,21 @@ from torch import Tensor
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
+def to_uint8(images: Tensor) -> Tensor:
+    """Values in 0..1 (clamped) -> 8 bit, any shape. Quirk kept: 255 x is truncated, not rounded."""
+    return (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
+
+
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """Pictures [B, 3, H, W] or masks [B, 1, H, W] in 0..1 -> 8-bit PIL pictures. Quirk kept: 255 x is truncated, not rounded."""
+    """Pictures [B, 3, H, W] or masks [B, 1, H, W] in 0..1 -> PIL pictures, RGB or L. Raises ValueError for other shapes."""
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, 1 or 3, height, width], got {list(images.shape)}.")
-    arrays = (images.detach().float().cpu().clamp(0, 1) * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    arrays = to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]
 
 
 def from_pil(pictures: list[Image.Image]) -> Tensor:
-    """8-bit PIL pictures of one size and mode -> [B, 1 or 3, H, W] in 0..1."""
+    """PIL pictures of one size, all RGB or all L -> [B, 3 or 1, H, W] in 0..1."""
     arrays = np.stack([np.asarray(picture) for picture in pictures])
     if arrays.ndim == 3:
         arrays = arrays[..., None]
@@ -27,7 +32,7 @@ def from_pil(pictures: list[Image.Image]) -> Tensor:
 
 
 def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
-    """Pictures or masks [B, C, H, W] in 0..1 -> [B, C, height, width]; the aspect ratio is not kept."""
+    """Pictures or masks [B, C, H, W] in 0..1 -> [B, C, height, width]; the aspect ratio is not kept. `mode`: a key of RESAMPLING."""
     return from_pil([picture.resize((width, height), RESAMPLING[mode]) for picture in to_pil(images)]).to(images)
 
 
@@ -35,6 +40,6 @@ def resize_and_crop(images: Tensor, size: int) -> Tensor:
     """CLIP's preprocessing: shortest edge to `size` (bicubic), centre crop, [B, 3, size, size] in 0..1."""
     height, width = images.shape[2:]
     short = min(height, width)
-    images = resize(images, max(size, size * height // short), max(size, size * width // short))
+    images = resize(images, size * height // short, size * width // short)
     top, left = ((side - size) // 2 for side in images.shape[2:])
     return images[..., top : top + size, left : left + size]

@@ -171,7 +171,7 @@ class AutoencoderKL(nn.Module):
         return mean, logvar.clamp(-30, 20)
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images [B, 3, H, W] in 0..1 -> unscaled latents [B, z, H/f, W/f]: the posterior mean, or a sample with standard normal `noise`."""
+        """Images [B, 3, H, W] in 0..1 -> unscaled latents [B, z, H/f, W/f]: the mean, or a sample with standard normal `noise`."""
         mean, logvar = self.moments(images)
         return mean if noise is None else mean + (logvar / 2).exp() * noise
 

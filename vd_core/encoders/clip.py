@@ -34,15 +34,23 @@ class Clip(nn.Module):
         self.eval()
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Prompts -> [B, positions, projection_dim]; padding tokens are part of the context, as in the official model."""
-        device = self.text_tower.text_projection.weight.device
-        return self.encode_ids(self.tokenizer(list(texts)).to(device))
+        """Prompts -> [B, positions, projection_dim]; padding tokens are part of the context, as in the official model.
+
+        Raises ValueError for an empty list, for a string in place of a list, and without a text tower.
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"CLIP encodes a list of at least one prompt, got {texts!r}.")
+        return self.encode_ids(self.tokenizer(list(texts)))
 
     def encode_ids(self, ids: Tensor) -> Tensor:
         """Token ids [B, positions] -> [B, positions, projection_dim]; the token at the first end token has norm 1.
 
         Every token is projected, then all are divided by the norm of the projected end token.
+        Raises ValueError without a text tower.
         """
+        if self.text_tower is None:
+            raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
+        ids = ids.to(self.text_tower.text_projection.weight.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         hidden = self.text_tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state
         tokens = self.text_tower.text_projection(hidden)
@@ -54,10 +62,13 @@ class Clip(nn.Module):
 
         masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and the final tokens are
         multiplied by the mask's mean over each patch, so a removed token still takes part as a constant.
+
+        Raises ValueError for other shapes and without a vision tower.
         """
-        tower = self.vision_tower.visual_projection.weight
-        pixels = normalise(resize_and_crop(images, self.config.image_size)).to(tower)
-        return self.encode_pixels(pixels, None if masks is None else self.token_weights(masks.to(tower)))
+        if masks is not None and (masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])):
+            raise ValueError(f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got {list(masks.shape)}.")
+        pixels = normalise(resize_and_crop(images.float(), self.config.image_size))
+        return self.encode_pixels(pixels, None if masks is None else self.token_weights(masks.float()))
 
     def token_weights(self, masks: Tensor) -> Tensor:
         """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of the whole mask."""
@@ -69,8 +80,12 @@ class Clip(nn.Module):
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> [B, 1 + patches, projection_dim], divided by the norm of token 0 (per sample).
 
-        weights: [B, 1 + patches, 1] of `token_weights`.
+        weights: [1 or B, 1 + patches, 1] of `token_weights`. Raises ValueError without a vision tower.
         """
+        if self.vision_tower is None:
+            raise ValueError("This CLIP has no vision tower: load the part clip_vision to encode pictures.")
+        pixels = pixels.to(self.vision_tower.visual_projection.weight)
+        weights = None if weights is None else weights.to(pixels)
         vision = self.vision_tower.vision_model
         # Written out, because the embedding module keeps its position ids in a buffer that building on meta would lose.
         embedding = vision.embeddings

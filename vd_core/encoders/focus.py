@@ -28,12 +28,15 @@ def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 
     return torch.where(leading, ramp.clamp(min=0), factors)
 
 
-def focus(tokens: Tensor, level: float, rank: int = 20) -> Tensor:
+def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
     """Patch tokens [B, n, d] without the global one -> the same with their leading components changed, per sample.
 
-    level: 0 semantics, 0.5 unchanged, 1 style. An exact singular value decomposition takes the place of the official randomised one.
-    Raises ValueError for a level outside 0..1.
+    level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or features lower the rank.
+    The official app's focus, with an exact singular value decomposition in place of its randomised one.
+    Raises ValueError for a level outside 0..1 and for another shape.
     """
+    if tokens.ndim != 3 or 0 in tokens.shape:
+        raise ValueError(f"The focus acts on tokens [batch, tokens, width], got {list(tokens.shape)}.")
     if not 0 <= level <= 1:
         raise ValueError(f"The focus lies between 0 (semantics) and 1 (style), got {level}.")
     if level == 0.5:
@@ -43,9 +46,11 @@ def focus(tokens: Tensor, level: float, rank: int = 20) -> Tensor:
     u, s, v = torch.linalg.svd(x - mean, full_matrices=False)
     rank = min(rank, s.shape[-1])
     factors = torch.zeros_like(s)
-    factors[:, :rank] = component_factors(level, rank).to(s)
+    factors[:, :rank] = component_factors(level, rank, drop).to(s)
     if level < 0.5:
         # Quirk kept: what lies behind the leading components is dropped at once above 0.5 and fully kept below.
         factors[:, rank:] = 1
     y = (u * (s * factors)[:, None]) @ v + mean
-    return (y * (x.std(dim=(1, 2), keepdim=True) / y.std(dim=(1, 2), keepdim=True))).to(tokens)
+    before, after = (values.std(dim=(1, 2), keepdim=True) for values in (x, y))
+    # Tokens that are all alike, such as those of a picture that is masked as a whole, have no contrast to restore.
+    return (y * torch.where(after > 0, before / after, 1)).to(tokens)
