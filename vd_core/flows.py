@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,29 @@ from .sampling.schedule import Schedule, fidelity_steps
 NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
 
 
+def text_context(encode: Callable[[Sequence[str]], Tensor], texts: Sequence[str], negative: str = "") -> Context:
+    """Prompts -> a text context, its unconditional tokens those of `negative`. encode: prompts -> tokens [B, n, d]."""
+    return Context("text", encode(texts), encode([negative]))
+
+
+def image_context(
+    encode: Callable[[Tensor, Tensor | None], Tensor], images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros"
+) -> Context:
+    """Pictures [B, 3, H, W] in 0..1 -> an image context.
+
+    encode: pictures and masks -> tokens [B, 1 + patches, d].
+    masks:  [B, 1, h, w], 1 = keep.
+    focus:  0 semantics, 0.5 unchanged, 1 style; acts on the patch tokens, the global one is kept.
+    null:   "zeros", "black" or "grey". Raises ValueError for another one.
+    """
+    if null not in NULL_IMAGES:
+        raise ValueError(f"The unconditional image is one of {', '.join(NULL_IMAGES)}, got {null!r}.")
+    tokens = encode(images, masks)
+    tokens = torch.cat([tokens[:, :1], adjust_focus(tokens[:, 1:], focus)], dim=1)
+    level = NULL_IMAGES[null]
+    return Context("image", tokens, None if level is None else encode(torch.full_like(images[:1], level), None))
+
+
 @dataclass
 class VersatileDiffusion:
     """The parts of one model; those that were not loaded are None.
@@ -41,22 +64,13 @@ class VersatileDiffusion:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], negative: str = "") -> Context:
-        """Prompts -> a text context [B, positions, d], its unconditional tokens those of `negative`."""
-        return Context("text", self.clip.encode_text(texts), self.clip.encode_text([negative]))
+        """Prompts -> a text context [B, positions, d]; see `text_context`."""
+        return text_context(self.clip.encode_text, texts, negative)
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros") -> Context:
-        """Pictures [B, 3, H, W] in 0..1 -> an image context [B, 1 + patches, d].
-
-        masks: [B, 1, h, w], 1 = keep. focus: 0 semantics, 0.5 unchanged, 1 style; acts on the patch tokens, the global one is kept.
-        null:  "zeros", "black" or "grey".
-        """
-        if null not in NULL_IMAGES:
-            raise ValueError(f"The unconditional image is one of {', '.join(NULL_IMAGES)}, got {null!r}.")
-        tokens = self.clip.encode_image(images, masks)
-        tokens = torch.cat([tokens[:, :1], adjust_focus(tokens[:, 1:], focus)], dim=1)
-        level = NULL_IMAGES[null]
-        return Context("image", tokens, None if level is None else self.clip.encode_image(torch.full_like(images[:1], level)))
+        """Pictures [B, 3, H, W] in 0..1 -> an image context [B, 1 + patches, d]; see `image_context`."""
+        return image_context(self.clip.encode_image, images, masks, focus, null)
 
     @torch.inference_mode()
     def sample(

@@ -145,7 +145,10 @@ class Optimus(nn.Module):
         return rows
 
     def sentence(self, ids: Sequence[int]) -> str:
-        """Token ids from <BOS> to <EOS> -> sentence. Quirk kept: a first piece without a leading blank is glued to <BOS> and lost with it."""
+        """Token ids from <BOS> to <EOS> -> sentence.
+
+        Quirk kept: a first piece without a leading blank is glued to <BOS> and lost with it.
+        """
         return " ".join(self.words.decode(ids).split()[1:-1])
 
 

@@ -42,7 +42,7 @@ def image_vae_losses(images: Tensor, batch: int):
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
         pixels = F.l1_loss(y, x) + 4 * F.mse_loss(y, x)
         colours = F.l1_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
-        yield "image_vae", pixels + F.l1_loss(edges(y), edges(x)) + 2 * colours + KL_WEIGHT * kl
+        yield "image_vae", pixels + F.l1_loss(edges(y), edges(x)) + 6 * colours + KL_WEIGHT * kl
 
     return losses
 

@@ -1,0 +1,128 @@
+"""Context nodes: what conditions a sample."""
+
+from ..vd_core import context, flows
+from .host import host
+from .layout import to_conditioning, to_contexts
+
+OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from. Wire it together with positive.")
+
+
+class VD_TextContext:
+    """A prompt as a context."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = "Reads a prompt for Versatile Diffusion. It can condition pictures as well as texts."
+    SEARCH_ALIASES = ["prompt", "clip text encode", "versatile diffusion text"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip": ("CLIP", {"tooltip": "The clip output of the loader."}),
+                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to show or to say."}),
+                "negative_text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to avoid; usually empty."}),
+            }
+        }
+
+    def execute(self, clip, text, negative_text):
+        return to_conditioning([flows.text_context(lambda texts: host.encode_text(clip, texts), [text], negative_text)])
+
+
+class VD_ImageContext:
+    """A picture as a context."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = (
+        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as texts (captions). "
+        "Of a picture that is not square the centre is seen; the official app squeezes it to 512x512 first, as an Upscale Image node does."
+    )
+    SEARCH_ALIASES = ["clip vision encode", "image variation", "caption", "versatile diffusion image", "focus"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clip_vision": ("CLIP_VISION", {"tooltip": "The clip_vision output of the loader."}),
+                "image": ("IMAGE", {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."}),
+                "focus": (
+                    "FLOAT",
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "0: what it shows (semantics), 0.5: all, 1: how it looks (style).",
+                    },
+                ),
+                "weight": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 2.0,
+                        "step": 0.01,
+                        "tooltip": "Scales the tokens of the picture; 1 leaves them as they are.",
+                    },
+                ),
+                "unconditional": (
+                    list(flows.NULL_IMAGES),
+                    {
+                        "default": "zeros",
+                        "tooltip": "What negative holds: zeros for pictures, black for captions (both as the official app), or grey.",
+                    },
+                ),
+            },
+            "optional": {"mask": ("MASK", {"tooltip": "What is painted (1) is left out of the context."})},
+        }
+
+    def execute(self, clip_vision, image, focus, weight, unconditional, mask=None):
+        keep = None if mask is None else 1 - mask[:, None]
+        pictures = image[..., :3].movedim(-1, 1)
+        seen = flows.image_context(
+            lambda images, masks: host.encode_image(clip_vision, images, masks), pictures, keep, focus, unconditional
+        )
+        return to_conditioning([context.Context(seen.kind, seen.tokens * weight, seen.null)])
+
+
+class VD_Blend:
+    """A blend of two contexts or blends."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = "Blends two contexts, of any kinds. Blends can be blended again: the ratios multiply through."
+    SEARCH_ALIASES = ["mix", "dual context", "dual guided", "multi context", "average"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "positive_1": ("CONDITIONING", {"tooltip": "positive of the first context."}),
+                "negative_1": ("CONDITIONING", {"tooltip": "negative of the first context."}),
+                "positive_2": ("CONDITIONING", {"tooltip": "positive of the second context."}),
+                "negative_2": ("CONDITIONING", {"tooltip": "negative of the second context."}),
+                "ratio": (
+                    "FLOAT",
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "Share of the second: 0 is the first alone, 1 the second alone.",
+                    },
+                ),
+            }
+        }
+
+    def execute(self, positive_1, negative_1, positive_2, negative_2, ratio):
+        return to_conditioning(context.blend(to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio))

@@ -1,0 +1,47 @@
+"""Contexts on CONDITIONING wires: one tensor with all contexts along the tokens, and a `vd_layout` that says what is where.
+
+The tensor is the only copy of the data, so every stock conditioning node keeps working on it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..vd_core.context import Blend, Context, ratios
+
+Conditioning = list
+
+
+def to_conditioning(contexts: Blend) -> tuple[Conditioning, Conditioning]:
+    """A blend as positive and negative CONDITIONING; `vd_layout` is ((kind, tokens, ratio), …), ratios adding up to 1."""
+    layout = tuple((c.kind, c.tokens.shape[1], ratio) for c, ratio in zip(contexts, ratios(contexts), strict=True))
+    return tuple(
+        [[along_tokens(tensors), {"vd_layout": layout}]] for tensors in zip(*((c.tokens, c.unconditional) for c in contexts), strict=True)
+    )
+
+
+def along_tokens(tensors: tuple[Tensor, ...]) -> Tensor:
+    """Tokens [B or 1, n_i, d] -> [B, Σ n_i, d]."""
+    batch = max(tensor.shape[0] for tensor in tensors)
+    for tensor in tensors:
+        if tensor.shape[0] not in (1, batch):
+            raise ValueError(f"Contexts of {tensor.shape[0]} and of {batch} samples cannot be blended: use one, or as many of each.")
+    return torch.cat([tensor.expand(batch, -1, -1) for tensor in tensors], dim=1)
+
+
+def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
+    """The blend that a positive and a negative CONDITIONING hold. Raises ValueError with what to rewire when they do not fit together."""
+    for name, conditioning in (("positive", positive), ("negative", negative)):
+        if len(conditioning) != 1 or "vd_layout" not in conditioning[0][1]:
+            raise ValueError(f"{name} must come from one of the context nodes of Versatile Diffusion (VD), directly or through its Blend.")
+        tokens, layout = conditioning[0][0], conditioning[0][1]["vd_layout"]
+        if tokens.shape[1] != sum(count for _, count, _ in layout):
+            raise ValueError(f"A node before {name} has changed the number of tokens, so the contexts can no longer be told apart.")
+    (tokens, options), (nulls, null_options) = positive[0], negative[0]
+    layout = options["vd_layout"]
+    if [entry[:2] for entry in layout] != [entry[:2] for entry in null_options["vd_layout"]]:
+        raise ValueError("positive and negative must come from the same context or Blend node: they hold different contexts.")
+    counts = [count for _, count, _ in layout]
+    parts = zip(layout, tokens.split(counts, dim=1), nulls.split(counts, dim=1), strict=True)
+    return [Context(kind, part, null, ratio) for (kind, _, ratio), part, null in parts]

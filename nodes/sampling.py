@@ -1,0 +1,75 @@
+"""The multi-flow sampler node."""
+
+from ..vd_core.sampling.samplers import SAMPLERS
+from .host import host
+from .layout import to_contexts
+
+NOISES = ("per sample", "official")
+
+
+class VD_Sampler:
+    """Sample pictures or texts."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = "Makes image or text latents under any contexts, with the official DDIM sampler or a faster one."
+    SEARCH_ALIASES = ["ksampler", "ddim", "versatile diffusion sampler", "denoise"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("For VAE Decode or Latent to Text (VD), according to the model.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "image_model makes pictures, text_model makes texts."}),
+                "positive": ("CONDITIONING", {"tooltip": "From a context node or Blend."}),
+                "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
+                "latent_image": ("LATENT", {"tooltip": "Its shape says how many of which size; fidelity says how much of it is kept."}),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 2**64 - 1,
+                        "control_after_generate": True,
+                        "tooltip": "The same seed gives the same result.",
+                    },
+                ),
+                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "50 for ddim; 20 are enough for dpmpp_2m and unipc."}),
+                "cfg": (
+                    "FLOAT",
+                    {
+                        "default": 7.5,
+                        "min": 0.0,
+                        "max": 100.0,
+                        "step": 0.1,
+                        "tooltip": "Strength of the contexts. 1 is none and twice as fast.",
+                    },
+                ),
+                "sampler": (
+                    list(SAMPLERS),
+                    {"default": "ddim", "tooltip": "ddim is the official one; dpmpp_2m and unipc need fewer steps."},
+                ),
+                "eta": (
+                    "FLOAT",
+                    {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much noise ddim adds on the way; 0 adds none."},
+                ),
+                "fidelity": (
+                    "FLOAT",
+                    {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much of latent_image is kept: 0 none, 1 all."},
+                ),
+                "noise": (
+                    list(NOISES),
+                    {
+                        "default": NOISES[0],
+                        "tooltip": "per sample: batch size never changes a sample; official: the draws of the official app.",
+                    },
+                ),
+            }
+        }
+
+    def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise):
+        contexts = to_contexts(positive, negative)
+        official = noise == "official"
+        samples = host.sample(model, contexts, latent_image["samples"], seed, steps, cfg, sampler, eta, fidelity, official)
+        return ({**latent_image, "samples": samples},)

@@ -1,0 +1,112 @@
+"""Nodes for text latents."""
+
+import torch
+
+from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
+from .host import host
+
+CATEGORY = "VersatileDiffusion/text"
+TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "The text_vae output of the loader."})
+
+
+class VD_EmptyTextLatent:
+    """Empty text latents."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Text latents to start from: one per text to make."
+    SEARCH_ALIASES = ["empty latent text", "caption"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("For a sampler with text_model.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text_vae": TEXT_VAE,
+                "batch_size": ("INT", {"default": 4, "min": 1, "max": 4096, "tooltip": "How many texts to make."}),
+            }
+        }
+
+    def execute(self, text_vae, batch_size):
+        return ({"samples": torch.zeros(batch_size, host.text_width(text_vae), 1, 1)},)
+
+
+class VD_TextEncode:
+    """Sentences as text latents."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Turns sentences into text latents, to be varied with fidelity or read again."
+    SEARCH_ALIASES = ["optimus encode", "text latent"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("One latent per line.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text_vae": TEXT_VAE,
+                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "One sentence per line."}),
+            }
+        }
+
+    def execute(self, text_vae, text):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return ({"samples": host.encode_sentences(text_vae, lines)[:, :, None, None]},)
+
+
+class VD_TextDecode:
+    """Text latents as sentences."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Reads text latents. Show the text with Preview as Text."
+    SEARCH_ALIASES = ["optimus decode", "caption", "show text"]
+    RETURN_TYPES = ("STRING", "STRING")
+    RETURN_NAMES = ("text", "texts")
+    OUTPUT_IS_LIST = (False, True)
+    OUTPUT_TOOLTIPS = ("All sentences, one per line.", "The sentences one by one.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text_vae": TEXT_VAE,
+                "samples": ("LATENT", {"tooltip": "Text latents."}),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 2**64 - 1,
+                        "control_after_generate": True,
+                        "tooltip": "The same seed reads the same words.",
+                    },
+                ),
+                "temperature": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 10.0,
+                        "step": 0.01,
+                        "tooltip": "0 always takes the likeliest word; higher is bolder.",
+                    },
+                ),
+                "top_k": ("INT", {"default": 0, "min": 0, "max": 100000, "tooltip": "Only the k likeliest words; 0 is off."}),
+                "top_p": (
+                    "FLOAT",
+                    {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "Only the likeliest words that make up p; 1 is all."},
+                ),
+                "remove_duplicates": ("BOOLEAN", {"default": True, "tooltip": "Remove phrases that are said twice in a row."}),
+            }
+        }
+
+    def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates):
+        latents = samples["samples"]
+        if latents.ndim != 4 or latents.shape[2:] != (1, 1):
+            raise ValueError(f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE Decode.")
+        texts = host.decode_sentences(text_vae, latents.flatten(1), seed, temperature, top_k, top_p)
+        texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts
+        return {"ui": {"text": texts}, "result": ("\n".join(texts), texts)}
