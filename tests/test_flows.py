@@ -38,8 +38,9 @@ def exact(model):
 
 @pytest.fixture(scope="module")
 def contexts(model):
-    text, image = model.encode_text(PROMPTS), model.encode_image(pictures())
-    return {"text": [text], "image": [image], "dual": blend([image], [text], 0.3), "triple": blend(blend([image], [text], 0.3), [image], 0.5)}
+    text, image = [model.encode_text(PROMPTS)], [model.encode_image(pictures())]
+    dual = blend(image, text, 0.3)
+    return {"text": text, "image": image, "dual": dual, "triple": blend(dual, image, 0.5)}
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +118,11 @@ def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, conte
         return torch.zeros_like(x)
 
     timesteps, clean = [], latent(data) / scale
-    out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), steps=50, fidelity=0.9, cfg=1)
-    assert timesteps == [61, 41, 21, 1]  # 50 (1 - 0.9) truncated
+    out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), steps=10, fidelity=0.5, cfg=1)
+    assert timesteps == [401, 301, 201, 101, 1]
     alphas, noise = Schedule(config.schedule).alphas_cumprod.double(), batch_noise(5).draw(clean.shape)
-    start = sqrt(alphas[81]) * latent(data) + sqrt(1 - alphas[81]) * noise  # one level higher than the first step, as the official code
-    torch.testing.assert_close(out * scale, start * sqrt(alphas[0] / alphas[61]), rtol=0, atol=1e-5)
+    start = sqrt(alphas[501]) * latent(data) + sqrt(1 - alphas[501]) * noise  # one level higher than the first step, as the official code
+    torch.testing.assert_close(out * scale, start * sqrt(alphas[0] / alphas[401]), rtol=0, atol=1e-5)
 
 
 @DATA
