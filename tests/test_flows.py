@@ -229,7 +229,7 @@ def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
         ({"data": "sound"}, "generates image, text, not 'sound'"),
         ({"latent": torch.zeros(2, 4, 7, 8)}, r"divisible by 2, got \[7, 8\]"),
         ({"latent": torch.zeros(2, 24)}, r"image flow needs a latent \[batch, 4, height, width\], got \[., 24\]"),
-        ({"latent": torch.zeros(3, 4, 6, 8)}, "made for 2 samples, the latent has 3"),
+        ({"latent": torch.zeros(3, 4, 6, 8)}, "context has 2 samples, the latent has 3"),
         ({"contexts": []}, "at least one context"),
         ({"contexts": [Context("sound", torch.zeros(1, 2, 40))]}, 'no context layers for "sound"; it has: image, text'),
         ({"contexts": [Context("text", torch.zeros(1, 2, 41))]}, "text context layers read tokens of width 40, got 41"),

@@ -188,8 +188,8 @@ def test_refusals(contexts, cfg, sentence):
 
 def test_contexts_of_another_batch_size_are_refused():
     three = Context("text", randn(3, 4, 40))
-    with pytest.raises(ValueError, match="text context is made for 3 samples, the latent has 2"):
+    with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
         guided(Recorder(), EPS, [TEXT, three], "image")(X, 501)
     one_sample = Context("text", randn(1, 4, 40), randn(3, 4, 40))
-    with pytest.raises(ValueError, match="text context is made for 3 samples, the latent has 2"):
+    with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
         guided(Recorder(), EPS, [one_sample], "image")(X, 501)

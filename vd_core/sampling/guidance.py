@@ -67,11 +67,9 @@ def guided(
     def tokens(number: int, batch: int) -> Tensor:
         """Tokens of one context for all evaluations, [len(kept) * batch, n, d]."""
         context = contexts[number]
-        if context.tokens.shape[0] not in (1, batch):
-            raise ValueError(f"A {context.kind} context of {context.tokens.shape[0]} samples cannot condition {batch} latents.")
         samples = max(len(context.tokens), len(context.unconditional))
         if samples not in (1, batch):
-            raise ValueError(f"The {context.kind} context is made for {samples} samples, the latent has {batch}.")
+            raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")
         return torch.cat([(context.tokens if number < k else context.unconditional).expand(batch, -1, -1) for k in kept])
 
     def denoise(x: Tensor, t: int) -> Tensor:
