@@ -1,0 +1,196 @@
+"""Stand-ins for the few ComfyUI core nodes that the pack's workflows need, for `run_workflow.py` alone: same names, inputs and values.
+
+IMAGE is float [B, H, W, 3] in 0..1, MASK float [B, H, W] in 0..1 (1 = masked), LATENT {"samples": [B, C, h, w]}.
+A VAE has encode(images [B, H, W, 3]) -> latent and decode(latent) -> images. The hidden input OUTPUT_DIRECTORY is the runner's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+
+def numbered(folder: Path, stem: str, ending: str) -> Path:
+    """The next free path folder/stem_00001ending, one above the highest number there is; makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(re.escape(stem) + r"_(\d+)" + re.escape(ending))
+    taken = [int(match[1]) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
+    return folder / f"{stem}_{max(taken, default=0) + 1:05d}{ending}"
+
+
+def outside(prefix: str) -> bool:
+    """Whether a file name prefix would leave the output folder, on any system."""
+    parts = re.split(r"[/\\]", prefix)
+    return "\0" in prefix or ".." in parts or parts[0] == "" and len(parts) > 1 or bool(re.match("[A-Za-z]:", prefix))
+
+
+def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
+    """Saves IMAGE as PNG files with JSON text chunks; returns their `ui` entry. Raises ValueError for a bad prefix or shape."""
+    if outside(prefix):
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.")
+    if images.ndim != 4 or images.shape[-1] not in (3, 4):
+        raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
+    root = Path(output_directory).resolve()
+    subfolder, _, stem = prefix.replace("\\", "/").rpartition("/")
+    folder = (root / subfolder).resolve()
+    if not folder.is_relative_to(root):
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder through a link.")
+    info = PngInfo()
+    for name, value in chunks.items():
+        info.add_text(name, json.dumps(value))
+    written = []
+    for image in images:
+        # Quirk kept: ComfyUI cuts the fraction off, it does not round.
+        pixels = (image.detach().float().cpu().numpy() * 255.0).clip(0, 255).astype(np.uint8)
+        path = numbered(folder, stem, "_.png")
+        Image.fromarray(pixels).save(path, pnginfo=info, compress_level=4)
+        written.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
+    return {"images": written}
+
+
+class LoadImage:
+    """A picture file -> IMAGE [1, H, W, 3] and MASK [1, H, W] = 1 - alpha (zeros where the file has no alpha; RGB is kept as it is)."""
+
+    RETURN_TYPES = ("IMAGE", "MASK")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("STRING", {"image_upload": True})}}
+
+    def execute(self, image):
+        try:
+            picture = ImageOps.exif_transpose(Image.open(image))
+            if picture.mode.startswith("I"):  # 16 bits of grey
+                picture = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8))
+            has_alpha = picture.mode.upper().endswith("A") or "transparency" in picture.info
+            picture = picture.convert("RGBA" if has_alpha else "RGB")
+        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{image} cannot be read as a picture: {error}.") from error
+        pixels = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+        mask = 1 - pixels[..., 3] if has_alpha else torch.zeros(pixels.shape[:3])
+        return pixels[..., :3], mask
+
+
+class SaveImage:
+    """IMAGE -> PNG files PREFIX_00001_.png in the output folder, with the prompt inside, as ComfyUI writes them."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "execute"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "output_directory": "OUTPUT_DIRECTORY"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, filename_prefix):
+        if filename_prefix is None:  # linked, or left to its default
+            return True
+        if not isinstance(filename_prefix, str):
+            return f"filename_prefix takes STRING, not {filename_prefix!r}."
+        if outside(filename_prefix):
+            return f"filename_prefix {filename_prefix!r} leaves the output folder; use a plain name, with sub-folders at most."
+        return True
+
+    def execute(self, images, filename_prefix, prompt, extra_pnginfo, output_directory):
+        return {"ui": write_pictures(images, filename_prefix, output_directory, {"prompt": prompt, **extra_pnginfo})}
+
+
+class PreviewImage:
+    """IMAGE -> PNG files preview_00001_.png in the output folder: there is no page to show them on."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "execute"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "output_directory": "OUTPUT_DIRECTORY"}
+        return {"required": {"images": ("IMAGE",)}, "hidden": hidden}
+
+    def execute(self, images, prompt, extra_pnginfo, output_directory):
+        return {"ui": write_pictures(images, "preview", output_directory, {"prompt": prompt, **extra_pnginfo})}
+
+
+class PreviewAny:
+    """Anything -> text: strings as they are, else JSON, else what Python prints."""
+
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "execute"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"source": ("*", {})}}
+
+    def execute(self, source):
+        try:
+            text = source if isinstance(source, str) else json.dumps(source, ensure_ascii=False)
+        except (TypeError, ValueError):
+            text = str(source)
+        return {"ui": {"text": (text,)}, "result": (text,)}
+
+
+class EmptyLatentImage:
+    """An all-zero LATENT [batch, 4, height / 8, width / 8]."""
+
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        side = {"default": 512, "min": 16, "max": 16384, "step": 8}
+        batch = {"default": 1, "min": 1, "max": 4096}
+        return {"required": {"width": ("INT", side), "height": ("INT", side), "batch_size": ("INT", batch)}}
+
+    def execute(self, width, height, batch_size):
+        return ({"samples": torch.zeros(batch_size, 4, height // 8, width // 8)},)
+
+
+class VAEEncode:
+    """IMAGE -> LATENT; an alpha channel is dropped."""
+
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
+
+    def execute(self, pixels, vae):
+        return ({"samples": vae.encode(pixels[..., :3])},)
+
+
+class VAEDecode:
+    """LATENT -> IMAGE."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"samples": ("LATENT",), "vae": ("VAE",)}}
+
+    def execute(self, samples, vae):
+        return (vae.decode(samples["samples"]),)
+
+
+STAND_INS = {
+    "LoadImage": LoadImage,
+    "SaveImage": SaveImage,
+    "PreviewImage": PreviewImage,
+    "PreviewAny": PreviewAny,
+    "EmptyLatentImage": EmptyLatentImage,
+    "VAEEncode": VAEEncode,
+    "VAEDecode": VAEDecode,
+}
