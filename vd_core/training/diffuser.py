@@ -45,7 +45,8 @@ def flow_losses(flows: FlowData, schedule: Schedule, batches: dict[tuple[str, st
             t = torch.randint(schedule.timesteps, (size,), generator=generator)
             noise = torch.randn(x0.shape, generator=generator)
             with torch.autocast("cpu", torch.bfloat16):
-                yield f"{kind}_to_{data}", flow_loss(diffuser, schedule, data, kind, x0, t, noise, tokens)
+                loss = flow_loss(diffuser, schedule, data, kind, x0, t, noise, tokens)
+            yield f"{kind}_to_{data}", loss
 
     return losses
 

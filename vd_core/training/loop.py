@@ -51,8 +51,8 @@ def fit(
     """Train `module` to `steps` steps, resuming from `out`/checkpoint.pt, and return it with the averaged (EMA) weights, in eval mode.
 
     losses:     yields (name, loss) pairs of one step; each is back-propagated as it comes, so gradients accumulate over them and only one
-                graph is alive at a time. All randomness comes from the generator, which depends on (seed, step) alone: a resumed run
-                draws what an uninterrupted one would have drawn.
+                graph is alive at a time. All randomness comes from the generator and torch's own, which depend on (seed, step) alone: a
+                resumed run draws what an uninterrupted one would have drawn.
     trained_on: hashes of what the run depends on (data, frozen parts). A checkpoint made with others is refused with a ValueError.
     sheet:      called with the averaged module and `out` at every save, to write samples that a person can look at.
     """
@@ -79,6 +79,7 @@ def fit(
     with (out / "log.jsonl").open("a") as journal, sdpa_kernel(SDPBackend.MATH):
         while step < steps:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+            torch.manual_seed(generator.initial_seed())  # dropout only reads the global generator
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, steps, lr)
             optimizer.zero_grad()
@@ -94,7 +95,7 @@ def fit(
                     mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
             step += 1
             if step % 50 == 0 or step == steps:
-                done = (step - 1) % 50 + 1
+                done = min((step - 1) % 50 + 1, step - first)
                 seconds = time.monotonic() - started
                 left = seconds / (step - first) * (steps - step)
                 record = {"step": step, "seconds": round(seconds, 1), **{k: round(v / done, 5) for k, v in sums.items()}}

@@ -1,0 +1,333 @@
+"""The training loop and the losses: resuming, averaging, learning rate, and what each loss is made of."""
+
+import copy
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from vd_core.config import ScheduleConfig
+from vd_core.diffuser.model import Diffuser
+from vd_core.encoders.clip import normalise
+from vd_core.sampling.schedule import Schedule
+from vd_core.training.clip import ContrastiveClip, contrastive_losses
+from vd_core.training.diffuser import FlowData, flow_losses, initialise
+from vd_core.training.image_vae import image_vae_losses, psnr
+from vd_core.training.loop import fit, learning_rate
+from vd_core.training.loss import flow_loss
+from vd_core.training.text_vae import text_vae_losses
+
+CAPTIONS = ["red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style"]
+TRAINED_ON = {"data": "abc"}
+
+
+def tiny_module(seed=0):
+    """A module with everything that a checkpoint must hold: parameters, float and integer buffers, and random dropout."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+
+
+def tiny_losses(module, generator):
+    x = torch.randn(16, 3, generator=generator)
+    yield "first", (module(x)[:, 0] - x.sum(dim=1)).square().mean()
+    yield "second", (module(x)[:, 1] - x.prod(dim=1)).square().mean()
+
+
+def stopped_at(step):
+    """The losses, until the process is killed."""
+    calls = []
+
+    def losses(module, generator):
+        calls.append(1)
+        if len(calls) > step:
+            raise KeyboardInterrupt
+        yield from tiny_losses(module, generator)
+
+    return losses
+
+
+def train(out, module=None, losses=tiny_losses, steps=12, **options):
+    return fit(module or tiny_module(), losses, out, **{"steps": steps, "lr": 0.01, "trained_on": TRAINED_ON, "save_every": 5, **options})
+
+
+def checkpoint(out):
+    return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def assert_same_states(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
+    whole = train(tmp_path / "whole")
+    torch.manual_seed(123)  # the resumed process has another past
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", losses=stopped_at(8))
+    assert checkpoint(tmp_path / "parts")["step"] == 5
+    torch.rand(7)
+    resumed = train(tmp_path / "parts", module=tiny_module(seed=9))
+    assert_same_states(resumed.state_dict(), whole.state_dict())
+    ours, theirs = checkpoint(tmp_path / "parts"), checkpoint(tmp_path / "whole")
+    assert_same_states(ours["module"], theirs["module"])
+    for number, state in theirs["optimizer"]["state"].items():
+        assert_same_states(ours["optimizer"]["state"][number], state)
+
+
+def test_a_finished_run_is_only_loaded(tmp_path):
+    whole = train(tmp_path)
+
+    def never(module, generator):
+        raise AssertionError
+
+    again = train(tmp_path, module=tiny_module(seed=9), losses=never)
+    assert_same_states(again.state_dict(), whole.state_dict())
+
+
+def test_the_result_is_the_average_in_eval_mode(tmp_path):
+    module, weights, averages = tiny_module(), [], []
+    weights.append({key: value.clone() for key, value in module.state_dict().items()})
+
+    def sheet(average, out):
+        assert not average.training and out == tmp_path
+        weights.append({key: value.clone() for key, value in module.state_dict().items()})
+        averages.append({key: value.clone() for key, value in average.state_dict().items()})
+
+    result = train(tmp_path, module, save_every=1, sheet=sheet, ema=0.3)
+    expected = weights[0]
+    for step, (state, average) in enumerate(zip(weights[1:], averages, strict=True)):
+        decay = min(0.3, (1 + step) / (10 + step))
+        for key, value in state.items():
+            expected[key] = decay * expected[key] + (1 - decay) * value if value.is_floating_point() else value
+            torch.testing.assert_close(average[key], expected[key])
+    assert_same_states(result.state_dict(), averages[-1])
+    assert not result.training and not any(p.requires_grad for p in result.parameters())
+    assert not torch.equal(result[0].weight, module[0].weight)
+
+
+def test_other_data_are_refused(tmp_path):
+    train(tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint.pt was trained on \{'data': 'abc'\}, this run uses \{'data': 'xyz'\}"):
+        train(tmp_path, trained_on={"data": "xyz"})
+
+
+def test_losses_of_one_step_add_up(tmp_path):
+    def together(module, generator):
+        yield "both", sum(loss for _, loss in tiny_losses(module, generator))
+
+    def first(module, generator):
+        yield next(tiny_losses(module, generator))
+
+    parts, whole, half = (train(tmp_path / name, losses=losses) for name, losses in (("a", tiny_losses), ("b", together), ("c", first)))
+    for a, b in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(parts[3].weight, half[3].weight, rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns(tmp_path):
+    module = nn.Linear(3, 1)
+
+    def losses(module, generator):
+        x = torch.randn(64, 3, generator=generator)
+        yield "sum", (module(x)[:, 0] - x.sum(dim=1)).square().mean()
+
+    result = train(tmp_path, module, losses, steps=600, save_every=600, lr=0.05, weight_decay=0)
+    torch.testing.assert_close(result.weight, torch.ones(1, 3), rtol=0, atol=0.01)
+
+
+def test_seeds_and_steps_draw_other_numbers(tmp_path):
+    seen = []
+
+    def losses(module, generator):
+        seen.append(torch.rand(1, generator=generator).item())
+        yield "none", 0 * module[0].weight.sum()
+
+    for seed in (0, 1, 0):
+        train(tmp_path / f"{seed}{len(seen)}", losses=losses, steps=3, seed=seed)
+    assert len(set(seen)) == 6 and seen[:3] == seen[6:]
+
+
+def test_the_journal_holds_means_since_the_last_record(tmp_path):
+    means = iter(range(1000))
+
+    def losses(module, generator):
+        yield "count", 0 * module[0].weight.sum() + float(next(means))
+
+    train(tmp_path, losses=losses, steps=30, save_every=30)
+    train(tmp_path, losses=losses, steps=60, save_every=60)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(record["step"], record["count"]) for record in records] == [(30, 14.5), (50, 39.5), (60, 54.5)]
+
+
+def test_learning_rate():
+    rates = [learning_rate(step, 1000, 0.5) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.5 / 200) and rates[99] == pytest.approx(0.25) and rates[199] == 0.5
+    assert set(rates[199:751]) == {0.5}
+    assert rates[875] == pytest.approx(0.25) and rates[999] == pytest.approx(0.5 / 250)
+    differences = [b - a for a, b in pairwise(rates)]
+    assert all(d > 0 for d in differences[:199]) and all(d < 0 for d in differences[750:])
+    assert [learning_rate(step, 4000, 0.5) for step in range(751)] == rates[:751]
+
+
+def test_short_runs_have_a_learning_rate():
+    assert all(0 < learning_rate(step, 3, 0.5) <= 0.5 for step in range(3))
+
+
+def constant(value):
+    """A diffuser that always predicts the same."""
+    return lambda x, t, contexts, data: torch.full_like(x, value)
+
+
+def test_flow_loss_of_the_noise():
+    x0, noise, t = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 8), torch.tensor([0, 999])
+    loss = flow_loss(constant(0.5), Schedule(ScheduleConfig()), "image", "text", x0, t, noise, torch.zeros(2, 3, 40))
+    assert loss.item() == pytest.approx((0.5 - noise).square().mean().item(), rel=1e-5)
+
+
+def test_flow_loss_of_v():
+    x0, noise, t = torch.randn(2, 24), torch.randn(2, 24), torch.tensor([10, 700])
+    schedule = Schedule(ScheduleConfig(prediction="v"))
+    alphas = schedule.alphas_cumprod[t][:, None]
+    v = alphas.sqrt() * noise - (1 - alphas).sqrt() * x0
+    loss = flow_loss(constant(0.5), schedule, "text", "image", x0, t, noise, torch.zeros(2, 3, 40))
+    assert loss.item() == pytest.approx((0.5 - v).square().mean().item(), rel=1e-5)
+
+
+def test_flow_loss_asks_for_the_noisy_latent():
+    x0, noise, t, tokens = torch.randn(2, 24), torch.randn(2, 24), torch.tensor([10, 700]), torch.randn(2, 3, 40)
+    schedule = Schedule(ScheduleConfig())
+
+    def diffuser(x, timesteps, contexts, data):
+        alphas = schedule.alphas_cumprod[t][:, None]
+        torch.testing.assert_close(x, alphas.sqrt() * x0 + (1 - alphas).sqrt() * noise)
+        assert timesteps is t and contexts == [("image", tokens, 1.0)] and data == "text"
+        return noise.bfloat16()
+
+    loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, tokens)
+    assert loss.dtype == torch.float32 and loss < 1e-4
+
+
+@pytest.fixture
+def flows():
+    return FlowData(
+        latents={"image": torch.randn(6, 4, 6, 8), "text": torch.randn(6, 24)},
+        contexts={"image": 1 + torch.rand(6, 5, 40), "text": 1 + torch.rand(6, 3, 40)},
+        nulls={"image": -torch.arange(1.0, 3)[:, None, None].expand(2, 5, 40), "text": -torch.ones(1, 3, 40)},
+    )
+
+
+def test_batches_are_aligned_and_a_share_is_unconditional(flows):
+    latents, tokens = flows.batch("text", "image", 2000, 0.25, torch.Generator().manual_seed(0))
+    assert latents.shape == (2000, 24) and tokens.shape == (2000, 5, 40)
+    dropped = tokens[:, 0, 0] < 0
+    assert 0.2 < dropped.float().mean() < 0.3 and set(tokens[dropped].unique().tolist()) == {-1, -2}
+    chosen = (latents[:, None] == flows.latents["text"]).all(dim=-1).float().argmax(dim=1)
+    assert set(chosen.tolist()) == set(range(6))
+    assert torch.equal(tokens[~dropped], flows.contexts["image"][chosen[~dropped]])
+
+
+def test_all_four_flows_train_every_weight(config, flows):
+    torch.manual_seed(0)
+    diffuser = Diffuser(config.diffuser)
+    batches = {(data, kind): 8 for data in ("image", "text") for kind in ("image", "text")}
+    schedule = Schedule(config.schedule)
+    names, sums = [], {name: torch.zeros_like(p) for name, p in diffuser.named_parameters()}
+    for name, loss in flow_losses(flows, schedule, batches)(diffuser, torch.Generator().manual_seed(0)):
+        assert not torch.is_autocast_enabled("cpu"), "back-propagation runs outside of autocast"
+        kind, _, data = name.split("_")
+        gradients = torch.autograd.grad(loss, diffuser.parameters(), allow_unused=True, retain_graph=True)
+        for key, gradient in zip(sums, gradients, strict=True):
+            sums[key] += 0 if gradient is None else gradient
+            if key.startswith("data."):
+                assert (gradient is not None) == (key.split(".")[1] == data)
+            if key.startswith("context."):
+                assert (gradient is not None) == (key.split(".")[1] == kind)
+        loss.backward()
+        names.append(name)
+    assert names == ["image_to_image", "text_to_image", "image_to_text", "text_to_text"]
+    for name, parameter in diffuser.named_parameters():
+        assert torch.equal(parameter.grad, sums[name]) and parameter.grad.any(), name
+
+
+def test_initialised_diffusers_predict_nothing_and_hear_their_context(config):
+    torch.manual_seed(0)
+    diffuser = Diffuser(config.diffuser)
+    before = diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight.clone()
+    initialise(diffuser)
+    for data, shape in (("image", (1, 4, 6, 8)), ("text", (1, 24))):
+        assert not diffuser(torch.randn(shape), torch.tensor([5]), [("text", torch.randn(1, 3, 40), 1.0)], data).any()
+    torch.testing.assert_close(diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight, before * 40**0.5)
+
+
+def assert_trains_every_weight(module, losses):
+    """One step gives a finite loss and a gradient to every parameter; the same generator gives the same loss."""
+    ((name, loss),) = losses(module, torch.Generator().manual_seed(0))
+    assert not torch.is_autocast_enabled("cpu") and loss.dtype == torch.float32 and loss.ndim == 0 and loss.isfinite()
+    loss.backward()
+    assert not [key for key, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+    assert next(losses(module, torch.Generator().manual_seed(0)))[1] == loss
+    assert next(losses(module, torch.Generator().manual_seed(1)))[1] != loss
+
+
+def test_image_vae_loss(model):
+    vae = copy.deepcopy(model.image_vae).requires_grad_(True)
+    assert_trains_every_weight(vae, image_vae_losses(torch.rand(3, 3, 32, 32), batch=2))
+
+
+def test_text_vae_loss(model):
+    optimus = copy.deepcopy(model.text_vae).requires_grad_(True)
+    rows = [optimus.words.encode(text) for text in CAPTIONS]
+    tokens = torch.tensor([row + [-100] * (max(map(len, rows)) - len(row)) for row in rows])
+    losses = text_vae_losses(optimus.pieces(CAPTIONS), tokens, batch=2)
+    assert_trains_every_weight(optimus, losses)
+
+
+def test_text_vae_loss_is_the_log_likelihood_of_the_words(model):
+    optimus = model.text_vae
+    row = optimus.words.encode(CAPTIONS[0])
+    tokens = torch.tensor([row + [-100] * 3])
+    pieces = optimus.pieces(CAPTIONS[:1])
+    loss = next(text_vae_losses(pieces, tokens, batch=1, kl_weight=0)(optimus, torch.Generator().manual_seed(0)))[1]
+    generator = torch.Generator().manual_seed(0)
+    torch.randint(1, (1,), generator=generator)
+    mean, logvar = optimus.posterior(pieces)
+    latent = mean + (logvar / 2).exp() * torch.randn(1, 24, generator=generator)
+    likelihoods = optimus.logits(latent, torch.tensor([row[:-1]])).log_softmax(dim=-1)[0]
+    expected = -sum(likelihoods[i, word] for i, word in enumerate(row[1:]))
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+
+
+def test_contrastive_loss(model):
+    clip = ContrastiveClip(copy.deepcopy(model.clip).requires_grad_(True))
+    ids = clip.clip.tokenizer(CAPTIONS)
+    losses = contrastive_losses(normalise(torch.rand(3, 3, 56, 56)), ids, batch=3)
+    ((_, loss),) = losses(clip, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert not [key for key, p in clip.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_contrastive_loss_accepts_every_picture_of_a_caption():
+    """Two equal captions: the best possible loss is that of a choice between the two."""
+
+    class Perfect(nn.Module):
+        def encode_pixels(self, pixels):
+            return nn.functional.one_hot(pixels[:, 0, 0, 0].round().long(), 2).float()[:, None]
+
+        def encode_ids(self, ids):
+            return nn.functional.one_hot(ids[:, :1], 2).float().expand(-1, ids.shape[1], -1)
+
+    model = ContrastiveClip(Perfect())
+    model.log_scale.data.fill_(4.6)
+    labels = torch.tensor([0, 0, 1, 1])
+    pixels, ids = labels[:, None, None, None].expand(4, 3, 8, 8).float(), labels[:, None].expand(4, 6)
+    ((_, loss),) = contrastive_losses(pixels, ids, batch=4)(model, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(torch.tensor(2.0).log().item(), abs=1e-3)
+
+
+def test_psnr(model):
+    images = torch.rand(3, 3, 16, 16)
+    decoded = model.image_vae.decode(model.image_vae.encode(images))
+    expected = [-10 * (a - b).square().mean().log10().item() for a, b in zip(images, decoded, strict=True)]
+    assert psnr(model.image_vae, images).tolist() == pytest.approx(expected, rel=1e-3)
