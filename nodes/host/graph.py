@@ -68,8 +68,6 @@ def schema(cls) -> dict[str, Input]:
 
 def read(path: Path) -> dict:
     """The JSON object of a workflow file, in either format."""
-    if not path.is_file():
-        raise WorkflowError(f"There is no workflow file {path}.")
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -106,7 +104,7 @@ def label(prompt: dict, node_id: str) -> str:
 def class_of(name: str, title: str, classes: dict) -> type:
     """The class of a node; anything but the pack's own nodes and the stand-ins belongs to ComfyUI."""
     if name not in classes:
-        raise WorkflowError(f"{title} is of class {name}, which needs ComfyUI itself: only this pack's nodes and a few of core's run without.")
+        raise WorkflowError(f"{title} needs ComfyUI itself: no node of this pack and none of the stand-ins here is called {name}.")
     return classes[name]
 
 

@@ -1,0 +1,83 @@
+"""Runs workflow files in this process: the pack's own node classes and the stand-ins for core's, called as ComfyUI calls them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from . import graph
+from .stand_ins import STAND_INS, numbered
+
+
+def run_file(workflow: Path, classes: dict, output: Path, assignments: list[str], seed: int | None, pictures: Path) -> None:
+    """Reads, changes, checks and runs a workflow file, and prints what it wrote.
+
+    classes: NODE_CLASS_MAPPINGS. assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last.
+    Raises WorkflowError.
+    """
+    prompt, canvas = graph.read(workflow), {}
+    classes = {**STAND_INS, **classes}
+    if graph.is_canvas(prompt):
+        prompt, canvas = graph.from_canvas(prompt, classes, f"workflows/api/{workflow.name}"), {"workflow": prompt}
+    if seed is not None and not graph.set_seed(prompt, classes, seed):
+        print("--seed: no node of this workflow has a seed", file=sys.stderr)
+    for assignment in assignments:
+        graph.set_input(prompt, classes, assignment)
+    nodes = graph.check(prompt, classes, [workflow.resolve().parent, pictures])
+    run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(output)}, output)
+
+
+def run(nodes: list[graph.Node], hidden: dict, output: Path) -> None:
+    """Runs checked nodes in their order, each once. hidden: the values of hidden inputs. Raises WorkflowError "TITLE: sentence"."""
+    results: dict[str, list[list]] = {}
+    with torch.inference_mode():
+        for node in nodes:
+            print(node.title, file=sys.stderr, flush=True)
+            try:
+                results[node.id], shown = run_node(node, results, hidden)
+                report(node.title, shown, output)
+            except (ValueError, OSError) as error:
+                raise graph.WorkflowError(f"{node.title}: {error}") from error
+
+
+def run_node(node: graph.Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:
+    """One node -> (per output slot the list of its values, the `ui` of each call).
+
+    As in ComfyUI every value travels in a list: a node is called once for each item, shorter lists repeat their last one,
+    INPUT_IS_LIST takes the lists whole, and an output in OUTPUT_IS_LIST gives a list of its own.
+    """
+    cls = node.cls
+    lists = {name: [value] for name, value in node.values.items()}
+    lists |= {name: results[source][slot] for name, (source, slot) in node.links.items()}
+    lists |= {name: [{**hidden, "UNIQUE_ID": node.id}.get(kind)] for name, kind in cls.INPUT_TYPES().get("hidden", {}).items()}
+    if getattr(cls, "INPUT_IS_LIST", False):
+        calls = [lists]
+    else:
+        count = 0 if [] in lists.values() else max(map(len, lists.values()), default=1)
+        calls = [{name: values[min(i, len(values) - 1)] for name, values in lists.items()} for i in range(count)]
+    slots, shown = [[] for _ in cls.RETURN_TYPES], []
+    is_list = getattr(cls, "OUTPUT_IS_LIST", (False,) * len(slots))
+    execute = getattr(cls(), cls.FUNCTION)
+    for call in calls:
+        answer = execute(**call)
+        if isinstance(answer, dict):
+            shown.append(answer.get("ui", {}))
+            answer = answer.get("result", ())
+        for slot, value, many in zip(slots, answer or (), is_list, strict=False):
+            slot.extend(value if many else [value])
+    return slots, shown
+
+
+def report(title: str, shown: list[dict], output: Path) -> None:
+    """Prints the paths of pictures; prints texts and writes them to one file beside the pictures."""
+    for ui in shown:
+        for image in ui.get("images", ()):
+            print(output / image["subfolder"] / image["filename"], flush=True)
+    texts = [str(text) for ui in shown for text in ui.get("text", ())]
+    if texts:
+        path = numbered(output, re.sub(r"[^\w-]+", "-", title).strip("-")[:100] or "text", ".txt")
+        path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+        print(*texts, path, sep="\n", flush=True)
