@@ -6,6 +6,7 @@ A VAE has encode(images [B, H, W, 3]) -> latent and decode(latent) -> images. Th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -123,7 +124,7 @@ class PreviewImage:
 
 
 class PreviewAny:
-    """Anything -> text: strings as they are, else JSON, else what Python prints."""
+    """Anything -> text: strings as they are, lists as JSON, else what Python prints."""
 
     RETURN_TYPES = ("STRING",)
     FUNCTION = "execute"
@@ -134,10 +135,10 @@ class PreviewAny:
         return {"required": {"source": ("*", {})}}
 
     def execute(self, source):
-        try:
-            text = source if isinstance(source, str) else json.dumps(source, ensure_ascii=False)
-        except (TypeError, ValueError):
-            text = str(source)
+        text = str(source)
+        if isinstance(source, (list, tuple, dict)):
+            with contextlib.suppress(TypeError, ValueError):  # tensors inside
+                text = json.dumps(source, ensure_ascii=False)
         return {"ui": {"text": (text,)}, "result": (text,)}
 
 
