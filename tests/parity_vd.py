@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
-
 from parity_app import run_app
 from parity_models import DIFFUSER, model_of, vd_config
+from torch import Tensor
+
 from vd_core.autoencoders.optimus import edit_latent, filter_logits
 from vd_core.autoencoders.sentences import remove_duplicate_phrases
 from vd_core.color import match_color

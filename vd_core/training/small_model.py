@@ -30,7 +30,7 @@ from .text_vae import text_vae_losses
 STEPS = {"image_vae": 3000, "clip": 1000, "text_vae": 2500, "diffuser": 8000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
-BATCHES = {("image", "text"): 64, ("image", "image"): 32, ("text", "image"): 64, ("text", "text"): 32}
+BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
 
 
 def sizes(words: Vocabularies) -> VDConfig:
