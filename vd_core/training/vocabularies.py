@@ -32,7 +32,11 @@ def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") 
     ending = {"end_of_word_suffix": suffix} if suffix else {}
     tokenizer = Tokenizer(models.BPE(**ending))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if suffix else pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=100_000, min_frequency=1, initial_alphabet=list(alphabet), show_progress=False, **ending)
+    # Ties between merges go by token number, and characters with a suffix would be numbered in a random order: number them first.
+    endings = [character + suffix for character in alphabet] if suffix else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=100_000, min_frequency=1, initial_alphabet=list(alphabet), special_tokens=endings, show_progress=False, **ending
+    )
     tokenizer.train_from_iterator(texts, trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
