@@ -38,8 +38,8 @@ def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Te
 
 def resize_and_crop(images: Tensor, size: int) -> Tensor:
     """CLIP's preprocessing: shortest edge to `size` (bicubic), centre crop, [B, 3, size, size] in 0..1."""
-    height, width = images.shape[2:]
-    short = min(height, width)
-    images = resize(images, size * height // short, size * width // short)
-    top, left = ((side - size) // 2 for side in images.shape[2:])
-    return images[..., top : top + size, left : left + size]
+    pictures = to_pil(images)
+    width, height = (size * side // min(pictures[0].size) for side in pictures[0].size)
+    left, top = (width - size) // 2, (height - size) // 2
+    box = (left, top, left + size, top + size)
+    return from_pil([picture.resize((width, height), RESAMPLING["bicubic"]).crop(box) for picture in pictures]).to(images)
