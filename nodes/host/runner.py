@@ -38,7 +38,8 @@ def run(nodes: list[graph.Node], hidden: dict, output: Path) -> None:
             print(node.title, file=sys.stderr, flush=True)
             try:
                 results[node.id], shown = run_node(node, results, hidden)
-                report(node.title, shown, output)
+                if getattr(node.cls, "OUTPUT_NODE", False):
+                    report(node.title, shown, output)
             except (ValueError, OSError) as error:
                 raise graph.WorkflowError(f"{node.title}: {error}") from error
 
