@@ -1,6 +1,7 @@
 """CLIP contexts: norms, masks, batches, what transformers itself says, refusals."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -206,8 +207,9 @@ def test_only_the_wanted_towers_are_built(clip, images):
 
 def test_it_starts_in_eval_mode_and_quietly(clip, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)  # else caplog would hear nothing
+    unseen = replace(clip.config, text=replace(clip.config.text, vocab_size=123))  # transformers gives each warning once
     with caplog.at_level(logging.WARNING):
-        assert not any(module.training for module in Clip(clip.config).modules())
+        assert not any(module.training for module in Clip(unseen).modules())
     assert not caplog.records
 
 
