@@ -46,7 +46,7 @@ def test_clip_agrees_with_open_clip_but_for_the_padding(clip):
 
 
 def test_a_long_prompt_is_cut_with_a_warning(clip, caplog):
-    words = "one two three four five six seven eight nine ten".split()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     prompt = " ".join(words * 8)
     with caplog.at_level(logging.WARNING):
         (ids,) = clip([prompt]).tolist()

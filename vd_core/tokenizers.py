@@ -80,7 +80,6 @@ class BertTokenizer:
         self.tokenizer = Tokenizer(models.WordPiece(self.ids, unk_token="[UNK]", max_input_chars_per_word=100))
         self.tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
         self.tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        self.tokenizer.add_special_tokens(["[MASK]"])
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         rows = [self.tokenizer.encode(text.lower()).ids[: self.max_pieces] for text in texts]

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..autoencoders.image_kl import AutoencoderKL
 from ..autoencoders.optimus import Optimus
+from ..checkpoints.vocabularies import to_tensors
 from ..checkpoints.write import save_model
 from ..config import ClipConfig, DataConfig, DiffuserConfig, ImageVAEConfig, ScheduleConfig, TextVAEConfig, TransformerConfig, VDConfig
 from ..diffuser.model import Diffuser
@@ -82,6 +83,7 @@ class SmallModelTraining:
         self.data_hash = digest(
             [data.images, data.is_held_out, torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8)]
         )
+        self.words_hash = {"vocabularies": digest(to_tensors(self.words).values())}
 
     def image_vae(self) -> AutoencoderKL:
         """Images <-> latents."""
@@ -96,7 +98,7 @@ class SmallModelTraining:
         tokenizer = ClipTokenizer(self.words.clip_merges, self.config.clip.text.positions)
         model = ContrastiveClip(Clip(self.config.clip, tokenizer))
         losses = contrastive_losses(normalise(self.images), tokenizer(self.captions), batch=128)
-        return self.fit("clip", model, losses, lr=1e-3, weight_decay=0.1).clip
+        return self.fit("clip", model, losses, lr=1e-3, parts=self.words_hash, weight_decay=0.1).clip
 
     def text_vae(self) -> Optimus:
         """Captions <-> latents."""
@@ -105,7 +107,8 @@ class SmallModelTraining:
         rows = [optimus.words.encode(text) for text in self.captions]
         longest = max(map(len, rows))
         tokens = torch.tensor([row + [-100] * (longest - len(row)) for row in rows])
-        return self.fit("text_vae", optimus, text_vae_losses(optimus.pieces(self.captions), tokens, batch=128), lr=1e-3)
+        losses = text_vae_losses(optimus.pieces(self.captions), tokens, batch=128)
+        return self.fit("text_vae", optimus, losses, lr=1e-3, parts=self.words_hash)
 
     def diffuser(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> VersatileDiffusion:
         """All four flows, on what the frozen parts make of the training pictures; returns the whole model."""
@@ -122,7 +125,7 @@ class SmallModelTraining:
             diffuser,
             flow_losses(flows, Schedule(config.schedule), BATCHES),
             lr=1e-3,
-            parts=parts,
+            parts=parts | self.words_hash,
             sheet=lambda average, out: sheets.samples(replace(model, diffuser=average), self.data, out),
         )
         return model

@@ -1,0 +1,81 @@
+"""Training of the small model from data to one file, at a size that takes a moment."""
+
+from functools import partial
+
+import pytest
+import torch
+from PIL import Image
+
+from vd_core.checkpoints.load import load
+from vd_core.sampling.noise import sample_noise
+from vd_core.training import sheets, small_model
+from vd_core.training.dataset import CaptionedPictures
+from vd_core.training.small_model import SmallModelTraining, train
+
+STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1}
+
+
+@pytest.fixture(scope="module")
+def data():
+    names, styles = ("cat", "red apple", "dog", "key"), ("flat", "line")
+    name, style = torch.arange(8) // 2, torch.arange(8) % 2
+    images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return CaptionedPictures(images, name, style, torch.arange(8) == 3, names, styles)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The folder of a run of one step per stage, with small batches and small sheets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_model, "BATCHES", dict.fromkeys(small_model.BATCHES, 2))
+        patch.setattr(sheets, "chosen", lambda data: torch.cat([data.train[:1], data.held_out[:1]]))
+        patch.setattr(sheets, "samples", partial(sheets.samples, steps=1))
+        return train(data, tmp_path_factory.mktemp("run"), STEPS)
+
+
+def test_from_data_to_a_model_that_draws_and_writes(trained, data):
+    model = load(trained)
+    context = model.encode_text(["red apple, flat style"])
+    latent = model.sample("image", [context], torch.zeros(1, 16, 8, 8), sample_noise(0), steps=2)
+    with torch.inference_mode():
+        assert model.image_vae.decode(latent).shape == (1, 3, 64, 64)
+    words = model.sample("text", [context], torch.zeros(1, 64), sample_noise(0), steps=2)
+    with torch.inference_mode():
+        assert len(model.text_vae.decode(words, torch.Generator())) == 1
+    scales = [sizes.latent_scale for sizes in model.config.diffuser.data.values()]
+    assert all(scale > 0 and scale not in (1, 0.18215) for scale in scales) and model.config.schedule.prediction == "v"
+
+
+def test_latents_are_scaled_to_unit_variance_and_only_trained_pairs_are_seen(trained, data):
+    run = SmallModelTraining(data, trained.parent, STEPS)
+    flows, config = run.prepare(run.image_vae(), run.clip(), run.text_vae())
+    for kind, latents in flows.latents.items():
+        assert len(latents) == len(flows.contexts[kind]) == 7
+        assert latents.std().item() == pytest.approx(1, abs=1e-3)
+        assert config.diffuser.data[kind].latent_scale != 1
+    assert not flows.nulls["image"][0].any() and flows.nulls["image"][1].any() and len(flows.nulls["image"]) == 2
+
+
+def test_sheets_for_a_person_to_look_at(trained):
+    with Image.open(trained.parent / "image_vae" / "sheet.png") as sheet:
+        assert sheet.size == (64, 4 * 64)  # a trained picture and a held-out one, each above its reconstruction
+    with Image.open(trained.parent / "diffuser" / "sheet.png") as sheet:
+        assert sheet.size == (64, 6 * 64)
+    lines = (trained.parent / "diffuser" / "sheet.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["cat, flat style", "red apple, line style"]
+
+
+def test_a_finished_run_is_only_read(trained, data, monkeypatch):
+    before = trained.read_bytes()
+    monkeypatch.setattr(small_model, "flow_losses", lambda *arguments: None)  # whoever calls it fails
+    train(data, trained.parent, STEPS)
+    assert trained.read_bytes() == before
+
+
+def test_other_vocabularies_are_refused(trained, data):
+    run = SmallModelTraining(data, trained.parent, STEPS)
+    run.words_hash = {"vocabularies": "other"}
+    for stage in (run.clip, run.text_vae):
+        with pytest.raises(ValueError, match="was trained on .* Choose an empty folder"):
+            stage()
+    assert run.image_vae()
