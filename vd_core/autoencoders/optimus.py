@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, DynamicCache, GPT2Config, GPT2Model
+from transformers import BertConfig, BertModel
 
 from ..config import TextVAEConfig, TransformerConfig
 from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
+from .gpt2 import GPT2, Cache
 
 
 class Optimus(nn.Module):
-    """Text autoencoder. Without vocabularies only the functions on ids work.
+    """Text autoencoder, in eval mode. Without vocabularies only the functions on ids work.
 
-    attention: transformers' name of the attention implementation; "eager" trains faster on the CPU.
+    attention: transformers' name of the encoder's attention implementation; "eager" trains faster on the CPU.
+
+    Raises ValueError for vocabularies of another size than the model's.
     """
 
     def __init__(self, config: TextVAEConfig, vocabularies: Vocabularies | None = None, attention: str = "sdpa"):
@@ -25,11 +28,14 @@ class Optimus(nn.Module):
         self.config = config
         self.encoder = bert(config.encoder, attention)
         self.encoder_linear = nn.Linear(config.encoder.width, 2 * config.latent_width, bias=False)
-        self.decoder = gpt2(config.decoder, attention)
+        self.decoder = GPT2(config.decoder)
         self.latent_to_embedding = nn.Linear(config.latent_width, config.decoder.width, bias=False)
         self.latent_to_memory = nn.Linear(config.latent_width, config.decoder.width * config.decoder.layers, bias=False)
         self.pieces = BertTokenizer(vocabularies.bert, config.max_pieces) if vocabularies else None
         self.words = Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges) if vocabularies else None
+        if vocabularies:
+            check_size("BERT", len(self.pieces.ids), config.encoder.vocab_size)
+            check_size("GPT-2", self.words.eos + 1, config.decoder.vocab_size)
         self.eval()
 
     def posterior(self, pieces: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,35 +46,35 @@ class Optimus(nn.Module):
         ).pooler_output
         return self.encoder_linear(pooled).chunk(2, dim=1)
 
+    @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Sentences -> latents [B, latent_width], the posterior mean (VD never samples it). Raises ValueError for an empty list."""
+        """Sentences -> latents [B, latent_width], the posterior mean (VD never samples it).
+
+        Raises ValueError for an empty list and for a string in place of a list.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"Optimus encodes a list of sentences, got the string {texts!r}.")
         if not texts:
             raise ValueError("There is no text to encode.")
         return self.posterior(self.pieces(list(texts)).to(self.encoder_linear.weight.device))[0]
 
-    def memory(self, latents: Tensor) -> DynamicCache:
-        """The latents as one slot before the first token, in every layer both key and value: a key/value cache of length 1."""
+    def memory(self, latents: Tensor) -> Cache:
+        """The latents as one slot before the first token, in every layer both key and value: the cache to start with."""
         sizes = self.config.decoder
         slots = rearrange(self.latent_to_memory(latents), "b (l h d) -> l b h 1 d", l=sizes.layers, h=sizes.heads)
-        cache = DynamicCache()
-        for layer, slot in enumerate(slots):
-            cache.update(slot, slot, layer)
-        return cache
+        return [(slot, slot) for slot in slots]
 
-    def step(self, latents: Tensor, tokens: Tensor, cache: DynamicCache) -> Tensor:
-        """Append tokens [B, m] to the cache -> logits of the tokens that follow each, [B, m, vocabulary].
+    def step(self, latents: Tensor, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Append tokens [B, m] -> logits of the tokens that follow each, [B, m, vocabulary], and the longer cache.
 
         The latent enters a second time here, added to every token's embedding. Positions count from 1: slot 0 is the memory.
         """
-        seen = cache.get_seq_length()
-        positions = torch.arange(seen, seen + tokens.shape[1], device=tokens.device)[None]
-        embeddings = self.decoder.wte(tokens) + self.latent_to_embedding(latents)[:, None]
-        hidden = self.decoder(inputs_embeds=embeddings, past_key_values=cache, position_ids=positions, use_cache=True).last_hidden_state
-        return F.linear(hidden, self.decoder.wte.weight)
+        hidden, cache = self.decoder(self.decoder.wte(tokens) + self.latent_to_embedding(latents)[:, None], cache)
+        return F.linear(hidden, self.decoder.wte.weight), cache
 
     def logits(self, latents: Tensor, tokens: Tensor) -> Tensor:
         """Latents [B, latent_width] and tokens [B, m], <BOS> first -> logits [B, m, vocabulary] of the next tokens."""
-        return self.step(latents, tokens, self.memory(latents))
+        return self.step(latents, tokens, self.memory(latents))[0]
 
     def decode(
         self,
@@ -83,13 +89,16 @@ class Optimus(nn.Module):
 
         generators:  CPU generators. One for all decodes one latent after the other, as the official app does: the draws are its draws.
                      One per latent decodes all as one batch, and no sentence depends on the others.
-        temperature: 0 takes the likeliest token (greedy).
+        temperature: divides the logits; 0 takes the likeliest token (greedy).
         top_k, top_p: see `filter_logits`; 0 and 1 keep everything.
-        progress:    called as progress(token, tokens) before every token.
+        progress:    called as progress(done, total) after every token, with done = total at the end; it stops decoding by raising.
+
+        Raises ValueError for latents of another shape, a temperature below 0, or another number of generators than of latents.
         """
         rows = self.decode_ids(latents, generators, temperature, top_k, top_p, progress)
         return [self.sentence(row) for row in rows]
 
+    @torch.no_grad()
     def decode_ids(
         self,
         latents: Tensor,
@@ -104,45 +113,44 @@ class Optimus(nn.Module):
             raise ValueError(f"Optimus decodes latents [batch, {self.config.latent_width}], got {list(latents.shape)}.")
         if temperature < 0:
             raise ValueError(f"The temperature must be at least 0, got {temperature}.")
+        latents = latents.to(self.latent_to_memory.weight)
         if isinstance(generators, torch.Generator):
-            rows = []
-            for number, latent in enumerate(latents):
-
-                def report(token: int, tokens: int, offset: int = number) -> None:
-                    if progress is not None:
-                        progress(offset * tokens + token, len(latents) * tokens)
-
-                rows += self.decode_batch(latent[None], [generators], temperature, top_k, top_p, report)
-            return rows
-        if len(generators) != len(latents):
+            batches = [(latent, [generators]) for latent in latents.split(1)]
+        elif len(generators) == len(latents):
+            batches = [(latents, generators)]
+        else:
             raise ValueError(f"There are {len(latents)} latents but {len(generators)} generators.")
-        return self.decode_batch(latents, generators, temperature, top_k, top_p, progress)
 
-    def decode_batch(
-        self,
-        latents: Tensor,
-        generators: Sequence[torch.Generator],
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        progress: Callable[[int, int], None] | None,
-    ) -> list[list[int]]:
-        """All latents together, with a key/value cache, until every sentence has ended."""
+        def choose(logits: Tensor, generator: torch.Generator) -> int:
+            return draw(logits, generator, temperature, top_k, top_p)
+
+        rows, most = [], self.config.max_tokens - 1  # <BOS> is there from the start
+        for number, batch in enumerate(batches):
+            for step, sentences in enumerate(self.write(*batch, choose), start=1):
+                ended = all(row[-1] == self.words.eos for row in sentences)
+                if progress is not None:
+                    progress(number * most + (most if ended else step), len(batches) * most)
+            rows += sentences
+        return rows
+
+    def write(
+        self, latents: Tensor, generators: Sequence[torch.Generator], choose: Callable[[Tensor, torch.Generator], int]
+    ) -> Iterator[list[list[int]]]:
+        """All latents together, token by token, until every sentence has ended; yields the sentences after each token.
+
+        choose: (logits [vocabulary], generator) -> token id, called for the sentences that have not ended.
+        """
         rows = [[self.words.bos] for _ in latents]
         cache, longest = self.memory(latents), self.config.max_tokens
-        for length in range(1, longest):
-            if progress is not None:
-                progress(length - 1, longest - 1)
+        while any(row[-1] != self.words.eos for row in rows):
             last = torch.tensor([[row[-1]] for row in rows], device=latents.device)
-            logits = self.step(latents, last, cache)[:, -1].float().cpu()
-            for row, logit, generator in zip(rows, logits, generators, strict=True):
+            logits, cache = self.step(latents, last, cache)
+            for row, logit, generator in zip(rows, logits[:, -1].float().cpu(), generators, strict=True):
                 if row[-1] != self.words.eos:
-                    row.append(draw(logit, generator, temperature, top_k, top_p))
-                    if length == longest - 1:
-                        row[-1] = self.words.eos  # quirk kept: the last token that fits is overwritten
-            if all(row[-1] == self.words.eos for row in rows):
-                break
-        return rows
+                    row.append(choose(logit, generator))
+                    if len(row) == longest:
+                        row[-1] = self.words.eos  # Quirk kept: the last token that fits is overwritten.
+            yield rows
 
     def sentence(self, ids: Sequence[int]) -> str:
         """Token ids from <BOS> to <EOS> -> sentence.
@@ -183,6 +191,12 @@ def edit_latent(latents: Tensor, negative: Tensor, positive: Tensor) -> Tensor:
     return latents - (latents * direction).sum(dim=-1, keepdim=True) * direction + positive
 
 
+def check_size(name: str, found: int, wanted: int) -> None:
+    """Refuse vocabularies that are not the model's."""
+    if found != wanted:
+        raise ValueError(f"The {name} vocabulary has {found} tokens, special ones included, where the text autoencoder needs {wanted}.")
+
+
 def bert(sizes: TransformerConfig, attention: str) -> BertModel:
     """Optimus' encoder."""
     return BertModel(
@@ -193,23 +207,6 @@ def bert(sizes: TransformerConfig, attention: str) -> BertModel:
             num_attention_heads=sizes.heads,
             intermediate_size=sizes.mlp_width,
             max_position_embeddings=sizes.positions,
-            attn_implementation=attention,
-        )
-    )
-
-
-def gpt2(sizes: TransformerConfig, attention: str) -> GPT2Model:
-    """Optimus' decoder without its head, which is tied to the embeddings."""
-    return GPT2Model(
-        GPT2Config(
-            vocab_size=sizes.vocab_size,
-            n_embd=sizes.width,
-            n_layer=sizes.layers,
-            n_head=sizes.heads,
-            n_inner=sizes.mlp_width,
-            n_positions=sizes.positions,
-            bos_token_id=sizes.vocab_size - 2,
-            eos_token_id=sizes.vocab_size - 1,
             attn_implementation=attention,
         )
     )

@@ -1,0 +1,271 @@
+"""The text autoencoder: batching, caching, drawing words, and refusals."""
+
+import copy
+
+import pytest
+import torch
+
+from vd_core.autoencoders.optimus import Optimus, draw, edit_latent, filter_logits
+from vd_core.autoencoders.sentences import remove_duplicate_phrases
+
+TEXTS = ["red apple, noto style", "a cat's hat", "two dogs don't run, flat style"]
+INF = torch.inf
+
+
+def seeded(*seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+LATENTS = randn(3, 24)
+
+
+@pytest.fixture(scope="module")
+def optimus(model):
+    """Weights as small as BERT and GPT-2 start with hardly tell texts apart: these are larger."""
+    optimus = copy.deepcopy(model.text_vae)
+    for parameter in optimus.parameters():
+        if parameter.ndim == 2:
+            parameter.mul_(4)
+    optimus.decoder.wte.weight[optimus.words.eos] = 0  # or it ends at once
+    return optimus
+
+
+@pytest.fixture(scope="module")
+def tokens(optimus):
+    return torch.tensor([optimus.words.encode(TEXTS[0])[:5]] * 3)
+
+
+class Rigged(Optimus):
+    """Always finds the same word likeliest, at any length."""
+
+    def __init__(self, config, vocabularies, word):
+        super().__init__(config, vocabularies)
+        self.word = word
+
+    def step(self, latents, tokens, cache):
+        logits = torch.zeros(len(latents), 1, self.config.decoder.vocab_size)
+        logits[..., self.word] = 100
+        return logits
+
+
+def test_encoding_a_batch_is_encoding_its_sentences(optimus):
+    whole = optimus.encode(TEXTS)
+    assert whole.shape == (3, 24) and (whole[0] - whole[1]).abs().max() > 1e-3
+    for text, latent in zip(TEXTS, whole, strict=True):
+        torch.testing.assert_close(optimus.encode([text])[0], latent, rtol=0, atol=1e-5)
+
+
+def test_the_latent_is_the_mean_of_the_posterior(optimus):
+    mean, logvar = optimus.posterior(optimus.pieces(TEXTS))
+    assert torch.equal(optimus.encode(TEXTS), mean) and logvar.shape == mean.shape and not torch.equal(mean, logvar)
+
+
+def test_encoding_ignores_case(optimus):
+    assert torch.equal(optimus.encode(["RED Apple"]), optimus.encode(["red apple"]))
+
+
+def test_cached_logits_are_the_uncached_ones(optimus, tokens):
+    whole = optimus.logits(LATENTS, tokens)
+    assert whole.shape == (3, 5, optimus.config.decoder.vocab_size)
+    cache = optimus.memory(LATENTS)
+    parts = [optimus.step(LATENTS, chunk, cache) for chunk in (tokens[:, :1], tokens[:, 1:2], tokens[:, 2:])]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-3)
+
+
+def test_words_see_only_what_came_before(optimus, tokens):
+    other = tokens.clone()
+    other[:, 3] = tokens[:, 1]
+    a, b = optimus.logits(LATENTS, tokens), optimus.logits(LATENTS, other)
+    torch.testing.assert_close(a[:, :3], b[:, :3], rtol=0, atol=1e-4)
+    assert (a[:, 3:] - b[:, 3:]).abs().max() > 1e-2
+
+
+def test_logits_of_a_batch_are_those_of_its_latents(optimus, tokens):
+    whole = optimus.logits(LATENTS, tokens)
+    for n in range(3):
+        torch.testing.assert_close(optimus.logits(LATENTS[n : n + 1], tokens[n : n + 1]), whole[n : n + 1], rtol=0, atol=1e-3)
+    assert (whole[0] - whole[1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("entrance", ["latent_to_memory", "latent_to_embedding"])
+def test_the_latent_enters_twice(optimus, tokens, entrance):
+    deaf = copy.deepcopy(optimus)
+    getattr(deaf, entrance).weight.zero_()
+    assert (deaf.logits(LATENTS, tokens) - optimus.logits(LATENTS, tokens)).abs().max() > 1e-3
+    for name in ("latent_to_memory", "latent_to_embedding"):
+        getattr(deaf, name).weight.zero_()
+    assert torch.equal(deaf.logits(LATENTS, tokens), deaf.logits(-LATENTS, tokens))
+
+
+def test_positions_count_from_1(optimus, tokens):
+    expected = optimus.logits(LATENTS, tokens)
+    for position, changes in ((0, False), (1, True), (5, True), (6, False)):
+        other = copy.deepcopy(optimus)
+        other.decoder.wpe.weight[position] += 1 + randn(16)
+        assert torch.equal(other.logits(LATENTS, tokens), expected) != changes
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "top_k": 5}, {"top_p": 0.6}])
+def test_no_sentence_depends_on_the_others(optimus, options):
+    whole = optimus.decode_ids(LATENTS, seeded(1, 2, 3), **options)
+    assert len(set(map(tuple, whole))) == 3
+    for n in range(3):
+        assert optimus.decode_ids(LATENTS[n : n + 1], seeded(n + 1), **options) == whole[n : n + 1]
+    assert optimus.decode_ids(LATENTS, seeded(1, 2, 4), **options)[:2] == whole[:2]
+    assert optimus.decode_ids(LATENTS, seeded(4, 5, 6), **options) != whole
+    assert optimus.decode(LATENTS, seeded(1, 2, 3), **options) == [optimus.sentence(row) for row in whole]
+
+
+def test_one_generator_decodes_one_latent_after_the_other(optimus):
+    (generator,) = seeded(7)
+    expected = [sentence for latent in LATENTS for sentence in optimus.decode(latent[None], [generator])]
+    (again,) = seeded(7)
+    assert optimus.decode(LATENTS, again) == expected
+    assert torch.equal(torch.rand(1, generator=again), torch.rand(1, generator=generator))  # and as many draws
+
+
+def test_greedy_decoding_draws_nothing(optimus):
+    generators = seeded(1, 2, 3)
+    greedy = optimus.decode(LATENTS, generators, temperature=0)
+    assert optimus.decode(LATENTS, seeded(4, 5, 6), temperature=0) == greedy == optimus.decode(LATENTS, seeded(9)[0], temperature=0)
+    assert torch.equal(torch.rand(2, generator=generators[0]), torch.rand(2, generator=seeded(1)[0]))
+    assert optimus.decode(LATENTS, generators, top_k=1) == greedy
+    rows = optimus.decode_ids(LATENTS, generators, temperature=0)
+    for latent, row in zip(LATENTS, rows, strict=True):
+        likeliest = optimus.logits(latent[None], torch.tensor([row[:-1]]))[0].argmax(dim=-1).tolist()
+        assert likeliest[:-1] == row[1:-1] and row[-1] == optimus.words.eos
+
+
+def test_rows_run_from_the_start_to_the_end_token(optimus):
+    for row in optimus.decode_ids(LATENTS, seeded(1, 2, 3)):
+        assert row[0] == optimus.words.bos and row[-1] == optimus.words.eos and optimus.words.eos not in row[1:-1]
+        assert len(row) <= optimus.config.max_tokens
+
+
+def test_the_last_token_that_fits_is_overwritten(config, vocabularies, optimus):
+    apple = optimus.words.encode("apple")[1]
+    (row,) = Rigged(config.text_vae, vocabularies, apple).decode_ids(LATENTS[:1], seeded(1))
+    assert row == [optimus.words.bos, *28 * [apple], optimus.words.eos]
+
+
+def test_an_immediate_end_is_an_empty_sentence(config, vocabularies, optimus):
+    rigged = Rigged(config.text_vae, vocabularies, optimus.words.eos)
+    assert rigged.decode_ids(LATENTS[:1], seeded(1)) == [[optimus.words.bos, optimus.words.eos]]
+    assert rigged.decode(LATENTS, seeded(1, 2, 3)) == ["", "", ""]
+
+
+def test_sentences(optimus):
+    words = optimus.words
+    assert optimus.sentence(words.encode("red apple, noto style")) == "red apple, noto style"
+    first, second = words.tokenizer.encode("red apple").ids[0], words.encode("apple")[1]
+    assert optimus.sentence([words.bos, first, second, words.eos]) == "apple"  # quirk: glued to <BOS> and lost with it
+    assert optimus.sentence([words.bos, second, words.pad, second, words.eos]) == "apple <PAD> apple"
+
+
+def test_progress(optimus):
+    seen = []
+    optimus.decode(LATENTS, seeded(1, 2, 3), progress=lambda token, tokens: seen.append((token, tokens)))
+    assert seen == [(i, 29) for i in range(len(seen))] and seen
+    seen.clear()
+    optimus.decode(LATENTS, seeded(1)[0], progress=lambda token, tokens: seen.append((token, tokens)))
+    assert {total for _, total in seen} == {87} and seen == sorted(seen) and {0, 29, 58} <= {token for token, _ in seen}
+
+
+@pytest.mark.parametrize(
+    ("logits", "top_k", "top_p", "kept"),
+    [
+        ([1, 3, 2, 0], 0, 1.0, [0, 1, 2, 3]),
+        ([1, 3, 2, 0], 0, 0.0, [0, 1, 2, 3]),
+        ([1, 3, 2, 0], 2, 1.0, [1, 2]),
+        ([1, 3, 2, 0], 9, 1.0, [0, 1, 2, 3]),
+        ([1, 2, 2, 0], 1, 0.0, [1, 2]),  # equals of the k-th stay
+        ([0.1, 0.5, 0.3, 0.1], 0, 0.4, [1]),  # these are probabilities
+        ([0.1, 0.5, 0.3, 0.1], 0, 0.6, [1, 2]),
+        ([0.1, 0.5, 0.3, 0.1], 0, 1e-9, [1]),
+        ([0.1, 0.5, 0.3, 0.1], 2, 0.6, [1]),  # of what top_k left, the first has 0.5 / 0.8
+        ([0.1, 0.5, 0.3, 0.1], 2, 0.7, [1, 2]),
+    ],
+)
+def test_filters(logits, top_k, top_p, kept):
+    logits = torch.tensor(logits)
+    logits = logits.log() if logits.sum() == 1 else logits.float()
+    filtered = filter_logits(logits, top_k, top_p)
+    assert (filtered > -INF).nonzero()[:, 0].tolist() == kept
+    assert torch.equal(filtered[kept], logits[kept])
+
+
+def test_temperature_is_the_sharpness_of_the_draw():
+    logits, (generator,) = torch.tensor([0.0, 1.0]), seeded(0)
+    shares = [sum(draw(logits, generator, temperature, 0, 1.0) for _ in range(4000)) / 4000 for temperature in (0.5, 1.0, 2.0)]
+    assert shares == pytest.approx([torch.tensor(x).sigmoid().item() for x in (2.0, 1.0, 0.5)], abs=0.03)
+
+
+def test_edited_latents_lose_one_direction_and_gain_another():
+    negative, positive = randn(1, 24, seed=1), randn(1, 24, seed=2)
+    edited = edit_latent(LATENTS, negative, positive)
+    assert ((edited - positive) @ negative.T).abs().max() < 1e-5
+    change = edited - positive - LATENTS
+    torch.testing.assert_close(change, (change @ negative.T) / negative.square().sum() * negative, rtol=0, atol=1e-5)
+    torch.testing.assert_close(edit_latent(LATENTS, 3 * negative, positive), edited)
+
+
+def test_built_on_meta_and_filled(optimus, config, vocabularies, tokens):
+    with torch.device("meta"):
+        empty = Optimus(config.text_vae, vocabularies)
+    empty.load_state_dict(optimus.state_dict(), assign=True)
+    assert torch.equal(empty.encode(TEXTS), optimus.encode(TEXTS))
+    assert torch.equal(empty.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens))
+    assert empty.decode(LATENTS, seeded(1, 2, 3)) == optimus.decode(LATENTS, seeded(1, 2, 3)) and not empty.training
+
+
+def test_attention_implementations_agree(optimus, config, vocabularies, tokens):
+    eager = Optimus(config.text_vae, vocabularies, attention="eager")
+    eager.load_state_dict(optimus.state_dict())
+    torch.testing.assert_close(eager.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens), rtol=0, atol=1e-3)
+    torch.testing.assert_close(eager.encode(TEXTS), optimus.encode(TEXTS), rtol=0, atol=1e-5)
+
+
+def test_ids_work_without_vocabularies(optimus, config, tokens):
+    bare = Optimus(config.text_vae)
+    bare.load_state_dict(optimus.state_dict())
+    assert torch.equal(bare.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda o: o.encode([]), "no text to encode"),
+        (lambda o: o.encode("red apple"), "a list of sentences, got the string 'red apple'"),
+        (lambda o: o.decode(randn(3, 23), seeded(1, 2, 3)), r"latents \[batch, 24\], got \[3, 23\]"),
+        (lambda o: o.decode(randn(3, 24, 1, 1), seeded(1, 2, 3)), r"latents \[batch, 24\], got \[3, 24, 1, 1\]"),
+        (lambda o: o.decode(randn(0, 24), []), r"latents \[batch, 24\], got \[0, 24\]"),
+        (lambda o: o.decode(LATENTS, seeded(1, 2)), "3 latents but 2 generators"),
+        (lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=-1), "temperature must be at least 0, got -1"),
+    ],
+)
+def test_refusals(optimus, call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call(optimus)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tidied"),
+    [
+        ("the car the car on", "the car on"),
+        ("a a a b", "a b"),
+        ("a b a b a b", "a b"),
+        ("one two three", "one two three"),
+        ("", ""),
+        ("yes, yes, no.", "yes, no."),
+        ("(a) (a) b", "(a) b"),
+        ("red car. red car.", "red car."),
+        ("a b c a b c d", "a b c d"),
+        ("...", ".."),  # quirk: the joint is a word too
+    ],
+)
+def test_repeated_phrases_are_removed(sentence, tidied):
+    assert remove_duplicate_phrases(sentence) == tidied
