@@ -1,6 +1,7 @@
 """The text autoencoder: batching, caching, drawing words, and refusals."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ class Rigged(Optimus):
     def step(self, latents, tokens, cache):
         logits = torch.zeros(len(latents), 1, self.config.decoder.vocab_size)
         logits[..., self.word] = 100
-        return logits
+        return logits, cache
 
 
 def test_encoding_a_batch_is_encoding_its_sentences(optimus):
@@ -71,8 +72,10 @@ def test_encoding_ignores_case(optimus):
 def test_cached_logits_are_the_uncached_ones(optimus, tokens):
     whole = optimus.logits(LATENTS, tokens)
     assert whole.shape == (3, 5, optimus.config.decoder.vocab_size)
-    cache = optimus.memory(LATENTS)
-    parts = [optimus.step(LATENTS, chunk, cache) for chunk in (tokens[:, :1], tokens[:, 1:2], tokens[:, 2:])]
+    cache, parts = optimus.memory(LATENTS), []
+    for chunk in (tokens[:, :1], tokens[:, 1:2], tokens[:, 2:]):
+        logits, cache = optimus.step(LATENTS, chunk, cache)
+        parts.append(logits)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-3)
 
 
@@ -169,10 +172,19 @@ def test_sentences(optimus):
 def test_progress(optimus):
     seen = []
     optimus.decode(LATENTS, seeded(1, 2, 3), progress=lambda token, tokens: seen.append((token, tokens)))
-    assert seen == [(i, 29) for i in range(len(seen))] and seen
+    longest = max(map(len, optimus.decode_ids(LATENTS, seeded(1, 2, 3))))
+    assert seen == [*((i, 29) for i in range(1, longest - 1)), (29, 29)]
     seen.clear()
     optimus.decode(LATENTS, seeded(1)[0], progress=lambda token, tokens: seen.append((token, tokens)))
-    assert {total for _, total in seen} == {87} and seen == sorted(seen) and {0, 29, 58} <= {token for token, _ in seen}
+    assert {total for _, total in seen} == {87} and seen == sorted(seen) and {29, 58, 87} <= {token for token, _ in seen}
+
+
+def test_progress_may_stop_it(optimus):
+    def stop(done, total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        optimus.decode(LATENTS, seeded(1, 2, 3), progress=stop)
 
 
 @pytest.mark.parametrize(
@@ -269,3 +281,11 @@ def test_refusals(optimus, call, sentence):
 )
 def test_repeated_phrases_are_removed(sentence, tidied):
     assert remove_duplicate_phrases(sentence) == tidied
+
+
+@pytest.mark.parametrize(("part", "name"), [("encoder", "BERT"), ("decoder", "GPT-2")])
+def test_vocabularies_of_another_size_are_refused(config, vocabularies, part, name):
+    sizes = getattr(config.text_vae, part)
+    other = replace(config.text_vae, **{part: replace(sizes, vocab_size=sizes.vocab_size + 1)})
+    with pytest.raises(ValueError, match=f"{name}.*{sizes.vocab_size}"):
+        Optimus(other, vocabularies)
