@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -46,9 +46,9 @@ def evaluate(model: VersatileDiffusion, data: CaptionedPictures, count: int = 20
     return figures
 
 
-def share(truths) -> float:
+def share(truths: Iterable) -> float:
     """The share of true values."""
-    truths = list(truths)
+    truths = [bool(truth) for truth in truths]
     return round(sum(truths) / len(truths), 3)
 
 
