@@ -89,6 +89,13 @@ def test_bert_pads_with_0_and_cuts_before_the_end_marker(bert):
     assert rows.tolist() == [bert_ids("cat") + 5 * [PAD], bert_ids(*["cat"] * 6), [CLS, SEP] + 6 * [PAD]]
 
 
+def test_a_long_text_is_cut_with_a_warning(bert, caplog):
+    with caplog.at_level(logging.WARNING):
+        bert(["cat", "Cat cat cat cat cat cat", "Cat cats cat cat cat, CATS and more"])
+    (record,) = caplog.records
+    assert "11 tokens, 6 fit" in record.getMessage() and "from “, cats and more”" in record.getMessage()
+
+
 def test_bert_ignores_control_characters_and_blanks(bert):
     assert bert([" \x00cat\u200b \t\n cat\x7f "]).tolist() == [bert_ids("cat", "cat")]
 
@@ -109,6 +116,13 @@ def test_gpt2_encodes_with_a_leading_blank_between_the_markers(gpt2):
     assert ids[0] == gpt2.bos and ids[-1] == gpt2.eos and ids == gpt2.encode("red apple")
     assert gpt2.tokenizer.decode(ids[1:-1]) == " red apple"
     assert len(ids) == 4
+    assert gpt2.encode("") == gpt2.encode(" \n") == [gpt2.bos, gpt2.eos]
+
+
+@pytest.mark.parametrize("line", ["r edd", "red", "a b c"])
+def test_gpt2_merges_of_another_vocabulary_are_refused(vocabularies, line):
+    with pytest.raises(ValueError, match="do not belong to the GPT-2 vocabulary"):
+        Gpt2Tokenizer(vocabularies.gpt2_vocab, f"{vocabularies.gpt2_merges}\n{line}")
 
 
 @pytest.mark.parametrize("text", ["two dogs run", "Ünïcode 漢字 🍎", "a\tb  c", "<BOS> <|endoftext|>", "a(b)c"])

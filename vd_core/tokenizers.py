@@ -61,9 +61,7 @@ class ClipTokenizer:
         """One prompt. A prompt that is too long is cut, with a warning that says where."""
         ids, room = self.bpe.encode(text), self.positions - 2
         if len(ids) > room:
-            log.warning(
-                "The prompt has %d tokens, %d fit: everything from “%s” on is ignored.", len(ids), room, self.bpe.decode(ids[room:])[:60]
-            )
+            warn_cut(len(ids), room, self.bpe.decode(ids[room:]))
         ids = [self.bpe.sot_token_id, *ids[:room]]
         return ids + [self.bpe.eot_token_id] * (self.positions - len(ids))
 
@@ -82,10 +80,16 @@ class BertTokenizer:
         self.tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        rows = [self.tokenizer.encode(text.lower()).ids[: self.max_pieces] for text in texts]
-        rows = [[self.ids["[CLS]"], *row, self.ids["[SEP]"]] for row in rows]
+        rows = [[self.ids["[CLS]"], *self.encode(text.lower()), self.ids["[SEP]"]] for text in texts]
         longest = max(map(len, rows))
         return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+
+    def encode(self, text: str) -> list[int]:
+        """The first `max_pieces` pieces of a lower-cased text, with a warning if there are more."""
+        encoding, room = self.tokenizer.encode(text), self.max_pieces
+        if len(encoding.ids) > room:
+            warn_cut(len(encoding.ids), room, text[encoding.offsets[room][0] :])
+        return encoding.ids[:room]
 
 
 class Gpt2Tokenizer:
@@ -94,6 +98,8 @@ class Gpt2Tokenizer:
     def __init__(self, vocabulary: str, merges: str):
         vocab = json.loads(vocabulary)
         pairs = [tuple(line.split(" ")) for line in merges.splitlines() if line and not line.startswith("#version")]
+        if any(len(pair) != 2 or "".join(pair) not in vocab for pair in pairs):
+            raise ValueError("The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and merges.txt of one model.")
         self.tokenizer = Tokenizer(models.BPE(vocab, pairs))
         self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self.tokenizer.decoder = decoders.ByteLevel()
@@ -101,7 +107,8 @@ class Gpt2Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """<BOS>, the text with the leading blank that the decoder expects, <EOS>."""
-        return [self.bos, *self.tokenizer.encode(" " + text.strip()).ids, self.eos]
+        text = text.strip()
+        return [self.bos, *self.tokenizer.encode(f" {text}" if text else "").ids, self.eos]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` with the special tokens printed as words, as the official decoding loop prints them, blanks cleaned up."""
@@ -116,3 +123,8 @@ class Gpt2Tokenizer:
         for before, after in CLEAN_UP:
             text = text.replace(before, after)
         return text
+
+
+def warn_cut(tokens: int, room: int, rest: str) -> None:
+    """Say where a text was cut."""
+    log.warning("The prompt has %d tokens, %d fit: everything from “%s” on is ignored.", tokens, room, rest[:60].rstrip())

@@ -36,7 +36,7 @@ class GPT2(nn.Module):
     def forward(self, embeddings: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Embeddings [B, m, width] of the next tokens, without positions -> hidden states [B, m, width] and the longer cache.
 
-        cache: at least one slot per layer. Positions go on from its length; every token sees all of it and the tokens up to itself.
+        cache: the slots so far, none for plain GPT-2. Positions count on from them; a token sees all of them and the tokens up to itself.
         """
         seen, new = cache[0][0].shape[2], embeddings.shape[1]
         positions = torch.arange(seen, seen + new, device=embeddings.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 OPENING, CLOSING = "([{", "?!.,:;}])"
-GLUE = "\0"  # stands between a word and the punctuation that was written onto it
+GLUE = " "  # stands between a word and the punctuation that was written onto it; no word holds a blank
 
 
 def remove_duplicate_phrases(sentence: str) -> str:

@@ -1,0 +1,32 @@
+"""Removing what a decoded sentence says twice."""
+
+import pytest
+
+from vd_core.autoencoders.sentences import remove_duplicate_phrases
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", ""),
+        ("a a a a", "a"),
+        ("the car the car on", "the car on"),
+        ("a b a b a b c", "a b c"),
+        ("a b a", "a b a"),
+        ("a a b a a b", "a b"),  # short phrases first
+        ("Red red", "Red red"),
+        ("wait... (wait) what?!", "wait. (wait) what?!"),
+        ("yes, yes, yes.", "yes, yes."),  # with their punctuation these are different phrases
+        ("((a)) [b b]", "(a) [b]"),
+        ("mother-in-law don't don't", "mother-in-law don't"),
+        (" many   blanks\n here ", "many blanks here"),
+        ("\0 \0 a \0b", "\0 a \0b"),  # any character that GPT-2 can write
+    ],
+)
+def test_remove_duplicate_phrases(said, kept):
+    assert remove_duplicate_phrases(said) == kept
+
+
+@pytest.mark.parametrize("sentence", ["a cat (small), on a [red] mat; well: yes!", "one two three one two", ". ( a"])
+def test_a_sentence_without_repetition_stays(sentence):
+    assert remove_duplicate_phrases(sentence) == sentence
