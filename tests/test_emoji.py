@@ -2,16 +2,22 @@
 
 import io
 import json
+import re
+import subprocess
+import sys
+import tarfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vd_core import embedded
 from vd_core.training import emoji
 from vd_core.training.dataset import CaptionedPictures, caption
-from vd_core.training.emoji import NAMES, STYLES, code_points, iconify_renderer, on_white, split, webp_renderer
+from vd_core.training.emoji import NAMES, STYLES, code_points, fetch, iconify_renderer, on_white, split, webp_renderer
 
 
 def pairs(names, styles, leave_out=()):
@@ -43,7 +49,26 @@ def test_names_and_styles_are_unambiguous():
     names, characters = zip(*NAMES, strict=True)
     assert len(NAMES) > 150 and len(set(names)) == len(names) and len(set(characters)) == len(characters)
     assert all(name == name.lower().strip() and name.isascii() and "," not in name and not character.isascii() for name, character in NAMES)
-    assert all("@" in package[1:] for package in STYLES.values()), "packages need a version"
+    assert all(re.search(r".@\d+\.\d+\.\d+$", package) for package in STYLES.values()), "packages need a version"
+
+
+def test_the_notice_names_every_package_and_version():
+    notice = Path(__file__).parents[1].joinpath("NOTICE").read_text(encoding="utf-8")
+    for style, package in STYLES.items():
+        name, version = package.rsplit("@", 1)
+        assert re.search(rf"^{style} +{re.escape(name)} +{re.escape(version)} ", notice, re.MULTILINE), f"NOTICE lacks {package}"
+
+
+def test_the_shipped_pictures_are_those_that_the_builder_makes():
+    data = CaptionedPictures.load(embedded.FOLDER)
+    assert data.images.shape[1:] == (3, emoji.SIZE, emoji.SIZE) and data.styles == tuple(STYLES)
+    assert data.names == tuple(name for name, _ in NAMES[: len(data.names)])
+    assert torch.equal(data.is_held_out, split(data.name, data.style, data.names, data.styles))
+    trained = Counter(data.name[data.train].tolist())
+    assert all(trained[name] >= 3 for name in data.name[data.held_out].tolist())
+    edges = torch.cat([data.images[..., [0, -1], :].flatten(1), data.images[..., [0, -1]].flatten(1)], dim=1)
+    assert edges.min() > 240, "a picture touches its border or is not on white"
+    assert (data.images.flatten(1).min(dim=1).values < 200).all(), "a picture is empty"
 
 
 def test_captions(data):
@@ -144,6 +169,48 @@ def test_pictures_are_centred_on_white():
     assert 0.88 * 64 <= columns.max() - columns.min() + 1 <= 0.96 * 64
     assert abs(rows.min() + rows.max() - 63) <= 3 and abs(columns.min() + columns.max() - 63) <= 3
     assert square.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_what_is_transparent_becomes_white():
+    half = on_white(picture(size=(20, 20), box=(0, 0, 20, 20), color=(0, 0, 0, 128)))
+    assert half.getpixel((32, 32)) == pytest.approx((127, 127, 127), abs=1) and half.getpixel((0, 32)) == (255, 255, 255)
+
+
+def test_packages_are_read_without_their_top_folder(monkeypatch):
+    def pack(command, cwd, **_):
+        assert command[1:] == ["pack", "--silent", "@some/package@1.2.3"]
+        with tarfile.open(Path(cwd, "some-package-1.2.3.tgz"), "w:gz") as archive:
+            for path, content in (("package/chars.json", b"{}"), ("package/assets/2600.webp", b"picture")):
+                member = tarfile.TarInfo(path)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        return subprocess.CompletedProcess(command, 0, stdout="some-package-1.2.3.tgz\n")
+
+    monkeypatch.setattr(emoji.shutil, "which", lambda name: name)
+    monkeypatch.setattr(emoji.subprocess, "run", pack)
+    assert fetch("@some/package@1.2.3") == {"chars.json": b"{}", "assets/2600.webp": b"picture"}
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    def fail(command, **_):
+        raise subprocess.CalledProcessError(1, command, stderr="no such version\n")
+
+    monkeypatch.setattr(emoji.subprocess, "run", fail)
+    monkeypatch.setattr(emoji.shutil, "which", lambda name: name)
+    with pytest.raises(RuntimeError, match="^npm could not fetch @some/package@9: no such version$"):
+        fetch("@some/package@9")
+    monkeypatch.setattr(emoji.shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"install Node.js and npm first\.$"):
+        fetch("@some/package@9")
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(RuntimeError, match="pip install resvg-py$"):
+        iconify_renderer({}, {})
+
+
+@pytest.mark.parametrize("count", [0, -1, len(NAMES) + 1])
+def test_a_number_of_names_that_there_is_not(count, tmp_path):
+    with pytest.raises(ValueError, match=f"1 to {len(NAMES)} names to draw, not {count}"):
+        emoji.build(tmp_path, count)
 
 
 def test_build(monkeypatch, tmp_path, capsys):

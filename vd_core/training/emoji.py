@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -73,12 +74,13 @@ def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str
 
 
 def fetch(package: str) -> dict[str, bytes]:
-    """The files of one npm package, path -> content. Raises RuntimeError with npm's words when it cannot be had."""
+    """The files of one npm package, path -> content. Raises RuntimeError without npm, and with npm's words when it fails."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError("The pictures come from npm packages: install Node.js and npm first.")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            packed = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=True)
-        except FileNotFoundError:
-            raise RuntimeError("The pictures come from npm packages: install Node.js and npm first.") from None
+            packed = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=True)
         except subprocess.CalledProcessError as error:
             raise RuntimeError(f"npm could not fetch {package}: {error.stderr.strip()[:300]}") from None
         with tarfile.open(Path(folder, packed.stdout.split()[-1])) as archive:
@@ -136,7 +138,9 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def build(out: Path, count: int) -> None:
-    """Fetch, render, split and write the pictures of the first `count` names."""
+    """Fetch, render, split and write the pictures of the first `count` names. Raises ValueError when there are not so many."""
+    if not 1 <= count <= len(NAMES):
+        raise ValueError(f"There are 1 to {len(NAMES)} names to draw, not {count}.")
     entries = NAMES[:count]
     flat = json.loads(fetch(STYLES["flat"])["chars.json"])
     slugs = {c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat}
