@@ -18,6 +18,11 @@ from vd_core.autoencoders.sentences import remove_duplicate_phrases
         ("wait... (wait) what?!", "wait. (wait) what?!"),
         ("yes, yes, yes.", "yes, yes."),  # with their punctuation these are different phrases
         ("((a)) [b b]", "(a) [b]"),
+        ("yes, yes, no.", "yes, no."),
+        ("(a) (a) b", "(a) b"),
+        ("red car. red car.", "red car."),
+        ("a b c a b c d", "a b c d"),
+        ("...", ".."),  # quirk: the joint is a word too
         ("mother-in-law don't don't", "mother-in-law don't"),
         (" many   blanks\n here ", "many blanks here"),
         ("\0 \0 a \0b", "\0 a \0b"),  # any character that GPT-2 can write
