@@ -35,7 +35,7 @@ def reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> N
 
 
 @torch.no_grad()
-def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 3.0) -> None:
+def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 2.0) -> None:
     """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the pictures in `out`/sheet.txt."""
     rows, lines = [], []
     for indices in chosen(data).chunk(2):
