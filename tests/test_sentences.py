@@ -25,7 +25,7 @@ from vd_core.autoencoders.sentences import remove_duplicate_phrases
         ("...", ".."),  # quirk: the joint is a word too
         ("mother-in-law don't don't", "mother-in-law don't"),
         (" many   blanks\n here ", "many blanks here"),
-        ("\0 \0 a \0b", "\0 a \0b"),  # any character that GPT-2 can write
+        ("a \0 b \0 \0b", "a \0 b \0 \0b"),  # any character that GPT-2 can write
     ],
 )
 def test_remove_duplicate_phrases(said, kept):
