@@ -12,14 +12,22 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "versatile_diffusion_pack"  # ComfyUI too imports packs under a name of its own making
 
 
+class Arguments(argparse.ArgumentParser):
+    """A command line whose mistakes end as all others do: with one sentence and exit status 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; --help says what there is.")
+
+
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Run a workflow file with this pack's nodes, without ComfyUI.")
+    parser = Arguments(description="Run a workflow file with this pack's nodes, without ComfyUI.")
     parser.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="API format, or canvas format where it says enough")
     parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="NODE: id or title; may be given often")
     parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="where files are written (default: ./output)")
@@ -39,8 +47,8 @@ def load_pack(root: Path = ROOT, name: str = PACKAGE) -> ModuleType:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0, 1 with one sentence on stderr, 130 when interrupted."""
-    args = arguments(argv)
     try:
+        args = arguments(argv)
         for path, option in ((args.output, "--output"), (args.models, "--models")):
             if path and path.exists() and not path.is_dir():
                 raise NotADirectoryError(f"{option} {path} is a file, not a folder.")

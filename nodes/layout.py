@@ -23,8 +23,10 @@ def to_conditioning(contexts: Blend) -> tuple[Conditioning, Conditioning]:
 
 def along_tokens(tensors: tuple[Tensor, ...]) -> Tensor:
     """Tokens [B or 1, n_i, d] -> [B, Σ n_i, d]."""
-    batch = max(tensor.shape[0] for tensor in tensors)
+    batch, width = max(tensor.shape[0] for tensor in tensors), tensors[0].shape[2]
     for tensor in tensors:
+        if tensor.shape[2] != width:
+            raise ValueError(f"Contexts of widths {width} and {tensor.shape[2]} cannot be blended: they come from different models.")
         if tensor.shape[0] not in (1, batch):
             raise ValueError(f"Contexts of {tensor.shape[0]} and of {batch} samples cannot be blended: use one, or as many of each.")
     return torch.cat([tensor.expand(batch, -1, -1) for tensor in tensors], dim=1)
@@ -40,8 +42,8 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
             raise ValueError(f"A node before {name} has changed the number of tokens, so the contexts can no longer be told apart.")
     (tokens, options), (nulls, null_options) = positive[0], negative[0]
     layout = options["vd_layout"]
-    if [entry[:2] for entry in layout] != [entry[:2] for entry in null_options["vd_layout"]]:
-        raise ValueError("positive and negative must come from the same context or Blend node: they hold different contexts.")
+    if layout != null_options["vd_layout"]:
+        raise ValueError("positive and negative must come from the same context or Blend node: they hold different contexts or ratios.")
     counts = [count for _, count, _ in layout]
     parts = zip(layout, tokens.split(counts, dim=1), nulls.split(counts, dim=1), strict=True)
     return [Context(kind, part, null, ratio) for (kind, _, ratio), part, null in parts]

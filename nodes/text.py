@@ -105,7 +105,7 @@ class VD_TextDecode:
 
     def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates):
         latents = samples["samples"]
-        if latents.ndim != 4 or latents.shape[2:] != (1, 1):
+        if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
             raise ValueError(f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE Decode.")
         texts = host.decode_sentences(text_vae, latents.flatten(1), seed, temperature, top_k, top_p)
         texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts

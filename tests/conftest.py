@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from run_workflow import load_pack
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
+from vd_core.checkpoints.write import save_model
 from vd_core.config import VDConfig
 from vd_core.diffuser.model import Diffuser
 from vd_core.encoders.clip import Clip
@@ -58,3 +60,17 @@ def model(config, vocabularies):
             if parameter.ndim == 1 and "norm" in name:  # norms start as identities, which hides a forgotten weight
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return VersatileDiffusion(config, *parts)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory, model, vocabularies):
+    """A models folder with that model as tiny.safetensors."""
+    folder = tmp_path_factory.mktemp("models")
+    save_model(folder / "tiny.safetensors", model, vocabularies)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pack():
+    """The pack, imported as ComfyUI imports it."""
+    return load_pack(name="versatile_diffusion_under_test")

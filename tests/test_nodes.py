@@ -1,31 +1,105 @@
 """The node classes: pinned contracts, and what each does on a tiny model with random weights."""
 
+import importlib
+import inspect
+from dataclasses import replace
+
 import pytest
 import torch
 
-from run_workflow import load_pack
 from vd_core.checkpoints.write import save_model
 
+MAX_SEED = 18446744073709551615
+SEED = ("INT", {"default": 0, "min": 0, "max": MAX_SEED, "control_after_generate": True})
+SHARE = ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01})
+NOTHING = ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01})
+LINES = ("STRING", {"default": "", "multiline": True})
+OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
+
+# Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a line of this table:
+# new inputs come last, with a default.
 PINNED = {
-    "VD_Load": (["model"], ["MODEL", "MODEL", "CLIP", "CLIP_VISION", "VAE", "VD_TEXT_VAE"]),
-    "VD_TextContext": (["clip", "text", "negative_text"], ["CONDITIONING", "CONDITIONING"]),
-    "VD_ImageContext": (["clip_vision", "image", "focus", "weight", "unconditional", "mask"], ["CONDITIONING", "CONDITIONING"]),
-    "VD_Blend": (["positive_1", "negative_1", "positive_2", "negative_2", "ratio"], ["CONDITIONING", "CONDITIONING"]),
-    "VD_Sampler": (
-        ["model", "positive", "negative", "latent_image", "seed", "steps", "cfg", "sampler", "eta", "fidelity", "noise"],
-        ["LATENT"],
+    "VD_Load": (
+        {"model": (["embedded", "tiny.safetensors"], {})},
+        {
+            "image_model": "MODEL",
+            "text_model": "MODEL",
+            "clip": "CLIP",
+            "clip_vision": "CLIP_VISION",
+            "vae": "VAE",
+            "text_vae": "VD_TEXT_VAE",
+        },
     ),
-    "VD_EmptyTextLatent": (["text_vae", "batch_size"], ["LATENT"]),
-    "VD_TextEncode": (["text_vae", "text"], ["LATENT"]),
-    "VD_TextDecode": (["text_vae", "samples", "seed", "temperature", "top_k", "top_p", "remove_duplicates"], ["STRING", "STRING"]),
-    "VD_ColorAdjust": (["image", "reference"], ["IMAGE"]),
+    "VD_TextContext": ({"clip": ("CLIP", {}), "text": LINES, "negative_text": LINES}, OPPOSITES),
+    "VD_ImageContext": (
+        {
+            "clip_vision": ("CLIP_VISION", {}),
+            "image": ("IMAGE", {}),
+            "focus": SHARE,
+            "weight": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}),
+            "unconditional": (["zeros", "black", "grey"], {"default": "zeros"}),
+            "mask": ("MASK", {}),
+        },
+        OPPOSITES,
+    ),
+    "VD_Blend": (
+        {
+            "positive_1": ("CONDITIONING", {}),
+            "negative_1": ("CONDITIONING", {}),
+            "positive_2": ("CONDITIONING", {}),
+            "negative_2": ("CONDITIONING", {}),
+            "ratio": SHARE,
+        },
+        OPPOSITES,
+    ),
+    "VD_Sampler": (
+        {
+            "model": ("MODEL", {}),
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "latent_image": ("LATENT", {}),
+            "seed": SEED,
+            "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
+            "cfg": ("FLOAT", {"default": 7.5, "min": 0.0, "max": 100.0, "step": 0.1}),
+            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc"], {"default": "ddim"}),
+            "eta": NOTHING,
+            "fidelity": NOTHING,
+            "noise": (["per sample", "official"], {"default": "per sample"}),
+        },
+        {"LATENT": "LATENT"},
+    ),
+    "VD_EmptyTextLatent": (
+        {"text_vae": ("VD_TEXT_VAE", {}), "batch_size": ("INT", {"default": 4, "min": 1, "max": 4096})},
+        {"LATENT": "LATENT"},
+    ),
+    "VD_TextEncode": ({"text_vae": ("VD_TEXT_VAE", {}), "text": LINES}, {"LATENT": "LATENT"}),
+    "VD_TextDecode": (
+        {
+            "text_vae": ("VD_TEXT_VAE", {}),
+            "samples": ("LATENT", {}),
+            "seed": SEED,
+            "temperature": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.01}),
+            "top_k": ("INT", {"default": 0, "min": 0, "max": 100000}),
+            "top_p": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}),
+            "remove_duplicates": ("BOOLEAN", {"default": True}),
+        },
+        {"text": "STRING", "texts": "STRING"},
+    ),
+    "VD_ColorAdjust": ({"image": ("IMAGE", {}), "reference": ("IMAGE", {})}, {"IMAGE": "IMAGE"}),
 }
-
-
-@pytest.fixture(scope="module")
-def pack():
-    """The pack, imported as ComfyUI imports it."""
-    return load_pack(name="versatile_diffusion_under_test")
+OPTIONAL = {"VD_ImageContext": ["mask"]}
+LISTS = {"VD_TextDecode": (False, True)}
+CATEGORIES = {
+    "VD_Load": "VersatileDiffusion/loaders",
+    "VD_TextContext": "VersatileDiffusion/conditioning",
+    "VD_ImageContext": "VersatileDiffusion/conditioning",
+    "VD_Blend": "VersatileDiffusion/conditioning",
+    "VD_Sampler": "VersatileDiffusion",
+    "VD_EmptyTextLatent": "VersatileDiffusion/text",
+    "VD_TextEncode": "VersatileDiffusion/text",
+    "VD_TextDecode": "VersatileDiffusion/text",
+    "VD_ColorAdjust": "VersatileDiffusion",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +118,10 @@ def nodes(pack):
     return {name: caller(cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, model, vocabularies):
-    """A models folder with the tiny model."""
-    folder = tmp_path_factory.mktemp("models")
-    save_model(folder / "tiny.safetensors", model, vocabularies)
-    return folder
-
-
 @pytest.fixture
-def loaded(nodes, folder, monkeypatch):
+def loaded(nodes, models, monkeypatch):
     """The outputs of the loader, by name."""
-    monkeypatch.setenv("VD_MODELS", str(folder))
+    monkeypatch.setenv("VD_MODELS", str(models))
     return dict(
         zip(
             ("image_model", "text_model", "clip", "clip_vision", "vae", "text_vae"), nodes["VD_Load"](model="tiny.safetensors"), strict=True
@@ -72,7 +138,7 @@ def text(nodes, loaded, prompt="red apple"):
 
 
 def picture(nodes, loaded, **inputs):
-    return nodes["VD_ImageContext"](clip_vision=loaded["clip_vision"], image=PICTURE, **inputs)
+    return nodes["VD_ImageContext"](**{"clip_vision": loaded["clip_vision"], "image": PICTURE, **inputs})
 
 
 def draw(nodes, loaded, contexts, latent=EMPTY, model="image_model", **inputs):
@@ -80,34 +146,78 @@ def draw(nodes, loaded, contexts, latent=EMPTY, model="image_model", **inputs):
     return nodes["VD_Sampler"](model=loaded[model], positive=contexts[0], negative=contexts[1], latent_image=latent, **inputs)[0]["samples"]
 
 
-def test_ids_inputs_and_their_order_are_frozen(pack):
-    found = {}
+def mix(nodes, first, second, ratio=0.5):
+    return nodes["VD_Blend"](positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=ratio)
+
+
+def test_ids_inputs_and_their_order_are_frozen(pack, models, monkeypatch):
+    monkeypatch.setenv("VD_MODELS", str(models))
+    assert list(pack.NODE_CLASS_MAPPINGS) == list(PINNED)
     for name, cls in pack.NODE_CLASS_MAPPINGS.items():
         schema = cls.INPUT_TYPES()
-        found[name] = ([key for section in ("required", "optional") for key in schema.get(section, {})], list(cls.RETURN_TYPES))
-    assert found == PINNED
+        inputs = [(key, spec) for section in ("required", "optional") for key, spec in schema.get(section, {}).items()]
+        options = [(key, (spec[0], {k: v for k, v in spec[1].items() if k != "tooltip"})) for key, spec in inputs]
+        assert options == list(PINNED[name][0].items()), name
+        assert list(schema.get("optional", {})) == OPTIONAL.get(name, []), name
+        outputs = zip(getattr(cls, "RETURN_NAMES", cls.RETURN_TYPES), cls.RETURN_TYPES, strict=True)
+        assert list(outputs) == list(PINNED[name][1].items()), name
+        assert (getattr(cls, "OUTPUT_IS_LIST", None), cls.CATEGORY) == (LISTS.get(name), CATEGORIES[name]), name
+
+
+def test_nodes_are_thin_and_hold_nothing(pack):
+    for name, cls in pack.NODE_CLASS_MAPPINGS.items():
+        assert cls.FUNCTION == "execute" and cls.__init__ is object.__init__, name
+        assert len(inspect.getsource(cls.execute).splitlines()) <= 15, name
+        assert not hasattr(cls, "OUTPUT_NODE"), name
 
 
 def test_every_node_explains_itself(pack):
     assert pack.NODE_DISPLAY_NAME_MAPPINGS.keys() == pack.NODE_CLASS_MAPPINGS.keys()
     for cls in pack.NODE_CLASS_MAPPINGS.values():
-        assert cls.DESCRIPTION and cls.SEARCH_ALIASES and cls.CATEGORY.startswith("VersatileDiffusion")
+        assert cls.DESCRIPTION and cls.SEARCH_ALIASES
         assert len(cls.OUTPUT_TOOLTIPS) == len(cls.RETURN_TYPES)
         schema = cls.INPUT_TYPES()
         assert all(spec[1]["tooltip"] for section in schema.values() for spec in section.values())
 
 
 def test_only_wired_parts_are_read(nodes, loaded):
+    assert not loaded["image_model"].file.loaded
     contexts = picture(nodes, loaded)
     draw(nodes, loaded, contexts)
-    read = set().union(*loaded["image_model"].file.loaded)
-    assert read == {"clip_vision", "diffuser.data.image", "diffuser.context.image"}
+    assert loaded["image_model"].file.loaded.keys() == {
+        "clip_vision", "diffuser.time_embed", "diffuser.data.image", "diffuser.context.image",
+    }  # fmt: skip
+
+
+def test_flows_share_their_parts_and_none_is_read_twice(nodes, loaded, pack, monkeypatch):
+    standalone = importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
+    read, load = [], standalone.load
+    monkeypatch.setattr(standalone, "load", lambda path, parts, **options: read.extend(parts) or load(path, parts=parts, **options))
+    words, seen = text(nodes, loaded), picture(nodes, loaded)
+    both = mix(nodes, words, seen)
+    alone = draw(nodes, loaded, words)
+    empty = nodes["VD_EmptyTextLatent"](text_vae=loaded["text_vae"])[0]
+    for contexts in (seen, both):
+        draw(nodes, loaded, contexts)
+        draw(nodes, loaded, contexts, empty, model="text_model")
+    assert torch.equal(draw(nodes, loaded, words), alone), "parts that came later changed a flow"
+    names = {f"diffuser.{part}" for part in ("time_embed", "data.image", "data.text", "context.image", "context.text")}
+    assert sorted(read) == sorted(names | {"clip_text", "clip_vision"})
+
+
+def test_a_part_that_the_file_lacks_is_named_when_it_is_used(nodes, model, vocabularies, tmp_path, monkeypatch):
+    save_model(tmp_path / "partly.safetensors", replace(model, text_vae=None), vocabularies)
+    monkeypatch.setenv("VD_MODELS", str(tmp_path))
+    *_, vae, text_vae = nodes["VD_Load"](model="partly.safetensors")
+    assert vae.decode(torch.zeros(1, 4, 2, 2)).shape == (1, 16, 16, 3)
+    with pytest.raises(ValueError, match=r"partly.safetensors has no text_vae; published in optimus-vae.pth"):
+        nodes["VD_TextEncode"](text_vae=text_vae, text="red apple")
 
 
 def test_layout_holds_kinds_tokens_and_ratios(nodes, loaded):
     words, seen = text(nodes, loaded), picture(nodes, loaded)
-    once = nodes["VD_Blend"](positive_1=words[0], negative_1=words[1], positive_2=seen[0], negative_2=seen[1], ratio=0.25)
-    twice = nodes["VD_Blend"](positive_1=once[0], negative_1=once[1], positive_2=words[0], negative_2=words[1], ratio=0.5)
+    once = mix(nodes, words, seen, 0.25)
+    twice = mix(nodes, once, words)
     layout = twice[0][0][1]["vd_layout"]
     assert [kind for kind, _, _ in layout] == ["text", "image", "text"]
     assert [ratio for _, _, ratio in layout] == [0.375, 0.125, 0.5]
@@ -117,7 +227,7 @@ def test_layout_holds_kinds_tokens_and_ratios(nodes, loaded):
 def test_blend_with_ratio_0_and_1_is_one_side_alone(nodes, loaded):
     words, seen = text(nodes, loaded), picture(nodes, loaded)
     for ratio, alone in ((0.0, words), (1.0, seen)):
-        blended = nodes["VD_Blend"](positive_1=words[0], negative_1=words[1], positive_2=seen[0], negative_2=seen[1], ratio=ratio)
+        blended = mix(nodes, words, seen, ratio)
         assert torch.equal(draw(nodes, loaded, blended), draw(nodes, loaded, alone))
 
 
@@ -183,6 +293,8 @@ def refusals(nodes, loaded):
     words, seen = text(nodes, loaded), picture(nodes, loaded)
     text_latent = {"samples": torch.zeros(1, 24, 1, 1)}
     stock = [[torch.zeros(1, 77, 40), {}]]
+    cut = [[words[0][0][0][:, :5], words[0][0][1]]]
+    stranger = ([[torch.zeros(1, 77, 48), {"vd_layout": (("text", 77, 1.0),)}]],) * 2
     yield lambda: draw(nodes, loaded, words, steps=-1), "number of steps lies between 1 and 1000, got -1"
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(1, 4, 7, 8)}), "must be divisible by 2, got [7, 8]"
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(0, 4, 8, 8)}), "empty batch"
@@ -191,9 +303,17 @@ def refusals(nodes, loaded):
     yield lambda: draw(nodes, loaded, words, {"samples": torch.ones(1, 16, 8, 8)}), "16 channels where the image model has 4"
     yield lambda: draw(nodes, loaded, (words[0], seen[1])), "same context or Blend node"
     yield lambda: draw(nodes, loaded, (stock, stock)), "positive must come from one of the context nodes"
+    yield lambda: draw(nodes, loaded, (mix(nodes, words, seen, 0.3)[0], mix(nodes, words, seen, 0.6)[1])), "different contexts or ratios"
+    yield lambda: draw(nodes, loaded, (words[0] + seen[0], words[1])), "positive must come from one of the context nodes"
+    yield lambda: draw(nodes, loaded, (cut, words[1])), "has changed the number of tokens"
+    yield lambda: draw(nodes, loaded, picture(nodes, loaded, image=PICTURE.repeat(3, 1, 1, 1))), "has 3 samples, the latent has 2"
+    yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be blended: they come from different models"
+    yield lambda: draw(nodes, loaded, stranger), "read tokens of width 40, got 48"
     yield lambda: draw(nodes, loaded, words, sampler="lms"), "sampler is one of ddim"
     yield lambda: draw(nodes, loaded, words, fidelity=1.5), "Fidelity lies between 0 and 1"
     yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=EMPTY), "decode pictures with VAE Decode"
+    none = {"samples": torch.zeros(0, 24, 1, 1)}
+    yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=none), "must be text latents, got a latent [0, 24, 1, 1]"
     yield lambda: nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text=" \n "), "no text to encode"
     yield lambda: loaded["vae"].encode(torch.zeros(1, 63, 64, 3)), "Image sides must be divisible by 8, got 63x64"
     yield lambda: picture(nodes, loaded, unconditional="white"), "unconditional image is one of zeros, black, grey"

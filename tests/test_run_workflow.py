@@ -346,6 +346,30 @@ def test_bad_folders_and_files_are_refused(refused, capsys, tmp_path):
     assert capsys.readouterr().err == "There is no workflow file missing.json.\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--seed", "x"], "argument --seed: invalid int value: 'x'; --help says what there is."),
+        (["--sets", "a.b=1", "--colour"], "unrecognized arguments: --sets"),
+        (["--set"], "argument --set: expected one argument"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_refused_alike(refused, options, sentence):
+    assert sentence in refused(painting(), *options)
+
+
+def test_a_command_line_without_a_workflow_is_refused(capsys):
+    assert run_workflow.main([]) == 1
+    assert capsys.readouterr().err == "the following arguments are required: WORKFLOW.json; --help says what there is.\n"
+
+
+@pytest.mark.parametrize(("width", "height"), [(65, 64), (64, 60)])
+def test_a_size_that_is_not_divisible_by_8_is_refused(run, width, height):
+    flow = {"1": node("EmptyLatentImage", "Size", width=width, height=height, batch_size=1), "2": node("PreviewAny", source=["1", 0])}
+    sentence = f"Size: The sides of a picture must be divisible by 8, got {width}x{height}."
+    assert run(flow) == (1, "", f"Size\n{sentence}\n")
+
+
 # The canvas format
 
 

@@ -155,6 +155,8 @@ class EmptyLatentImage:
         return {"required": {"width": ("INT", side), "height": ("INT", side), "batch_size": ("INT", batch)}}
 
     def execute(self, width, height, batch_size):
+        if width % 8 or height % 8:  # ComfyUI rounds down without a word
+            raise ValueError(f"The sides of a picture must be divisible by 8, got {width}x{height}.")
         return ({"samples": torch.zeros(batch_size, 4, height // 8, width // 8)},)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,19 +28,26 @@ class ModelFile:
     """A model file, and the parts of it that were read so far."""
 
     path: Path
-    loaded: dict[frozenset[str], VersatileDiffusion] = field(default_factory=dict)
+    loaded: dict[str, VersatileDiffusion] = field(default_factory=dict)
 
     @property
     def config(self) -> VDConfig:
         """Its sizes; no weights are read."""
         return open_checkpoints(self.path)[1]
 
-    def parts(self, names: Iterable[str]) -> VersatileDiffusion:
-        """The model with the given parts, read once."""
-        names = frozenset(names)
-        if names not in self.loaded:
-            self.loaded[names] = load(self.path, parts=names, vocabularies=self.path.parent)
-        return self.loaded[names]
+    def part(self, name: str) -> VersatileDiffusion:
+        """The model with one part, read once."""
+        if name not in self.loaded:
+            self.loaded[name] = load(self.path, parts={name}, vocabularies=self.path.parent)
+        return self.loaded[name]
+
+    def flows(self, data: str, kinds: Iterable[str]) -> VersatileDiffusion:
+        """The model with what samples `data` under contexts of these kinds; flows share the layers that they have in common."""
+        model = self.part("diffuser.time_embed")
+        model.diffuser.data[data] = self.part(f"diffuser.data.{data}").diffuser.data[data]
+        for kind in kinds:
+            model.diffuser.context[kind] = self.part(f"diffuser.context.{kind}").diffuser.context[kind]
+        return model
 
 
 @dataclass(eq=False)
@@ -66,11 +74,11 @@ class ImageVAE:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled."""
-        return self.file.parts({"image_vae"}).image_vae.encode(pixels[..., :3].movedim(-1, 1))
+        return self.file.part("image_vae").image_vae.encode(pixels[..., :3].movedim(-1, 1))
 
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
-        return self.file.parts({"image_vae"}).image_vae.decode(samples).movedim(1, -1)
+        return self.file.part("image_vae").image_vae.decode(samples).movedim(1, -1)
 
 
 @dataclass(eq=False)
@@ -99,12 +107,12 @@ def load_model(name: str) -> tuple[Flow, Flow, Clip, Clip, ImageVAE, TextVAE]:
 
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts -> tokens [B, n, d]."""
-    return clip.file.parts({clip.part}).clip.encode_text(texts)
+    return clip.file.part(clip.part).clip.encode_text(texts)
 
 
 def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Tensor:
     """Pictures [B, 3, H, W] in 0..1, masks [B, 1, H, W] (1 = keep) -> tokens [B, n, d]."""
-    return clip_vision.file.parts({clip_vision.part}).clip.encode_image(images, masks)
+    return clip_vision.file.part(clip_vision.part).clip.encode_image(images, masks)
 
 
 def sample(
@@ -122,28 +130,27 @@ def sample(
     """Latents in the shape of `latent`: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     sizes = model.file.config.diffuser.data[model.data]
     latent = fit_latent(latent, sizes.channels, sizes.layers == "0d", model.data)
-    parts = {f"diffuser.data.{model.data}", *(f"diffuser.context.{context.kind}" for context in contexts)}
     # The official app seeds with its seed + 100, after the contexts are made.
     noise = batch_noise(seed + 100) if official_noise else sample_noise(seed)
-    report = progress("sampling")
-    samples = model.file.parts(parts).sample(
-        model.data,
-        contexts,
-        latent.flatten(1) if sizes.layers == "0d" else latent,
-        noise,
-        fidelity=fidelity,
-        sampler=sampler,
-        steps=steps,
-        cfg=cfg,
-        eta=eta,
-        callback=lambda i, total, x, x0: report(i + 1, total),
-    )
+    with progress("sampling") as report:
+        samples = model.file.flows(model.data, {context.kind for context in contexts}).sample(
+            model.data,
+            contexts,
+            latent.flatten(1) if sizes.layers == "0d" else latent,
+            noise,
+            fidelity=fidelity,
+            sampler=sampler,
+            steps=steps,
+            cfg=cfg,
+            eta=eta,
+            callback=lambda i, total, x, x0: report(i + 1, total),
+        )
     return samples.reshape(latent.shape)
 
 
 def fit_latent(latent: Tensor, channels: int, is_text: bool, data: str) -> Tensor:
     """Check that a latent is one of this flow. An empty one is widened to the model's channels, as ComfyUI does it."""
-    if not len(latent):
+    if 0 in latent.shape:
         raise ValueError("latent_image is an empty batch: there is nothing to sample.")
     if is_text != (latent.ndim == 4 and latent.shape[2:] == (1, 1)):
         wanted = "an Empty Text Latent (VD) or Text to Latent (VD)" if is_text else "an Empty Latent Image or VAE Encode"
@@ -162,25 +169,31 @@ def text_width(text_vae: TextVAE) -> int:
 
 def encode_sentences(text_vae: TextVAE, texts: Sequence[str]) -> Tensor:
     """Sentences -> latents [B, width]."""
-    return text_vae.file.parts({"text_vae"}).text_vae.encode(texts)
+    return text_vae.file.part("text_vae").text_vae.encode(texts)
 
 
 def decode_sentences(text_vae: TextVAE, latents: Tensor, seed: int, temperature: float, top_k: int, top_p: float) -> list[str]:
     """Latents [B, width] -> sentences, each drawn from a stream of its own."""
     noise = sample_noise(seed)
     noise.draw((len(latents), 1))
-    vae = text_vae.file.parts({"text_vae"}).text_vae
-    return vae.decode(latents, noise.generators, temperature, top_k, top_p, progress("writing"))
+    with progress("writing") as report:
+        return text_vae.file.part("text_vae").text_vae.decode(latents, noise.generators, temperature, top_k, top_p, report)
 
 
-def progress(title: str) -> Callable[[int, int], None]:
-    """A progress bar on the terminal: call it with (done, total)."""
-    bar = tqdm(desc=title, leave=False)
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the terminal: call what it gives with (done, total). It appears with the first call and is wiped off at the
+    end, after an error too, so that no sentence stands on its line."""
+    bar = None
 
     def report(done: int, total: int) -> None:
-        bar.total = total
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=title, total=total, leave=False)
         bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
 
-    return report
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()
