@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -170,6 +171,7 @@ class AutoencoderKL(nn.Module):
         mean, logvar = self.quant_conv(self.encoder(2 * images - 1)).chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
+    @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images [B, 3, H, W] in 0..1 -> unscaled latents [B, z, H/f, W/f]: the mean, or a sample with standard normal `noise`."""
         mean, logvar = self.moments(images)
@@ -183,6 +185,7 @@ class AutoencoderKL(nn.Module):
             )
         return (self.decoder(self.post_quant_conv(latents)) + 1) / 2
 
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Unscaled latents [B, z, h, w] -> images [B, 3, f*h, f*w] in 0..1."""
         return self.decode_unclamped(latents).clamp(0, 1)
