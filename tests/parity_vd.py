@@ -18,7 +18,7 @@ from vd_core.color import match_color
 from vd_core.context import Context, join
 from vd_core.diffuser.layers import timestep_embedding
 from vd_core.diffuser.mixing import layer_mixing
-from vd_core.encoders.clip import normalise
+from vd_core.encoders.clip import normalise, token_weights
 from vd_core.encoders.focus import component_factors, focus
 from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import resize_and_crop
@@ -188,7 +188,7 @@ def run_clip(case):
     yield "text_context", clip.encode_ids(io["text_ids"].long()), io["text_context"]
     yield "pixel_values_first", normalise(resize_and_crop(io["image"][:1], clip.config.image_size)), io["pixel_values_first"]
     yield "image_context", clip.encode_image(io["image"]), io["image_context"]
-    yield "vtoken_mask", clip.token_weights(io["mask"]), io["vtoken_mask"]
+    yield "vtoken_mask", token_weights(io["mask"], clip.config.image_size, clip.config.patch_size), io["vtoken_mask"]
     yield "image_context_masked", clip.encode_image(io["image"], io["mask"]), io["image_context_masked"]
     alone = clip.encode_image(io["image"][:1], io["mask"][:1])
     yield "image_context_masked_first_alone", alone, io["image_context_masked_first_alone"]

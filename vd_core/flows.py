@@ -16,10 +16,11 @@ from .diffuser.mixing import Mixing, attention_mixing
 from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
+from .sampling.generate import generate
 from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
-from .sampling.samplers import FROM_NOISE, SAMPLERS, Callback
-from .sampling.schedule import Schedule, fidelity_steps
+from .sampling.samplers import Callback
+from .sampling.schedule import Schedule
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
 # choice for text output) or of a grey one (the choice of the first official release and of diffusers).
@@ -92,30 +93,26 @@ class VersatileDiffusion:
     ) -> Tensor:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
 
-        fidelity: 0 starts from noise and only takes latent's shape; up to 1, which returns the latent, more of it is kept.
-        noisy:    start from `latent` itself, as scaled noise of the first step (then fidelity does not count).
-        cfg:      guidance scale, one or one per context; 1 costs one evaluation per step.
-        noise:    draws x_T (or the noise on the clean latent), then one array per step.
+        cfg: guidance scale, one or one per context; 1 costs one evaluation per step.
+        noisy: `latent` is scaled noise of the first step, so it is not scaled here.
+        The other arguments are those of `generate`.
 
         Raises ValueError for unknown samplers, kinds, shapes and ranges.
         """
-        if sampler not in SAMPLERS:
-            raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
         if data not in self.config.diffuser.data:
             raise ValueError(f"The model generates {', '.join(self.config.diffuser.data)}, not {data!r}.")
         schedule, scale = Schedule(self.config.schedule), self.config.diffuser.data[data].latent_scale
-        denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
-        from_noise = fidelity == 0 and not noisy
-        walk = schedule.steps(steps, FROM_NOISE[sampler] if from_noise else "official")
-        if noisy:
-            x = latent
-        elif from_noise:
-            x = noise.draw(latent.shape).to(latent)
-        else:
-            count = fidelity_steps(steps, fidelity)
-            if count == 0:
-                return latent
-            x = schedule.q_sample(latent * scale, walk.start(count), noise.draw(latent.shape).to(latent))
-            walk = walk.last(count)
-        x = SAMPLERS[sampler](denoise, x, walk, lambda: noise.draw(x.shape), eta=eta, temperature=temperature, callback=callback)
+        x = generate(
+            guided(self.diffuser, schedule, contexts, data, cfg, mixing),
+            schedule,
+            latent if noisy else latent * scale,
+            noise,
+            fidelity=fidelity,
+            noisy=noisy,
+            sampler=sampler,
+            steps=steps,
+            eta=eta,
+            temperature=temperature,
+            callback=callback,
+        )
         return x / scale

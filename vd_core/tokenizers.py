@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import open_clip
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
@@ -51,6 +50,8 @@ class ClipTokenizer:
     """Prompts -> ids [B, positions]: start token, text, end token, padded with the end token."""
 
     def __init__(self, merges: bytes | None = None, positions: int = 77):
+        import open_clip  # takes a second
+
         self.bpe = open_clip.SimpleTokenizer() if merges is None else open_clip.SimpleTokenizer(bpe_path=io.BytesIO(merges))
         self.positions = positions
 

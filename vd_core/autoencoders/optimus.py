@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from ..config import TextVAEConfig, TransformerConfig
 from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
 from .gpt2 import GPT2, Cache
+
+if TYPE_CHECKING:  # transformers takes seconds to import: the function that needs it imports it
+    from transformers import BertModel
 
 
 class Optimus(nn.Module):
@@ -199,6 +202,8 @@ def check_size(name: str, found: int, wanted: int) -> None:
 
 def bert(sizes: TransformerConfig, attention: str) -> BertModel:
     """Optimus' encoder."""
+    from transformers import BertConfig, BertModel
+
     return BertModel(
         BertConfig(
             vocab_size=sizes.vocab_size,

@@ -124,6 +124,15 @@ def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion) -> 
     return state
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Checked weights: an empty model of the wanted parts, and the tensors for it, by our keys and as the files hold them."""
+
+    model: VersatileDiffusion
+    state: dict[str, Tensor]
+    vocabularies: Vocabularies | None
+
+
 def load(
     paths: Paths,
     *,
@@ -132,7 +141,29 @@ def load(
     vocabularies: Vocabularies | str | Path | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> VersatileDiffusion:
-    """Load a model, or the wanted parts of it.
+    """Load a model, or the wanted parts of it, in eval mode, on the CPU.
+
+    dtype: of all floating point weights, whatever the files hold. The noise schedule is never read from a file, so half-precision
+           files do not spoil it.
+
+    The other arguments, and what is raised, are those of `read_weights`.
+    """
+    weights = read_weights(paths, parts=parts, config=config, vocabularies=vocabularies)
+    state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in weights.state.items()}
+    for prefix, module in modules_of(weights.model).items():
+        own = {key: state[f"{prefix}.{key}"] for key in module.state_dict()}
+        module.load_state_dict(own, strict=True, assign=True)
+    return weights.model
+
+
+def read_weights(
+    paths: Paths,
+    *,
+    parts: Iterable[str] | None = None,
+    config: VDConfig | None = None,
+    vocabularies: Vocabularies | str | Path | None = None,
+) -> Weights:
+    """Read a model, or the wanted parts of it, without filling modules: a host may have its own.
 
     paths:  one file or folder, or several that make up one model; a part that several hold is taken from the first.
     parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are read. The time
@@ -140,10 +171,8 @@ def load(
     config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
     vocabularies: those of the text autoencoder, or a folder to look for them in; they are also looked for in the files, beside
             them, and in the local Hugging Face cache.
-    dtype:  of all floating point weights, whatever the files hold. The noise schedule is never read from a file, so half-precision
-            files do not spoil it.
 
-    All is in eval mode, on the CPU. Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
+    Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
     """
     checkpoints, config = open_checkpoints(paths, config)
     sources = choose(checkpoints, config, parts)
@@ -152,11 +181,7 @@ def load(
         if vocabularies is None and "text_vae" in sources:
             raise FileNotFoundError(missing_vocabularies(folders))
     model = build(config, sources, vocabularies)
-    state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in read_parts(sources, model).items()}
-    for prefix, module in modules_of(model).items():
-        own = {key: state[f"{prefix}.{key}"] for key in module.state_dict()}
-        module.load_state_dict(own, strict=True, assign=True)
-    return model
+    return Weights(model, read_parts(sources, model), vocabularies)
 
 
 def locate_vocabularies(

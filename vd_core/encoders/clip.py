@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ..config import ClipConfig
 from ..pictures import resize_and_crop
+
+if TYPE_CHECKING:  # transformers takes seconds to import: the functions that need it import it
+    from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -65,17 +68,9 @@ class Clip(nn.Module):
 
         Raises ValueError for other shapes and without a vision tower.
         """
-        if masks is not None and (masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])):
-            raise ValueError(f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got {list(masks.shape)}.")
+        check_masks(images, masks)
         pixels = normalise(resize_and_crop(images.float(), self.config.image_size))
-        return self.encode_pixels(pixels, None if masks is None else self.token_weights(masks.float()))
-
-    def token_weights(self, masks: Tensor) -> Tensor:
-        """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of the whole mask."""
-        size, patch = self.config.image_size, self.config.patch_size
-        masks = F.interpolate(masks.clamp(0, 1), (size, size), mode="bilinear", align_corners=False)
-        patches = rearrange(F.avg_pool2d(masks, patch), "b 1 h w -> b (h w) 1")
-        return torch.cat([masks.mean(dim=(2, 3))[:, None], patches], dim=1)
+        return self.encode_pixels(pixels, None if masks is None else token_weights(masks, self.config.image_size, self.config.patch_size))
 
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> [B, 1 + patches, projection_dim], divided by the norm of token 0 (per sample).
@@ -100,6 +95,19 @@ class Clip(nn.Module):
         return tokens if weights is None else tokens * weights
 
 
+def check_masks(images: Tensor, masks: Tensor | None) -> None:
+    """Raise a ValueError unless masks are [1 or B, 1, h, w] for pictures [B, 3, H, W], or None."""
+    if masks is not None and (masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])):
+        raise ValueError(f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got {list(masks.shape)}.")
+
+
+def token_weights(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
+    """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of the whole mask."""
+    masks = F.interpolate(masks.float().clamp(0, 1), (image_size, image_size), mode="bilinear", align_corners=False)
+    patches = rearrange(F.avg_pool2d(masks, patch_size), "b 1 h w -> b (h w) 1")
+    return torch.cat([masks.mean(dim=(2, 3))[:, None], patches], dim=1)
+
+
 def normalise(images: Tensor) -> Tensor:
     """Pictures [B, 3, H, W] in 0..1 -> CLIP's normalised pixels."""
     mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (MEAN, STD))
@@ -108,6 +116,8 @@ def normalise(images: Tensor) -> Tensor:
 
 def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
     """The text half. The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes them."""
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
     sizes = config.text
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
@@ -127,6 +137,8 @@ def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
 
 def vision_tower(config: ClipConfig) -> CLIPVisionModelWithProjection:
     """The image half."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
     sizes = config.vision
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
