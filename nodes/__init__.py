@@ -1,17 +1,24 @@
 """The nodes of the pack. Ids, input names and their order are part of saved workflows: they never change, new inputs come last."""
 
 from .contexts import VD_Blend, VD_ImageContext, VD_TextContext
-from .loaders import VD_Load
+from .host import host
+from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .pictures import VD_ColorAdjust
-from .sampling import VD_Sampler
+from .sampling import VD_OfficialDDIM, VD_Sampler
 from .text import VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
+host.register_folder()
+
 NODE_CLASS_MAPPINGS = {
-    "VD_Load": VD_Load,
+    "VD_LoadImageModel": VD_LoadImageModel,
+    "VD_LoadTextModel": VD_LoadTextModel,
+    "VD_LoadClip": VD_LoadClip,
+    "VD_LoadClipVision": VD_LoadClipVision,
     "VD_TextContext": VD_TextContext,
     "VD_ImageContext": VD_ImageContext,
     "VD_Blend": VD_Blend,
     "VD_Sampler": VD_Sampler,
+    "VD_OfficialDDIM": VD_OfficialDDIM,
     "VD_EmptyTextLatent": VD_EmptyTextLatent,
     "VD_TextEncode": VD_TextEncode,
     "VD_TextDecode": VD_TextDecode,
@@ -19,11 +26,15 @@ NODE_CLASS_MAPPINGS = {
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
-    "VD_Load": "Load Versatile Diffusion",
+    "VD_LoadImageModel": "Load Image Model (VD)",
+    "VD_LoadTextModel": "Load Text Model (VD)",
+    "VD_LoadClip": "Load CLIP (VD)",
+    "VD_LoadClipVision": "Load CLIP Vision (VD)",
     "VD_TextContext": "Text Context (VD)",
     "VD_ImageContext": "Image Context (VD)",
     "VD_Blend": "Blend Contexts (VD)",
     "VD_Sampler": "Multi-Flow Sampler (VD)",
+    "VD_OfficialDDIM": "Official DDIM (VD)",
     "VD_EmptyTextLatent": "Empty Text Latent (VD)",
     "VD_TextEncode": "Text to Latent (VD)",
     "VD_TextDecode": "Latent to Text (VD)",

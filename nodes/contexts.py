@@ -1,5 +1,7 @@
 """Context nodes: what conditions a sample."""
 
+from functools import partial
+
 from ..vd_core import context, flows
 from .host import host
 from .layout import to_conditioning, to_contexts
@@ -22,14 +24,14 @@ class VD_TextContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip": ("CLIP", {"tooltip": "The clip output of the loader."}),
+                "clip": ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."}),
                 "text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to show or to say."}),
                 "negative_text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to avoid; usually empty."}),
             }
         }
 
     def execute(self, clip, text, negative_text):
-        return to_conditioning([flows.text_context(lambda texts: host.encode_text(clip, texts), [text], negative_text)])
+        return to_conditioning([flows.text_context(partial(host.encode_text, clip), [text], negative_text)])
 
 
 class VD_ImageContext:
@@ -50,7 +52,7 @@ class VD_ImageContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip_vision": ("CLIP_VISION", {"tooltip": "The clip_vision output of the loader."}),
+                "clip_vision": ("CLIP_VISION", {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."}),
                 "image": ("IMAGE", {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."}),
                 "focus": (
                     "FLOAT",
@@ -86,9 +88,7 @@ class VD_ImageContext:
     def execute(self, clip_vision, image, focus, weight, unconditional, mask=None):
         keep = None if mask is None else 1 - mask[:, None]
         pictures = image[..., :3].movedim(-1, 1)
-        seen = flows.image_context(
-            lambda images, masks: host.encode_image(clip_vision, images, masks), pictures, keep, focus, unconditional
-        )
+        seen = flows.image_context(partial(host.encode_image, clip_vision), pictures, keep, focus, unconditional)
         return to_conditioning([context.Context(seen.kind, seen.tokens * weight, seen.null)])
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from ..vd_core.context import Blend, Context, ratios
 
 Conditioning = list
+Layout = tuple[tuple[str, int, float], ...]  # (kind, number of tokens, ratio) of each context, ratios adding up to 1
 
 
 def to_conditioning(contexts: Blend) -> tuple[Conditioning, Conditioning]:
-    """A blend as positive and negative CONDITIONING; `vd_layout` is ((kind, tokens, ratio), …), ratios adding up to 1."""
+    """A blend as positive and negative CONDITIONING."""
     layout = tuple((c.kind, c.tokens.shape[1], ratio) for c, ratio in zip(contexts, ratios(contexts), strict=True))
     return tuple(
         [[along_tokens(tensors), {"vd_layout": layout}]] for tensors in zip(*((c.tokens, c.unconditional) for c in contexts), strict=True)
@@ -37,13 +38,20 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
     for name, conditioning in (("positive", positive), ("negative", negative)):
         if len(conditioning) != 1 or "vd_layout" not in conditioning[0][1]:
             raise ValueError(f"{name} must come from one of the context nodes of Versatile Diffusion (VD), directly or through its Blend.")
-        tokens, layout = conditioning[0][0], conditioning[0][1]["vd_layout"]
-        if tokens.shape[1] != sum(count for _, count, _ in layout):
-            raise ValueError(f"A node before {name} has changed the number of tokens, so the contexts can no longer be told apart.")
     (tokens, options), (nulls, null_options) = positive[0], negative[0]
     layout = options["vd_layout"]
     if layout != null_options["vd_layout"]:
         raise ValueError("positive and negative must come from the same context or Blend node: they hold different contexts or ratios.")
+    parts = zip(layout, split_tokens(tokens, layout), split_tokens(nulls, layout), strict=True)
+    return [Context(kind, part, null, ratio) for (kind, _, ratio), (part, _), (null, _) in parts]
+
+
+def split_tokens(tokens: Tensor, layout: Layout) -> list[tuple[Tensor, float]]:
+    """Tokens [B, Σ n_i, d] -> the (tokens [B, n_i, d], ratio) of each context. Raises ValueError when the layout does not fit."""
     counts = [count for _, count, _ in layout]
-    parts = zip(layout, tokens.split(counts, dim=1), nulls.split(counts, dim=1), strict=True)
-    return [Context(kind, part, null, ratio) for (kind, _, ratio), part, null in parts]
+    if tokens.shape[1] != sum(counts):
+        raise ValueError(
+            f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, so the contexts can no longer be "
+            "told apart; join contexts with Blend Contexts (VD) instead."
+        )
+    return [(part, ratio) for part, (_, _, ratio) in zip(tokens.split(counts, dim=1), layout, strict=True)]

@@ -1,32 +1,125 @@
-"""Loader nodes."""
+"""Loader nodes: one per socket pair, so that only what a graph needs is read."""
 
+from .choices import CONTEXTS, EMBEDDED, FROM_MODEL, WEIGHT_DTYPES
 from .host import host
 
+CATEGORY = "VersatileDiffusion/loaders"
+SEARCH_ALIASES = ["versatile diffusion", "vd loader", "checkpoint", "four flow"]
 
-class VD_Load:
-    """Load a Versatile Diffusion model."""
 
-    CATEGORY = "VersatileDiffusion/loaders"
-    DESCRIPTION = (
-        "Loads Versatile Diffusion. Every part is read from the file when it is first used, so leave unconnected what you do not need."
-    )
-    SEARCH_ALIASES = ["versatile diffusion", "vd loader", "checkpoint", "four flow"]
-    RETURN_TYPES = ("MODEL", "MODEL", "CLIP", "CLIP_VISION", "VAE", "VD_TEXT_VAE")
-    RETURN_NAMES = ("image_model", "text_model", "clip", "clip_vision", "vae", "text_vae")
+def model_input(role: str, what: str) -> tuple:
+    """The choice of a model file."""
+    tooltip = f"Where {what} is read from. “embedded” is a small model of emoji that comes with this pack."
+    return ([EMBEDDED, *host.file_names(role)], {"tooltip": tooltip})
+
+
+def contexts_input(output: str) -> tuple:
+    """The choice of context layers."""
+    tooltip = f"What {output} can be made from. Layers that are not wanted are not read, which saves memory."
+    return (list(CONTEXTS), {"default": "all", "tooltip": tooltip})
+
+
+DTYPE_INPUT = (
+    list(WEIGHT_DTYPES),
+    {"default": "default", "tooltip": "How weights are kept in memory; default suits your device.", "advanced": True},
+)
+
+
+class VD_LoadImageModel:
+    """Load what makes pictures."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads the flows of Versatile Diffusion that make pictures, and the image autoencoder."
+    SEARCH_ALIASES = [*SEARCH_ALIASES, "unet", "text to image", "image variation"]
+    RETURN_TYPES = ("MODEL", "VAE")
+    RETURN_NAMES = ("image_model", "vae")
     OUTPUT_TOOLTIPS = (
-        "Makes pictures, from text, pictures or both.",
-        "Makes texts, from text, pictures or both.",
-        "Reads prompts.",
-        "Looks at pictures.",
+        "Makes pictures, from text, pictures or both; for any sampler.",
         "Turns image latents into pictures and back.",
+    )
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        tooltip = "The image autoencoder: in the model file itself, or kl-f8.pth or any VAE file of Stable Diffusion 1."
+        return {
+            "required": {
+                "model": model_input("model", "the model"),
+                "vae": ([FROM_MODEL, *host.file_names("vae")], {"default": FROM_MODEL, "tooltip": tooltip}),
+                "contexts": contexts_input("a picture"),
+                "weight_dtype": DTYPE_INPUT,
+            }
+        }
+
+    def execute(self, model, vae, contexts, weight_dtype):
+        path = host.find(model, "model")
+        vae_path = path if vae == FROM_MODEL else host.find(vae, "vae")
+        return host.load_flow(path, "image", contexts, weight_dtype), host.load_image_vae(vae_path)
+
+
+class VD_LoadTextModel:
+    """Load what makes texts."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads the flows of Versatile Diffusion that make texts, and the text autoencoder."
+    SEARCH_ALIASES = [*SEARCH_ALIASES, "optimus", "caption", "image to text"]
+    RETURN_TYPES = ("MODEL", "VD_TEXT_VAE")
+    RETURN_NAMES = ("text_model", "text_vae")
+    OUTPUT_TOOLTIPS = (
+        "Makes texts, from text, pictures or both; for any sampler, on text latents.",
         "Turns text latents into sentences and back.",
     )
     FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls):
-        tooltip = "“embedded” is a small model of emoji that comes with this pack; others lie in the models folder."
-        return {"required": {"model": (host.model_names(), {"tooltip": tooltip})}}
+        tooltip = "The text autoencoder: in the model file itself, or optimus-vae.pth with its vocabularies beside it."
+        return {
+            "required": {
+                "model": model_input("model", "the model"),
+                "text_vae": ([FROM_MODEL, *host.file_names("text_vae")], {"default": FROM_MODEL, "tooltip": tooltip}),
+                "contexts": contexts_input("a text"),
+                "weight_dtype": DTYPE_INPUT,
+            }
+        }
+
+    def execute(self, model, text_vae, contexts, weight_dtype):
+        path = host.find(model, "model")
+        vae_path = path if text_vae == FROM_MODEL else host.find(text_vae, "text_vae")
+        return host.load_flow(path, "text", contexts, weight_dtype), host.load_text_vae(vae_path)
+
+
+class VD_LoadClip:
+    """Load what reads prompts."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads the text tower of CLIP with its projection, which CLIPs from Stable Diffusion checkpoints lack."
+    SEARCH_ALIASES = [*SEARCH_ALIASES, "text encoder"]
+    RETURN_TYPES = ("CLIP",)
+    OUTPUT_TOOLTIPS = ("Reads prompts.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": model_input("clip", "CLIP's text tower")}}
 
     def execute(self, model):
-        return host.load_model(model)
+        return (host.load_clip(host.find(model, "clip")),)
+
+
+class VD_LoadClipVision:
+    """Load what looks at pictures."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads the vision tower of CLIP with its projection."
+    SEARCH_ALIASES = [*SEARCH_ALIASES, "clip vision", "image encoder"]
+    RETURN_TYPES = ("CLIP_VISION",)
+    OUTPUT_TOOLTIPS = ("Looks at pictures.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": model_input("clip_vision", "CLIP's vision tower")}}
+
+    def execute(self, model):
+        return (host.load_clip_vision(host.find(model, "clip_vision")),)

@@ -3,10 +3,9 @@
 import torch
 
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
-from .host import host
 
 CATEGORY = "VersatileDiffusion/text"
-TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "The text_vae output of the loader."})
+TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Text Model (VD)."})
 
 
 class VD_EmptyTextLatent:
@@ -29,7 +28,7 @@ class VD_EmptyTextLatent:
         }
 
     def execute(self, text_vae, batch_size):
-        return ({"samples": torch.zeros(batch_size, host.text_width(text_vae), 1, 1)},)
+        return ({"samples": torch.zeros(batch_size, text_vae.width, 1, 1)},)
 
 
 class VD_TextEncode:
@@ -53,7 +52,7 @@ class VD_TextEncode:
 
     def execute(self, text_vae, text):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return ({"samples": host.encode_sentences(text_vae, lines)[:, :, None, None]},)
+        return ({"samples": text_vae.encode(lines)[:, :, None, None]},)
 
 
 class VD_TextDecode:
@@ -107,6 +106,6 @@ class VD_TextDecode:
         latents = samples["samples"]
         if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
             raise ValueError(f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE Decode.")
-        texts = host.decode_sentences(text_vae, latents.flatten(1), seed, temperature, top_k, top_p)
+        texts = text_vae.decode(latents.flatten(1), seed, temperature, top_k, top_p)
         texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts
         return {"ui": {"text": texts}, "result": ("\n".join(texts), texts)}

@@ -29,7 +29,8 @@ NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
 
 def text_context(encode: Callable[[Sequence[str]], Tensor], texts: Sequence[str], negative: str = "") -> Context:
     """Prompts -> a text context, its unconditional tokens those of `negative`. encode: prompts -> tokens [B, n, d]."""
-    return Context("text", encode(texts), encode([negative]))
+    tokens = encode([*texts, negative])
+    return Context("text", tokens[:-1], tokens[-1:])
 
 
 def image_context(

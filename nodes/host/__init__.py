@@ -1,5 +1,10 @@
-"""Where the nodes run. Each host is a module with the same functions: loading, encoding, sampling, decoding, progress."""
+"""Where the nodes run: inside ComfyUI, which has then been imported already, or without it. Both hosts have the same functions."""
 
-from . import standalone as host
+import sys
+
+if "folder_paths" in sys.modules:
+    from . import comfyui as host
+else:
+    from . import standalone as host
 
 __all__ = ["host"]

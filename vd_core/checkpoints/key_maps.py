@@ -6,7 +6,7 @@ longest matching prefix wins, in both directions. Which rules make up a file is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -173,14 +173,14 @@ def deprecated_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
                 yield Rule(f"diffuser.data.{kind}.{step.index}.{ours}", f"{root}unet_{kind}.{block}{theirs}")
 
 
-def unet_model(config: DiffuserConfig, data: str, contexts: Sequence[str], prefix: str = "") -> Iterator[Rule]:
-    """One 2D output kind under Stable Diffusion's names (UNetModel). The first of the context kinds lies where SD's transformers lie,
-    each other one beside it, under its own name."""
+def unet_model(config: DiffuserConfig, data: str, contexts: Iterable[str], prefix: str = "") -> Iterator[Rule]:
+    """One 2D output kind under Stable Diffusion's names (UNetModel): "text" contexts lie where SD's transformers lie, each other kind
+    beside them under its own name."""
     yield from time_embedding(f"{prefix}time_embed.")
     for step, block in deprecated_blocks(layers_of(config)):
         if step.op == "context":
             for kind in contexts:
-                yield Rule(f"diffuser.context.{kind}.{step.index}.", f"{prefix}{block}{'' if kind == contexts[0] else f'{kind}.'}")
+                yield Rule(f"diffuser.context.{kind}.{step.index}.", f"{prefix}{block}{'' if kind == 'text' else f'{kind}.'}")
             continue
         for ours, theirs in official_leaves(step, "2d"):
             yield Rule(f"diffuser.data.{data}.{step.index}.{ours}", f"{prefix}{block}{theirs}")

@@ -1,0 +1,13 @@
+"""Choices of the loader nodes, as they are saved in workflow files."""
+
+EMBEDDED = "embedded"  # the small model that comes with the pack
+FROM_MODEL = "from the model file"
+CONTEXTS = ("all", "text", "image")
+WEIGHT_DTYPES = {
+    "default": None,
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "fp8_e4m3fn": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+}

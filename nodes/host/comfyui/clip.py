@@ -1,0 +1,132 @@
+"""Core's CLIP and CLIP_VISION for Versatile Diffusion: contexts from any that fit, and those that a model file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+from comfy import model_management
+from comfy.clip_model import CLIPEmbeddings, CLIPTextModel, CLIPVisionModelProjection
+from comfy.clip_vision import ClipVisionModel
+from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
+from comfy.supported_models_base import ClipTarget
+from torch import Tensor, nn
+
+from ....vd_core.config import ClipConfig
+from ....vd_core.encoders.clip import check_masks, normalise, token_weights
+from ....vd_core.pictures import resize_and_crop
+from ....vd_core.tokenizers import ClipTokenizer, Vocabularies
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP
+
+
+def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
+    """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token. n is a multiple of CLIP's positions:
+    core reads a long prompt in several pieces, and shorter ones are filled up with the tokens of an empty prompt.
+
+    Raises ValueError for a CLIP that is not ViT-L/14's, or has no projection.
+    """
+    projection = projection_of(clip)
+    rows = []
+    for text in [*texts, ""]:
+        hidden, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled="unprojected")
+        weight = projection.weight.to(hidden)
+        rows.append(hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None])
+    *rows, empty = rows
+    longest = max(row.shape[1] for row in rows)
+    return torch.cat([torch.cat([row, *[empty] * ((longest - row.shape[1]) // empty.shape[1])], dim=1) for row in rows])
+
+
+def projection_of(clip: CLIP) -> nn.Module:
+    """The layer that takes hidden states to CLIP's joint space."""
+    wanted = "use Load CLIP (VD), or ComfyUI's Load CLIP with model.safetensors of huggingface.co/openai/clip-vit-large-patch14"
+    if getattr(clip.cond_stage_model, "clip", None) != "clip_l":
+        raise ValueError(f"This is not the CLIP that Versatile Diffusion reads prompts with; {wanted}.")
+    projection = clip.cond_stage_model.clip_l.transformer.text_projection
+    rows, columns = projection.weight.shape
+    if rows == columns and torch.equal(projection.weight.float().cpu(), torch.eye(rows)):
+        raise ValueError(f"This CLIP has no text projection, as those in Stable Diffusion checkpoints; {wanted}.")
+    return projection
+
+
+def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | None) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1, masks [B, 1, h, w] (1 = keep) -> tokens [B, 1 + patches, d]; as `Clip.encode_image` of vd_core.
+
+    Raises ValueError for masks that do not fit, and for a vision model that is not CLIP's.
+    """
+    check_masks(images, masks)
+    model = clip_vision.model
+    if not isinstance(model, CLIPVisionModelProjection) or getattr(model.vision_model.embeddings, "class_embedding", None) is None:
+        raise ValueError(
+            "This is not the vision model that Versatile Diffusion looks at pictures with; use Load CLIP Vision (VD), or ComfyUI's Load "
+            "CLIP Vision with model.safetensors of huggingface.co/openai/clip-vit-large-patch14."
+        )
+    model_management.load_model_gpu(clip_vision.patcher)
+    embeddings, vision = model.vision_model.embeddings, model.vision_model
+    pixels = normalise(resize_and_crop(images.float(), clip_vision.image_size)).to(clip_vision.load_device)
+    hidden = embeddings(pixels)
+    weights = None
+    if masks is not None:
+        weights = token_weights(masks, clip_vision.image_size, embeddings.patch_embedding.kernel_size[0]).to(hidden)
+        hidden = hidden * weights
+    tokens = model.visual_projection(vision.post_layernorm(vision.encoder(vision.pre_layrnorm(hidden))[0]))
+    tokens = tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
+    tokens = tokens if weights is None else tokens * weights
+    return tokens.float().to(model_management.intermediate_device())
+
+
+class TextTower(CLIPTextModel):
+    """Core's text tower with a vocabulary and a projection of any size."""
+
+    def __init__(self, config: ClipConfig, sizes: dict, dtype, device, operations):
+        super().__init__(sizes, dtype, device, operations)
+        text = config.text
+        self.text_model.embeddings = CLIPEmbeddings(text.width, text.vocab_size, text.positions, dtype, device, operations)
+        self.text_projection = operations.Linear(text.width, config.projection_dim, bias=False, dtype=dtype, device=device)
+
+
+class BundledTokenizer:
+    """The tokenizer of a model file, called as core calls transformers' one."""
+
+    def __init__(self, tokenizer: ClipTokenizer):
+        self.bpe = tokenizer.bpe
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [self.bpe.sot_token_id, *self.bpe.encode(text), self.bpe.eot_token_id]}
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token -> id."""
+        return self.bpe.encoder
+
+
+def clip_target(config: ClipConfig, vocabularies: Vocabularies | None) -> ClipTarget:
+    """What core builds a CLIP from: SD 1's classes in the sizes of a model, with the vocabulary of its file or CLIP's own."""
+    text = config.text
+    sizes = {
+        "num_hidden_layers": text.layers,
+        "hidden_size": text.width,
+        "num_attention_heads": text.heads,
+        "intermediate_size": text.mlp_width,
+        "hidden_act": "quick_gelu",
+        "max_position_embeddings": text.positions,
+        "eos_token_id": text.vocab_size - 1,
+    }
+    tower = partial(
+        SDClipModel,
+        max_length=text.positions,
+        textmodel_json_config=sizes,
+        model_class=partial(TextTower, config),
+        special_tokens={"start": text.vocab_size - 2, "end": text.vocab_size - 1, "pad": text.vocab_size - 1},
+        return_projected_pooled=False,
+    )
+    tokenizer = SD1Tokenizer
+    if vocabularies is not None and vocabularies.clip_merges is not None:
+        bundled = BundledTokenizer(ClipTokenizer(vocabularies.clip_merges, text.positions))
+        source = SimpleNamespace(from_pretrained=lambda path: bundled)
+        parts = partial(SDTokenizer, max_length=text.positions, embedding_size=text.width, tokenizer_class=source)
+        tokenizer = partial(SD1Tokenizer, tokenizer=parts)
+    return ClipTarget(tokenizer, partial(SD1ClipModel, clip_model=tower))

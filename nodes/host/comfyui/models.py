@@ -1,0 +1,173 @@
+"""Flows as MODELs: what core's samplers call, on core's modules, so that its patches, LoRAs and ControlNets find what they know."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+from comfy import conds
+from comfy.latent_formats import SD15 as SD15Latent
+from comfy.latent_formats import LatentFormat
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
+from comfy.model_base import BaseModel, ModelType
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from comfy.supported_models import SD15
+from torch import Tensor
+
+from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
+from ....vd_core.diffuser.mixing import attention_mixing
+from ....vd_core.diffuser.model import Diffuser
+from ...layout import Layout, split_tokens
+
+SD_SCALE = 0.18215  # latents scaled by it are Stable Diffusion's, whose colours core can preview
+
+
+class ContextTransformers(SpatialTransformer):
+    """The transformers of one site: that of "text" under SD's names, where SD's LoRAs look for it, each other kind's beside it."""
+
+    def __init__(self, width: int, heads: int, contexts: dict[str, int], dtype, device, operations):
+        def arguments(context_dim: int) -> dict:
+            return {"d_head": width // heads, "context_dim": context_dim, "dtype": dtype, "device": device, "operations": operations}
+
+        if "text" in contexts:
+            super().__init__(width, heads, **arguments(contexts["text"]))
+        else:
+            torch.nn.Module.__init__(self)
+        for kind in contexts.keys() - {"text"}:
+            self.add_module(kind, SpatialTransformer(width, heads, **arguments(contexts[kind])))
+
+    def forward(self, x: Tensor, context: Tensor, transformer_options: dict) -> Tensor:
+        layout: Layout = transformer_options["vd_layout"]
+        text = super().forward
+        layers = [text if kind == "text" else self.get_submodule(kind) for kind, _, _ in layout]
+        layers = [partial(layer, transformer_options=transformer_options) for layer in layers]
+        return attention_mixing(x, layers, split_tokens(context, layout))
+
+
+class ImageUNet(UNetModel):
+    """Core's UNet with a transformer per context kind at each site."""
+
+    # Core builds it from the config's entries and adds dtype, device and operations.
+    def __init__(self, contexts: dict[str, int], dtype=None, device=None, operations=None, **unet_config):
+        width = max(contexts.values())  # of the transformers that are replaced below
+        super().__init__(dtype=dtype, device=device, operations=operations, context_dim=width, **unet_config)
+        self.contexts = contexts
+        for block in self.modules():
+            if isinstance(block, TimestepEmbedSequential):
+                for index, layer in enumerate(block):
+                    if isinstance(layer, SpatialTransformer):
+                        block[index] = ContextTransformers(layer.in_channels, self.num_heads, contexts, dtype, device, operations)
+
+    def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"latent_image has {x.shape[1]} channels where the image model has {self.in_channels}: it comes from another model."
+            )
+        check_contexts(vd_layout, context, self.contexts)
+        options = {**(transformer_options or {}), "vd_layout": vd_layout}
+        return super().forward(x, timesteps, context, y, control, options, **kwargs)
+
+
+class TextDiffuser(Diffuser):
+    """vd_core's diffuser for 0D data, called as core calls a UNet. Latents are [B, channels, 1, 1]."""
+
+    def __init__(self, diffuser: DiffuserConfig, data: str, contexts: dict[str, int], dtype=None, device=None, operations=None):
+        layers = ("Linear", "Conv2d", "GroupNorm", "LayerNorm")
+        ops = SimpleNamespace(**{name: partial(getattr(operations, name), dtype=dtype, device=device) for name in layers})
+        super().__init__(diffuser, [data], contexts, ops)
+        self.dtype, self.kind, self.contexts = dtype, data, contexts
+
+    def forward(self, x, timesteps=None, context=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
+        options = transformer_options or {}
+        if control is not None:
+            raise ValueError("A ControlNet steers pictures: the text model cannot use it.")
+        if options.get("patches") or options.get("patches_replace"):
+            raise ValueError("A node before the sampler patches the blocks of a UNet: the text model has none, so connect it directly.")
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self.predict, self, wrappers)
+        return executor.execute(x, timesteps, context, vd_layout)
+
+    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor, layout: Layout) -> Tensor:
+        """The network's output in x's shape."""
+        channels = self.config.data[self.kind].channels
+        if x.shape[1:] != (channels, 1, 1):
+            raise ValueError(
+                f"latent_image does not fit: the text model needs an Empty Text Latent (VD) or Text to Latent (VD) of {channels} channels, "
+                f"got a latent {list(x.shape)}."
+            )
+        check_contexts(layout, context, self.contexts)
+        parts = [(kind, tokens, ratio) for (kind, _, ratio), (tokens, _) in zip(layout, split_tokens(context, layout), strict=True)]
+        return super().forward(x.flatten(1), timesteps, parts, self.kind).reshape(x.shape)
+
+
+def check_contexts(layout: Layout, context: Tensor, contexts: dict[str, int]) -> None:
+    """Raise a ValueError that names what of a conditioning does not fit a model that reads `contexts` (kind: width)."""
+    for kind, _, _ in layout:
+        if kind not in contexts:
+            raise ValueError(f"This model was loaded without the layers for {kind} contexts: choose “all” as contexts in its loader.")
+        if context.shape[2] != contexts[kind]:
+            raise ValueError(
+                f"The {kind} context comes from another model: this one reads tokens of width {contexts[kind]}, got {context.shape[2]}."
+            )
+
+
+class FlowModel(BaseModel):
+    """A flow under core's samplers. `vd_config`: the sizes and the schedule of the whole model; `data`: the kind of its output."""
+
+    def __init__(self, core_config: SD15, config: VDConfig, data: str, unet_model: type, device=None):
+        model_type = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION}[config.schedule.prediction]
+        super().__init__(core_config, model_type, device, unet_model)
+        self.vd_config, self.data = config, data
+
+    def extra_conds(self, **kwargs) -> dict:
+        """What goes to the network with each conditioning."""
+        tokens, layout = kwargs.get("cross_attn"), kwargs.get("vd_layout")
+        if tokens is None or layout is None:
+            raise ValueError(
+                "This conditioning does not come from a context node of Versatile Diffusion: positive and negative both need a "
+                "Text Context (VD) or an Image Context (VD), directly or through Blend Contexts (VD)."
+            )
+        split_tokens(tokens, layout)
+        # Core's own class for cross-attention repeats tokens where lengths differ, which would break the layout.
+        return {**super().extra_conds(**kwargs), "c_crossattn": conds.CONDRegular(tokens), "vd_layout": conds.CONDConstant(layout)}
+
+
+class ScaledLatent(LatentFormat):
+    """Latents that are neither Stable Diffusion's nor have a colour preview."""
+
+    def __init__(self, sizes: DataConfig):
+        self.latent_channels, self.scale_factor = sizes.channels, sizes.latent_scale
+
+
+def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
+    """What core wants to know of a flow before it builds it."""
+    sizes, schedule = config.diffuser.data[data], config.schedule
+    is_text = sizes.layers == "0d"
+    model = SD15({})
+    model.unet_config = {"diffuser": config.diffuser, "data": data} if is_text else unet_entries(config.diffuser, sizes.channels)
+    model.unet_config["contexts"] = contexts
+    is_sd = sizes.channels == 4 and sizes.latent_scale == SD_SCALE
+    model.latent_format = SD15Latent() if is_sd else ScaledLatent(sizes)
+    model.sampling_settings = {"linear_start": schedule.beta_start, "linear_end": schedule.beta_end, "timesteps": schedule.timesteps}
+    return model
+
+
+def unet_entries(diffuser: DiffuserConfig, channels: int) -> dict:
+    """The sizes as core's UNet takes them; its LoRA key maps read them too."""
+    levels = list(zip(diffuser.num_res_blocks, diffuser.attention, strict=True))
+    return {
+        "image_size": 32,
+        "in_channels": channels,
+        "out_channels": channels,
+        "model_channels": diffuser.model_channels,
+        "num_res_blocks": list(diffuser.num_res_blocks),
+        "channel_mult": diffuser.channel_mult,
+        "num_heads": diffuser.num_heads,
+        "use_spatial_transformer": True,
+        "legacy": False,
+        "transformer_depth": [int(attention) for blocks, attention in levels for _ in range(blocks)],
+        "transformer_depth_output": [int(attention) for blocks, attention in levels for _ in range(blocks + 1)],
+        "transformer_depth_middle": 1,
+    }

@@ -1,0 +1,114 @@
+"""vd_core's sampling loops on core's models: guidance, areas, masks, patches, previews and interruption are core's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy import model_management
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ....vd_core.sampling.generate import generate
+from ....vd_core.sampling.noise import batch_noise, sample_noise
+from ....vd_core.sampling.samplers import Callback, Denoise, ddim
+from ....vd_core.sampling.schedule import Schedule, Steps
+from ...latents import fit_latent
+from ...layout import Conditioning
+from .models import FlowModel
+
+# (denoise, noise, latent, sigmas, seed, callback) -> x; noise, latent and x in the shape of the latent
+Loop = Callable[[Denoise, Tensor, Tensor, Tensor, int, Callback], Tensor]
+
+
+class LoopSampler(comfy.samplers.Sampler):
+    """A loop as a SAMPLER. Core's models denoise x with noise of any sigma added; vd_core's loops work in the variance-preserving space."""
+
+    def __init__(self, loop: Loop):
+        self.loop = loop
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+        model = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)
+        model.latent_image, model.noise = latent_image, noise
+        model_sampling = model_wrap.inner_model.model_sampling
+
+        def denoise(x: Tensor, t: int) -> Tensor:
+            sigma = model_sampling.sigma(torch.tensor(float(t), device=x.device))
+            noisy = x * (sigma**2 + 1).sqrt()
+            return (noisy - model(noisy, sigma.expand(len(x)), denoise_mask, **extra_args)) / sigma
+
+        def report(i: int, total: int, x: Tensor, x0: Tensor) -> None:
+            if callback is not None:
+                callback(i, x0, x, total)
+
+        x = self.loop(denoise, noise, latent_image, sigmas, extra_args["seed"], report)
+        return x if denoise_mask is None else x * denoise_mask + latent_image * (1 - denoise_mask)
+
+
+def flow_of(model: ModelPatcher) -> FlowModel:
+    """The flow behind a MODEL. Raises ValueError for another model."""
+    if not isinstance(model.model, FlowModel):
+        raise ValueError("model must be a Versatile Diffusion model; others are sampled with KSampler.")
+    return model.model
+
+
+def sample(
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    latent: dict,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    eta: float,
+    fidelity: float,
+    official_noise: bool,
+) -> Tensor:
+    """Latents in the shape of `latent["samples"]`: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
+    flow = flow_of(model)
+    schedule = Schedule(flow.vd_config.schedule)
+    samples = fit_latent(latent["samples"], flow.vd_config.diffuser.data[flow.data], flow.data)
+
+    def new_noise():
+        # The official app seeds with its seed + 100, after the contexts are made.
+        return batch_noise(seed + 100) if official_noise else sample_noise(seed)
+
+    def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
+        return generate(denoise, schedule, latent, new_noise(), fidelity=fidelity, sampler=sampler, steps=steps, eta=eta, callback=callback)
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    result = guider.sample(
+        new_noise().draw(samples.shape),
+        samples,
+        LoopSampler(loop),
+        model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return result.to(model_management.intermediate_device())
+
+
+def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:
+    """The official DDIM as a SAMPLER and its SIGMAS; core's own ends at sigma 0 and adds less noise at the start."""
+    model_sampling, schedule = model.get_model_object("model_sampling"), Schedule(flow_of(model).vd_config.schedule)
+
+    def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
+        timesteps = model_sampling.timestep(sigmas).cpu().unique().flip(0)
+        alphas_cumprod = schedule.alphas_cumprod[timesteps].double()
+        later = batch_noise(seed)
+        later.draw(noise.shape)  # the first draw is `noise`, where it comes from the same seed
+        x = schedule.q_sample(latent, int(timesteps[0]), noise) if latent.count_nonzero() else noise
+        x = ddim(denoise, x, Steps(timesteps[:-1], alphas_cumprod), lambda: later.draw(x.shape), eta=eta, callback=callback)
+        # The official result belongs to timestep 0. In between core expects data plus noise.
+        return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
+
+    timesteps = schedule.steps(steps).timesteps
+    return LoopSampler(loop), model_sampling.sigma(torch.cat([timesteps, timesteps.new_zeros(1)]).float())
