@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -14,22 +15,25 @@ SEED = ("INT", {"default": 0, "min": 0, "max": MAX_SEED, "control_after_generate
 SHARE = ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01})
 NOTHING = ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01})
 LINES = ("STRING", {"default": "", "multiline": True})
+FILES = (["embedded", "tiny.safetensors"], {})
+OTHER_FILES = (["from the model file", "tiny.safetensors"], {"default": "from the model file"})
+KINDS = (["all", "text", "image"], {"default": "all"})
+DTYPES = (["default", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2"], {"default": "default", "advanced": True})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 
 # Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a line of this table:
 # new inputs come last, with a default.
 PINNED = {
-    "VD_Load": (
-        {"model": (["embedded", "tiny.safetensors"], {})},
-        {
-            "image_model": "MODEL",
-            "text_model": "MODEL",
-            "clip": "CLIP",
-            "clip_vision": "CLIP_VISION",
-            "vae": "VAE",
-            "text_vae": "VD_TEXT_VAE",
-        },
+    "VD_LoadImageModel": (
+        {"model": FILES, "vae": OTHER_FILES, "contexts": KINDS, "weight_dtype": DTYPES},
+        {"image_model": "MODEL", "vae": "VAE"},
     ),
+    "VD_LoadTextModel": (
+        {"model": FILES, "text_vae": OTHER_FILES, "contexts": KINDS, "weight_dtype": DTYPES},
+        {"text_model": "MODEL", "text_vae": "VD_TEXT_VAE"},
+    ),
+    "VD_LoadClip": ({"model": FILES}, {"CLIP": "CLIP"}),
+    "VD_LoadClipVision": ({"model": FILES}, {"CLIP_VISION": "CLIP_VISION"}),
     "VD_TextContext": ({"clip": ("CLIP", {}), "text": LINES, "negative_text": LINES}, OPPOSITES),
     "VD_ImageContext": (
         {
@@ -68,6 +72,10 @@ PINNED = {
         },
         {"LATENT": "LATENT"},
     ),
+    "VD_OfficialDDIM": (
+        {"model": ("MODEL", {}), "steps": ("INT", {"default": 50, "min": 1, "max": 1000}), "eta": NOTHING},
+        {"SAMPLER": "SAMPLER", "SIGMAS": "SIGMAS"},
+    ),
     "VD_EmptyTextLatent": (
         {"text_vae": ("VD_TEXT_VAE", {}), "batch_size": ("INT", {"default": 4, "min": 1, "max": 4096})},
         {"LATENT": "LATENT"},
@@ -90,11 +98,15 @@ PINNED = {
 OPTIONAL = {"VD_ImageContext": ["mask"]}
 LISTS = {"VD_TextDecode": (False, True)}
 CATEGORIES = {
-    "VD_Load": "VersatileDiffusion/loaders",
+    "VD_LoadImageModel": "VersatileDiffusion/loaders",
+    "VD_LoadTextModel": "VersatileDiffusion/loaders",
+    "VD_LoadClip": "VersatileDiffusion/loaders",
+    "VD_LoadClipVision": "VersatileDiffusion/loaders",
     "VD_TextContext": "VersatileDiffusion/conditioning",
     "VD_ImageContext": "VersatileDiffusion/conditioning",
     "VD_Blend": "VersatileDiffusion/conditioning",
     "VD_Sampler": "VersatileDiffusion",
+    "VD_OfficialDDIM": "VersatileDiffusion",
     "VD_EmptyTextLatent": "VersatileDiffusion/text",
     "VD_TextEncode": "VersatileDiffusion/text",
     "VD_TextDecode": "VersatileDiffusion/text",
@@ -120,13 +132,11 @@ def nodes(pack):
 
 @pytest.fixture
 def loaded(nodes, models, monkeypatch):
-    """The outputs of the loader, by name."""
+    """The outputs of the loaders, by name."""
     monkeypatch.setenv("VD_MODELS", str(models))
-    return dict(
-        zip(
-            ("image_model", "text_model", "clip", "clip_vision", "vae", "text_vae"), nodes["VD_Load"](model="tiny.safetensors"), strict=True
-        )
-    )
+    names = ("image_model", "vae", "text_model", "text_vae", "clip", "clip_vision")
+    loaders = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision")
+    return dict(zip(names, (output for loader in loaders for output in nodes[loader](model="tiny.safetensors")), strict=True))
 
 
 PICTURE = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
@@ -180,38 +190,26 @@ def test_every_node_explains_itself(pack):
         assert all(spec[1]["tooltip"] for section in schema.values() for spec in section.values())
 
 
-def test_only_wired_parts_are_read(nodes, loaded):
-    assert not loaded["image_model"].file.loaded
-    contexts = picture(nodes, loaded)
-    draw(nodes, loaded, contexts)
-    assert loaded["image_model"].file.loaded.keys() == {
-        "clip_vision", "diffuser.time_embed", "diffuser.data.image", "diffuser.context.image",
-    }  # fmt: skip
-
-
-def test_flows_share_their_parts_and_none_is_read_twice(nodes, loaded, pack, monkeypatch):
+def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, pack, monkeypatch):
     standalone = importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
-    read, load = [], standalone.load
-    monkeypatch.setattr(standalone, "load", lambda path, parts, **options: read.extend(parts) or load(path, parts=parts, **options))
+    parts, read = [], standalone.read
+    monkeypatch.setattr(standalone, "read", lambda path, part: parts.append(part) or read(path, part))
     words, seen = text(nodes, loaded), picture(nodes, loaded)
-    both = mix(nodes, words, seen)
     alone = draw(nodes, loaded, words)
-    empty = nodes["VD_EmptyTextLatent"](text_vae=loaded["text_vae"])[0]
-    for contexts in (seen, both):
-        draw(nodes, loaded, contexts)
-        draw(nodes, loaded, contexts, empty, model="text_model")
-    assert torch.equal(draw(nodes, loaded, words), alone), "parts that came later changed a flow"
-    names = {f"diffuser.{part}" for part in ("time_embed", "data.image", "data.text", "context.image", "context.text")}
-    assert sorted(read) == sorted(names | {"clip_text", "clip_vision"})
+    assert parts == ["diffuser.data.image", "diffuser.context.text"]
+    draw(nodes, loaded, mix(nodes, words, seen))
+    assert torch.equal(draw(nodes, loaded, words), alone), "layers that came later changed a flow"
+    assert parts == ["diffuser.data.image", "diffuser.context.text", "diffuser.context.image"]
 
 
-def test_a_part_that_the_file_lacks_is_named_when_it_is_used(nodes, model, vocabularies, tmp_path, monkeypatch):
+def test_a_part_that_the_file_lacks_is_named_and_may_come_from_another(nodes, model, models, vocabularies, tmp_path, monkeypatch):
     save_model(tmp_path / "partly.safetensors", replace(model, text_vae=None), vocabularies)
+    shutil.copy(models / "tiny.safetensors", tmp_path)
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
-    *_, vae, text_vae = nodes["VD_Load"](model="partly.safetensors")
-    assert vae.decode(torch.zeros(1, 4, 2, 2)).shape == (1, 16, 16, 3)
     with pytest.raises(ValueError, match=r"partly.safetensors has no text_vae; published in optimus-vae.pth"):
-        nodes["VD_TextEncode"](text_vae=text_vae, text="red apple")
+        nodes["VD_LoadTextModel"](model="partly.safetensors")
+    text_vae = nodes["VD_LoadTextModel"](model="partly.safetensors", text_vae="tiny.safetensors")[1]
+    assert nodes["VD_TextEncode"](text_vae=text_vae, text="red apple")[0]["samples"].shape == (1, 24, 1, 1)
 
 
 def test_layout_holds_kinds_tokens_and_ratios(nodes, loaded):
@@ -251,7 +249,7 @@ def test_official_noise_is_that_of_the_official_seed(nodes, loaded, model):
 
 def test_fidelity_1_returns_the_latent(nodes, loaded):
     latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
-    assert torch.equal(draw(nodes, loaded, text(nodes, loaded), latent, fidelity=1.0), latent["samples"])
+    torch.testing.assert_close(draw(nodes, loaded, text(nodes, loaded), latent, fidelity=1.0), latent["samples"])
 
 
 def test_text_flow_from_picture_to_sentences(nodes, loaded):
@@ -305,7 +303,7 @@ def refusals(nodes, loaded):
     yield lambda: draw(nodes, loaded, (stock, stock)), "positive must come from one of the context nodes"
     yield lambda: draw(nodes, loaded, (mix(nodes, words, seen, 0.3)[0], mix(nodes, words, seen, 0.6)[1])), "different contexts or ratios"
     yield lambda: draw(nodes, loaded, (words[0] + seen[0], words[1])), "positive must come from one of the context nodes"
-    yield lambda: draw(nodes, loaded, (cut, words[1])), "has changed the number of tokens"
+    yield lambda: draw(nodes, loaded, (cut, words[1])), "made 5 tokens of 77, so the contexts can no longer be told apart"
     yield lambda: draw(nodes, loaded, picture(nodes, loaded, image=PICTURE.repeat(3, 1, 1, 1))), "has 3 samples, the latent has 2"
     yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be blended: they come from different models"
     yield lambda: draw(nodes, loaded, stranger), "read tokens of width 40, got 48"
@@ -317,7 +315,9 @@ def refusals(nodes, loaded):
     yield lambda: nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text=" \n "), "no text to encode"
     yield lambda: loaded["vae"].encode(torch.zeros(1, 63, 64, 3)), "Image sides must be divisible by 8, got 63x64"
     yield lambda: picture(nodes, loaded, unconditional="white"), "unconditional image is one of zeros, black, grey"
-    yield lambda: nodes["VD_Load"](model="nothing.pth"), "There is no nothing.pth in"
+    yield lambda: nodes["VD_LoadClip"](model="nothing.pth"), "There is no nothing.pth in"
+    yield lambda: nodes["VD_LoadImageModel"](model="tiny.safetensors", weight_dtype="fp16"), "weight_dtype fp16 needs ComfyUI"
+    yield lambda: nodes["VD_OfficialDDIM"](model=loaded["image_model"]), "without ComfyUI use Multi-Flow Sampler (VD)"
 
 
 def test_what_cannot_work_is_refused_with_a_sentence(nodes, loaded):
