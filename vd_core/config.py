@@ -10,13 +10,15 @@ class DataConfig:
     """One kind of output: its latent and the data layers that make it.
 
     `layers` is "2d" (residual convolutions on a latent [B, channels, H, W]) or "0d" (fully connected residual blocks on a
-    latent [B, channels]). `latent_scale` takes a latent of the autoencoder to the diffuser's unit-variance space.
+    latent [B, channels]). `latent_scale` takes a latent of the autoencoder to the diffuser's unit-variance space. `preview` shows such
+    a latent roughly: the red, green and blue in -1..1 of each channel, and a last row to add; empty if unknown.
     """
 
     layers: str
     channels: int
     latent_scale: float = 1.0
     second_dim: int = 4  # 0d only: inside, activations are [B, C, second_dim, 1]
+    preview: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,14 @@ class VDConfig:
         def transformer(sizes: dict) -> TransformerConfig:
             return TransformerConfig(**sizes)
 
+        def data(sizes: dict) -> DataConfig:
+            return DataConfig(**{**sizes, "preview": tuple(tuple(row) for row in sizes.get("preview", ()))})
+
         def tuples(sizes: dict) -> dict:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
 
         diffuser, clip, text_vae = dict(values["diffuser"]), dict(values["clip"]), dict(values["text_vae"])
-        diffuser["data"] = {kind: DataConfig(**sizes) for kind, sizes in diffuser["data"].items()}
+        diffuser["data"] = {kind: data(sizes) for kind, sizes in diffuser["data"].items()}
         for tower in ("text", "vision"):
             clip[tower] = transformer(clip[tower])
         for part in ("encoder", "decoder"):

@@ -48,6 +48,14 @@ def image_vae_losses(images: Tensor, batch: int):
 
 
 @torch.no_grad()
+def preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float, float], ...]:
+    """`DataConfig.preview` for scaled latents [B, C, h, w] of pictures [B, 3, H, W] in 0..1: the best linear map to their colours."""
+    small = F.interpolate(images, latents.shape[2:], mode="area") * 2 - 1
+    known, wanted = (x.movedim(1, -1).flatten(0, -2) for x in (latents, small))
+    map_ = torch.linalg.lstsq(torch.cat([known, torch.ones_like(known[:, :1])], dim=1), wanted).solution
+    return tuple(tuple(round(value, 4) for value in row) for row in map_.tolist())
+
+
 def psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of decode(encode(images)), one per image [N]; images [N, 3, H, W] in 0..1."""
     errors = [(vae.decode(vae.encode(chunk)) - chunk).square().mean(dim=(1, 2, 3)) for chunk in images.split(64)]

@@ -23,7 +23,7 @@ from . import sheets, vocabularies
 from .clip import ContrastiveClip, contrastive_losses
 from .dataset import CaptionedPictures
 from .diffuser import FlowData, flow_losses, initialise
-from .image_vae import image_vae_losses
+from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
 
@@ -135,6 +135,7 @@ class SmallModelTraining:
         """Latents and contexts of the training pictures, and the config with the latents' measured scales."""
         latents = {"image": torch.cat([image_vae.encode(chunk) for chunk in self.images.split(64)]), "text": text_vae.encode(self.captions)}
         data = {kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std())) for kind, z in latents.items()}
+        data["image"] = replace(data["image"], preview=preview_colors(latents["image"] * data["image"].latent_scale, self.images))
         config = replace(self.config, diffuser=replace(self.config.diffuser, data=data))
         black = clip.encode_image(torch.zeros(1, 3, 64, 64))
         flows = FlowData(

@@ -135,10 +135,12 @@ class FlowModel(BaseModel):
 
 
 class ScaledLatent(LatentFormat):
-    """Latents that are neither Stable Diffusion's nor have a colour preview."""
+    """Latents that are not Stable Diffusion's."""
 
     def __init__(self, sizes: DataConfig):
         self.latent_channels, self.scale_factor = sizes.channels, sizes.latent_scale
+        if sizes.preview:
+            *self.latent_rgb_factors, self.latent_rgb_factors_bias = map(list, sizes.preview)
 
 
 def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
