@@ -31,7 +31,9 @@ class VD_TextContext:
         }
 
     def execute(self, clip, text, negative_text):
-        return to_conditioning([flows.text_context(partial(host.encode_text, clip), [text], negative_text)])
+        seen = flows.text_context(partial(host.encode_text, clip), [text], negative_text)
+        plain = host.controlnet_tokens(clip, [text, negative_text])
+        return to_conditioning([seen], tuple({} if plain is None else {"cross_attn_controlnet": plain[i : i + 1]} for i in (0, 1)))
 
 
 class VD_ImageContext:
@@ -125,4 +127,6 @@ class VD_Blend:
         }
 
     def execute(self, positive_1, negative_1, positive_2, negative_2, ratio):
-        return to_conditioning(context.blend(to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio))
+        blended = context.blend(to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio)
+        sides = ((positive_1, positive_2), (negative_1, negative_2))  # what other nodes added, ControlNets for one, stays
+        return to_conditioning(blended, tuple({**first[0][1], **second[0][1]} for first, second in sides))

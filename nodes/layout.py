@@ -14,12 +14,11 @@ Conditioning = list
 Layout = tuple[tuple[str, int, float], ...]  # (kind, number of tokens, ratio) of each context, ratios adding up to 1
 
 
-def to_conditioning(contexts: Blend) -> tuple[Conditioning, Conditioning]:
-    """A blend as positive and negative CONDITIONING."""
+def to_conditioning(contexts: Blend, options: tuple[dict, dict] = ({}, {})) -> tuple[Conditioning, Conditioning]:
+    """A blend as positive and negative CONDITIONING. options: what else goes with each of the two."""
     layout = tuple((c.kind, c.tokens.shape[1], ratio) for c, ratio in zip(contexts, ratios(contexts), strict=True))
-    return tuple(
-        [[along_tokens(tensors), {"vd_layout": layout}]] for tensors in zip(*((c.tokens, c.unconditional) for c in contexts), strict=True)
-    )
+    sides = zip(*((c.tokens, c.unconditional) for c in contexts), strict=True)
+    return tuple([[along_tokens(tensors), {**more, "vd_layout": layout}]] for tensors, more in zip(sides, options, strict=True))
 
 
 def along_tokens(tensors: tuple[Tensor, ...]) -> Tensor:

@@ -147,6 +147,10 @@ def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     return clip.encode_text(texts)
 
 
+def controlnet_tokens(clip: Clip, texts: Sequence[str]) -> None:
+    """There are no ControlNets here."""
+
+
 def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Tensor:
     """Pictures [B, 3, H, W] in 0..1, masks [B, 1, H, W] (1 = keep) -> tokens [B, n, d]."""
     return clip_vision.encode_image(images, masks)

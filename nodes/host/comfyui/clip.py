@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from comfy.sd import CLIP
 
 
+SD_WIDTH = 768  # of Stable Diffusion 1's tokens
+
+
 def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
     """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token. n is a multiple of CLIP's positions:
     core reads a long prompt in several pieces, and shorter ones are filled up with the tokens of an empty prompt.
@@ -31,12 +34,23 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
     Raises ValueError for a CLIP that is not ViT-L/14's, or has no projection.
     """
     projection = projection_of(clip)
-    rows = []
-    for text in [*texts, ""]:
+
+    def encode(text: str) -> Tensor:
         hidden, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled="unprojected")
         weight = projection.weight.to(hidden)
-        rows.append(hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None])
-    *rows, empty = rows
+        return hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None]
+
+    return filled_up([encode(text) for text in texts], encode(""))
+
+
+def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:
+    """Prompts -> what ControlNets of Stable Diffusion 1 read: CLIP's hidden states as they are. None for a CLIP of another size."""
+    rows = [clip.encode_from_tokens(clip.tokenize(text)) for text in [*texts, ""]]
+    return filled_up(rows[:-1], rows[-1]) if rows[-1].shape[2] == SD_WIDTH else None
+
+
+def filled_up(rows: list[Tensor], empty: Tensor) -> Tensor:
+    """Tokens [1, n_i, d] as one batch: shorter rows are followed by the tokens of an empty prompt."""
     longest = max(row.shape[1] for row in rows)
     return torch.cat([torch.cat([row, *[empty] * ((longest - row.shape[1]) // empty.shape[1])], dim=1) for row in rows])
 

@@ -51,8 +51,7 @@ class ImageUNet(UNetModel):
 
     # Core builds it from the config's entries and adds dtype, device and operations.
     def __init__(self, contexts: dict[str, int], dtype=None, device=None, operations=None, **unet_config):
-        width = max(contexts.values())  # of the transformers that are replaced below
-        super().__init__(dtype=dtype, device=device, operations=operations, context_dim=width, **unet_config)
+        super().__init__(dtype=dtype, device=device, operations=operations, **unet_config)
         self.contexts = contexts
         for block in self.modules():
             if isinstance(block, TimestepEmbedSequential):
@@ -118,7 +117,7 @@ class FlowModel(BaseModel):
 
     def __init__(self, core_config: SD15, config: VDConfig, data: str, unet_model: type, device=None):
         model_type = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION}[config.schedule.prediction]
-        super().__init__(core_config, model_type, device, unet_model)
+        super().__init__(core_config, model_type, device, partial(unet_model, contexts=core_config.contexts))
         self.vd_config, self.data = config, data
 
     def extra_conds(self, **kwargs) -> dict:
@@ -148,25 +147,26 @@ def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
     sizes, schedule = config.diffuser.data[data], config.schedule
     is_text = sizes.layers == "0d"
     model = SD15({})
-    model.unet_config = {"diffuser": config.diffuser, "data": data} if is_text else unet_entries(config.diffuser, sizes.channels)
-    model.unet_config["contexts"] = contexts
+    model.contexts = contexts
+    model.unet_config = {"diffuser": config.diffuser, "data": data} if is_text else unet_entries(config.diffuser, sizes, contexts)
     is_sd = sizes.channels == 4 and sizes.latent_scale == SD_SCALE
     model.latent_format = SD15Latent() if is_sd else ScaledLatent(sizes)
     model.sampling_settings = {"linear_start": schedule.beta_start, "linear_end": schedule.beta_end, "timesteps": schedule.timesteps}
     return model
 
 
-def unet_entries(diffuser: DiffuserConfig, channels: int) -> dict:
-    """The sizes as core's UNet takes them; its LoRA key maps read them too."""
+def unet_entries(diffuser: DiffuserConfig, sizes: DataConfig, contexts: dict[str, int]) -> dict:
+    """The sizes as core's UNet takes them; its LoRA key maps and control-LoRAs read them too."""
     levels = list(zip(diffuser.num_res_blocks, diffuser.attention, strict=True))
     return {
         "image_size": 32,
-        "in_channels": channels,
-        "out_channels": channels,
+        "in_channels": sizes.channels,
+        "out_channels": sizes.channels,
         "model_channels": diffuser.model_channels,
         "num_res_blocks": list(diffuser.num_res_blocks),
         "channel_mult": diffuser.channel_mult,
         "num_heads": diffuser.num_heads,
+        "context_dim": max(contexts.values()),
         "use_spatial_transformer": True,
         "legacy": False,
         "transformer_depth": [int(attention) for blocks, attention in levels for _ in range(blocks)],
