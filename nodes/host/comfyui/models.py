@@ -19,8 +19,10 @@ from torch import Tensor
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
 from ....vd_core.diffuser.mixing import attention_mixing
 from ....vd_core.diffuser.model import Diffuser
+from ...latents import fit_latent
 from ...layout import Layout, split_tokens
 
+FOR_PICTURES = {"control": "A ControlNet", "gligen": "GLIGEN", "area": "An area", "mask": "A mask"}  # by their keys in a conditioning
 SD_SCALE = 0.18215  # latents scaled by it are Stable Diffusion's, whose colours core can preview
 
 
@@ -60,10 +62,6 @@ class ImageUNet(UNetModel):
                         block[index] = ContextTransformers(layer.in_channels, self.num_heads, contexts, dtype, device, operations)
 
     def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
-        if x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"latent_image has {x.shape[1]} channels where the image model has {self.in_channels}: it comes from another model."
-            )
         check_contexts(vd_layout, context, self.contexts)
         options = {**(transformer_options or {}), "vd_layout": vd_layout}
         return super().forward(x, timesteps, context, y, control, options, **kwargs)
@@ -72,32 +70,25 @@ class ImageUNet(UNetModel):
 class TextDiffuser(Diffuser):
     """vd_core's diffuser for 0D data, called as core calls a UNet. Latents are [B, channels, 1, 1]."""
 
-    def __init__(self, diffuser: DiffuserConfig, data: str, contexts: dict[str, int], dtype=None, device=None, operations=None):
+    # Nodes that patch blocks look for model_channels in the config that core builds this from; what they patch is refused below.
+    def __init__(self, diffuser: DiffuserConfig, data: str, model_channels: int, contexts: dict, dtype=None, device=None, operations=None):
         layers = ("Linear", "Conv2d", "GroupNorm", "LayerNorm")
         ops = SimpleNamespace(**{name: partial(getattr(operations, name), dtype=dtype, device=device) for name in layers})
         super().__init__(diffuser, [data], contexts, ops)
         self.dtype, self.kind, self.contexts = dtype, data, contexts
 
-    def forward(self, x, timesteps=None, context=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
+    def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
         options = transformer_options or {}
-        if control is not None:
-            raise ValueError("A ControlNet steers pictures: the text model cannot use it.")
         if options.get("patches") or options.get("patches_replace"):
             raise ValueError("A node before the sampler patches the blocks of a UNet: the text model has none, so connect it directly.")
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = WrapperExecutor.new_class_executor(self.predict, self, wrappers)
-        return executor.execute(x, timesteps, context, vd_layout)
+        return executor.execute(x, timesteps, context, y, control, options, vd_layout=vd_layout)  # as core's UNet; wrappers rely on it
 
-    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor, layout: Layout) -> Tensor:
+    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor, y, control, transformer_options: dict, vd_layout: Layout) -> Tensor:
         """The network's output in x's shape."""
-        channels = self.config.data[self.kind].channels
-        if x.shape[1:] != (channels, 1, 1):
-            raise ValueError(
-                f"latent_image does not fit: the text model needs an Empty Text Latent (VD) or Text to Latent (VD) of {channels} channels, "
-                f"got a latent {list(x.shape)}."
-            )
-        check_contexts(layout, context, self.contexts)
-        parts = [(kind, tokens, ratio) for (kind, _, ratio), (tokens, _) in zip(layout, split_tokens(context, layout), strict=True)]
+        check_contexts(vd_layout, context, self.contexts)
+        parts = [(kind, tokens, ratio) for (kind, _, _), (tokens, ratio) in zip(vd_layout, split_tokens(context, vd_layout), strict=True)]
         return super().forward(x.flatten(1), timesteps, parts, self.kind).reshape(x.shape)
 
 
@@ -129,6 +120,12 @@ class FlowModel(BaseModel):
                 "Text Context (VD) or an Image Context (VD), directly or through Blend Contexts (VD)."
             )
         split_tokens(tokens, layout)
+        sizes, latent = self.vd_config.diffuser.data[self.data], kwargs.get("latent_image")
+        if latent is not None:
+            fit_latent(latent, sizes, self.data)
+        used = [name for key, name in FOR_PICTURES.items() if kwargs.get(key) is not None]
+        if used and sizes.layers == "0d":
+            raise ValueError(f"{used[0]} works on pictures only: connect the context to the text model without it.")
         # Core's own class for cross-attention repeats tokens where lengths differ, which would break the layout.
         return {**super().extra_conds(**kwargs), "c_crossattn": conds.CONDRegular(tokens), "vd_layout": conds.CONDConstant(layout)}
 
@@ -148,11 +145,16 @@ def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
     is_text = sizes.layers == "0d"
     model = SD15({})
     model.contexts = contexts
-    model.unet_config = {"diffuser": config.diffuser, "data": data} if is_text else unet_entries(config.diffuser, sizes, contexts)
+    model.unet_config = text_entries(config.diffuser, data) if is_text else unet_entries(config.diffuser, sizes, contexts)
     is_sd = sizes.channels == 4 and sizes.latent_scale == SD_SCALE
     model.latent_format = SD15Latent() if is_sd else ScaledLatent(sizes)
     model.sampling_settings = {"linear_start": schedule.beta_start, "linear_end": schedule.beta_end, "timesteps": schedule.timesteps}
     return model
+
+
+def text_entries(diffuser: DiffuserConfig, data: str) -> dict:
+    """What core builds the diffuser of texts from."""
+    return {"diffuser": diffuser, "data": data, "model_channels": diffuser.model_channels}
 
 
 def unet_entries(diffuser: DiffuserConfig, sizes: DataConfig, contexts: dict[str, int]) -> dict:
