@@ -1,0 +1,217 @@
+"""Inside ComfyUI: how far the pack's MODELs, samplers and encoders are from recorded official outputs and from vd_core.
+
+usage: parity_in_comfyui.py MODEL GOLDEN COMFYUI_ARGUMENTS…    (ComfyUI on PYTHONPATH; a base directory of its own)
+MODEL: the golden weights as a file of our own layout. Prints {comparison: |difference| / |expected value|} as JSON.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = "vd_parity_pack"
+MODEL, GOLDEN = Path(sys.argv[1]), Path(sys.argv[2])
+FLOWS = ("image", "text")
+PARTS = [*(f"diffuser.{group}.{kind}" for group in ("data", "context") for kind in FLOWS), "clip_text", "clip_vision", "image_vae"]
+
+
+def load_pack():
+    """The pack as ComfyUI imports it."""
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    sys.modules[PACK] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.NODE_CLASS_MAPPINGS
+
+
+def part(name: str):
+    """A module of the pack."""
+    return importlib.import_module(f"{PACK}.{name}")
+
+
+def case(name: str) -> tuple[dict, dict[str, Tensor]]:
+    """The config and the tensors of a golden case."""
+    return json.loads((GOLDEN / name / "config.json").read_text(encoding="utf-8")), load_file(GOLDEN / name / "io.safetensors")
+
+
+class Parity:
+    """The models, and the differences found so far."""
+
+    def __init__(self):
+        self.nodes = load_pack()
+        self.core = part("vd_core.checkpoints.load").load(MODEL, parts=PARTS)
+        self.schedule = part("vd_core.sampling.schedule").Schedule(self.core.config.schedule)
+        self.differences: dict[str, float] = {}
+        host = part("nodes.host.comfyui.files")
+        self.models = {data: host.load_flow(MODEL, data, "all", "fp32") for data in FLOWS}
+
+    def compare(self, name: str, ours: Tensor, golden: Tensor) -> None:
+        """Note one difference."""
+        assert ours.shape == golden.shape, f"{name}: {list(ours.shape)} and {list(golden.shape)}"
+        self.differences[name] = float((ours.double() - golden.double()).norm() / golden.double().norm())
+
+    def networks(self) -> None:
+        """One evaluation of every flow."""
+        cases = [(f"unet_{data}_from_{kind}", data, kind) for data in FLOWS for kind in FLOWS]
+        for name, data, kind in cases:
+            _, io = case(name)
+            self.network(name, data, io, [(kind, io["context"], 1.0)], io["out"])
+        for name in ("dual_context", "multi_context"):
+            config, io = case(name)
+            for output, entries in config["outputs"].items():
+                if all("tensor" in entry for entry in entries):
+                    total = sum(entry["ratio"] for entry in entries)
+                    contexts = [(entry["type"], io[entry["tensor"]], entry["ratio"] / total) for entry in entries]
+                    self.network(f"{name}.{output}", "image", io, contexts, io[output])
+
+    def network(self, name: str, data: str, io: dict, contexts: list, golden: Tensor) -> None:
+        """MODEL's network against the official output and vd_core's."""
+        layout = tuple((kind, tokens.shape[1], ratio) for kind, tokens, ratio in contexts)
+        x = io["x"].reshape(*io["x"].shape, 1, 1) if data == "text" else io["x"]
+        network = self.models[data].model.diffusion_model
+        ours = network(x, io["t"].float(), context=torch.cat([tokens for _, tokens, _ in contexts], dim=1), vd_layout=layout)
+        ours = ours.reshape(io["x"].shape)
+        self.compare(f"{name}: official", ours, golden)
+        self.compare(f"{name}: vd_core", ours, self.core.diffuser(io["x"], io["t"], contexts, data))
+
+    def conditioning(self, config: dict, io: dict) -> tuple[list, list]:
+        """positive and negative of a DDIM case."""
+        context = part("vd_core.context").Context
+        if "contexts_in_order" not in config:
+            return part("nodes.layout").to_conditioning([context(config["context_type"], io["conditioning"], io["unconditional"])])
+        entries = config["contexts_in_order"]
+        blend = [context(entry["type"], io[entry["cond"]], io.get(entry["uncond"]), entry["ratio"]) for entry in entries]
+        return part("nodes.layout").to_conditioning(blend)
+
+    def loops(self) -> None:
+        """VD_OfficialDDIM in SamplerCustom and SamplerCustomAdvanced, and VD_Sampler, against the official loop."""
+        for name in ("ddim_image", "ddim_text", "ddim_multicontext"):
+            config, io = case(name)
+            data = config.get("x_type", "image")
+            positive, negative = self.conditioning(config, io)
+            for run in config.get("runs", [{"prefix": "", **config}]):
+                golden, prefix = io[run["prefix"] + "out"], f"{name}.{run['prefix']}"
+                if run.get("temperature", 1.0) != 1.0:
+                    continue  # none of the nodes has a temperature
+                start = io.get(run["prefix"] + "x0", torch.zeros_like(golden)) / self.scale(data)
+                latent = {"samples": start.reshape(*start.shape, 1, 1) if data == "text" else start}
+                settings = (config["steps"], run["eta"], run.get("guidance_scale", config["guidance_scale"]), run["torch_seed"])
+                fidelity = 1 - run.get("x0_forward_timesteps", config["steps"]) / config["steps"]
+                self.multi_flow(prefix, data, positive, negative, latent, settings, fidelity, golden)
+                if fidelity == 0:
+                    self.custom(prefix, data, positive, negative, latent, settings, golden)
+
+    def custom(self, prefix: str, data: str, positive, negative, latent: dict, settings: tuple, golden: Tensor) -> None:
+        """The official DDIM through core's nodes."""
+        from comfy_extras import nodes_custom_sampler as stock
+
+        steps, eta, cfg, seed = settings
+        sampler, sigmas = self.nodes["VD_OfficialDDIM"]().execute(self.models[data], steps, eta)
+        result = values(stock.SamplerCustom, self.models[data], True, seed, cfg, positive, negative, sampler, sigmas, latent)[0]
+        self.compare(f"{prefix}SamplerCustom: official", self.scaled(data, result["samples"], golden), golden)
+        guider = values(stock.CFGGuider, self.models[data], positive, negative, cfg)[0]
+        noise = values(stock.RandomNoise, seed)[0]
+        result = values(stock.SamplerCustomAdvanced, noise, guider, sampler, sigmas, latent)[0]
+        self.compare(f"{prefix}SamplerCustomAdvanced: official", self.scaled(data, result["samples"], golden), golden)
+
+    def multi_flow(self, prefix, data, positive, negative, latent: dict, settings: tuple, fidelity: float, golden: Tensor) -> None:
+        """The multi-flow sampler, which adds the official 100 to its seed."""
+        steps, eta, cfg, seed = settings
+        arguments = (positive, negative, latent, seed - 100, steps, cfg, "ddim", eta, fidelity)
+        ours = self.nodes["VD_Sampler"]().execute(self.models[data], *arguments, "official")[0]["samples"]
+        self.compare(f"{prefix}VD_Sampler: official", self.scaled(data, ours, golden), golden)
+
+    def hosts(self) -> None:
+        """The multi-flow sampler here and without ComfyUI, with the embedded model."""
+        standalone, embedded = part("nodes.host.standalone"), part("vd_core.embedded").MODEL
+        host = part("nodes.host.comfyui.files")
+        clip = host.load_clip(embedded)
+        encode = self.nodes["VD_TextContext"]().execute
+        positive, negative = encode(clip, "red apple, 3d style", "yellow")
+        for data, shape in (("image", (2, 16, 8, 8)), ("text", (2, 64, 1, 1))):
+            ours, theirs = host.load_flow(embedded, data, "all", "fp32"), standalone.load_flow(embedded, data, "all", "default")
+            latent = {"samples": torch.randn(shape, generator=torch.Generator().manual_seed(7))}
+            for sampler in part("vd_core.sampling.samplers").SAMPLERS:
+                for fidelity in (0.0, 0.5):
+                    arguments = (positive, negative, latent, 5, 10, 2.0, sampler, 0.5, fidelity)
+                    here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
+                    there = standalone.sample(theirs, *arguments, False)
+                    self.compare(f"VD_Sampler {data} {sampler} fidelity {fidelity}: standalone", here, there)
+        tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
+        self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
+
+    def scale(self, data: str) -> float:
+        """What the official latents are scaled by."""
+        return self.core.config.diffuser.data[data].latent_scale
+
+    def scaled(self, data: str, latent: Tensor, golden: Tensor) -> Tensor:
+        """A LATENT in the official space and shape."""
+        return (latent * self.scale(data)).reshape(golden.shape)
+
+    def encoders(self) -> None:
+        """CLIP, CLIP_VISION and VAE."""
+        _, io = case("clip_context")
+        host = part("nodes.host.comfyui.files")
+        clip, vision = host.load_clip(MODEL), host.load_clip_vision(MODEL)
+        encode = part("nodes.host.comfyui.clip")
+        # The case's prompts were tokenized with a made-up vocabulary, so their ids are taken as given.
+        ids = {str(row): [[(int(token), 1.0) for token in tokens]] for row, tokens in enumerate(io["text_ids"])}
+        clip.tokenize = lambda text: {"l": ids[text or "0"]}
+        tokens = encode.encode_text(clip, list(ids))
+        self.compare("CLIP: official", tokens, io["text_context"])
+        self.compare("CLIP: vd_core", tokens, self.core.clip.encode_ids(io["text_ids"].long()))
+        for suffix, masks in (("", None), ("_masked", io["mask"])):
+            tokens = encode.encode_image(vision, io["image"], masks)
+            self.compare(f"CLIP_VISION{suffix}: official", tokens, io[f"image_context{suffix}"])
+            self.compare(f"CLIP_VISION{suffix}: vd_core", tokens, self.core.clip.encode_image(io["image"], masks))
+        _, io = case("autokl")
+        vae = host.load_image_vae(MODEL)
+        latent = vae.encode(io["image"].movedim(1, -1))
+        self.compare("VAE encode: official", latent, io["mean"])
+        self.compare("VAE encode: vd_core", latent, self.core.image_vae.encode(io["image"]))
+        latent = io["decode_latent_scaled"] / self.scale("image")
+        pictures = vae.decode(latent).movedim(-1, 1)
+        self.compare("VAE decode: official", pictures, io["decoded"])
+        self.compare("VAE decode: vd_core", pictures, self.core.image_vae.decode(latent))
+
+
+def official_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d) v, as the official code and core's split attention compute it: [B, heads, n, d] each."""
+    rows = [x.flatten(0, 1) for x in (q, k, v)]
+    weights = (torch.einsum("bid,bjd->bij", rows[0], rows[1]) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    return torch.einsum("bij,bjd->bid", weights, rows[2]).reshape(q.shape)
+
+
+def values(node, *arguments) -> tuple:
+    """What a node of core gives, whether it is of the older or of the newer kind."""
+    method = getattr(node, "execute", None) or getattr(node(), node.FUNCTION)
+    result = method(*arguments)
+    return getattr(result, "result", result)
+
+
+if __name__ == "__main__":
+    sys.argv = sys.argv[:1] + sys.argv[3:]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.utils
+    import folder_paths  # noqa: F401  the pack looks whether it is there
+
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    from comfy.ldm.modules import attention
+
+    with torch.inference_mode():
+        parity = Parity()
+        if attention.optimized_attention is attention.attention_split:
+            functions = vars(torch.nn.functional) | {"scaled_dot_product_attention": official_attention}
+            part("vd_core.diffuser.layers").F = SimpleNamespace(**functions)
+        for compare in (parity.networks, parity.loops, parity.encoders, parity.hosts):
+            compare()
+    print(json.dumps(parity.differences))
