@@ -20,6 +20,7 @@ ARROWS = {
     "encoders": {"config", "pictures", "tokenizers"},
     "autoencoders": {"config", "tokenizers"},
     "sampling": {"config", "context", "diffuser"},
+    "interpolation": {"context"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
     "checkpoints": {"config", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
     "embedded": set(),

@@ -51,6 +51,15 @@ class Clip(nn.Module):
         Every token is projected, then all are divided by the norm of the projected end token.
         Raises ValueError without a text tower.
         """
+        tokens, ends = self.project_ids(ids)
+        return tokens / ends.norm(dim=-1)[:, None, None]
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Prompts -> their global embeddings [B, projection_dim], of norm 1; those of pictures are the first tokens of `encode_image`."""
+        return F.normalize(self.project_ids(self.tokenizer(list(texts)))[1], dim=-1)
+
+    def project_ids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids [B, positions] -> projected tokens [B, positions, projection_dim], and the one of each that is at the end token."""
         if self.text_tower is None:
             raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
         ids = ids.to(self.text_tower.text_projection.weight.device)
@@ -58,7 +67,7 @@ class Clip(nn.Module):
         hidden = self.text_tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state
         tokens = self.text_tower.text_projection(hidden)
         ends = ids.argmax(dim=1)  # the end token has the largest id; argmax finds its first occurrence
-        return tokens / tokens[torch.arange(len(ids)), ends].norm(dim=-1)[:, None, None]
+        return tokens, tokens[torch.arange(len(ids)), ends]
 
     def encode_image(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Pictures [B, 3, H, W] in 0..1 -> [B, 1 + patches, projection_dim]; token 0 is the global one.
