@@ -1,0 +1,165 @@
+"""Nodes that only the live tests use: what other packs do to MODELs, models too small for any loader, and a look at loaded models."""
+
+import json
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.supported_models
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrappersMP
+
+
+class AttentionPatches:
+    """Patches cross-attention in the ways that IPAdapter packs do: a replacement per block, or a patch before or after all."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "way": (["attn2 replace", "attn2", "attn2 output", "attn1"],)}}
+
+    def execute(self, model, way):
+        model = model.clone()
+        if way == "attn2 replace":
+
+            def replace(q, k, v, extra_options):
+                heads = extra_options["n_heads"]
+                return optimized_attention(q, k, v, heads) + 0.5 * optimized_attention(q, k.flip(1), v, heads)
+
+            for block in [("input", 1), ("input", 3), ("middle", 0), *(("output", number) for number in range(4))]:
+                model.set_model_attn2_replace(replace, *block)
+        elif way == "attn2":
+            model.set_model_attn2_patch(lambda q, k, v, extra_options: (q, k, v * 1.5))
+        elif way == "attn2 output":
+            model.set_model_attn2_output_patch(lambda out, extra_options: out * 1.5)
+        else:
+            model.set_model_attn1_patch(lambda q, k, v, extra_options: (q, k, v * 1.2))
+        return (model,)
+
+
+class Wrappers:
+    """Wraps the model at every level at which packs do."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def execute(self, model):
+        model = model.clone()
+        for kind in (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL):
+            model.add_wrapper_with_key(kind, "vd_live", lambda executor, *args, **kwargs: executor(*args, **kwargs) * 1.02)
+        for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.PREDICT_NOISE):
+            model.add_wrapper_with_key(kind, "vd_live", lambda executor, *args, **kwargs: executor(*args, **kwargs))
+        model.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]))
+        return (model,)
+
+
+class StockModel:
+    """A MODEL of Stable Diffusion 1's architecture, too small for a checkpoint loader."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def execute(self):
+        sizes = unet_sizes(4, 32, 32) | {"out_channels": 4, "transformer_depth_output": [1, 1, 1, 1]}
+        config = comfy.supported_models.SD15(sizes)
+        model = comfy.model_base.BaseModel(config)
+        fill(model.diffusion_model)
+        device = comfy.model_management.get_torch_device()
+        return (comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")),)
+
+
+class ControlNet:
+    """A CONTROL_NET with random weights in the sizes of a MODEL of Versatile Diffusion."""
+
+    RETURN_TYPES = ("CONTROL_NET",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def execute(self, model):
+        unet = model.model.diffusion_model
+        width = unet.input_blocks[1][1].transformer_blocks[0].attn2.to_k.in_features
+        net = comfy.cldm.cldm.ControlNet(
+            hint_channels=3, operations=comfy.ops.disable_weight_init, **unet_sizes(unet.in_channels, unet.model_channels, width)
+        )
+        fill(net)
+        return (comfy.controlnet.ControlNet(net, load_device=comfy.model_management.get_torch_device()),)
+
+
+def unet_sizes(channels: int, width: int, context: int) -> dict:
+    """Two levels, as the embedded model has them."""
+    return {
+        "image_size": 32,
+        "in_channels": channels,
+        "model_channels": width,
+        "num_res_blocks": [1, 1],
+        "channel_mult": (1, 1),
+        "num_heads": 4,
+        "use_spatial_transformer": True,
+        "legacy": False,
+        "transformer_depth": [1, 1],
+        "transformer_depth_middle": 1,
+        "context_dim": context,
+    }
+
+
+def fill(module: torch.nn.Module) -> None:
+    """Random weights: core's layers are not initialised."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5 / max(parameter[0].numel(), 1) ** 0.5)
+
+
+class Loaded:
+    """What is loaded once `after` is there, as JSON: the class of each model and its number of parameters."""
+
+    RETURN_TYPES = ("STRING",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"after": ("*",)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types):
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs):
+        return float("nan")
+
+    def execute(self, after):
+        models = [loaded.model.model for loaded in comfy.model_management.current_loaded_models if loaded.model is not None]
+        counts = [[type(model).__name__, sum(parameter.numel() for parameter in model.parameters())] for model in models]
+        return {"ui": {"text": [json.dumps(counts)]}, "result": (json.dumps(counts),)}
+
+
+NODE_CLASS_MAPPINGS = {
+    "VDLive_AttentionPatches": AttentionPatches,
+    "VDLive_Wrappers": Wrappers,
+    "VDLive_StockModel": StockModel,
+    "VDLive_ControlNet": ControlNet,
+    "VDLive_Loaded": Loaded,
+}
