@@ -1,0 +1,82 @@
+"""The sizes of a SeeCoder from the names and shapes of its weights, as released files name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isqrt
+
+from .config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# No weight's shape tells these; all released models have them.
+HEADS, GLOBAL_QUERIES = 8, 4
+
+
+def size(shapes: Shapes, key: str, axis: int) -> int:
+    """One axis of one weight. Raises ValueError where there is none."""
+    if key not in shapes:
+        raise ValueError(f"it has no {key}")
+    if not -len(shapes[key]) <= axis < len(shapes[key]):
+        raise ValueError(f"{key} is {list(shapes[key])}")
+    return shapes[key][axis]
+
+
+def count(shapes: Shapes, prefix: str) -> int:
+    """How many layers are numbered behind a prefix."""
+    numbers = [match[1] for key in shapes if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", key))]
+    return max(map(int, numbers), default=-1) + 1
+
+
+def swin_config(shapes: Shapes) -> SwinConfig:
+    """The backbone's, `imencoder.…`."""
+    stages = [f"imencoder.layers.{index}.blocks." for index in range(count(shapes, "imencoder.layers."))]
+    tables = [f"{stage}0.attn.relative_position_bias_table" for stage in stages]
+    return SwinConfig(
+        width=size(shapes, "imencoder.patch_embed.proj.weight", 0),
+        depths=tuple(count(shapes, stage) for stage in stages),
+        heads=tuple(size(shapes, table, 1) for table in tables),
+        window=(isqrt(size(shapes, "imencoder.layers.0.blocks.0.attn.relative_position_bias_table", 0)) + 1) // 2,
+    )
+
+
+def decoder_config(shapes: Shapes) -> DecoderConfig:
+    """The decoder's, `imdecoder.…`."""
+    found = {}
+    for group, leaf in (("inproj", r"0\.weight"), ("lateral", "weight")):
+        pattern = rf"imdecoder\.{group}_layers\.(res\d)\.{leaf}$"
+        found[group] = {match[1]: size(shapes, key, 1) for key in sorted(shapes) if (match := re.match(pattern, key))}
+    return DecoderConfig(
+        levels=found["inproj"],
+        finer={name: width for name, width in found["lateral"].items() if name not in found["inproj"]},
+        width=size(shapes, "imdecoder.level_embed", 1),
+        layers=count(shapes, "imdecoder.transformer.layers."),
+        mlp_width=size(shapes, "imdecoder.transformer.layers.0.linear1.weight", 0),
+    )
+
+
+def query_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBAL_QUERIES) -> QueryConfig:
+    """The query transformer's, `qtransformer.…`; SeeCoder-PA is one that has a `pe_layer`."""
+    queries, width = (size(shapes, "qtransformer.init_query.weight", axis) for axis in (0, 1))
+    projected = "qtransformer.input_proj.0.weight" in shapes
+    position_aware = any(key.startswith("qtransformer.pe_layer.") for key in shapes)
+    return QueryConfig(
+        inputs=size(shapes, "qtransformer.input_proj.0.weight", 1) if projected else width,
+        width=width,
+        global_queries=global_queries,
+        local_queries=queries - global_queries,
+        heads=heads,
+        layers=count(shapes, "qtransformer.transformer_crossatt_layers."),
+        mlp_width=size(shapes, "qtransformer.transformer_feedforward_layers.0.linear1.weight", 0),
+        levels=size(shapes, "qtransformer.level_embed.weight", 0),
+        frequencies=size(shapes, "qtransformer.pe_layer.mlp.0.weight", 1) // 4 if position_aware else 0,
+    )
+
+
+def seecoder_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBAL_QUERIES) -> SeeCoderConfig:
+    """The whole model's.
+
+    Raises ValueError, with the end of a sentence, for weights that are no SeeCoder.
+    """
+    return SeeCoderConfig(swin_config(shapes), decoder_config(shapes), query_config(shapes, heads, global_queries))
