@@ -1,0 +1,64 @@
+"""Trains the small SeeCoder that ships with the project, against the embedded Versatile Diffusion.
+
+    python train_seecoder.py RUN            # resumes where it was stopped; writes RUN/seecoder.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from seecoder.checkpoints import released_state
+from seecoder.config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConfig
+from seecoder.model import SeeCoder
+from vd_core.checkpoints.load import load
+from vd_core.embedded import FOLDER, MODEL
+from vd_core.sampling.schedule import Schedule
+from vd_core.training.context_encoder import context_encoder_losses
+from vd_core.training.dataset import CaptionedPictures
+from vd_core.training.loop import fit
+
+# As many tokens as the embedded model's prompts have, 4 of them global, in the width of its contexts.
+SIZES = SeeCoderConfig(
+    SwinConfig(width=24, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4),
+    DecoderConfig({"res3": 48, "res4": 96, "res5": 192}, width=96, layers=2, mlp_width=192),
+    QueryConfig(inputs=96, width=160, local_queries=28, layers=6, mlp_width=320),
+)
+
+
+@torch.no_grad()
+def initialise(encoder: SeeCoder) -> None:
+    """Starting weights: position biases near zero, tokens of about norm 1, as the contexts are that the diffuser knows."""
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Embedding) and "relative_position_bias" in name:
+            module.weight.mul_(0.02)
+    last = encoder.qtransformer.transformer_feedforward_layers[-1].norm
+    last.weight.fill_(SIZES.queries.width**-0.5)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Trains, or resumes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, metavar="RUN")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=32)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    vd, data = load(MODEL, parts=["image_vae", "diffuser.data.image", "diffuser.context.text"]), CaptionedPictures.load(FOLDER)
+    images = data.pixels[data.train]
+    latents = torch.cat([vd.image_vae.encode(chunk) for chunk in images.split(64)]) * vd.config.diffuser.data["image"].latent_scale
+    torch.manual_seed(0)
+    encoder = SeeCoder(SIZES)
+    initialise(encoder)
+    losses = context_encoder_losses(vd.diffuser, Schedule(vd.config.schedule), "text", latents, images, args.batch)
+    encoder = fit(encoder, losses, args.out, steps=args.steps, lr=1e-3, trained_on={"model": MODEL.name}, weight_decay=0.05)
+    save_file({key: tensor.half().contiguous() for key, tensor in released_state(encoder).items()}, args.out / "seecoder.safetensors")
+
+
+if __name__ == "__main__":
+    main()
