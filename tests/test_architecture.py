@@ -22,7 +22,7 @@ ARROWS = {
     "sampling": {"config", "context", "diffuser"},
     "interpolation": {"context"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
-    "checkpoints": {"config", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
+    "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
     "embedded": set(),
     "training": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "sampling", "tokenizers", "pictures", "checkpoints"},
 }

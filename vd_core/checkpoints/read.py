@@ -165,6 +165,8 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
                 f"{path} contains code ({code[1]}), not only tensors; it was refused and not run. Ask for a safetensors file."
             ) from error
         raise corrupt(path, error) from error
+    if isinstance(content, Tensor):  # embeddings are published so
+        return {"tensor": content}
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):

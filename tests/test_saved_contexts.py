@@ -1,0 +1,74 @@
+"""Contexts in files, and embeddings of other programs."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from vd_core.checkpoints.contexts import load_context, save_context
+from vd_core.context import Context
+
+TOKENS = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+UNIT = TOKENS / TOKENS[:, :1].norm(dim=-1, keepdim=True)
+
+
+@pytest.mark.parametrize("null", [None, -UNIT])
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_what_is_saved_is_loaded(tmp_path, kind, null):
+    save_context(tmp_path / "a.safetensors", Context(kind, UNIT, null))
+    loaded = load_context(tmp_path / "a.safetensors")
+    assert loaded.kind == kind and torch.equal(loaded.tokens, UNIT)
+    assert loaded.null is None if null is None else torch.equal(loaded.null, null)
+
+
+def test_arrays_and_bare_tensors_need_a_kind(tmp_path):
+    np.save(tmp_path / "a.npy", TOKENS[0].numpy().astype(np.float64))
+    torch.save(TOKENS[0].half(), tmp_path / "a.pt")
+    for name in ("a.npy", "a.pt"):
+        with pytest.raises(ValueError, match="choose text or image"):
+            load_context(tmp_path / name)
+        assert torch.allclose(load_context(tmp_path / name, "text").tokens, TOKENS[:1], atol=2e-3)
+
+
+def test_pictures_must_be_normalised_as_clip_contexts_are(tmp_path):
+    np.save(tmp_path / "a.npy", 3 * UNIT.numpy())
+    with pytest.raises(ValueError, match="has norm 3 where contexts have 1: switch normalise on"):
+        load_context(tmp_path / "a.npy", "image")
+    torch.testing.assert_close(load_context(tmp_path / "a.npy", "image", normalise=True).tokens, UNIT)
+
+
+def write(path, content):
+    if path.suffix == ".npy":
+        np.save(path, content, allow_pickle=True)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    "name, content, sentence",
+    [
+        ("a.npy", np.array([{}], dtype=object), "is no array of numbers"),
+        ("a.npy", np.arange(6).reshape(2, 3), "holds values of type int64"),
+        ("a.pt", torch.zeros(4), r"holds \[4\] torch.float32 where tokens"),
+        ("a.pt", torch.zeros(0, 4), r"holds \[0, 4\] torch.float32 where tokens"),
+        ("a.pt", torch.full((2, 3), torch.nan), "not all finite"),
+        ("a.pt", {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3)}, "none is called tokens"),
+        ("a.pt", pickle.dumps(print), "refused and not run"),
+    ],
+)
+def test_what_is_no_context_is_refused(tmp_path, name, content, sentence):
+    write(tmp_path / name, content)
+    with pytest.raises(ValueError, match=sentence):
+        load_context(tmp_path / name, "text")
+
+
+def test_a_missing_file_and_a_wrong_kind(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_context(tmp_path / "none.npy", "text")
+    save_context(tmp_path / "a.safetensors", replace(Context("image", UNIT), weight=2))
+    with pytest.raises(ValueError, match="of kind image, not text"):
+        load_context(tmp_path / "a.safetensors", "text")
