@@ -1,4 +1,4 @@
-"""Runs a ComfyUI workflow file with this pack's nodes, without ComfyUI.
+"""Runs a ComfyUI workflow file with this pack's nodes: without ComfyUI, on a running server, or in a checkout.
 
     python run_workflow.py workflows/api/NAME.json --set "Prompt.text=a red apple, flat style" --seed 7 --output pictures
 """
@@ -9,7 +9,9 @@ import argparse
 import importlib
 import importlib.util
 import os
+import signal
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -27,12 +29,18 @@ class Arguments(argparse.ArgumentParser):
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = Arguments(description="Run a workflow file with this pack's nodes, without ComfyUI.")
+    parser = Arguments(description="Run a workflow file with this pack's nodes: without ComfyUI, on a server, or in a checkout.")
     parser.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="API format, or canvas format where it says enough")
     parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="NODE: id or title; may be given often")
     parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="where files are written (default: ./output)")
     parser.add_argument("--seed", type=int, metavar="N", help="sets every input called seed or noise_seed; --set wins")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="folder with the model files (environment variable VD_MODELS)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--models", type=Path, metavar="DIR", help="folder with the model files (environment variable VD_MODELS)")
+    where.add_argument("--server", metavar="URL", help="run it on this ComfyUI, such as 127.0.0.1:8188")
+    where.add_argument(
+        "--comfyui", type=Path, metavar="PATH",
+        help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: COMFYUI_ARGS, else --cpu without a GPU)",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -43,6 +51,32 @@ def load_pack(root: Path = ROOT, name: str = PACKAGE) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def load_host(module: str) -> ModuleType:
+    """A module of nodes/host alone: to talk to a ComfyUI takes neither the pack's nodes nor torch."""
+    package = f"{PACKAGE}_host"
+    if package not in sys.modules:
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(ROOT / "nodes" / "host")]
+    return importlib.import_module(f"{package}.{module}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the workflow where the command line says."""
+    given = args.output, args.set, args.seed, ROOT / "workflows" / "input"
+    if args.server is not None:
+        load_host("remote").run_file(args.workflow, load_host("client").Server(args.server), *given)
+    elif args.comfyui:
+        launcher, checkout = load_host("launcher"), args.comfyui.expanduser().resolve()
+        with (
+            tempfile.TemporaryDirectory(prefix="run_workflow_", ignore_cleanup_errors=True) as folder,
+            launcher.launched(checkout, ROOT, Path(folder), launcher.user_arguments(checkout)) as server,
+        ):
+            load_host("remote").run_file(args.workflow, server, *given, uploads="temp")
+    else:
+        pack = load_pack()
+        importlib.import_module(f"{PACKAGE}.nodes.host.runner").run_file(args.workflow, pack.NODE_CLASS_MAPPINGS, *given)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,10 +92,7 @@ def main(argv: list[str] | None = None) -> int:
             os.environ["VD_MODELS"] = str(args.models.resolve())
         if not args.workflow.is_file():
             raise FileNotFoundError(f"There is no workflow file {args.workflow}.")
-        pack = load_pack()
-        runner = importlib.import_module(f"{PACKAGE}.nodes.host.runner")
-        pictures = ROOT / "workflows" / "input"
-        runner.run_file(args.workflow, pack.NODE_CLASS_MAPPINGS, args.output, args.set, args.seed, pictures)
+        run(args)
     except ModuleNotFoundError as error:
         if str(error.name).startswith(PACKAGE):
             raise
@@ -81,4 +112,7 @@ def refuse(sentence: str) -> int:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character must not stop the run
+    for end in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        if signal.getsignal(end) is signal.SIG_DFL:
+            signal.signal(end, lambda number, _: sys.exit(128 + number))  # so that what was started is stopped
     sys.exit(main())

@@ -1,11 +1,15 @@
-"""What the tests share: one thread, small vocabularies, and a model with random weights that has every part."""
+"""What the tests share: one thread, small vocabularies, a model with random weights that has every part, and the runner."""
 
+import json
+import sys
+import types
 from dataclasses import replace
 
 import pytest
 import torch
+from made_up import CLASSES, Paint
 
-from run_workflow import load_pack
+import run_workflow
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
 from vd_core.checkpoints.write import save_model
@@ -73,4 +77,36 @@ def models(tmp_path_factory, model, vocabularies):
 @pytest.fixture(scope="session")
 def pack():
     """The pack, imported as ComfyUI imports it."""
-    return load_pack(name="versatile_diffusion_under_test")
+    return run_workflow.load_pack(name="versatile_diffusion_under_test")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a graph through `main` with the made-up classes -> (exit status, stdout, stderr)."""
+    pack = types.SimpleNamespace(NODE_CLASS_MAPPINGS=CLASSES)
+    monkeypatch.setattr(run_workflow, "load_pack", lambda: pack)
+    monkeypatch.setitem(sys.modules, f"{run_workflow.PACKAGE}.nodes.host.runner", run_workflow.load_host("runner"))
+    monkeypatch.chdir(tmp_path)
+    Paint.calls.clear()
+
+    def go(data, *options):
+        file = tmp_path / "flow.json"
+        file.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+        status = run_workflow.main([str(file), *options])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return go
+
+
+@pytest.fixture
+def refused(run):
+    """Runs a graph that must be refused before any node runs -> the one sentence."""
+
+    def go(data, *options):
+        status, out, err = run(data, *options)
+        assert (status, out, Paint.calls) == (1, "", [])
+        assert err.count("\n") == 1 and "Traceback" not in err
+        return err.strip()
+
+    return go

@@ -42,8 +42,8 @@ def test_all_basic_workflows_are_there():
 @pytest.mark.parametrize("name", OWN)
 def test_canvas_file_says_the_same_as_its_api_twin(name, pack):
     graph, stand_ins = (importlib.import_module(f"{pack.__name__}.nodes.host.{module}") for module in ("graph", "stand_ins"))
-    classes = {**stand_ins.STAND_INS, **pack.NODE_CLASS_MAPPINGS}
-    assert graph.from_canvas(read(".", name), classes, "its twin") == read("api", name)  # titles too: --set names nodes by them
+    catalogue = graph.of_classes({**stand_ins.STAND_INS, **pack.NODE_CLASS_MAPPINGS})
+    assert graph.from_canvas(read(".", name), catalogue, "its twin") == read("api", name)  # titles too: --set names nodes by them
 
 
 @pytest.mark.parametrize("name", NAMES)

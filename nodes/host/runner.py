@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import torch
 
-from . import graph
-from .stand_ins import STAND_INS, numbered
+from .checks import Node, check
+from .graph import WorkflowError, of_classes, prepare
+from .results import write_texts
+from .stand_ins import STAND_INS
 
 
 def run_file(workflow: Path, classes: dict, output: Path, assignments: list[str], seed: int | None, pictures: Path) -> None:
@@ -18,19 +19,13 @@ def run_file(workflow: Path, classes: dict, output: Path, assignments: list[str]
     classes: NODE_CLASS_MAPPINGS. assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last.
     Raises WorkflowError.
     """
-    prompt, canvas = graph.read(workflow), {}
     classes = {**STAND_INS, **classes}
-    if graph.is_canvas(prompt):
-        prompt, canvas = graph.from_canvas(prompt, classes, f"workflows/api/{workflow.name}"), {"workflow": prompt}
-    if seed is not None and not graph.set_seed(prompt, classes, seed):
-        print("--seed: no node of this workflow has a seed", file=sys.stderr)
-    for assignment in assignments:
-        graph.set_input(prompt, classes, assignment)
-    nodes = graph.check(prompt, classes, [workflow.resolve().parent, pictures])
+    prompt, canvas = prepare(workflow, of_classes(classes), assignments, seed)
+    nodes = check(prompt, classes, [workflow.resolve().parent, pictures])
     run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(output)}, output)
 
 
-def run(nodes: list[graph.Node], hidden: dict, output: Path) -> None:
+def run(nodes: list[Node], hidden: dict, output: Path) -> None:
     """Runs checked nodes in their order, each once. hidden: the values of hidden inputs. Raises WorkflowError "TITLE: sentence"."""
     results: dict[str, list[list]] = {}
     with torch.inference_mode():
@@ -41,10 +36,10 @@ def run(nodes: list[graph.Node], hidden: dict, output: Path) -> None:
                 if getattr(node.cls, "OUTPUT_NODE", False):
                     report(node.title, shown, output)
             except (ValueError, OSError) as error:
-                raise graph.WorkflowError(f"{node.title}: {error}") from error
+                raise WorkflowError(f"{node.title}: {error}") from error
 
 
-def run_node(node: graph.Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:
+def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:
     """One node -> (per output slot the list of its values, the `ui` of each call).
 
     As in ComfyUI every value travels in a list: a node is called once for each item, shorter lists repeat their last one,
@@ -79,6 +74,4 @@ def report(title: str, shown: list[dict], output: Path) -> None:
             print(output / image["subfolder"] / image["filename"], flush=True)
     texts = [str(text) for ui in shown for text in ui.get("text", ())]
     if texts:
-        path = numbered(output, re.sub(r"[^\w-]+", "-", title).strip("-")[:100] or "text", ".txt")
-        path.write_text("\n".join(texts) + "\n", encoding="utf-8")
-        print(*texts, path, sep="\n", flush=True)
+        write_texts(title, texts, output)

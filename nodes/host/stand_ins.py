@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-
-def numbered(folder: Path, stem: str, ending: str) -> Path:
-    """The next free path folder/stem_00001ending, one above the highest number there is; makes the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(re.escape(stem) + r"_(\d+)" + re.escape(ending))
-    taken = [int(match[1]) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
-    return folder / f"{stem}_{max(taken, default=0) + 1:05d}{ending}"
-
-
-def outside(prefix: str) -> bool:
-    """Whether a file name prefix would leave the output folder, on any system."""
-    parts = re.split(r"[/\\]", prefix)
-    return "\0" in prefix or ".." in parts or parts[0] == "" and len(parts) > 1 or bool(re.match("[A-Za-z]:", prefix))
+from .results import numbered, outside
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:

@@ -1,0 +1,125 @@
+"""Checks a prompt for the runner in this process, as ComfyUI does: all of it before any node runs. Raises WorkflowError."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from .graph import WIDGETS, Input, WorkflowError, label, of_classes, picture, title_of
+
+
+@dataclass(frozen=True)
+class Node:
+    """A checked node: its class, its values (pictures as paths that exist) and its links {input: (id, slot)}."""
+
+    id: str
+    title: str
+    cls: type
+    values: dict
+    links: dict
+
+
+def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node]:
+    """The nodes that the output nodes need, checked, in an order in which they can run.
+
+    picture_folders: where pictures are looked for, after the name as it is given.
+    """
+    catalogue = of_classes(classes)
+    inputs = {key: catalogue.inputs(node["class_type"], label(prompt, key)) for key, node in prompt.items()}
+    kinds = {key: classes[node["class_type"]] for key, node in prompt.items()}
+    waiting = [key for key, cls in kinds.items() if getattr(cls, "OUTPUT_NODE", False)]
+    if not waiting:
+        raise WorkflowError("The workflow has no output node (SaveImage, PreviewImage, PreviewAny), so there is nothing to run.")
+    nodes = {}
+    while waiting:
+        key = waiting.pop()
+        if key not in nodes:
+            nodes[key] = check_node(prompt, key, kinds, inputs[key], picture_folders)
+            waiting += [source for source, _ in nodes[key].links.values()]
+    sorter = TopologicalSorter({key: [source for source, _ in nodes[key].links.values()] for key in prompt if key in nodes})
+    try:
+        return [nodes[key] for key in sorter.static_order()]
+    except CycleError as error:
+        raise WorkflowError(f"The workflow runs in a circle: {' -> '.join(label(prompt, key) for key in error.args[1])}.") from error
+
+
+def check_node(prompt: dict, key: str, kinds: dict, inputs: dict[str, Input], picture_folders: list[Path]) -> Node:
+    """One node with its values and links checked against its class; inputs that the class does not have are left out, as ComfyUI does."""
+    values, links, given = {}, {}, prompt[key]["inputs"]
+    for name, entry in inputs.items():
+        where = f"{label(prompt, key)}, input {name}"
+        if name not in given:
+            if entry.required:
+                raise WorkflowError(f"{where}: it is required, but missing.")
+        elif is_link(given[name]):
+            links[name] = check_link(prompt, given[name], entry, kinds, where)
+        else:
+            values[name] = given[name]
+    own = getattr(kinds[key], "VALIDATE_INPUTS", None)
+    own_names = set(inspect.signature(own).parameters) if own else set()
+    for name, value in values.items():
+        if name not in own_names:  # ComfyUI too leaves these to the class
+            where = f"{label(prompt, key)}, input {name}"
+            values[name] = check_value(value, inputs[name], where, picture_folders)
+    if own and (verdict := own(**{name: values.get(name) for name in own_names})) is not True:
+        raise WorkflowError(f"{label(prompt, key)}: {verdict or 'its inputs do not fit together.'}")
+    return Node(key, title_of(prompt[key]), kinds[key], values, links)
+
+
+def is_link(value) -> bool:
+    """[node id, slot], as ComfyUI tells links from values."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
+
+
+def check_link(prompt: dict, link: list, entry: Input, kinds: dict, where: str) -> tuple[str, int]:
+    """The link, if it comes from an output that exists and has a type that the input takes."""
+    source, slot = link
+    if source not in prompt:
+        raise WorkflowError(f"{where}: it is linked to node {source}, which does not exist.")
+    outputs = kinds[source].RETURN_TYPES
+    if not 0 <= slot < len(outputs):
+        raise WorkflowError(f"{where}: it is linked to output {slot} of {label(prompt, source)}, which has {len(outputs)} outputs.")
+    kind = outputs[slot] if isinstance(outputs[slot], str) else "COMBO"
+    if "*" not in (kind, entry.type) and not set(kind.split(",")) & set(entry.type.split(",")):
+        raise WorkflowError(f"{where}: it takes {entry.type}, but {label(prompt, source)} gives {kind} there.")
+    return source, slot
+
+
+def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
+    """The value as the node gets it: whole numbers as int, a picture's name as its path."""
+    if isinstance(value, dict) and set(value) == {"__value__"}:  # how ComfyUI tells a list from a link
+        value = value["__value__"]
+    if entry.type == "*":
+        return value
+    if not entry.is_widget:
+        raise WorkflowError(f"{where}: it takes a link of type {entry.type}, not the value {value!r}.")
+    if entry.options.get("image_upload"):
+        return find_picture(value, where, picture_folders)
+    if entry.type == "COMBO":
+        if value not in entry.choices:
+            choices = ", ".join(map(str, entry.choices)) or "nothing: the list is empty"
+            raise WorkflowError(f"{where}: {value!r} is not one of its choices ({choices}).")
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # neither NaN nor infinite
+    fits = {"INT": number and value == int(value), "FLOAT": number}.get(entry.type, isinstance(value, WIDGETS[entry.type]))
+    if not fits:
+        raise WorkflowError(f"{where}: it takes {entry.type}, not {value!r}.")
+    if number:
+        low, high = entry.options.get("min", -math.inf), entry.options.get("max", math.inf)
+        if not low <= value <= high:
+            raise WorkflowError(f"{where}: {value} is outside {low} to {high}.")
+    return WIDGETS[entry.type](value)
+
+
+def find_picture(name, where: str, folders: list[Path]) -> str:
+    """A picture's path: the name as it is given, else below one of the folders. The page may add " [input]" to the name."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise WorkflowError(f"{where}: it takes the name of a picture, not {name!r}.")
+    name = re.sub(r" \[(input|output|temp)\]$", "", name)
+    if path := picture(name, folders):
+        return str(path)
+    raise WorkflowError(f"{where}: there is no picture {name}, neither as given nor in {' or '.join(map(str, folders))}.")
