@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+PICTURES = Path(__file__).resolve().parents[2] / "workflows" / "input"
 WIDTH, CONTEXT, CLIP_WIDTH = 128, 160, 128  # of the embedded model: its blocks, its contexts, its text tower
 TEXT_LATENT = 64
 SITES = ["input_blocks.1.1", "input_blocks.3.1", "middle_block.1", *(f"output_blocks.{number}.1" for number in range(4))]
@@ -30,6 +32,8 @@ def write_assets(models: Path, inputs: Path) -> None:
     ):
         (models / folder).mkdir(parents=True, exist_ok=True)
         save_file(tensors, models / folder / f"{name}.safetensors")
+    for name in ("strawberry.png", "rocket.png"):
+        shutil.copy(PICTURES / name, inputs)
     latent = {"latent_tensor": draw(2, TEXT_LATENT, 1, 1) * 0.5, "latent_format_version_0": torch.zeros(0)}
     save_file(latent, inputs / "text.latent")
 

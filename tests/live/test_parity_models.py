@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import parity
 import parity_models
 import pytest
 
+from run_workflow import load_host
 from vd_core.checkpoints.convert import convert
 
 pytestmark = pytest.mark.comfyui
@@ -29,15 +29,14 @@ def golden_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", params=[SPLIT, SDPA], ids=["split", "sdpa"])
-def differences(request, golden_model, tmp_path_factory):
+def differences(request, checkout, golden_model, tmp_path_factory):
     """(attention, {comparison: difference}) measured inside ComfyUI."""
-    comfyui = os.environ["COMFYUI_PATH"]
-    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+    python = load_host("launcher").python(checkout)
     base = tmp_path_factory.mktemp("comfyui")
     arguments = ["--cpu", "--fp32-text-enc", request.param, "--base-directory", str(base)]
     run = subprocess.run(
         [python, str(HERE / "parity_in_comfyui.py"), str(golden_model), str(GOLDEN), *arguments],
-        env={**os.environ, "PYTHONPATH": comfyui, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -83,6 +82,8 @@ def test_networks_equal_vd_core_bit_for_bit(differences):
     ],
 )
 def test_differences_stay_below_their_limits(differences, start, end, count, limit):
+    if (differences[0], end) == (SPLIT, ": standalone"):
+        return  # the standalone host has torch's SDPA
     attention, found = differences[0], chosen(differences[1], start, end, count)
     print(f"{attention} {start}…{end}: at most {max(found.values()):.2g} (limit {limit})")
     assert max(found.values()) <= limit, found
