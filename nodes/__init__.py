@@ -1,13 +1,15 @@
 """The nodes of the pack. Ids, input names and their order are part of saved workflows: they never change, new inputs come last."""
 
-from .contexts import VD_Blend, VD_ImageContext, VD_TextContext
+from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext
+from .embeddings import VD_LoadContext, VD_SaveContext
 from .host import host
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .pictures import VD_ColorAdjust
+from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .sampling import VD_OfficialDDIM, VD_Sampler
 from .text import VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
-host.register_folder()
+host.register_folders()
 
 NODE_CLASS_MAPPINGS = {
     "VD_LoadImageModel": VD_LoadImageModel,
@@ -23,6 +25,12 @@ NODE_CLASS_MAPPINGS = {
     "VD_TextEncode": VD_TextEncode,
     "VD_TextDecode": VD_TextDecode,
     "VD_ColorAdjust": VD_ColorAdjust,
+    "VD_Join": VD_Join,
+    "VD_SaveContext": VD_SaveContext,
+    "VD_LoadContext": VD_LoadContext,
+    "SeeCoder_Load": SeeCoder_Load,
+    "SeeCoder_Encode": SeeCoder_Encode,
+    "PFD_LoadDiffuser": PFD_LoadDiffuser,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -39,4 +47,10 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_TextEncode": "Text to Latent (VD)",
     "VD_TextDecode": "Latent to Text (VD)",
     "VD_ColorAdjust": "Match Colours (VD)",
+    "VD_Join": "Join Contexts (VD)",
+    "VD_SaveContext": "Save Context (VD)",
+    "VD_LoadContext": "Load Context (VD)",
+    "SeeCoder_Load": "Load SeeCoder",
+    "SeeCoder_Encode": "SeeCoder Encode",
+    "PFD_LoadDiffuser": "Load PFD Diffuser",
 }

@@ -4,8 +4,10 @@ from functools import partial
 
 from ..vd_core import context, flows
 from .host import host
-from .layout import to_conditioning, to_contexts
+from .images import rgb
+from .layout import joined, to_conditioning, to_contexts
 
+JOINS = ("concatenate", "average")
 OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from. Wire it together with positive.")
 
 
@@ -89,8 +91,7 @@ class VD_ImageContext:
 
     def execute(self, clip_vision, image, focus, weight, unconditional, mask=None):
         keep = None if mask is None else 1 - mask[:, None]
-        pictures = image[..., :3].movedim(-1, 1)
-        seen = flows.image_context(partial(host.encode_image, clip_vision), pictures, keep, focus, unconditional)
+        seen = flows.image_context(partial(host.encode_image, clip_vision), rgb(image), keep, focus, unconditional)
         return to_conditioning([context.Context(seen.kind, seen.tokens * weight, seen.null)])
 
 
@@ -130,3 +131,44 @@ class VD_Blend:
         blended = context.blend(to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio)
         sides = ((positive_1, positive_2), (negative_1, negative_2))  # what other nodes added, ControlNets for one, stays
         return to_conditioning(blended, tuple({**first[0][1], **second[0][1]} for first, second in sides))
+
+
+class VD_Join:
+    """Two contexts of one kind as one."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = (
+        "Makes one context of two of the same kind: several pictures as the official app takes them, several references of SeeCoder, "
+        "or a reference and a prompt of Stable Diffusion 1. The layers then read both at once."
+    )
+    SEARCH_ALIASES = ["multi context", "concatenate", "conditioning concat", "average", "several references"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "positive_1": ("CONDITIONING", {"tooltip": "positive of the first context."}),
+                "negative_1": ("CONDITIONING", {"tooltip": "negative of the first context."}),
+                "positive_2": ("CONDITIONING", {"tooltip": "positive of the second context."}),
+                "negative_2": ("CONDITIONING", {"tooltip": "negative of the second context."}),
+                "mode": (
+                    list(JOINS),
+                    {
+                        "default": JOINS[0],
+                        "tooltip": "concatenate: tokens side by side; average: token by token, zeros where one ends.",
+                    },
+                ),
+                "share": (
+                    "FLOAT",
+                    {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "Share of the second, when averaging."},
+                ),
+            }
+        }
+
+    def execute(self, positive_1, negative_1, positive_2, negative_2, mode, share):
+        weight = share if mode == "average" else None
+        return joined(positive_1, positive_2, weight), joined(negative_1, negative_2, weight)

@@ -54,3 +54,25 @@ def split_tokens(tokens: Tensor, layout: Layout) -> list[tuple[Tensor, float]]:
             "told apart; join contexts with Blend Contexts (VD) instead."
         )
     return [(part, ratio) for part, (_, _, ratio) in zip(tokens.split(counts, dim=1), layout, strict=True)]
+
+
+def joined(first: Conditioning, second: Conditioning, share: float | None) -> Conditioning:
+    """Two conditionings of one context each as one: side by side along the tokens, or with `share` of the second as a weighted mean.
+
+    They may also be plain ones, of CLIP for Stable Diffusion. Raises ValueError for blends, lists and contexts of different kinds.
+    """
+    if len(first) != 1 or len(second) != 1:
+        raise ValueError("Only single conditionings can be joined: join them before they get areas or masks and are combined.")
+    (one, options), (other, more) = first[0], second[0]
+    layouts = [layout for layout in (options.get("vd_layout"), more.get("vd_layout")) if layout]
+    kinds = {kind for layout in layouts for kind, _, _ in layout}
+    if any(len(layout) > 1 for layout in layouts) or len(kinds) > 1:
+        raise ValueError(f"Only contexts of one kind can be joined, got {' and '.join(sorted(kinds))}: blend them instead.")
+    if share is None:
+        tokens = along_tokens((one, other))
+    else:
+        count, batch = max(one.shape[1], other.shape[1]), max(len(one), len(other))
+        one, other = (along_tokens((x, x.new_zeros(batch, count - x.shape[1], x.shape[2]))) for x in (one, other))
+        tokens = torch.lerp(one, other, share)
+    layout = {"vd_layout": ((kinds.pop(), tokens.shape[1], 1.0),)} if len(layouts) == 2 else {}
+    return [[tokens, {key: value for key, value in {**options, **more}.items() if key != "vd_layout"} | layout]]

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
+from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
 from ...vd_core.autoencoders.optimus import Optimus
 from ...vd_core.checkpoints.published import find_model
@@ -22,6 +25,7 @@ from ...vd_core.sampling.noise import batch_noise, sample_noise
 from ..choices import EMBEDDED
 from ..latents import fit_latent
 from ..layout import Conditioning, to_contexts
+from .results import numbered, outside
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
@@ -62,6 +66,22 @@ class ImageVAE:
 
 
 @dataclass(eq=False)
+class SeeCoderEncoder:
+    """A SEECODER."""
+
+    seecoder: SeeCoder
+
+    @property
+    def global_tokens(self) -> int:
+        """How many tokens stand for the picture as a whole; they come first."""
+        return self.seecoder.config.queries.global_queries
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in 0..1 -> tokens [B, n, d]."""
+        return torch.cat([self.seecoder(image[None]) for image in images])
+
+
+@dataclass(eq=False)
 class TextVAE:
     """A VD_TEXT_VAE."""
 
@@ -84,7 +104,7 @@ class TextVAE:
             return self.optimus.decode(latents, noise.generators, temperature, top_k, top_p, report)
 
 
-def register_folder() -> None:
+def register_folders() -> None:
     """Nothing to do: there is no list of folders here."""
 
 
@@ -96,12 +116,23 @@ def folder() -> Path:
 def file_names(role: str) -> list[str]:
     """The files that may be of a role."""
     files = folder().rglob("*") if folder().is_dir() else []
-    return sorted(str(path.relative_to(folder())) for path in files if path.suffix in SUFFIXES)
+    endings = (*SUFFIXES, ".npy") if role == "context" else SUFFIXES
+    return sorted(str(path.relative_to(folder())) for path in files if path.suffix in endings)
 
 
 def find(name: str, role: str) -> Path:
     """The path of a file. Raises FileNotFoundError with what was searched for where."""
-    return MODEL if name == EMBEDDED else find_model(name, [folder()])
+    if name == EMBEDDED:
+        return EMBEDDED_SEECODER if role == "seecoder" else MODEL
+    return find_model(name, [folder()])
+
+
+def output_file(prefix: str, ending: str, directory: str) -> Path:
+    """The next free path for a file in the output folder. Raises ValueError for a prefix that leaves it."""
+    if outside(prefix):
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.")
+    subfolder, _, stem = prefix.replace("\\", "/").rpartition("/")
+    return numbered(Path(directory) / subfolder, stem, f"_{ending}")
 
 
 def read(path: Path, part: str) -> VersatileDiffusion:
@@ -140,6 +171,25 @@ def load_image_vae(path: Path) -> ImageVAE:
 def load_text_vae(path: Path) -> TextVAE:
     """The text autoencoder of a file."""
     return TextVAE(read(path, "text_vae").text_vae)
+
+
+def load_seecoder(path: Path) -> SeeCoderEncoder:
+    """A SeeCoder of any kind."""
+    from ...seecoder.checkpoints import load
+
+    return SeeCoderEncoder(load(path))
+
+
+def load_pfd(path: Path) -> None:
+    """Stable Diffusion 1 is run by ComfyUI alone."""
+    raise ValueError("A model of Stable Diffusion 1 needs ComfyUI; here SeeCoder conditions Versatile Diffusion.")
+
+
+def check_width(model: Flow, width: int) -> None:
+    """Raise a ValueError unless a MODEL reads text tokens of that width."""
+    wanted = model.config.diffuser.context.get("text")
+    if wanted != width:
+        raise ValueError(f"SeeCoder's tokens are {width} wide, but this model reads {wanted or 'none'}: they come from different models.")
 
 
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:

@@ -1,10 +1,24 @@
 """The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work with them."""
 
 from .clip import controlnet_tokens, encode_image, encode_text
-from .files import file_names, find, load_clip, load_clip_vision, load_flow, load_image_vae, load_text_vae, register_folder
+from .files import (
+    file_names,
+    find,
+    load_clip,
+    load_clip_vision,
+    load_flow,
+    load_image_vae,
+    load_pfd,
+    load_seecoder,
+    load_text_vae,
+    output_file,
+    register_folders,
+)
 from .sampling import official_ddim, sample
+from .seecoder import check_width
 
 __all__ = [
+    "check_width",
     "controlnet_tokens",
     "encode_image",
     "encode_text",
@@ -14,8 +28,11 @@ __all__ = [
     "load_clip_vision",
     "load_flow",
     "load_image_vae",
+    "load_pfd",
+    "load_seecoder",
     "load_text_vae",
     "official_ddim",
-    "register_folder",
+    "output_file",
+    "register_folders",
     "sample",
 ]

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import comfy.clip_vision
+import comfy.ops
 import comfy.sd
 import folder_paths
 import torch
@@ -15,35 +16,46 @@ from comfy import model_management, model_patcher
 from comfy.utils import calculate_parameters, weight_dtype
 from torch import Tensor
 
+from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.embedded import MODEL
 from ...choices import EMBEDDED, WEIGHT_DTYPES
 from .clip import clip_target
 from .models import FlowModel, ImageUNet, TextDiffuser, core_config
+from .seecoder import SeeCoderEncoder
 from .text_vae import TextVAE
 
 # vd_core.checkpoints is imported where it is used: it brings transformers, and ComfyUI shall start fast.
 
-OWN_FOLDER = "versatile_diffusion"
+OWN_FOLDER, SEECODER_FOLDER = "versatile_diffusion", "seecoder"
 FOLDERS = {  # where users may have files of each role already
     "model": (OWN_FOLDER, "checkpoints", "diffusion_models"),
     "clip": (OWN_FOLDER, "text_encoders"),
     "clip_vision": (OWN_FOLDER, "clip_vision"),
     "vae": (OWN_FOLDER, "vae"),
     "text_vae": (OWN_FOLDER,),
+    "seecoder": (SEECODER_FOLDER,),
+    "pfd": (OWN_FOLDER, "diffusion_models", "checkpoints"),
+    "context": (OWN_FOLDER, SEECODER_FOLDER),
 }
+CONTEXT_ENDINGS = (".safetensors", ".npy", ".pt", ".pth")
 CORE_PATCHER = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # newer cores stream weights with the former
 
 
-def register_folder() -> None:
-    """Makes models/versatile_diffusion known to ComfyUI; folders that extra_model_paths.yaml gave it stay."""
-    folder_paths.add_model_folder_path(OWN_FOLDER, os.path.join(folder_paths.models_dir, OWN_FOLDER))
-    folder_paths.folder_names_and_paths[OWN_FOLDER][1].update(folder_paths.supported_pt_extensions)
+def register_folders() -> None:
+    """Makes our folders in models/ known to ComfyUI; folders that extra_model_paths.yaml or other packs gave their names stay."""
+    # Other packs look for SeeCoder in either of the last two.
+    for name, folder in ((OWN_FOLDER, OWN_FOLDER), (SEECODER_FOLDER, "seecoder"), (SEECODER_FOLDER, "seecoders")):
+        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, folder))
+        folder_paths.folder_names_and_paths[name][1].update(folder_paths.supported_pt_extensions)
 
 
 def file_names(role: str) -> list[str]:
     """The files that may be of a role (a key of FOLDERS)."""
-    return list(dict.fromkeys(name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)))
+    names = [name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)]
+    if role == "context":
+        names = sorted(name for name in os.listdir(folder_paths.get_input_directory()) if name.endswith(CONTEXT_ENDINGS)) + names
+    return list(dict.fromkeys(names))
 
 
 def find(name: str, role: str) -> Path:
@@ -51,8 +63,18 @@ def find(name: str, role: str) -> Path:
     from ....vd_core.checkpoints.published import find_model
 
     if name == EMBEDDED:
-        return MODEL
-    return find_model(name, [path for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)])
+        return EMBEDDED_SEECODER if role == "seecoder" else MODEL
+    folders = [path for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)]
+    return find_model(name, [folder_paths.get_input_directory(), *folders] if role == "context" else folders)
+
+
+def output_file(prefix: str, ending: str, directory: str | None) -> Path:
+    """The next free path for a file in the output folder; `directory` is the standalone host's. Raises ValueError for a bad prefix."""
+    try:
+        folder, name, number, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    except Exception as error:  # core has no class for it
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.") from error
+    return Path(folder, f"{name}_{number:05}_{ending}")
 
 
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher.ModelPatcher:
@@ -157,6 +179,32 @@ def load_text_vae(path: Path) -> TextVAE:
     device = model_management.text_encoder_device()
     half = not model_management.is_device_cpu(device) and model_management.should_use_fp16(device)
     return TextVAE(load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32).text_vae, device)
+
+
+def load_seecoder(path: Path) -> SeeCoderEncoder:
+    """A SeeCoder of any kind."""
+    from ....seecoder.checkpoints import load
+
+    device = model_management.get_torch_device()
+    half = not model_management.is_device_cpu(device) and model_management.should_use_fp16(device)
+    seecoder = load(path, ops=comfy.ops.manual_cast, dtype=torch.float16 if half else torch.float32)
+    return SeeCoderEncoder(seecoder, device, torch.float16 if half else torch.float32)
+
+
+def load_pfd(path: Path) -> model_patcher.ModelPatcher:
+    """A diffuser of Prompt-Free Diffusion as core's own MODEL of Stable Diffusion 1."""
+    from ....vd_core.checkpoints.key_maps import KeyMap, unet_model
+    from ....vd_core.checkpoints.load import open_checkpoints, read_weights
+
+    (checkpoint,), config = open_checkpoints(path)
+    kind = next((kind for kind in config.diffuser.context if f"diffuser.context.{kind}" in checkpoint.keys), "text")
+    weights = read_weights(path, parts=["diffuser.data.image", f"diffuser.context.{kind}"])
+    key_map = KeyMap(unet_model(config.diffuser, "image", ["text"]))
+    keys = {key: key.replace(f"diffuser.context.{kind}.", "diffuser.context.text.") for key in weights.state}
+    model = comfy.sd.load_diffusion_model_state_dict({key_map.theirs(keys[key])[0].key: tensor for key, tensor in weights.state.items()})
+    if model is None:
+        raise ValueError(f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are others.")
+    return model
 
 
 def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,78 @@
+"""Nodes for contexts in files."""
+
+from pathlib import Path
+
+from ..vd_core.context import Context
+from .host import host
+from .layout import to_conditioning, to_contexts
+
+CATEGORY = "VersatileDiffusion/conditioning"
+KINDS = ("as saved", "text", "image")
+
+
+class VD_SaveContext:
+    """Save a context."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Saves a context, of Versatile Diffusion or of SeeCoder, as a .safetensors file in the output folder."
+    SEARCH_ALIASES = ["save conditioning", "save embedding", "export"]
+    RETURN_TYPES = ()
+    FUNCTION = "execute"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "positive": ("CONDITIONING", {"tooltip": "positive of one context, not of a blend."}),
+                "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
+                "filename_prefix": ("STRING", {"default": "context", "tooltip": "The file's name; a number follows."}),
+            },
+            "hidden": {"output_directory": "OUTPUT_DIRECTORY"},
+        }
+
+    def execute(self, positive, negative, filename_prefix, output_directory=None):
+        from ..vd_core.checkpoints.contexts import save_context
+
+        contexts = to_contexts(positive, negative)
+        if len(contexts) != 1:
+            raise ValueError(f"A file holds one context, but this is a blend of {len(contexts)}: save them before they are blended.")
+        path = host.output_file(filename_prefix, ".safetensors", output_directory)
+        save_context(path, contexts[0])
+        return {"ui": {"text": [str(path)]}}
+
+
+class VD_LoadContext:
+    """Load a context."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Loads a context that was saved, or an embedding from another program (.safetensors, .npy, .pt; [tokens, width] or a batch): "
+        "CLIP matrices predicted from brain activity, or anime_ug.pth of Prompt-Free Diffusion."
+    )
+    SEARCH_ALIASES = ["load conditioning", "load embedding", "import", "brain decoding", "fmri"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to move towards.", "What was saved with it, else zeros.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        tooltip = "A file of the input folder, or of models/versatile_diffusion or models/seecoder."
+        return {
+            "required": {
+                "file": (host.file_names("context"), {"tooltip": tooltip}),
+                "kind": (list(KINDS), {"default": KINDS[0], "tooltip": "Which layers read it; files of other programs do not say it."}),
+                "normalise": ("BOOLEAN", {"default": False, "tooltip": "Scale a picture's tokens so that its global one has norm 1."}),
+            }
+        }
+
+    def execute(self, file, kind, normalise):
+        from ..vd_core.checkpoints.contexts import load_context
+
+        loaded = load_context(host.find(file, "context"), None if kind == KINDS[0] else kind, normalise)
+        return to_conditioning([Context(loaded.kind, loaded.tokens, loaded.null)])
+
+    @classmethod
+    def IS_CHANGED(cls, file, kind, normalise):
+        return Path(host.find(file, "context")).stat().st_mtime

@@ -1,0 +1,44 @@
+"""IMAGE and MASK as the encoders want them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..vd_core.pictures import resize
+
+
+def rgb(image: Tensor) -> Tensor:
+    """IMAGE [B, H, W, 1, 3 or 4] in 0..1 -> [B, 3, H, W]; grey is repeated, an alpha channel dropped. Raises ValueError for others."""
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        raise ValueError(f"image must hold pictures [batch, height, width, channels], grey, RGB or RGBA, got {list(image.shape)}.")
+    pictures = image.movedim(-1, 1)
+    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
+
+
+def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
+    """Pictures [B, 3, H, W] in which what is painted (1) in MASK [1 or B, h, w] has the mean colour of the rest.
+
+    crop: cut away what is masked around the rest, the same for all. Raises ValueError when nothing is left.
+    """
+    keep = 1 - resize(mask[:, None], *pictures.shape[2:], mode="bilinear")
+    if len(keep) not in (1, len(pictures)):
+        raise ValueError(f"There are {len(keep)} masks for {len(pictures)} pictures: use one, or as many.")
+    total = keep.sum(dim=(2, 3), keepdim=True)
+    if (total < 1).any():
+        raise ValueError("The mask leaves nothing of a picture.")
+    mean = (pictures * keep).sum(dim=(2, 3), keepdim=True) / total
+    pictures = pictures * keep + mean * (1 - keep)
+    if not crop:
+        return pictures
+    left = keep.amax(dim=(0, 1)) > 0.5
+    rows, columns = left.any(dim=1).nonzero(), left.any(dim=0).nonzero()
+    return pictures[:, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] if len(rows) else pictures
+
+
+def within(pictures: Tensor, longest_side: int) -> Tensor:
+    """Pictures [B, 3, H, W] scaled down so that no side is longer; 0 = as they are."""
+    height, width = pictures.shape[2:]
+    if not longest_side or max(height, width) <= longest_side:
+        return pictures
+    scale = longest_side / max(height, width)
+    return resize(pictures, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -1,0 +1,132 @@
+"""Nodes of Prompt-Free Diffusion: a reference picture in place of a prompt."""
+
+import torch
+
+from ..vd_core.context import Context
+from .choices import EMBEDDED
+from .host import host
+from .images import rgb, within, without_masked
+from .layout import Conditioning, to_conditioning
+
+CATEGORY = "VersatileDiffusion/seecoder"
+WEIGHT = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}
+
+
+class SeeCoder_Load:
+    """Load a SeeCoder."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Loads SeeCoder, the encoder of Prompt-Free Diffusion: SeeCoder, SeeCoder-PA and SeeCoder-Anime are recognised by their keys."
+    )
+    SEARCH_ALIASES = ["prompt free diffusion", "pfd", "reference encoder", "image prompt"]
+    RETURN_TYPES = ("SEECODER",)
+    OUTPUT_TOOLTIPS = ("Turns reference pictures into conditioning.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        tooltip = "“embedded” fits the pack's own small model; files of models/seecoder fit every model of Stable Diffusion 1."
+        return {"required": {"model": ([EMBEDDED, *host.file_names("seecoder")], {"tooltip": tooltip})}}
+
+    def execute(self, model):
+        return (host.load_seecoder(host.find(model, "seecoder")),)
+
+
+class SeeCoder_Encode:
+    """A reference picture as conditioning."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Turns a reference picture into conditioning that takes the place of a prompt: for any model of Stable Diffusion 1, or as a text "
+        "context for Versatile Diffusion. Use a cfg of about 2 (1.5 to 2.5); the 7 of prompts is far too much."
+    )
+    SEARCH_ALIASES = ["prompt free diffusion", "pfd", "reference", "image prompt", "ipadapter", "style transfer"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from, with as many tokens. Use a cfg of about 2.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "seecoder": ("SEECODER", {"tooltip": "From Load SeeCoder."}),
+                "image": (
+                    "IMAGE",
+                    {"tooltip": "The reference. A batch conditions a batch of latents, one by one: frames of a film, for one."},
+                ),
+                "global_weight": ("FLOAT", {**WEIGHT, "tooltip": "Scales the first tokens, which hold the picture as a whole."}),
+                "local_weight": ("FLOAT", {**WEIGHT, "tooltip": "Scales the other tokens, which hold its parts."}),
+                "strength": ("FLOAT", {**WEIGHT, "tooltip": "From negative (0) to the reference (1) and beyond."}),
+                "longest_side": (
+                    "INT",
+                    {
+                        "default": 1024,
+                        "min": 0,
+                        "max": 8192,
+                        "step": 8,
+                        "tooltip": "Larger pictures are scaled down to this; 0 never does.",
+                    },
+                ),
+                "crop": ("BOOLEAN", {"default": False, "tooltip": "Cut the picture to what the mask leaves of it."}),
+            },
+            "optional": {
+                "mask": ("MASK", {"tooltip": "What is painted (1) is left out: it gets the mean colour of the rest."}),
+                "unconditional": (
+                    "CONDITIONING",
+                    {"tooltip": "What negative holds, filled up with zeros; else zeros alone. SeeCoder-Anime wants anime_ug.pth."},
+                ),
+                "model": ("MODEL", {"tooltip": "Connect the model to learn at once whether it can read these tokens."}),
+            },
+        }
+
+    def execute(
+        self, seecoder, image, global_weight, local_weight, strength, longest_side, crop, mask=None, unconditional=None, model=None
+    ):
+        pictures = rgb(image)
+        pictures = pictures if mask is None else without_masked(pictures, mask, crop)
+        tokens = seecoder.encode(within(pictures, longest_side))
+        if model is not None:
+            host.check_width(model, tokens.shape[2])
+        null = filled_up(unconditional, tokens)
+        weights = tokens.new_full((tokens.shape[1], 1), local_weight)
+        weights[: seecoder.global_tokens] = global_weight
+        return to_conditioning([Context("text", null + strength * (weights * tokens - null), null)])
+
+
+def filled_up(unconditional: Conditioning | None, tokens: torch.Tensor) -> torch.Tensor:
+    """The unconditional tokens in the shape of one sample of tokens [B, n, d].
+
+    Quirk kept: the official app fills 77 tokens up with zeros, and these zeros take part in the attention.
+    """
+    null = torch.zeros_like(tokens[:1])
+    if unconditional is None:
+        return null
+    given = unconditional[0][0][:1].to(null)
+    if given.shape[1] > null.shape[1] or given.shape[2] != null.shape[2]:
+        raise ValueError(f"unconditional has tokens {list(given.shape[1:])}, more or wider than SeeCoder's {list(null.shape[1:])}.")
+    null[:, : given.shape[1]] = given
+    return null
+
+
+class PFD_LoadDiffuser:
+    """Load a diffuser of Prompt-Free Diffusion."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Loads a diffuser file of Prompt-Free Diffusion as the Stable Diffusion 1 model that it is. Any checkpoint of Stable Diffusion "
+        "1.5, loaded with ComfyUI's own nodes, does as well."
+    )
+    SEARCH_ALIASES = ["prompt free diffusion", "pfd", "unet loader"]
+    RETURN_TYPES = ("MODEL",)
+    OUTPUT_TOOLTIPS = ("A model of Stable Diffusion 1; its VAE is loaded with Load VAE.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        names = host.file_names("pfd")
+        return {"required": {"model": (names, {"tooltip": "A file with diffuser.image.… keys, from diffusion_models or checkpoints."})}}
+
+    def execute(self, model):
+        return (host.load_pfd(host.find(model, "pfd")),)
