@@ -19,6 +19,8 @@ FILES = (["embedded", "tiny.safetensors"], {})
 OTHER_FILES = (["from the model file", "tiny.safetensors"], {"default": "from the model file"})
 KINDS = (["all", "text", "image"], {"default": "all"})
 DTYPES = (["default", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2"], {"default": "default", "advanced": True})
+PAIRS = {f"{side}_{number}": ("CONDITIONING", {}) for number in (1, 2) for side in ("positive", "negative")}
+WEIGHT = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 
 # Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a line of this table:
@@ -40,22 +42,13 @@ PINNED = {
             "clip_vision": ("CLIP_VISION", {}),
             "image": ("IMAGE", {}),
             "focus": SHARE,
-            "weight": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}),
+            "weight": WEIGHT,
             "unconditional": (["zeros", "black", "grey"], {"default": "zeros"}),
             "mask": ("MASK", {}),
         },
         OPPOSITES,
     ),
-    "VD_Blend": (
-        {
-            "positive_1": ("CONDITIONING", {}),
-            "negative_1": ("CONDITIONING", {}),
-            "positive_2": ("CONDITIONING", {}),
-            "negative_2": ("CONDITIONING", {}),
-            "ratio": SHARE,
-        },
-        OPPOSITES,
-    ),
+    "VD_Blend": ({**PAIRS, "ratio": SHARE}, OPPOSITES),
     "VD_Sampler": (
         {
             "model": ("MODEL", {}),
@@ -94,8 +87,38 @@ PINNED = {
         {"text": "STRING", "texts": "STRING"},
     ),
     "VD_ColorAdjust": ({"image": ("IMAGE", {}), "reference": ("IMAGE", {})}, {"IMAGE": "IMAGE"}),
+    "VD_Join": ({**PAIRS, "mode": (["concatenate", "average"], {"default": "concatenate"}), "share": SHARE}, OPPOSITES),
+    "VD_SaveContext": (
+        {"positive": ("CONDITIONING", {}), "negative": ("CONDITIONING", {}), "filename_prefix": ("STRING", {"default": "context"})},
+        {},
+    ),
+    "VD_LoadContext": (
+        {
+            "file": (["tiny.safetensors"], {}),
+            "kind": (["as saved", "text", "image"], {"default": "as saved"}),
+            "normalise": ("BOOLEAN", {"default": False}),
+        },
+        OPPOSITES,
+    ),
+    "SeeCoder_Load": ({"model": FILES}, {"SEECODER": "SEECODER"}),
+    "SeeCoder_Encode": (
+        {
+            "seecoder": ("SEECODER", {}),
+            "image": ("IMAGE", {}),
+            "global_weight": WEIGHT,
+            "local_weight": WEIGHT,
+            "strength": WEIGHT,
+            "longest_side": ("INT", {"default": 1024, "min": 0, "max": 8192, "step": 8}),
+            "crop": ("BOOLEAN", {"default": False}),
+            "mask": ("MASK", {}),
+            "unconditional": ("CONDITIONING", {}),
+            "model": ("MODEL", {}),
+        },
+        OPPOSITES,
+    ),
+    "PFD_LoadDiffuser": ({"model": (["tiny.safetensors"], {})}, {"MODEL": "MODEL"}),
 }
-OPTIONAL = {"VD_ImageContext": ["mask"]}
+OPTIONAL = {"VD_ImageContext": ["mask"], "SeeCoder_Encode": ["mask", "unconditional", "model"]}
 LISTS = {"VD_TextDecode": (False, True)}
 CATEGORIES = {
     "VD_LoadImageModel": "VersatileDiffusion/loaders",
@@ -111,6 +134,12 @@ CATEGORIES = {
     "VD_TextEncode": "VersatileDiffusion/text",
     "VD_TextDecode": "VersatileDiffusion/text",
     "VD_ColorAdjust": "VersatileDiffusion",
+    "VD_Join": "VersatileDiffusion/conditioning",
+    "VD_SaveContext": "VersatileDiffusion/conditioning",
+    "VD_LoadContext": "VersatileDiffusion/conditioning",
+    "SeeCoder_Load": "VersatileDiffusion/seecoder",
+    "SeeCoder_Encode": "VersatileDiffusion/seecoder",
+    "PFD_LoadDiffuser": "VersatileDiffusion/seecoder",
 }
 
 
@@ -178,16 +207,16 @@ def test_nodes_are_thin_and_hold_nothing(pack):
     for name, cls in pack.NODE_CLASS_MAPPINGS.items():
         assert cls.FUNCTION == "execute" and cls.__init__ is object.__init__, name
         assert len(inspect.getsource(cls.execute).splitlines()) <= 15, name
-        assert not hasattr(cls, "OUTPUT_NODE"), name
+        assert hasattr(cls, "OUTPUT_NODE") == (not cls.RETURN_TYPES), name
 
 
 def test_every_node_explains_itself(pack):
     assert pack.NODE_DISPLAY_NAME_MAPPINGS.keys() == pack.NODE_CLASS_MAPPINGS.keys()
     for cls in pack.NODE_CLASS_MAPPINGS.values():
         assert cls.DESCRIPTION and cls.SEARCH_ALIASES
-        assert len(cls.OUTPUT_TOOLTIPS) == len(cls.RETURN_TYPES)
+        assert len(getattr(cls, "OUTPUT_TOOLTIPS", ())) == len(cls.RETURN_TYPES)
         schema = cls.INPUT_TYPES()
-        assert all(spec[1]["tooltip"] for section in schema.values() for spec in section.values())
+        assert all(spec[1]["tooltip"] for section in ("required", "optional") for spec in schema.get(section, {}).values())
 
 
 def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, pack, monkeypatch):
