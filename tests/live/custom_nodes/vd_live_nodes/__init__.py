@@ -1,5 +1,6 @@
 """Nodes that only the live tests use: what other packs do to MODELs, models too small for any loader, and a look at loaded models."""
 
+import gc
 import json
 
 import comfy.cldm.cldm
@@ -9,6 +10,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.supported_models
+import psutil
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
@@ -130,8 +132,9 @@ def fill(module: torch.nn.Module) -> None:
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5 / max(parameter[0].numel(), 1) ** 0.5)
 
 
-class Loaded:
-    """What is loaded once `after` is there, as JSON: the class of each model and its number of parameters."""
+class Memory:
+    """What the process holds once `after` is there, as JSON: loaded models with their numbers of parameters, MODELs of this pack that are
+    alive, resident bytes."""
 
     RETURN_TYPES = ("STRING",)
     FUNCTION = "execute"
@@ -151,9 +154,14 @@ class Loaded:
         return float("nan")
 
     def execute(self, after):
-        models = [loaded.model.model for loaded in comfy.model_management.current_loaded_models if loaded.model is not None]
-        counts = [[type(model).__name__, sum(parameter.numel() for parameter in model.parameters())] for model in models]
-        return {"ui": {"text": [json.dumps(counts)]}, "result": (json.dumps(counts),)}
+        gc.collect()
+        loaded = [entry.model.model for entry in comfy.model_management.current_loaded_models if entry.model is not None]
+        report = {
+            "loaded": {type(model).__name__: sum(parameter.numel() for parameter in model.parameters()) for model in loaded},
+            "flows": len([item for item in gc.get_objects() if type(item).__name__ == "FlowModel"]),
+            "resident": psutil.Process().memory_info().rss,
+        }
+        return {"ui": {"text": [json.dumps(report)]}, "result": (json.dumps(report),)}
 
 
 NODE_CLASS_MAPPINGS = {
@@ -161,5 +169,5 @@ NODE_CLASS_MAPPINGS = {
     "VDLive_Wrappers": Wrappers,
     "VDLive_StockModel": StockModel,
     "VDLive_ControlNet": ControlNet,
-    "VDLive_Loaded": Loaded,
+    "VDLive_Memory": Memory,
 }
