@@ -86,7 +86,7 @@ class VD_ImageContext:
                     },
                 ),
             },
-            "optional": {"mask": ("MASK", {"tooltip": "What is painted (1) is left out of the context."})},
+            "optional": {"mask": ("MASK", {"tooltip": "What is painted (white) is left out of the context."})},
         }
 
     def execute(self, clip_vision, image, focus, weight, unconditional, mask=None):
@@ -99,7 +99,7 @@ class VD_Blend:
     """A blend of two contexts or blends."""
 
     CATEGORY = "VersatileDiffusion/conditioning"
-    DESCRIPTION = "Blends two contexts, of any kinds. Blends can be blended again: the ratios multiply through."
+    DESCRIPTION = "Blends two contexts, a prompt and a picture for one. Blends can be blended again: the ratios multiply through."
     SEARCH_ALIASES = ["mix", "dual context", "dual guided", "multi context", "average"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")

@@ -62,8 +62,8 @@ class VD_LoadContext:
         return {
             "required": {
                 "file": (host.file_names("context"), {"tooltip": tooltip}),
-                "kind": (list(KINDS), {"default": KINDS[0], "tooltip": "Which layers read it; files of other programs do not say it."}),
-                "normalise": ("BOOLEAN", {"default": False, "tooltip": "Scale a picture's tokens so that its global one has norm 1."}),
+                "kind": (list(KINDS), {"default": KINDS[0], "tooltip": "What it is; files of other programs do not say it."}),
+                "normalise": ("BOOLEAN", {"default": False, "tooltip": "Scale a picture's tokens so that the first has norm 1."}),
             }
         }
 

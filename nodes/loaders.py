@@ -9,7 +9,10 @@ SEARCH_ALIASES = ["versatile diffusion", "vd loader", "checkpoint", "four flow"]
 
 def model_input(role: str, what: str) -> tuple:
     """The choice of a model file."""
-    tooltip = f"Where {what} is read from. “embedded” is a small model of emoji that comes with this pack."
+    tooltip = (
+        f"Where {what} is read from: a file in models/versatile_diffusion, or where such files usually lie. "
+        "“embedded” is a small model of emoji that comes with this pack."
+    )
     return ([EMBEDDED, *host.file_names(role)], {"tooltip": tooltip})
 
 
@@ -21,7 +24,7 @@ def contexts_input(output: str) -> tuple:
 
 DTYPE_INPUT = (
     list(WEIGHT_DTYPES),
-    {"default": "default", "tooltip": "How weights are kept in memory; default suits your device.", "advanced": True},
+    {"default": "default", "tooltip": "How weights are kept in memory: default suits your device, fp8 needs the least.", "advanced": True},
 )
 
 
@@ -29,13 +32,13 @@ class VD_LoadImageModel:
     """Load what makes pictures."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the flows of Versatile Diffusion that make pictures, and the image autoencoder."
+    DESCRIPTION = "Loads the part of Versatile Diffusion that makes pictures, as a MODEL for any sampler, and its VAE."
     SEARCH_ALIASES = [*SEARCH_ALIASES, "unet", "text to image", "image variation"]
     RETURN_TYPES = ("MODEL", "VAE")
     RETURN_NAMES = ("image_model", "vae")
     OUTPUT_TOOLTIPS = (
         "Makes pictures, from text, pictures or both; for any sampler.",
-        "Turns image latents into pictures and back.",
+        "Turns image latents into pictures and back; for VAE Decode and VAE Encode.",
     )
     FUNCTION = "execute"
 
@@ -61,13 +64,13 @@ class VD_LoadTextModel:
     """Load what makes texts."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the flows of Versatile Diffusion that make texts, and the text autoencoder."
+    DESCRIPTION = "Loads the part of Versatile Diffusion that makes texts, as a MODEL for any sampler, and its text autoencoder."
     SEARCH_ALIASES = [*SEARCH_ALIASES, "optimus", "caption", "image to text"]
     RETURN_TYPES = ("MODEL", "VD_TEXT_VAE")
     RETURN_NAMES = ("text_model", "text_vae")
     OUTPUT_TOOLTIPS = (
         "Makes texts, from text, pictures or both; for any sampler, on text latents.",
-        "Turns text latents into sentences and back.",
+        "Turns text latents into sentences and back; for the text nodes of this pack.",
     )
     FUNCTION = "execute"
 
@@ -93,10 +96,10 @@ class VD_LoadClip:
     """Load what reads prompts."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the text tower of CLIP with its projection, which CLIPs from Stable Diffusion checkpoints lack."
+    DESCRIPTION = "Loads the half of CLIP that reads prompts, with its projection, which CLIPs from Stable Diffusion checkpoints lack."
     SEARCH_ALIASES = [*SEARCH_ALIASES, "text encoder"]
     RETURN_TYPES = ("CLIP",)
-    OUTPUT_TOOLTIPS = ("Reads prompts.",)
+    OUTPUT_TOOLTIPS = ("Reads prompts; for Text Context (VD).",)
     FUNCTION = "execute"
 
     @classmethod
@@ -111,10 +114,10 @@ class VD_LoadClipVision:
     """Load what looks at pictures."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the vision tower of CLIP with its projection."
+    DESCRIPTION = "Loads the half of CLIP that looks at pictures, with its projection."
     SEARCH_ALIASES = [*SEARCH_ALIASES, "clip vision", "image encoder"]
     RETURN_TYPES = ("CLIP_VISION",)
-    OUTPUT_TOOLTIPS = ("Looks at pictures.",)
+    OUTPUT_TOOLTIPS = ("Looks at pictures; for Image Context (VD).",)
     FUNCTION = "execute"
 
     @classmethod

@@ -72,7 +72,7 @@ class SeeCoder_Encode:
                 "crop": ("BOOLEAN", {"default": False, "tooltip": "Cut the picture to what the mask leaves of it."}),
             },
             "optional": {
-                "mask": ("MASK", {"tooltip": "What is painted (1) is left out: it gets the mean colour of the rest."}),
+                "mask": ("MASK", {"tooltip": "What is painted (white) is left out: it gets the mean colour of the rest."}),
                 "unconditional": (
                     "CONDITIONING",
                     {"tooltip": "What negative holds, filled up with zeros; else zeros alone. SeeCoder-Anime wants anime_ug.pth."},
@@ -120,7 +120,7 @@ class PFD_LoadDiffuser:
     )
     SEARCH_ALIASES = ["prompt free diffusion", "pfd", "unet loader"]
     RETURN_TYPES = ("MODEL",)
-    OUTPUT_TOOLTIPS = ("A model of Stable Diffusion 1; its VAE is loaded with Load VAE.",)
+    OUTPUT_TOOLTIPS = ("A model of Stable Diffusion 1; load its VAE with Load VAE.",)
     FUNCTION = "execute"
 
     @classmethod

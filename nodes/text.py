@@ -12,7 +12,7 @@ class VD_EmptyTextLatent:
     """Empty text latents."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Text latents to start from: one per text to make."
+    DESCRIPTION = "Empty text latents to start from: one for each text to make."
     SEARCH_ALIASES = ["empty latent text", "caption"]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("For a sampler with text_model.",)
@@ -35,10 +35,10 @@ class VD_TextEncode:
     """Sentences as text latents."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Turns sentences into text latents, to be varied with fidelity or read again."
+    DESCRIPTION = "Turns sentences into text latents, to start from instead of empty ones: fidelity or denoise says how far they change."
     SEARCH_ALIASES = ["optimus encode", "text latent"]
     RETURN_TYPES = ("LATENT",)
-    OUTPUT_TOOLTIPS = ("One latent per line.",)
+    OUTPUT_TOOLTIPS = ("One latent for each line; for latent_image of a sampler with text_model.",)
     FUNCTION = "execute"
 
     @classmethod
@@ -59,7 +59,7 @@ class VD_TextDecode:
     """Text latents as sentences."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Reads text latents. Show the text with Preview as Text."
+    DESCRIPTION = "Turns text latents into sentences. Connect text to Preview Any to see them."
     SEARCH_ALIASES = ["optimus decode", "caption", "show text"]
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("text", "texts")
@@ -72,7 +72,7 @@ class VD_TextDecode:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "samples": ("LATENT", {"tooltip": "Text latents."}),
+                "samples": ("LATENT", {"tooltip": "Text latents, from a sampler with text_model or from Text to Latent (VD)."}),
                 "seed": (
                     "INT",
                     {
@@ -93,10 +93,16 @@ class VD_TextDecode:
                         "tooltip": "0 always takes the likeliest word; higher is bolder.",
                     },
                 ),
-                "top_k": ("INT", {"default": 0, "min": 0, "max": 100000, "tooltip": "Only the k likeliest words; 0 is off."}),
+                "top_k": ("INT", {"default": 0, "min": 0, "max": 100000, "tooltip": "Choose among the k likeliest words only; 0 is off."}),
                 "top_p": (
                     "FLOAT",
-                    {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "Only the likeliest words that make up p; 1 is all."},
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "Choose among the likeliest words that together have this probability; 1 is off.",
+                    },
                 ),
                 "remove_duplicates": ("BOOLEAN", {"default": True, "tooltip": "Remove phrases that are said twice in a row."}),
             }
