@@ -1,0 +1,106 @@
+"""Every workflow file on the real ComfyUI: queued through the API, and loaded, queued and looked at in the real page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from assets import write_assets
+
+from run_workflow import ROOT
+
+pytestmark = pytest.mark.comfyui
+
+FOLDER = ROOT / "workflows"
+NEEDS_SD = re.compile("pfd-")  # a whole Stable Diffusion 1, for which there is no small stand-in
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+RUNNABLE = [name for name in NAMES if not NEEDS_SD.search(name)]
+EMBEDDED = ROOT / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensors"
+# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with random weights.
+STAND_INS = ("versatile_diffusion/vd-four-flow-v1-0-fp16.pth", "vae/kl-f8.pth", "text_encoders/clip-vit-large-patch14.safetensors")
+CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
+SHOTS = Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None  # where screenshots are kept to be looked at
+
+
+@pytest.fixture(scope="module")
+def stocked(server):
+    """The server with the input pictures and the models that the workflows name."""
+    for picture in (FOLDER / "input").iterdir():
+        shutil.copy(picture, server.base / "input")
+    for name in STAND_INS:
+        path = server.base / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(EMBEDDED)
+    write_assets(server.base / "models", server.base / "input")
+    shutil.copy(server.base / "models" / "controlnet" / "control_lora.safetensors", server.base / "models" / CONTROLNET)
+    yield server
+    for name in (*STAND_INS, CONTROLNET):
+        (server.base / "models" / name).unlink()
+
+
+def prompt_of(name: str) -> dict:
+    """The API twin; few and small pictures where the workflow is made for the real model."""
+    prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in prompt.values():
+        for side in ("width", "height"):
+            if node["inputs"].get(side) == 512:
+                node["inputs"][side] = 64
+    return prompt
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_api_twin_runs(stocked, name):
+    result = stocked.queue(prompt_of(name))
+    assert result.status == "success", result.sentence
+    assert any(ui.get("images") or ui.get("text") for ui in result.outputs.values())
+
+
+def page(server, shots: Path, mode: str, names: list[str]) -> dict[str, dict]:
+    """What the page made of workflow files; see page.mjs."""
+    files = [str(FOLDER / f"{name}.json") for name in names]
+    script = str(Path(__file__).with_name("page.mjs"))
+    done = subprocess.run(["node", script, server.client.url, str(shots), mode, *files], capture_output=True, text=True, timeout=600)
+    assert not done.returncode, done.stderr[-2000:]
+    return {report["workflow"]: report for report in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory):
+    """Where screenshots go; a test that needs the browser is skipped without one."""
+    folder = os.environ.get("PLAYWRIGHT", os.path.expanduser("~/.cache/comfy-playwright"))
+    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    if not (shutil.which("node") and Path(folder, "node_modules", "playwright-core").is_dir() and Path(chromium).exists()):
+        pytest.skip("the page needs node, playwright-core in $PLAYWRIGHT and Chromium in $CHROMIUM")
+    os.environ.setdefault("PLAYWRIGHT", folder)
+    return SHOTS or tmp_path_factory.mktemp("shots")
+
+
+@pytest.mark.browser
+def test_the_page_loads_and_runs_every_workflow(stocked, shots):
+    names = [name for name in RUNNABLE if name != "ksampler-controlnet"]  # that one draws 512 pixels a side
+    reports = page(stocked, shots, "queue", names)
+    assert list(reports) == names
+    for name, report in reports.items():
+        twin = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+        assert not (report["missing"] or report["errored"] or report["toasts"] or report["dialog"]), (name, report)
+        assert report["status"] == "success", (name, report)
+        assert (shots / f"{name}.png").stat().st_size > 20_000
+        for node_id, node in twin.items():
+            made = report["api"][node_id]
+            assert (made["class_type"], made["_meta"]["title"]) == (node["class_type"], node["_meta"]["title"])
+            assert {key: made["inputs"][key] for key in node["inputs"]} == node["inputs"], name
+
+
+@pytest.mark.browser
+def test_the_page_names_missing_models_with_folder_and_address(server, shots):
+    """Only those that are chosen: a workflow of the embedded model asks for nothing."""
+    reports = page(server, shots, "look", ["ksampler-controlnet", "text-to-image"])
+    for wanted in (*STAND_INS, CONTROLNET):
+        assert wanted.replace("/", " / ") in reports["ksampler-controlnet"]["dialog"]
+    assert not reports["text-to-image"]["dialog"]
