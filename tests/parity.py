@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,6 +24,8 @@ from torch import Tensor
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+
+HALF = 5e-3  # what rounding to float16 may cost, as a share of the largest value
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Case:
     @property
     def name(self) -> str:
         """The kind of case."""
-        return self.config.get("case", self.folder.name)
+        return self.config.get("case", self.config.get("module", self.folder.name))
 
     def path(self, key: str) -> Path:
         """A path of the config, which is relative to the case."""
@@ -72,21 +75,36 @@ class Case:
         limits = self.config.get("atol", self.config.get("tolerance"))
         if not isinstance(limits, dict):
             return limits
-        keys = name, name.rpartition(".")[2], "default", "relative"
+        keys = name, name.rpartition(".")[2], "default", "relative", "max_abs_over_max_ref"
         return next(limits[key] for key in keys if key in limits)
 
     @property
-    def relative(self) -> bool:
-        """Whether the limit is relative to the golden value (absolute where that is 0)."""
-        return "relative" in self.config.get("atol", {})
+    def recipe(self) -> ModuleType:
+        """What makes the random weights and inputs of the set."""
+        return recipe_of(self.root)
+
+    def scaled(self, error: Tensor, golden: Tensor) -> Tensor:
+        """Errors as the limit counts them: absolute, as shares of each golden value (absolute where that is 0), or of the largest one."""
+        if "relative" in self.config.get("atol", {}):
+            return torch.where(golden == 0, error, error / golden.abs().clamp(min=1e-300))
+        if "max_abs_over_max_ref" in self.config.get("tolerance", {}):
+            return error / golden.abs().max().clamp(min=1e-300)
+        return error
+
+
+@lru_cache
+def recipe_of(root: Path) -> ModuleType:
+    """The recipe.py of the set at `root`."""
+    spec = spec_from_file_location("recipe", root / "recipe.py")
+    recipe = module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    return recipe
 
 
 @lru_cache
 def regenerated(root: Path, prefix: str) -> Path:
     """Weights made by the recipe of the set at `root`, in a temporary file that lives as long as this process."""
-    spec = spec_from_file_location("recipe", root / "recipe.py")
-    recipe = module_from_spec(spec)
-    spec.loader.exec_module(recipe)
+    recipe = recipe_of(root)
     sizes = json.loads((root / "_shared" / "vd_tiny.json").read_text(encoding="utf-8"))
     tensors = {key.removeprefix(prefix): tensor for key, tensor in recipe.tiny_weights(sizes).items() if key.startswith(prefix)}
     path = Path(scratch().name, f"{prefix or 'whole'}{abs(hash(root))}.safetensors")
@@ -124,13 +142,12 @@ def judge(case: Case, comparisons: Iterator[tuple[str, object, object]]) -> Verd
         if ours is None:
             verdict.skipped = f"{verdict.skipped}, {name}".lstrip(", ")
         elif isinstance(golden, Tensor) and golden.is_floating_point() or name.endswith("uint8_nhwc"):
-            ours, golden, limit = torch.as_tensor(ours).double(), golden.double(), case.limit(name)
+            limit = max(case.limit(name), HALF if golden.dtype == torch.float16 else 0)
+            ours, golden = torch.as_tensor(ours).double(), golden.double()
             if ours.shape != golden.shape:
                 verdict.failure = f"{name} has shape {list(ours.shape)}, not {list(golden.shape)}"
                 continue
-            error = (ours - golden).abs()
-            if case.relative:
-                error = torch.where(golden == 0, error, error / golden.abs().clamp(min=1e-300))
+            error = case.scaled((ours - golden).abs(), golden)
             # A NaN is no agreement.
             largest = float(error.nan_to_num(nan=float("inf")).max())
             if largest / max(limit, 1e-30) > worst:
@@ -153,13 +170,15 @@ def find_cases(folders: list[str]) -> list[Case]:
 
 def run(case: Case) -> Verdict:
     """Run one case with the code that knows its kind."""
-    from parity_vd import RUNNERS
+    import parity_seecoder
+    import parity_vd
 
-    kind = max((prefix for prefix in RUNNERS if case.name.startswith(prefix)), key=len, default=None)
+    runners = parity_vd.RUNNERS | parity_seecoder.RUNNERS
+    kind = max((prefix for prefix in runners if case.name.startswith(prefix)), key=len, default=None)
     if kind is None:
         return Verdict(failure=f"no code knows cases of the kind {case.name}")
     with torch.inference_mode():
-        return judge(case, RUNNERS[kind](case))
+        return judge(case, runners[kind](case))
 
 
 def main(folders: list[str]) -> int:
