@@ -143,7 +143,8 @@ class Stage(nn.Module):
         mask = shift_mask(height, width, self.window, x.device)
         for block in self.blocks:
             x = block(x, mask)
-        return self.norm(x).permute(0, 3, 1, 2), self.downsample(x)
+        # Contiguous, as GroupNorm is less accurate where the channels come last.
+        return self.norm(x).permute(0, 3, 1, 2).contiguous(), self.downsample(x)
 
 
 class Swin(nn.Module):
