@@ -143,13 +143,23 @@ def vision_sizes(config: ClipConfig) -> dict:
     }
 
 
-def load_image_vae(path: Path) -> comfy.sd.VAE:
+class ImageVAE(comfy.sd.VAE):
+    """Core's VAE, which knows a text latent when it sees one."""
+
+    def decode(self, samples_in: Tensor, *args, **kwargs) -> Tensor:
+        """Latents [B, C, h, w] -> IMAGE. Raises ValueError for text latents."""
+        if samples_in.shape[1] != self.latent_channels and samples_in.shape[2:] == (1, 1):
+            raise ValueError("samples are text latents: decode them with Latent to Text (VD).")
+        return super().decode(samples_in, *args, **kwargs)
+
+
+def load_image_vae(path: Path) -> ImageVAE:
     """The image autoencoder of a file as a VAE."""
     from ....vd_core.checkpoints.load import read_weights
 
     weights = read_weights(path, parts=["image_vae"])
     config = weights.model.config.image_vae
-    vae = comfy.sd.VAE(sd=below("image_vae.", weights.state), config={"params": vae_sizes(config)})
+    vae = ImageVAE(sd=below("image_vae.", weights.state), config={"params": vae_sizes(config)})
     vae.latent_channels = config.latent_channels
     vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(config.channel_mult) - 1)
     return vae

@@ -164,7 +164,64 @@ class Memory:
         return {"ui": {"text": [json.dumps(report)]}, "result": (json.dumps(report),)}
 
 
+class CountCalls:
+    """A MODEL that counts how often its network is called, and with how many rows."""
+
+    RETURN_TYPES = ("MODEL", "VDLIVE_CALLS")
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def execute(self, model):
+        model, calls = model.clone(), []
+
+        def count(executor, x, *args, **kwargs):
+            calls.append(len(x))
+            return executor(x, *args, **kwargs)
+
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "vd_live_calls", count)
+        return model, calls
+
+
+class ShowCalls:
+    """Those counts once `after` is there, as JSON."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "execute"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"calls": ("VDLIVE_CALLS",), "after": ("LATENT",)}}
+
+    def execute(self, calls, after):
+        return {"ui": {"text": [json.dumps(calls)]}}
+
+
+class Tokens:
+    """Tokens of a CONDITIONING, as JSON."""
+
+    RETURN_TYPES = ()
+    FUNCTION = "execute"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",)}}
+
+    def execute(self, conditioning):
+        return {"ui": {"text": [json.dumps(conditioning[0][0].tolist())]}}
+
+
 NODE_CLASS_MAPPINGS = {
+    "VDLive_CountCalls": CountCalls,
+    "VDLive_ShowCalls": ShowCalls,
+    "VDLive_Tokens": Tokens,
     "VDLive_AttentionPatches": AttentionPatches,
     "VDLive_Wrappers": Wrappers,
     "VDLive_StockModel": StockModel,
