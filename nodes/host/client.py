@@ -51,13 +51,12 @@ class Server:
     """A ComfyUI server by its address: "127.0.0.1:8188", "https://user:password@host/path"."""
 
     def __init__(self, url: str):
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
-            valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-        except ValueError:  # the port
-            valid = False
-        if not valid:
-            raise WorkflowError(f"--server {url} is not the address of a server, such as http://127.0.0.1:8188.")
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError
+        except ValueError:  # urlsplit and its port have it too
+            raise WorkflowError(f"--server {url} is not the address of a server, such as http://127.0.0.1:8188.") from None
         self.parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/"), query="", fragment="")
         self.url = urlunsplit(self.parts)
         self.headers = {}

@@ -1,4 +1,4 @@
-"""Starts a ComfyUI checkout for as long as it is needed, as its owner would, but without leaving anything in its folders."""
+"""Starts a ComfyUI checkout for as long as it is needed: as its owner would, but with output folders of its own."""
 
 from __future__ import annotations
 

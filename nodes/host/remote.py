@@ -23,13 +23,15 @@ def run_file(
     "temp") that they are copied to. Raises WorkflowError.
     """
     server.greet()
+    classes = server.get("/object_info")
     catalogue = graph.Catalogue(
-        {name: node.get("input", {}) for name, node in server.get("/object_info").items()},
+        {name: about.get("input", {}) for name, about in classes.items()},
         f"is of the class {{name}}, which the ComfyUI at {server.url} does not have: install the node pack there that brings it.",
     )
     prompt, canvas = graph.prepare(workflow, catalogue, assignments, seed)
     upload_pictures(prompt, catalogue, [workflow.resolve().parent, pictures], server, uploads)
-    with closing(Screen(prompt, server, output)) as screen:
+    silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
+    with closing(Screen(prompt, silent, server, output)) as screen:
         entry = server.run(prompt, {"extra_pnginfo": canvas}, screen.show)
         for key, results in (entry.get("outputs") or {}).items():
             screen.deliver(key, results)
@@ -50,9 +52,10 @@ def upload_pictures(prompt: dict, catalogue: graph.Catalogue, folders: list[Path
 class Screen:
     """Shows the events of one job: titles and progress bars on stderr, results, each once, on stdout."""
 
-    def __init__(self, prompt: dict, server: Server, output: Path):
+    def __init__(self, prompt: dict, silent: set[str], server: Server, output: Path):
+        """silent: the ids of nodes that are no output nodes; what they show is for the canvas."""
         self.prompt, self.server, self.output = prompt, server, output
-        self.bar, self.running, self.delivered = None, None, set()
+        self.bar, self.running, self.delivered = None, None, silent
 
     def title(self, key: str) -> str:
         """The title of a node; one that another node made while it ran has none of its own."""

@@ -12,6 +12,13 @@ import pytest
 from run_workflow import ROOT, load_host
 
 client, launcher = load_host("client"), load_host("launcher")
+NO_CHECKOUT = "COMFYUI_PATH names no ComfyUI checkout"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says once why the live tests were skipped."""
+    if not os.environ.get("COMFYUI_PATH"):
+        terminalreporter.write_line(f"live tests skipped: {NO_CHECKOUT}")
 
 
 @dataclass
@@ -75,7 +82,7 @@ class ComfyUI:
 def checkout() -> Path:
     """The ComfyUI checkout."""
     if not os.environ.get("COMFYUI_PATH"):
-        pytest.skip("COMFYUI_PATH names no ComfyUI checkout")
+        pytest.skip(NO_CHECKOUT)
     return Path(os.environ["COMFYUI_PATH"]).resolve()
 
 
@@ -90,5 +97,6 @@ def server(checkout, tmp_path_factory):
     arguments = ["--base-directory", str(base), "--disable-api-nodes", "--preview-method", "latent2rgb"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors on a busy machine: threads would only wait for each other
         with launcher.launched(checkout, ROOT, base, [*launcher.user_arguments(checkout), *arguments]) as running:
             yield ComfyUI(running, base)
