@@ -57,7 +57,13 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--vocabularies", metavar="DIR", help="folder with the vocabularies of the text autoencoder, to be put into the file"
     )
-    parser.add_argument("--layout", choices=("vd_core", "official"), default="vd_core", help="names of the weights in OUT")
+    parser.add_argument(
+        "--layout",
+        choices=("vd_core", "official", "stable_diffusion"),
+        default="vd_core",
+        help="names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free Diffusion by official, "
+        "and again itself by stable_diffusion",
+    )
     parser.set_defaults(run=run_convert)
 
 

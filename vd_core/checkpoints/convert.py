@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..config import VDConfig
+from .layouts import CONVERTED, STABLE_DIFFUSION
 from .load import Paths, choose, locate_vocabularies, open_checkpoints, read_parts
 from .parts import build
 from .vocabularies import missing_vocabularies, to_tensors
@@ -24,10 +26,15 @@ def convert(
 ) -> list[str]:
     """Write all parts of the given files as one file, checked as strictly as for loading; returns what was written.
 
-    dtype: of the floating point weights, None = as they are. layout: "vd_core", or another one of `layouts.LAYOUTS`.
+    dtype: of the floating point weights, None = as they are.
+    layout: "vd_core", or another one of `layouts.CONVERTED`. "official" turns a Stable Diffusion 1 diffuser into one of Prompt-Free
+            Diffusion, "stable_diffusion" turns it back (`stable_diffusion_unet`).
     vocabularies: folder with Optimus' vocabularies, put into a file of our own layout; if None, those found as for loading, or none.
     """
-    checkpoints, config = open_checkpoints(paths, config)
+    if layout == STABLE_DIFFUSION.name:
+        write_safetensors(out, stable_diffusion_unet(paths, config), {"format": "pt"}, dtype)
+        return ["diffuser"]
+    checkpoints, config = open_checkpoints(paths, config, CONVERTED)
     sources = choose(checkpoints, config, None)
     tensors = read_parts(sources, build(config, sources))
     if layout != "vd_core":
@@ -40,3 +47,21 @@ def convert(
         found = None
     write_safetensors(out, tensors | (to_tensors(found) if found else {}), metadata(config), dtype)
     return [*sources, *(["vocabularies"] if found else [])]
+
+
+def stable_diffusion_unet(paths: Paths, config: VDConfig | None = None) -> dict[str, Tensor]:
+    """The diffuser with image output as Stable Diffusion 1 names it, `model.diffusion_model.…`; tensors are as the files hold them.
+
+    paths:  a diffuser of Prompt-Free Diffusion, whose one context may be called "text" or "image". Of files with several contexts the
+            text one is taken.
+    config: as for `load`.
+
+    Raises FileNotFoundError and ValueError, as `load` does, for anything that does not fit.
+    """
+    checkpoints, config = open_checkpoints(paths, config, CONVERTED)
+    kinds = {kind for kind in config.diffuser.context for checkpoint in checkpoints if f"diffuser.context.{kind}" in checkpoint.keys}
+    kind = kinds.pop() if len(kinds) == 1 else "text"
+    sources = choose(checkpoints, config, ["diffuser.data.image", f"diffuser.context.{kind}"])
+    tensors = read_parts(sources, build(config, sources))
+    renamed = {key.replace(f"diffuser.context.{kind}.", "diffuser.context.text."): tensor for key, tensor in tensors.items()}
+    return export(renamed, STABLE_DIFFUSION.name, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..config import VDConfig
@@ -138,13 +138,24 @@ LAYOUTS = (
     ),
 )
 
+# The diffuser with image output and one context alone is Stable Diffusion's (and Prompt-Free Diffusion's, in the official layout). It
+# reads another text encoder's tokens than Versatile Diffusion, so such a file is converted and never loaded.
+STABLE_DIFFUSION = Layout(
+    "stable_diffusion",
+    "diffuser of Stable Diffusion 1",
+    r"model\.diffusion_model\.(input_blocks|middle_block|output_blocks)\.",
+    lambda config: key_maps.unet_model(config.diffuser, "image", ["text"], "model.diffusion_model."),
+    "|".join((r"(first_stage_model|cond_stage_model|model_ema)\.", SCHEDULE)),
+)
+CONVERTED = (*LAYOUTS, STABLE_DIFFUSION)
+
 
 def layout_named(name: str) -> Layout:
     """The layout of that name. Raises ValueError if there is none."""
-    for layout in LAYOUTS:
+    for layout in CONVERTED:
         if layout.name == name:
             return layout
-    raise ValueError(f"There is no layout {name}; there are {', '.join(layout.name for layout in LAYOUTS)}.")
+    raise ValueError(f"There is no layout {name}; there are {', '.join(layout.name for layout in CONVERTED)}.")
 
 
 # Files that people have at hand and that are no part of this model: (pattern of a key, what it is).
@@ -156,10 +167,10 @@ STRANGERS = (
 )
 
 
-def detect(keys: Iterable[str], path: object) -> Layout:
-    """The one layout whose mark the keys bear. Raises ValueError, with the first keys, if there is none or more than one."""
+def detect(keys: Iterable[str], path: object, layouts: Sequence[Layout] = LAYOUTS) -> Layout:
+    """The one of the layouts whose mark the keys bear. Raises ValueError, with the first keys, if there is none or more than one."""
     keys = list(keys)
-    found = [layout for layout in LAYOUTS if any(re.match(layout.mark, key) for key in keys)]
+    found = [layout for layout in layouts if any(re.match(layout.mark, key) for key in keys)]
     if len(found) == 1:
         return found[0]
     some = f"its first keys are {', '.join(keys[:4])}"

@@ -14,7 +14,7 @@ from ..config import VDConfig
 from ..flows import VersatileDiffusion
 from ..tokenizers import Vocabularies
 from .key_maps import KeyMap, Place, to_ours
-from .layouts import Layout, detect
+from .layouts import LAYOUTS, Layout, detect
 from .parts import build, modules_of, part_names, state_of
 from .published import published
 from .read import WeightsFile, read
@@ -45,8 +45,10 @@ class Checkpoint:
         return to_ours(place.change, tensor)
 
 
-def open_checkpoints(paths: Paths, config: VDConfig | None = None) -> tuple[list[Checkpoint], VDConfig]:
-    """Open one or several files that make up one model, and find its sizes.
+def open_checkpoints(
+    paths: Paths, config: VDConfig | None = None, layouts: Sequence[Layout] = LAYOUTS
+) -> tuple[list[Checkpoint], VDConfig]:
+    """Open one or several files that make up one model, in any of the layouts, and find its sizes.
 
     The sizes are `config`, else those that a file of ours carries, else those of Versatile Diffusion v1.0.
     Raises FileNotFoundError and ValueError as `read` and `detect` do, and ValueError for keys that do not belong to a layout.
@@ -56,7 +58,7 @@ def open_checkpoints(paths: Paths, config: VDConfig | None = None) -> tuple[list
         raise ValueError("No file was given to load.")
     carried = [file_config(file) for file in files if "vd_config" in file.metadata]
     config = config or (carried[0] if carried else VDConfig())
-    return [open_checkpoint(file, config) for file in files], config
+    return [open_checkpoint(file, config, layouts) for file in files], config
 
 
 def file_config(file: WeightsFile) -> VDConfig:
@@ -67,10 +69,10 @@ def file_config(file: WeightsFile) -> VDConfig:
         raise ValueError(f"The model sizes (vd_config) in {file.path} cannot be understood: {error}.") from error
 
 
-def open_checkpoint(file: WeightsFile, config: VDConfig) -> Checkpoint:
+def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layout]) -> Checkpoint:
     """See one file through our keys; no tensor is read."""
     names = list(file.weights)
-    layout = detect(names, file.path)
+    layout = detect(names, file.path, layouts)
     key_map, present = KeyMap(layout.rules(config)), set(names)
     keys: dict[str, dict[str, list[Place]]] = {}
     unknown = []
