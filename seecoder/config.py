@@ -55,6 +55,8 @@ class SeeCoderConfig:
 
     def __post_init__(self) -> None:
         levels, decoded = self.swin.levels(), self.decoder.levels | self.decoder.finer
+        if any(heads < 1 or width % heads for heads, width in zip(self.swin.heads, levels.values(), strict=True)):
+            raise ValueError(f"The heads {self.swin.heads} of this SeeCoder's backbone do not divide its widths {tuple(levels.values())}.")
         if any(levels.get(name) != width for name, width in decoded.items()):
             raise ValueError(f"The decoder of this SeeCoder reads the levels {decoded}, but its backbone has {levels}.")
         if self.queries.inputs != self.decoder.width or self.queries.levels != len(decoded):

@@ -25,8 +25,7 @@ def size(shapes: Shapes, key: str, axis: int) -> int:
 
 def count(shapes: Shapes, prefix: str) -> int:
     """How many layers are numbered behind a prefix."""
-    numbers = [match[1] for key in shapes if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", key))]
-    return max(map(int, numbers), default=-1) + 1
+    return len({match[1] for key in shapes if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", key))})
 
 
 def swin_config(shapes: Shapes) -> SwinConfig:

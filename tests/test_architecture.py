@@ -1,6 +1,7 @@
 """The arrows of the design: who may import whom, and where."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def test_packages_are_relative_inside_and_know_neither_the_host_nor_each_other(p
         absolute = {name.split(".")[0] for level, name in imports(file) if not level}
         assert not absolute & (OUTSIDE | set(PACKAGES)), file
         list(targets(file, package))  # fails for `from ...` beyond the package
+
+
+def test_seecoder_stands_alone():
+    """Beside the standard library it needs torch, einops and safetensors only."""
+    absolute = {name.split(".")[0] for file in python_files("seecoder") for level, name in imports(file) if not level}
+    assert absolute - sys.stdlib_module_names == {"torch", "einops", "safetensors"}
 
 
 def test_only_one_folder_touches_comfyui():

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import parity
 import pytest
+import torch
 
-CASES = parity.find_cases([str(Path(__file__).parent / "golden" / "vd")])
+CASES = parity.find_cases([str(Path(__file__).parent / "golden")])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.folder.name)
@@ -15,10 +16,18 @@ def test_equal_to_the_official_code(case):
 
 
 def test_all_cases_are_there():
-    assert len(CASES) == 29
+    sets = [case.root.name for case in CASES]
+    assert (sets.count("vd"), sets.count("seecoder"), len(sets)) == (29, 11, 40)
 
 
 def test_a_wrong_value_fails():
     case = next(case for case in CASES if case.name == "color_adjust")
     verdict = parity.judge(case, iter([("out", case.io["out"] + 2e-5, case.io["out"])]))
     assert verdict.failure
+
+
+def test_errors_may_be_counted_as_shares_of_the_largest_value():
+    case = next(case for case in CASES if case.name == "decoder")
+    golden = torch.tensor([100.0, 0.0])
+    for wrong, fails in ((9e-4, False), (1.1e-3, True)):  # the limit is 1e-5
+        assert bool(parity.judge(case, iter([("out", golden + wrong, golden)])).failure) is fails
