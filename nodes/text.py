@@ -59,7 +59,7 @@ class VD_TextDecode:
     """Text latents as sentences."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Turns text latents into sentences. Connect text to Preview Any to see them."
+    DESCRIPTION = "Turns text latents into sentences. Connect text to Preview Any (Preview as Text in newer versions) to see them."
     SEARCH_ALIASES = ["optimus decode", "caption", "show text"]
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("text", "texts")
