@@ -13,7 +13,7 @@ def model_input(role: str, what: str) -> tuple:
         f"Where {what} is read from: a file in models/versatile_diffusion, or where such files usually lie. "
         "“embedded” is a small model of emoji that comes with this pack."
     )
-    return ([EMBEDDED, *host.file_names(role)], {"tooltip": tooltip})
+    return ([EMBEDDED, *host.file_names(role)], {"default": EMBEDDED, "tooltip": tooltip})
 
 
 def contexts_input(output: str) -> tuple:

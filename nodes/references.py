@@ -27,7 +27,7 @@ class SeeCoder_Load:
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = "“embedded” fits the pack's own small model; files of models/seecoder fit every model of Stable Diffusion 1."
-        return {"required": {"model": ([EMBEDDED, *host.file_names("seecoder")], {"tooltip": tooltip})}}
+        return {"required": {"model": ([EMBEDDED, *host.file_names("seecoder")], {"default": EMBEDDED, "tooltip": tooltip})}}
 
     def execute(self, model):
         return (host.load_seecoder(host.find(model, "seecoder")),)

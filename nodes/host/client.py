@@ -24,6 +24,10 @@ TICK = 2  # seconds without news after which the server is asked what became of 
 PREVIEWS = (1, 4)  # the binary messages that carry a preview picture
 
 
+class Unreachable(WorkflowError):
+    """Nobody answers, or no longer."""
+
+
 class Rejected(WorkflowError):
     """The server does not take a prompt. `reply` is its answer: {"error", "node_errors": {node id: …}}."""
 
@@ -82,7 +86,7 @@ class Server:
             raise WorkflowError(f"ComfyUI at {self.url} answered {error.code} to {request.get_method()} {path}: {said}") from error
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or repr(error)
-            raise WorkflowError(f"ComfyUI at {self.url} cannot be reached: {reason}.") from error
+            raise Unreachable(f"ComfyUI at {self.url} cannot be reached: {reason}.") from error
 
     def get(self, path: str, timeout: float = TIMEOUT) -> dict:
         """The JSON object of an answer to GET."""
@@ -162,14 +166,16 @@ class Server:
                     message = listener.receive(TICK)
                 except OSError:
                     listener.close()
-                    listener = self.listen_again(client_id)
-                    message = None
+                    time.sleep(0.5)
+                    listener, message = self.listen(client_id), None  # servers in between cut quiet connections
                 event = self.read_event(message, prompt_id)
                 if event:
                     on_event(event)
                 if message is None or event and event["type"] == "executing" and event["data"].get("node") is None:
                     entry = self.outcome(prompt_id)  # events may be lost, the history is not
             return entry
+        except Unreachable as error:
+            raise Unreachable(f"The connection to ComfyUI at {self.url} was lost before the job ended.") from error
         except BaseException:
             self.cancel(prompt_id)
             raise
@@ -181,15 +187,7 @@ class Server:
         try:
             return WebSocket(self.parts._replace(path=f"{self.parts.path}/ws", query=f"clientId={client_id}"), self.headers, SHORT)
         except OSError as error:
-            raise WorkflowError(f"ComfyUI at {self.url} cannot be reached: {error}.") from error
-
-    def listen_again(self, client_id: str) -> WebSocket:
-        """The connection anew: servers in between cut those on which nothing is said for a while."""
-        time.sleep(0.5)
-        try:
-            return self.listen(client_id)
-        except WorkflowError as error:
-            raise WorkflowError(f"The connection to ComfyUI at {self.url} was lost before the job ended.") from error
+            raise Unreachable(f"ComfyUI at {self.url} cannot be reached: {error}.") from error
 
     @staticmethod
     def read_event(message: str | bytes | None, prompt_id: str) -> dict | None:

@@ -23,6 +23,14 @@ HAS_GPU = (
     "import torch; xpu = getattr(torch, 'xpu', None); "
     "print(torch.cuda.is_available() or torch.backends.mps.is_available() or bool(xpu and xpu.is_available()))"
 )
+# What runs main.py, and ends with us even if we are killed: then the pipe that is its standard input breaks.
+LEASH = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: os._exit(1 + len(os.read(0, 1))), daemon=True).start()
+sys.path[0] = os.getcwd()
+del sys.argv[0]
+runpy.run_path(os.path.abspath(sys.argv[0]), run_name="__main__")
+"""
 OWN_MODELS = ("checkpoints", "clip", "vae", "diffusion_models", "loras")  # which ComfyUI looks for in its output folder too
 
 
@@ -40,11 +48,11 @@ def launched(checkout: Path, pack: Path, folder: Path, arguments: list[str]) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python(checkout), "main.py", *own_arguments(checkout, pack, folder), *arguments]
+    command = [python(checkout), "-c", LEASH, "main.py", *own_arguments(checkout, pack, folder), *arguments]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [*command, "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"],
-            cwd=checkout, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
+            cwd=checkout, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,  # a Ctrl-C is for us, who then stop it
         )  # fmt: skip
     print(f"starting ComfyUI in {checkout}", file=sys.stderr, flush=True)
@@ -149,3 +157,4 @@ def stop(process: subprocess.Popen) -> None:
         if process.poll() is None:
             kill()
             process.wait()
+        process.stdin.close()
