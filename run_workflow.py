@@ -68,10 +68,9 @@ def run(args: argparse.Namespace) -> None:
     if args.server is not None:
         load_host("remote").run_file(args.workflow, load_host("client").Server(args.server), *given)
     elif args.comfyui:
-        launcher, checkout = load_host("launcher"), args.comfyui.expanduser().resolve()
         with (
             tempfile.TemporaryDirectory(prefix="run_workflow_", ignore_cleanup_errors=True) as folder,
-            launcher.launched(checkout, ROOT, Path(folder), launcher.user_arguments(checkout)) as server,
+            load_host("launcher").launched(args.comfyui.expanduser().resolve(), ROOT, Path(folder)) as server,
         ):
             load_host("remote").run_file(args.workflow, server, *given, uploads="temp")
     else:

@@ -118,7 +118,7 @@ class FakeComfyUI:
                 self.answer(handler, self.rejection, 400 if "error" in self.rejection else 200)
                 return
             self.pending.append(data["prompt_id"])
-            threading.Thread(target=self.job, args=(self, data["prompt_id"], data["prompt"]), daemon=True).start()
+            threading.Thread(target=self.work, args=(data["prompt_id"], data["prompt"]), daemon=True).start()
             self.answer(handler, {"prompt_id": data["prompt_id"], "number": 1, "node_errors": {}})
         elif path == "/queue":
             self.deleted += data["delete"]
@@ -135,10 +135,9 @@ class FakeComfyUI:
         handler.send_header("Upgrade", "websocket")
         handler.send_header("Connection", "Upgrade")
         handler.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key).digest()).decode())
-        handler.end_headers()
         handler.close_connection = True
-        self.sockets.append(handler.connection)
-        self.tell("status", status={})  # not about any job
+        self.sockets.append(handler.connection)  # before the client hears of it, and queues a job
+        handler.end_headers()
         with contextlib.suppress(OSError):
             while handler.connection.recv(1 << 16):  # until the client goes
                 pass
@@ -154,6 +153,14 @@ class FakeComfyUI:
         self.frame(json.dumps({"type": kind, "data": data}).encode())
 
     # Jobs
+
+    def work(self, key, prompt):
+        """Does the job; if that fails, so does the server, or the client would wait for ever."""
+        try:
+            self.job(self, key, prompt)
+        except Exception:
+            self.close()
+            raise
 
     def start(self, key):
         """The job runs."""
@@ -171,6 +178,7 @@ class FakeComfyUI:
 
 def succeed(fake, key, prompt):
     """A job that paints with progress, saves a picture and shows a text."""
+    fake.tell("status", status={"exec_info": {"queue_remaining": 1}})  # goes to all clients
     fake.start(key)
     fake.tell("executing", node="1", display_node="1", prompt_id=key)
     for value in (1, 2, 3):

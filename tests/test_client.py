@@ -21,7 +21,7 @@ client = load_host("client")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
     """Does not wait long for news, and works in a folder of its own."""
-    monkeypatch.setattr(client, "TICK", 0.05)
+    monkeypatch.setattr(client, "TICK", 0.3)
     monkeypatch.setattr(load_host("websocket"), "POLL", 0.02)
     monkeypatch.chdir(tmp_path)
 
@@ -147,7 +147,8 @@ def test_a_connection_that_is_cut_is_made_anew(run):
         succeed(fake, key, prompt)
 
     with FakeComfyUI(job) as fake:
-        assert run(fake)[::2] == (0, "Painter\nSaveImage")
+        assert run(fake)[:2] == (0, "output/sub/art_00001_.png\nä fox\nan owl\noutput/What-is-it_00001.txt\n")
+    assert fake.requests.count("/ws") == 2
 
 
 # Refusals

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,11 +35,11 @@ OWN_MODELS = ("checkpoints", "clip", "vae", "diffusion_models", "loras")  # whic
 
 
 @contextmanager
-def launched(checkout: Path, pack: Path, folder: Path, arguments: list[str]) -> Iterator[Server]:
+def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ()) -> Iterator[Server]:
     """A ComfyUI of this checkout on a free port, with this pack; it is stopped at the end in every case.
 
     Models, input pictures, settings and node packs are those of the checkout, its extra_model_paths.yaml included.
-    folder: takes what it writes: output, temp, its log. arguments: more of ComfyUI's own.
+    folder: takes what it writes: output, temp, its log. more: further arguments of ComfyUI.
     Raises WorkflowError; if it does not come up or dies, the end of its log is printed on stderr.
     """
     if not (checkout / "main.py").is_file() or not (checkout / "folder_paths.py").is_file():
@@ -48,7 +48,7 @@ def launched(checkout: Path, pack: Path, folder: Path, arguments: list[str]) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python(checkout), "-c", LEASH, "main.py", *own_arguments(checkout, pack, folder), *arguments]
+    command = [python(checkout), "-c", LEASH, "main.py", *own_arguments(checkout, pack, folder), *user_arguments(checkout), *more]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [*command, "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"],

@@ -98,5 +98,5 @@ def server(checkout, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors on a busy machine: threads would only wait for each other
-        with launcher.launched(checkout, ROOT, base, [*launcher.user_arguments(checkout), *arguments]) as running:
+        with launcher.launched(checkout, ROOT, base, arguments) as running:
             yield ComfyUI(running, base)

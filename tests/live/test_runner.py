@@ -63,6 +63,16 @@ def wait_until(condition):
         time.sleep(0.1)
 
 
+def test_canvas_files_are_converted_as_the_page_does_it(server):
+    graph, info = load_host("graph"), server.client.get("/object_info")
+    catalogue = graph.Catalogue({name: about["input"] for name, about in info.items()}, "is a {name}, which is not there.")
+    twins = sorted((ROOT / "workflows" / "api").glob("*.json"))
+    assert twins
+    for twin in twins:
+        canvas = json.loads((ROOT / "workflows" / twin.name).read_text(encoding="utf-8"))
+        assert graph.from_canvas(canvas, catalogue, "its twin") == json.loads(twin.read_text(encoding="utf-8")), twin.name
+
+
 # --server
 
 
