@@ -34,7 +34,7 @@ for (const workflow of workflows) {
   await page.waitForTimeout(500);
   const report = await page.evaluate(async (data) => {
     await window.app.loadGraphData(data);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, 1000));
     const nodes = window.app.graph.nodes;
     const titles = (wanted) => nodes.filter(wanted).map((node) => node.title);
     return {
@@ -42,7 +42,7 @@ for (const workflow of workflows) {
       missing: titles((node) => !window.LiteGraph.registered_node_types[node.type]),
       errored: titles((node) => node.has_errors),
       toasts: [...document.querySelectorAll('.p-toast-message')].map((toast) => toast.innerText),
-      dialog: document.querySelector('.p-dialog-content')?.innerText ?? '',
+      dialog: document.querySelector('[role="dialog"]')?.innerText ?? '',
       api: (await window.app.graphToPrompt()).output,
     };
   }, JSON.parse(fs.readFileSync(workflow, 'utf8')));

@@ -203,15 +203,9 @@ def load_seecoder(path: Path) -> SeeCoderEncoder:
 
 def load_pfd(path: Path) -> model_patcher.ModelPatcher:
     """A diffuser of Prompt-Free Diffusion as core's own MODEL of Stable Diffusion 1."""
-    from ....vd_core.checkpoints.key_maps import KeyMap, unet_model
-    from ....vd_core.checkpoints.load import open_checkpoints, read_weights
+    from ....vd_core.checkpoints.convert import stable_diffusion_unet
 
-    (checkpoint,), config = open_checkpoints(path)
-    kind = next((kind for kind in config.diffuser.context if f"diffuser.context.{kind}" in checkpoint.keys), "text")
-    weights = read_weights(path, parts=["diffuser.data.image", f"diffuser.context.{kind}"])
-    key_map = KeyMap(unet_model(config.diffuser, "image", ["text"]))
-    keys = {key: key.replace(f"diffuser.context.{kind}.", "diffuser.context.text.") for key in weights.state}
-    model = comfy.sd.load_diffusion_model_state_dict({key_map.theirs(keys[key])[0].key: tensor for key, tensor in weights.state.items()})
+    model = comfy.sd.load_diffusion_model_state_dict(stable_diffusion_unet(path))
     if model is None:
         raise ValueError(f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are others.")
     return model
