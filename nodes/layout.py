@@ -51,7 +51,7 @@ def split_tokens(tokens: Tensor, layout: Layout) -> list[tuple[Tensor, float]]:
     if tokens.shape[1] != sum(counts):
         raise ValueError(
             f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, so the contexts can no longer be "
-            "told apart; join contexts with Blend Contexts (VD) instead."
+            "told apart; use Join Contexts (VD) or Blend Contexts (VD) instead."
         )
     return [(part, ratio) for part, (_, _, ratio) in zip(tokens.split(counts, dim=1), layout, strict=True)]
 

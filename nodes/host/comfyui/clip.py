@@ -61,10 +61,16 @@ def projection_of(clip: CLIP) -> nn.Module:
     if getattr(clip.cond_stage_model, "clip", None) != "clip_l":
         raise ValueError(f"This is not the CLIP that Versatile Diffusion reads prompts with; {wanted}.")
     projection = clip.cond_stage_model.clip_l.transformer.text_projection
-    rows, columns = projection.weight.shape
-    if rows == columns and torch.equal(projection.weight.float().cpu(), torch.eye(rows)):
+    if not is_trained(projection.weight.float().cpu()):
         raise ValueError(f"This CLIP has no text projection, as those in Stable Diffusion checkpoints; {wanted}.")
     return projection
+
+
+def is_trained(weight: Tensor) -> bool:
+    """Whether a projection came from a file: core leaves one that a file lacks as the identity or as the memory happens to be."""
+    rows, columns = weight.shape
+    identity = rows == columns and torch.equal(weight, torch.eye(rows))
+    return not identity and bool(weight.isfinite().all()) and 1e-4 < weight.std() < 1
 
 
 def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | None) -> Tensor:

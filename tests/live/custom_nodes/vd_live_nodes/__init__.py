@@ -2,13 +2,16 @@
 
 import gc
 import json
+from pathlib import Path
 
 import comfy.cldm.cldm
+import comfy.clip_vision
 import comfy.controlnet
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.sd
 import comfy.supported_models
 import psutil
 import torch
@@ -164,6 +167,27 @@ class Memory:
         return {"ui": {"text": [json.dumps(report)]}, "result": (json.dumps(report),)}
 
 
+class StrangeClip:
+    """CLIPs and vision models that Versatile Diffusion cannot use."""
+
+    RETURN_TYPES = ("CLIP", "CLIP_VISION")
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"projection": (["identity", "zeros", "garbage"],)}}
+
+    def execute(self, projection):
+        clip = comfy.sd.load_text_encoder_state_dicts([{}], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+        weight = clip.cond_stage_model.clip_l.transformer.text_projection.weight
+        contents = {"identity": torch.eye(768), "zeros": torch.zeros(768, 768), "garbage": torch.full((768, 768), torch.nan)}
+        with torch.no_grad():
+            weight.copy_(contents[projection])
+        sizes = Path(comfy.clip_vision.__file__).with_name("clip_vision_siglip_384.json")
+        return clip, comfy.clip_vision.ClipVisionModel(str(sizes))
+
+
 class CountCalls:
     """A MODEL that counts how often its network is called, and with how many rows."""
 
@@ -219,6 +243,7 @@ class Tokens:
 
 
 NODE_CLASS_MAPPINGS = {
+    "VDLive_StrangeClip": StrangeClip,
     "VDLive_CountCalls": CountCalls,
     "VDLive_ShowCalls": ShowCalls,
     "VDLive_Tokens": Tokens,
