@@ -101,7 +101,7 @@ GRAPHS: dict[str, Graph] = {
     "sd-prompt-text-model": Graph("CLIP Text Encode into the text model", text(positive=SD_PROMPT), NO_CONTEXT),
     "sd-prompt-blended": Graph("CLIP Text Encode into Blend", image(SD_BLEND), "must come from one of the context nodes"),
     "blend-crossed": Graph("Blend of a positive with another context's negative", image(CROSSED), "must come from the same context"),
-    "concat": Graph("ConditioningConcat", image(positive=CONCATENATED), "join contexts with Blend Contexts (VD) instead"),
+    "concat": Graph("ConditioningConcat", image(positive=CONCATENATED), "use Join Contexts (VD) or Blend Contexts (VD) instead"),
     "batch-mismatch": Graph("Blend of 2 pictures with 3", image(blend(seen(TWO), seen(THREE), 0.5)), "use one, or as many of each"),
     "image-latent-text-model": Graph("Empty Latent Image into the text model", text(latent=empty()), TEXT_LATENT),
     "encoded-picture-text-model": Graph("Encoded picture into the text model", text(latent=DRAWN, denoise=0.5), TEXT_LATENT),

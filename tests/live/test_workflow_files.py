@@ -100,7 +100,12 @@ def test_the_page_loads_and_runs_every_workflow(stocked, shots):
 @pytest.mark.browser
 def test_the_page_names_missing_models_with_folder_and_address(server, shots):
     """Only those that are chosen: a workflow of the embedded model asks for nothing."""
-    reports = page(server, shots, "look", ["ksampler-controlnet", "text-to-image"])
-    for wanted in (*STAND_INS, CONTROLNET):
-        assert wanted.replace("/", " / ") in reports["ksampler-controlnet"]["dialog"]
+    reports = page(server, shots, "look", ["ksampler-pfd-openpose", "text-to-image"])
+    for folder, name in (
+        ("diffusion_models", "Deliberate-v2-0.safetensors"),
+        ("vae", "sd-v2-0-base-autokl.pth"),
+        ("seecoder", "seecoder-v1-0.safetensors"),
+        ("controlnet", "control_v11p_sd15_openpose_fp16.safetensors"),
+    ):
+        assert f"{folder} / {name}" in reports["ksampler-pfd-openpose"]["dialog"]
     assert not reports["text-to-image"]["dialog"]
