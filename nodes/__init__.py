@@ -7,7 +7,7 @@ from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadT
 from .pictures import VD_ColorAdjust
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .sampling import VD_OfficialDDIM, VD_Sampler
-from .text import VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
+from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
 host.register_folders()
 
@@ -24,6 +24,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_EmptyTextLatent": VD_EmptyTextLatent,
     "VD_TextEncode": VD_TextEncode,
     "VD_TextDecode": VD_TextDecode,
+    "VD_EditText": VD_EditText,
     "VD_ColorAdjust": VD_ColorAdjust,
     "VD_Join": VD_Join,
     "VD_SaveContext": VD_SaveContext,
@@ -45,6 +46,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_OfficialDDIM": "Official DDIM (VD)",
     "VD_EmptyTextLatent": "Empty Text Latent (VD)",
     "VD_TextEncode": "Text to Latent (VD)",
+    "VD_EditText": "Edit Text Latents (VD)",
     "VD_TextDecode": "Latent to Text (VD)",
     "VD_ColorAdjust": "Match Colours (VD)",
     "VD_Join": "Join Contexts (VD)",

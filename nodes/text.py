@@ -2,6 +2,7 @@
 
 import torch
 
+from ..vd_core.autoencoders.optimus import edit_latent
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
 
 CATEGORY = "VersatileDiffusion/text"
@@ -53,6 +54,44 @@ class VD_TextEncode:
     def execute(self, text_vae, text):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return ({"samples": text_vae.encode(lines)[:, :, None, None]},)
+
+
+class VD_EditText:
+    """Text latents with another meaning."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Takes one meaning out of text latents and puts another one in: the official I2T2I editing. On the latents of a picture's captions "
+        "it edits the picture, once these are drawn again with the picture's style."
+    )
+    SEARCH_ALIASES = ["i2t2i", "latent editing", "replace", "optimus", "text arithmetic"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("The edited latents, for Latent to Text (VD).",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "text_vae": TEXT_VAE,
+                "samples": ("LATENT", {"tooltip": "Text latents: of captions, from a sampler with text_model, or of Text to Latent (VD)."}),
+                "remove": ("STRING", {"default": "", "multiline": True, "tooltip": "What to take out; nothing if it is empty."}),
+                "add": ("STRING", {"default": "", "multiline": True, "tooltip": "What to put in; nothing if it is empty."}),
+            }
+        }
+
+    def execute(self, text_vae, samples, remove, add):
+        latents = flat(samples["samples"])
+        zero = torch.zeros_like(latents[:1])
+        taken, given = (text_vae.encode([text]).to(latents) if text.strip() else zero for text in (remove, add))
+        return ({**samples, "samples": edit_latent(latents, taken, given)[:, :, None, None]},)
+
+
+def flat(latents: torch.Tensor) -> torch.Tensor:
+    """Text latents [B, width, 1, 1] -> [B, width]. Raises ValueError for others."""
+    if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
+        raise ValueError(f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE Decode.")
+    return latents.flatten(1)
 
 
 class VD_TextDecode:
@@ -109,9 +148,6 @@ class VD_TextDecode:
         }
 
     def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates):
-        latents = samples["samples"]
-        if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
-            raise ValueError(f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE Decode.")
-        texts = text_vae.decode(latents.flatten(1), seed, temperature, top_k, top_p)
+        texts = text_vae.decode(flat(samples["samples"]), seed, temperature, top_k, top_p)
         texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts
         return {"ui": {"text": texts}, "result": ("\n".join(texts), texts)}

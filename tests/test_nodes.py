@@ -86,6 +86,7 @@ PINNED = {
         },
         {"text": "STRING", "texts": "STRING"},
     ),
+    "VD_EditText": ({"text_vae": ("VD_TEXT_VAE", {}), "samples": ("LATENT", {}), "remove": LINES, "add": LINES}, {"LATENT": "LATENT"}),
     "VD_ColorAdjust": ({"image": ("IMAGE", {}), "reference": ("IMAGE", {})}, {"IMAGE": "IMAGE"}),
     "VD_Join": ({**PAIRS, "mode": (["concatenate", "average"], {"default": "concatenate"}), "share": SHARE}, OPPOSITES),
     "VD_SaveContext": (
@@ -133,6 +134,7 @@ CATEGORIES = {
     "VD_EmptyTextLatent": "VersatileDiffusion/text",
     "VD_TextEncode": "VersatileDiffusion/text",
     "VD_TextDecode": "VersatileDiffusion/text",
+    "VD_EditText": "VersatileDiffusion/text",
     "VD_ColorAdjust": "VersatileDiffusion",
     "VD_Join": "VersatileDiffusion/conditioning",
     "VD_SaveContext": "VersatileDiffusion/conditioning",
@@ -286,6 +288,21 @@ def test_text_flow_from_picture_to_sentences(nodes, loaded):
 def test_text_encode_takes_one_sentence_per_line(nodes, loaded):
     latent = nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text="red apple, noto style\n\n two dogs \n")[0]["samples"]
     assert latent.shape == (2, 24, 1, 1)
+
+
+def test_an_edit_takes_one_meaning_out_and_puts_another_in(nodes, loaded):
+    latents, removed, added = (
+        nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text=text)[0]["samples"] for text in ("red apple", "two dogs", "cat")
+    )
+
+    def edit(**inputs):
+        return nodes["VD_EditText"](text_vae=loaded["text_vae"], samples={"samples": latents}, **inputs)[0]["samples"]
+
+    edited, direction = edit(remove="two dogs", add="cat"), removed.flatten() / removed.norm()
+    assert edited.shape == latents.shape
+    torch.testing.assert_close((edited - added).flatten() @ direction, torch.tensor(0.0), atol=1e-5, rtol=0)
+    assert torch.equal(edit(remove="", add=" "), latents)
+    torch.testing.assert_close(edit(remove="", add="cat"), latents + added)
 
 
 def test_painted_mask_removes(nodes, loaded):
