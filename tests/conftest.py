@@ -110,3 +110,28 @@ def refused(run):
         return err.strip()
 
     return go
+
+
+@pytest.fixture(scope="session")
+def nodes(pack):
+    """Every node as a function of its inputs; defaults are filled in."""
+
+    def caller(cls):
+        def call(**inputs):
+            schema = cls.INPUT_TYPES()["required"]
+            defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
+            with torch.inference_mode():
+                return cls().execute(**{**defaults, **inputs})
+
+        return call
+
+    return {name: caller(cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
+
+
+@pytest.fixture
+def loaded(nodes, models, monkeypatch):
+    """The outputs of the loaders, by name."""
+    monkeypatch.setenv("VD_MODELS", str(models))
+    names = ("image_model", "vae", "text_model", "text_vae", "clip", "clip_vision")
+    loaders = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision")
+    return dict(zip(names, (output for loader in loaders for output in nodes[loader](model="tiny.safetensors")), strict=True))

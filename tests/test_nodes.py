@@ -145,31 +145,6 @@ CATEGORIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def nodes(pack):
-    """Every node as a function of its inputs; defaults are filled in."""
-
-    def caller(cls):
-        def call(**inputs):
-            schema = cls.INPUT_TYPES()["required"]
-            defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
-            with torch.inference_mode():
-                return cls().execute(**{**defaults, **inputs})
-
-        return call
-
-    return {name: caller(cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
-
-
-@pytest.fixture
-def loaded(nodes, models, monkeypatch):
-    """The outputs of the loaders, by name."""
-    monkeypatch.setenv("VD_MODELS", str(models))
-    names = ("image_model", "vae", "text_model", "text_vae", "clip", "clip_vision")
-    loaders = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision")
-    return dict(zip(names, (output for loader in loaders for output in nodes[loader](model="tiny.safetensors")), strict=True))
-
-
 PICTURE = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
 EMPTY = {"samples": torch.zeros(2, 4, 8, 8)}
 

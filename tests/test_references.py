@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_nodes import draw, loaded, nodes, picture, text  # noqa: F401 (fixtures)
+from test_nodes import draw, picture, text
 
 from seecoder.checkpoints import released_state
 from seecoder.config import SeeCoderConfig
@@ -25,7 +25,7 @@ def encoder():
 
 
 @pytest.fixture
-def encode(nodes, encoder):  # noqa: F811
+def encode(nodes, encoder):
     def call(image=None, **inputs):
         image = torch.full((1, 8, 12, 3), 0.5) if image is None else image
         positive, negative = nodes["SeeCoder_Encode"](seecoder=encoder, image=image, **inputs)
@@ -34,7 +34,7 @@ def encode(nodes, encoder):  # noqa: F811
     return call
 
 
-def test_plain_use_gives_the_tokens_as_text_and_zeros_against_them(encode, nodes, encoder):  # noqa: F811
+def test_plain_use_gives_the_tokens_as_text_and_zeros_against_them(encode, nodes, encoder):
     positive, negative = encode()
     assert torch.equal(positive, encoder.encode(torch.zeros(1))) and not negative.any() and negative.shape == positive.shape
     assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1]["vd_layout"] == (("text", 7, 1.0),)
@@ -75,14 +75,14 @@ def test_a_mask_leaves_out_and_crops(encode, encoder):
     assert encoder.images.shape == (1, 3, 8, 6)
 
 
-def test_its_tokens_condition_versatile_diffusion(nodes, loaded, encoder):  # noqa: F811
+def test_its_tokens_condition_versatile_diffusion(nodes, loaded, encoder):
     inputs = {"seecoder": encoder, "image": torch.rand(2, 8, 8, 3), "model": loaded["image_model"]}
     contexts = nodes["SeeCoder_Encode"](**inputs)
     assert draw(nodes, loaded, contexts).shape == (2, 4, 8, 8)
 
 
 @pytest.mark.parametrize("position_aware", [False, True])
-def test_files_are_loaded(nodes, tmp_path, monkeypatch, position_aware):  # noqa: F811
+def test_files_are_loaded(nodes, tmp_path, monkeypatch, position_aware):
     seecoder = SeeCoder(SeeCoderConfig.tiny(position_aware))
     torch.save(released_state(seecoder), tmp_path / "see.pth")
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
@@ -92,7 +92,7 @@ def test_files_are_loaded(nodes, tmp_path, monkeypatch, position_aware):  # noqa
         assert torch.equal(found.encode(images)[1:], seecoder(images[1:]))
 
 
-def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):  # noqa: F811
+def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):
     from vd_core.context import Context, join
 
     first, second = picture(nodes, loaded), picture(nodes, loaded, weight=0.5, focus=0.2)
@@ -104,12 +104,12 @@ def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):  # 
     assert draw(nodes, loaded, both).shape == (2, 4, 8, 8)
 
 
-def join(nodes, first, second, mode="average", share=0.25):  # noqa: F811
+def join(nodes, first, second, mode="average", share=0.25):
     one, other = ([[[tokens, options]]] * 2 for tokens, options in (first, second))
     return nodes["VD_Join"](positive_1=one[0], negative_1=one[1], positive_2=other[0], negative_2=other[1], mode=mode, share=share)[0][0]
 
 
-def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):  # noqa: F811
+def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):
     tokens, options = join(nodes, (torch.ones(1, 2, 3), {}), (torch.ones(2, 4, 3), {"strength": 2}))
     assert torch.equal(tokens[:, :, 0], torch.tensor([[1.0, 1.0, 0.25, 0.25]] * 2)) and options == {"strength": 2}
 
@@ -121,12 +121,12 @@ def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):  # noqa: F811
         (((("text", 1, 0.5), ("text", 1, 0.5)), (("text", 2, 1.0),)), "Only contexts of one kind"),
     ],
 )
-def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):  # noqa: F811
+def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):
     with pytest.raises(ValueError, match=sentence):
         join(nodes, *((torch.ones(1, 2, 3), {"vd_layout": layout}) for layout in layouts))
 
 
-def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):  # noqa: F811
+def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):
     context = picture(nodes, loaded, unconditional="black")
     saved = nodes["VD_SaveContext"](positive=context[0], negative=context[1], filename_prefix="a/b", output_directory=str(tmp_path))
     assert saved["ui"]["text"] == [str(tmp_path / "a" / "b_00001_.safetensors")]
@@ -136,7 +136,7 @@ def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):  # no
         assert torch.equal(before[0][0], after[0][0]) and before[0][1] == after[0][1]
 
 
-def test_refusals(nodes, loaded, encode, encoder, tmp_path):  # noqa: F811
+def test_refusals(nodes, loaded, encode, encoder, tmp_path):
     words = text(nodes, loaded)
     away = {"positive": words[0], "negative": words[1], "filename_prefix": "../a", "output_directory": str(tmp_path)}
     blend = [[words[0][0][0], {"vd_layout": (("text", 40, 0.5), ("text", 37, 0.5))}]]
