@@ -28,6 +28,7 @@ from vd_core.training.context_encoder import context_encoder_losses
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.evaluate import draw, nearest
 from vd_core.training.loop import fit
+from vd_core.training.small_model import digest
 
 # As many tokens as the embedded model's prompts have, 4 of them global, in the width of its contexts.
 SIZES = SeeCoderConfig(
@@ -54,8 +55,9 @@ def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int
     torch.manual_seed(0)
     encoder = SeeCoder(SIZES)
     initialise(encoder)
+    trained_on = {"diffuser": digest(vd.diffuser.state_dict().values()), "data": digest([images, latents])}
     losses = context_encoder_losses(vd.diffuser, Schedule(vd.config.schedule), "text", latents, images, batch)
-    encoder = fit(encoder, losses, out, steps=steps, lr=1e-3, trained_on={"model": MODEL.name}, weight_decay=0.05)
+    encoder = fit(encoder, losses, out, steps=steps, lr=1e-3, trained_on=trained_on, weight_decay=0.05)
     save_file({key: tensor.half().contiguous() for key, tensor in released_state(encoder).items()}, out / "seecoder.safetensors")
 
 

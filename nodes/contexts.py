@@ -8,6 +8,11 @@ from .images import rgb
 from .layout import joined, to_conditioning, to_contexts
 
 JOINS = ("concatenate", "average")
+TWO_CONTEXTS = {
+    f"{side}_{number}": ("CONDITIONING", {"tooltip": f"{side} of the {which} context."})
+    for number, which in ((1, "first"), (2, "second"))
+    for side in ("positive", "negative")
+}
 OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from. Wire it together with positive.")
 
 
@@ -110,10 +115,7 @@ class VD_Blend:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive_1": ("CONDITIONING", {"tooltip": "positive of the first context."}),
-                "negative_1": ("CONDITIONING", {"tooltip": "negative of the first context."}),
-                "positive_2": ("CONDITIONING", {"tooltip": "positive of the second context."}),
-                "negative_2": ("CONDITIONING", {"tooltip": "negative of the second context."}),
+                **TWO_CONTEXTS,
                 "ratio": (
                     "FLOAT",
                     {
@@ -151,10 +153,7 @@ class VD_Join:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive_1": ("CONDITIONING", {"tooltip": "positive of the first context."}),
-                "negative_1": ("CONDITIONING", {"tooltip": "negative of the first context."}),
-                "positive_2": ("CONDITIONING", {"tooltip": "positive of the second context."}),
-                "negative_2": ("CONDITIONING", {"tooltip": "negative of the second context."}),
+                **TWO_CONTEXTS,
                 "mode": (
                     list(JOINS),
                     {

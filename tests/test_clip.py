@@ -132,6 +132,13 @@ def test_a_mask_scales_the_global_token_by_its_mean(clip, images, masks):
     torch.testing.assert_close(clip.encode_image(images, masks)[:, 0].norm(dim=-1), weights[:, 0, 0])
 
 
+def test_a_text_is_embedded_as_its_end_token_alone(clip):
+    tokens, embedded = clip.encode_text(["a cat", "a red dog"]), clip.embed_text(["a cat", "a red dog"])
+    ends = clip.tokenizer(["a cat", "a red dog"]).argmax(dim=1)
+    torch.testing.assert_close(embedded, tokens[torch.arange(2), ends])
+    torch.testing.assert_close(embedded.norm(dim=-1), torch.ones(2))
+
+
 def test_token_weights(clip):
     """By hand: the left half of every picture kept; patches row by row; out of range is clamped."""
     size, patch = clip.config.image_size, clip.config.patch_size
