@@ -31,12 +31,11 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(eq=False)
-class Flow:
-    """A MODEL: the flows that make one kind of output. They share the layers that they have in common."""
+class Layers:
+    """The layers of one kind of output, read when they are needed."""
 
-    config: VDConfig
-    data: str
     path: Path
+    data: str
     model: VersatileDiffusion | None = None
 
     def under(self, kinds: Iterable[str]) -> VersatileDiffusion:
@@ -48,6 +47,19 @@ class Flow:
             if kind not in context:
                 context[kind] = read(self.path, f"diffuser.context.{kind}").diffuser.context[kind]
         return self.model
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A MODEL: the flows that make one kind of output, and how they are sampled. Copies with other options share the layers."""
+
+    config: VDConfig
+    layers: Layers
+
+    @property
+    def data(self) -> str:
+        """The kind of output."""
+        return self.layers.data
 
 
 @dataclass(eq=False)
@@ -150,7 +162,7 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
         raise ValueError(f"weight_dtype {dtype} needs ComfyUI: without it weights are float32, so choose default.")
     checkpoints, config = open_checkpoints(path)
     choose(checkpoints, config, [f"diffuser.data.{data}"])
-    return Flow(config, data, path)
+    return Flow(config, Layers(path, data))
 
 
 def load_clip(path: Path) -> Clip:
@@ -226,7 +238,7 @@ def sample(
     # The official app seeds with its seed + 100, after the contexts are made.
     noise = batch_noise(seed + 100) if official_noise else sample_noise(seed)
     with progress("sampling") as report:
-        result = model.under({context.kind for context in contexts}).sample(
+        result = model.layers.under({context.kind for context in contexts}).sample(
             model.data,
             contexts,
             samples.flatten(1) if sizes.layers == "0d" else samples,
