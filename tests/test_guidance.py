@@ -104,7 +104,7 @@ def test_what_the_diffuser_is_asked():
     guided(recorder, EPS, [TEXT, IMAGE], "image", [2, 3], mixing)(X, 501)
     ((x, t, contexts, data, used),) = recorder.calls
     assert torch.equal(x, torch.cat([X, X, X])) and t.tolist() == [501] * 6 and data == "image" and used is mixing
-    (text_kind, text, text_share), (image_kind, image, image_share) = contexts
+    (text_kind, text, text_share, _), (image_kind, image, image_share, _) = contexts
     assert (text_kind, text_share, image_kind, image_share) == ("text", 0.25, "image", 0.75)
     conditional, unconditional = TEXT.tokens.expand(2, -1, -1), TEXT.null.expand(2, -1, -1)
     assert torch.equal(text, torch.cat([unconditional, conditional, conditional]))

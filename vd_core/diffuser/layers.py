@@ -33,7 +33,10 @@ class TimeEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x [B, n, width] to a context [B, m, context_width]; to itself without a context."""
+    """Multi-head attention of x [B, n, width] to a context [B, m, context_width]; to itself without a context.
+
+    emphasis: [B, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log emphasis).
+    """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, ops=nn):
         super().__init__()
@@ -43,13 +46,14 @@ class Attention(nn.Module):
         self.to_v = ops.Linear(context_width or width, width, bias=False)
         self.to_out = nn.Sequential(ops.Linear(width, width))
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, emphasis: Tensor | None = None) -> Tensor:
         context = x if context is None else context
+        bias = None if emphasis is None else emphasis.log()[:, None, None]
         q, k, v = (
             rearrange(project(source), "b n (h d) -> b h n d", h=self.heads)
             for project, source in ((self.to_q, x), (self.to_k, context), (self.to_v, context))
         )
-        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
+        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v, bias), "b h n d -> b n (h d)"))
 
 
 class GatedGELU(nn.Module):

@@ -9,20 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-Mixing = Callable[[Tensor, Sequence[nn.Module], Sequence[tuple[Tensor, float]]], Tensor]
+Layer = Callable[[Tensor, Tensor], Tensor]  # (h, tokens) -> h
+Ratio = float | Tensor  # a number, or a map [1 or B, 1, height, width] of any size
+Mixing = Callable[[Tensor, Sequence[Layer], Sequence[tuple[Tensor, Ratio]]], Tensor]
 
 
-def attention_mixing(h: Tensor, layers: Sequence[nn.Module], contexts: Sequence[tuple[Tensor, float]]) -> Tensor:
+def attention_mixing(h: Tensor, layers: Sequence[Layer], contexts: Sequence[tuple[Tensor, Ratio]]) -> Tensor:
     """Σ ratio_i · layer_i(h, tokens_i): whole transformer outputs are mixed, each with its own self-attention and residual.
 
-    A context with ratio 0 is not run.
+    A ratio that is a map mixes each place of h [B, C, h, w] on its own. A context with ratio 0 is not run.
     """
-    outputs = [(layer, tokens, ratio) for layer, (tokens, ratio) in zip(layers, contexts, strict=True) if ratio != 0]
-    if len(outputs) == 1 and outputs[0][2] == 1:
+    outputs = [(layer, tokens, at(h, ratio)) for layer, (tokens, ratio) in zip(layers, contexts, strict=True)]
+    outputs = [output for output in outputs if isinstance(output[2], Tensor) or output[2] != 0]
+    if len(outputs) == 1 and not isinstance(outputs[0][2], Tensor) and outputs[0][2] == 1:
         return outputs[0][0](h, outputs[0][1])
     return sum(layer(h, tokens) * ratio for layer, tokens, ratio in outputs)
+
+
+def at(h: Tensor, ratio: Ratio) -> Ratio:
+    """A ratio at the places of h [B, C, h, w]: maps are averaged over each place and repeated for the evaluations of a batch."""
+    if not isinstance(ratio, Tensor):
+        return ratio
+    shares = F.adaptive_avg_pool2d(ratio, h.shape[2:]).to(h)
+    return shares if len(shares) == 1 else shares.repeat(len(h) // len(shares), 1, 1, 1)
 
 
 def layer_mixing(seed: int) -> Mixing:
@@ -33,7 +45,9 @@ def layer_mixing(seed: int) -> Mixing:
     # Quirk kept: the legacy generator's `choice`, so that draws equal the official `numpy.random.seed(seed)`.
     random = np.random.RandomState(seed % 2**32)
 
-    def mix(h: Tensor, layers: Sequence[nn.Module], contexts: Sequence[tuple[Tensor, float]]) -> Tensor:
+    def mix(h: Tensor, layers: Sequence[Layer], contexts: Sequence[tuple[Tensor, Ratio]]) -> Tensor:
+        if any(isinstance(ratio, Tensor) for _, ratio in contexts):
+            raise ValueError("Layer mixing draws one context for a whole layer, so its contexts cannot have regions with masks.")
         chosen = random.choice(len(contexts), p=[ratio for _, ratio in contexts])
         return layers[chosen](h, contexts[chosen][0])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,23 @@ from ..config import DiffuserConfig
 from .context_layers import ContextLayer
 from .data import data_layers
 from .layers import TimeEmbedding
-from .mixing import Mixing, attention_mixing
+from .mixing import Mixing, Ratio, attention_mixing
 from .plan import Step, plan
+
+
+class Reading(NamedTuple):
+    """One context as the diffuser reads it.
+
+    kind:     names the context layers.
+    tokens:   [B, n, d].
+    ratio:    its share, a number or a map [1 or B, 1, height, width]; the shares of all add up to 1.
+    emphasis: how often each token counts, [B, n]; None = once.
+    """
+
+    kind: str
+    tokens: Tensor
+    ratio: Ratio
+    emphasis: Tensor | None = None
 
 
 class Diffuser(nn.Module):
@@ -42,7 +59,7 @@ class Diffuser(nn.Module):
         self,
         x: Tensor,
         t: Tensor,
-        contexts: Sequence[tuple[str, Tensor, float]],
+        contexts: Sequence[Reading | tuple[str, Tensor, Ratio]],
         data: str,
         mixing: Mixing = attention_mixing,
         trace: Callable[[Step, Tensor], None] | None = None,
@@ -51,17 +68,17 @@ class Diffuser(nn.Module):
 
         x:        noisy latent of kind `data`, scaled: [B, C, H, W] for 2D data, [B, C] for 0D.
         t:        timesteps [B], 0..999.
-        contexts: (kind, tokens [B, n, d], ratio), ratios adding up to 1; any number, kinds may repeat.
+        contexts: a `Reading` each, or its first three entries; any number, kinds may repeat.
         trace:    called with every step that ran a layer and its output.
 
         Returns the prediction in x's shape. Raises ValueError for missing contexts, kinds that were not
         built, and shapes that do not fit.
         """
-        self.check(x, contexts, data)
+        readings = [Reading(*context) for context in contexts]
+        self.check(x, readings, data)
         emb = self.time_embed(t, x.dtype)
         layers = self.data[data]
-        readers = [self.context[kind] for kind, _, _ in contexts]
-        tokens = [(tokens, ratio) for _, tokens, ratio in contexts]
+        tokens = [(reading.tokens, reading.ratio) for reading in readings]
         h, saved = x, []
         for step in self.plan:
             if step.op == "save":
@@ -71,14 +88,14 @@ class Diffuser(nn.Module):
                 h = torch.cat([h, saved.pop()], dim=1)
                 continue
             if step.op == "context":
-                h = mixing(h, [reader[step.index] for reader in readers], tokens)
+                h = mixing(h, [partial(self.context[r.kind][step.index], emphasis=r.emphasis) for r in readings], tokens)
             else:
                 h = layers[step.index](h, emb) if step.role == "res" else layers[step.index](h)
             if trace is not None:
                 trace(step, h)
         return h
 
-    def check(self, x: Tensor, contexts: Sequence[tuple[str, Tensor, float]], data: str) -> None:
+    def check(self, x: Tensor, contexts: Sequence[Reading], data: str) -> None:
         """Raise a ValueError that names what does not fit together."""
         if data not in self.data:
             raise ValueError(f'This diffuser has no data layers for "{data}"; it has: {", ".join(self.data) or "none"}.')
@@ -91,7 +108,7 @@ class Diffuser(nn.Module):
             raise ValueError(f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}.")
         if not contexts:
             raise ValueError("The diffuser needs at least one context.")
-        for kind, tokens, _ in contexts:
+        for kind, tokens, *_ in contexts:
             if kind not in self.context:
                 raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {", ".join(self.context) or "none"}.')
             if tokens.shape[-1] != self.config.context[kind]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..context import Blend, ratios
+from ..context import Blend, local_ratios, ratios
 from ..diffuser.mixing import Mixing, attention_mixing
-from ..diffuser.model import Diffuser
+from ..diffuser.model import Diffuser, Reading
 from .samplers import Denoise
 from .schedule import Schedule
 
@@ -72,9 +72,24 @@ def guided(
             raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")
         return torch.cat([(context.tokens if number < k else context.unconditional).expand(batch, -1, -1) for k in kept])
 
+    def emphasis(number: int, batch: int) -> Tensor | None:
+        """Emphasis of one context for all evaluations, [len(kept) * batch, n]."""
+        context = contexts[number]
+        if context.emphasis is None and context.null_emphasis is None:
+            return None
+        plain = context.tokens.new_ones(1, context.tokens.shape[1])
+        sides = [plain if side is None else side for side in (context.emphasis, context.null_emphasis)]
+        return torch.cat([sides[number >= k].expand(batch, -1) for k in kept])
+
+    def reading(number: int, x: Tensor, share: float | Tensor) -> Reading:
+        """One context for all evaluations of x."""
+        weights = emphasis(number, len(x))
+        return Reading(contexts[number].kind, tokens(number, len(x)).to(x), share, None if weights is None else weights.to(x))
+
     def denoise(x: Tensor, t: int) -> Tensor:
         batch = x.shape[0]
-        inputs = [(c.kind, tokens(i, batch).to(x), share) for i, (c, share) in enumerate(zip(contexts, shares, strict=True))]
+        local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), x.shape[2:])
+        inputs = [reading(number, x, share) for number, share in enumerate(local)]
         timesteps = torch.full((batch * len(kept),), t, device=x.device)
         outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))
         prediction = outputs[0]

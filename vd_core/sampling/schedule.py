@@ -160,6 +160,10 @@ class Schedule:
         alphas_cumprod = self.alphas_cumprod[torch.cat([timesteps, timesteps.new_zeros(1)])].double()
         return Steps(timesteps, alphas_cumprod)
 
+    def progress(self, t: int) -> float:
+        """How far timestep t is on the way from noise (0) to data (1); evenly in timesteps, as ComfyUI's percentages are."""
+        return 1 - t / (self.timesteps - 1)
+
     def q_sample(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
         """Diffuse x0 [B, …] to timesteps t (one, or [B]) with standard normal noise of x0's shape (Ho et al. 2020, eq. 4)."""
         alpha, sigma = self._signal_and_noise(x0, t)
