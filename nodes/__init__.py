@@ -5,6 +5,7 @@ from .embeddings import VD_LoadContext, VD_SaveContext
 from .host import host
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .pictures import VD_ColorAdjust
+from .ranking import VD_RankImages, VD_RankTexts
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .sampling import VD_OfficialDDIM, VD_Sampler
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
@@ -32,6 +33,8 @@ NODE_CLASS_MAPPINGS = {
     "SeeCoder_Load": SeeCoder_Load,
     "SeeCoder_Encode": SeeCoder_Encode,
     "PFD_LoadDiffuser": PFD_LoadDiffuser,
+    "VD_RankImages": VD_RankImages,
+    "VD_RankTexts": VD_RankTexts,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -55,4 +58,6 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "SeeCoder_Load": "Load SeeCoder",
     "SeeCoder_Encode": "SeeCoder Encode",
     "PFD_LoadDiffuser": "Load PFD Diffuser",
+    "VD_RankImages": "Rank Pictures by CLIP (VD)",
+    "VD_RankTexts": "Rank Texts by CLIP (VD)",
 }

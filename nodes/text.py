@@ -52,8 +52,15 @@ class VD_TextEncode:
         }
 
     def execute(self, text_vae, text):
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return ({"samples": text_vae.encode(lines)[:, :, None, None]},)
+        return ({"samples": text_vae.encode(lines_of(text))[:, :, None, None]},)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that say something. Raises ValueError where none does."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError("There is no text to encode: write one per line.")
+    return lines
 
 
 class VD_EditText:

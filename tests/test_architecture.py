@@ -16,6 +16,7 @@ ARROWS = {
     "context": set(),
     "color": set(),
     "pictures": set(),
+    "ranking": set(),
     "tokenizers": set(),
     "diffuser": {"config", "context"},
     "encoders": {"config", "pictures", "tokenizers"},

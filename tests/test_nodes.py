@@ -21,6 +21,7 @@ KINDS = (["all", "text", "image"], {"default": "all"})
 DTYPES = (["default", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2"], {"default": "default", "advanced": True})
 PAIRS = {f"{side}_{number}": ("CONDITIONING", {}) for number in (1, 2) for side in ("positive", "negative")}
 WEIGHT = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01})
+BEST = ("INT", {"default": 0, "min": 0, "max": 4096})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 
 # Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a line of this table:
@@ -118,9 +119,17 @@ PINNED = {
         OPPOSITES,
     ),
     "PFD_LoadDiffuser": ({"model": (["tiny.safetensors"], {})}, {"MODEL": "MODEL"}),
+    "VD_RankImages": (
+        {"clip": ("CLIP", {}), "clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "text": LINES, "best": BEST},
+        {"IMAGE": "IMAGE", "report": "STRING", "scores": "FLOAT"},
+    ),
+    "VD_RankTexts": (
+        {"clip": ("CLIP", {}), "clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "texts": LINES, "best": BEST},
+        {"text": "STRING", "texts": "STRING", "report": "STRING", "scores": "FLOAT"},
+    ),
 }
 OPTIONAL = {"VD_ImageContext": ["mask"], "SeeCoder_Encode": ["mask", "unconditional", "model"]}
-LISTS = {"VD_TextDecode": (False, True)}
+LISTS = {"VD_TextDecode": (False, True), "VD_RankImages": (False, False, True), "VD_RankTexts": (False, True, False, True)}
 CATEGORIES = {
     "VD_LoadImageModel": "VersatileDiffusion/loaders",
     "VD_LoadTextModel": "VersatileDiffusion/loaders",
@@ -142,6 +151,8 @@ CATEGORIES = {
     "SeeCoder_Load": "VersatileDiffusion/seecoder",
     "SeeCoder_Encode": "VersatileDiffusion/seecoder",
     "PFD_LoadDiffuser": "VersatileDiffusion/seecoder",
+    "VD_RankImages": "VersatileDiffusion",
+    "VD_RankTexts": "VersatileDiffusion/text",
 }
 
 

@@ -209,6 +209,11 @@ def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     return clip.encode_text(texts)
 
 
+def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:
+    """Texts -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of `encode_image`."""
+    return clip.embed_text(texts)
+
+
 def controlnet_tokens(clip: Clip, texts: Sequence[str]) -> None:
     """There are no ControlNets here."""
 

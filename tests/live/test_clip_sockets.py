@@ -7,12 +7,16 @@ import json
 import pytest
 import torch
 from assets import write_assets
-from graph import PICTURE, node, prompt_of
+from graph import CLIP, CLIP_VISION, PICTURE, node, prompt_of
+from PIL import Image
 from safetensors.torch import save_file
 
 from vd_core.checkpoints.load import load
 from vd_core.config import ClipConfig
+from vd_core.embedded import MODEL
 from vd_core.encoders.clip import Clip
+from vd_core.pictures import from_pil
+from vd_core.ranking import similarity
 
 pytestmark = pytest.mark.comfyui
 
@@ -42,6 +46,19 @@ def test_a_clip_of_comfyui_gives_the_same_contexts(server, clip_file):
         expected = load(clip_file, parts=["clip_text"]).clip.encode_text(["red apple"])
     assert torch.equal(stock, own) and stock.shape == (1, 77, 768)
     torch.testing.assert_close(stock, expected, atol=2e-3, rtol=0)
+
+
+def test_scores_of_texts_are_those_of_vd_core(server, clip_file):
+    texts = ["strawberry, 3d style", "rocket, flat style"]  # in the order of their scores
+    ranked = node("VD_RankTexts", clip=CLIP, clip_vision=CLIP_VISION, image=PICTURE, texts="\n".join(reversed(texts)), best=0)
+    prompt = prompt_of(node("PreviewAny", source=ranked[3]))
+    result = server.queue(prompt)
+    assert result.status == "success", result.sentence
+    scores = torch.tensor([float(text) for text in result.outputs[str(len(prompt))]["text"]])
+    with torch.inference_mode(), Image.open(server.base / "input" / "strawberry.png") as picture:
+        clip = load(MODEL, parts=["clip_text", "clip_vision"]).clip
+        expected = similarity(clip.encode_image(from_pil([picture.convert("RGB")]))[:, 0], clip.embed_text(texts))[0]
+    torch.testing.assert_close(scores, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("projection", ["identity", "zeros", "garbage"])

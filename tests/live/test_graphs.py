@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import graphs_image
+import graphs_ranked
 import graphs_refused
 import graphs_text
 import numpy as np
@@ -22,7 +23,12 @@ from PIL import Image
 
 pytestmark = pytest.mark.comfyui
 
-SECTIONS = {"Image model": graphs_image.GRAPHS, "Text model": graphs_text.GRAPHS, "Refused": graphs_refused.GRAPHS}
+SECTIONS = {
+    "Image model": graphs_image.GRAPHS,
+    "Text model": graphs_text.GRAPHS,
+    "Ranked": graphs_ranked.GRAPHS,
+    "Refused": graphs_refused.GRAPHS,
+}
 GRAPHS = {name: graph for graphs in SECTIONS.values() for name, graph in graphs.items()}
 FLAWS = re.compile(r"not loaded|could not be applied|missing controlnet keys|shape mismatch|Traceback")
 USUAL = {"LoadImage", "EmptyLatentImage", "VAEDecode", "PreviewImage", "PreviewAny"}  # in most graphs, so not worth a mention

@@ -1,6 +1,6 @@
 """The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work with them."""
 
-from .clip import controlnet_tokens, encode_image, encode_text
+from .clip import controlnet_tokens, embed_text, encode_image, encode_text
 from .files import (
     file_names,
     find,
@@ -20,6 +20,7 @@ from .seecoder import check_width
 __all__ = [
     "check_width",
     "controlnet_tokens",
+    "embed_text",
     "encode_image",
     "encode_text",
     "file_names",

@@ -14,6 +14,7 @@ from comfy.clip_vision import ClipVisionModel
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel, SDTokenizer
 from comfy.supported_models_base import ClipTarget
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from ....vd_core.config import ClipConfig
 from ....vd_core.encoders.clip import check_masks, normalise, token_weights
@@ -41,6 +42,16 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
         return hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None]
 
     return filled_up([encode(text) for text in texts], encode(""))
+
+
+def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
+    """Texts -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of `encode_image`.
+
+    Core reads a long text in several pieces: the first one counts. Raises ValueError as `encode_text`.
+    """
+    projection = projection_of(clip)
+    pooled = torch.cat([clip.encode_from_tokens(clip.tokenize(text), return_pooled="unprojected")[1] for text in texts])
+    return normalize(pooled @ projection.weight.to(pooled).T, dim=-1)
 
 
 def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:
