@@ -5,20 +5,45 @@ The tensor is the only copy of the data, so every stock conditioning node keeps 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ..vd_core.context import Blend, Context, ratios
+from ..vd_core.context import Blend, Context, Region, joined_emphasis, ratios
 
 Conditioning = list
-Layout = tuple[tuple[str, int, float], ...]  # (kind, number of tokens, ratio) of each context, ratios adding up to 1
+
+
+class Part(NamedTuple):
+    """One context of a conditioning: its kind, its number of tokens, its share of all (they add up to 1), where and when it acts."""
+
+    kind: str
+    count: int
+    ratio: float
+    region: Region | None = None
+
+
+Layout = tuple[Part, ...]
 
 
 def to_conditioning(contexts: Blend, options: tuple[dict, dict] = ({}, {})) -> tuple[Conditioning, Conditioning]:
     """A blend as positive and negative CONDITIONING. options: what else goes with each of the two."""
-    layout = tuple((c.kind, c.tokens.shape[1], ratio) for c, ratio in zip(contexts, ratios(contexts), strict=True))
+    layout = tuple(Part(c.kind, c.tokens.shape[1], ratio, c.region) for c, ratio in zip(contexts, ratios(contexts), strict=True))
     sides = zip(*((c.tokens, c.unconditional) for c in contexts), strict=True)
-    return tuple([[along_tokens(tensors), {**more, "vd_layout": layout}]] for tensors, more in zip(sides, options, strict=True))
+    emphasis = [joined_emphasis([(getattr(c, name), c.tokens) for c in contexts]) for name in ("emphasis", "null_emphasis")]
+    return tuple(
+        [[along_tokens(tensors), with_own(more, layout, counts)]] for tensors, counts, more in zip(sides, emphasis, options, strict=True)
+    )
+
+
+def with_own(options: dict, layout: Layout | None, emphasis: Tensor | None) -> dict:
+    """The options of a conditioning with our entries, and only those that there are."""
+    own = {"vd_layout": layout, "vd_emphasis": emphasis}
+    return {key: value for key, value in options.items() if key not in own} | {
+        key: value for key, value in own.items() if value is not None
+    }
 
 
 def along_tokens(tensors: tuple[Tensor, ...]) -> Tensor:
@@ -42,18 +67,27 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
     if layout != null_options["vd_layout"]:
         raise ValueError("positive and negative must come from the same context or Blend node: they hold different contexts or ratios.")
     parts = zip(layout, split_tokens(tokens, layout), split_tokens(nulls, layout), strict=True)
-    return [Context(kind, part, null, ratio) for (kind, _, ratio), (part, _), (null, _) in parts]
+    counts, null_counts = (split_emphasis(side.get("vd_emphasis"), layout) for side in (options, null_options))
+    return [
+        Context(part.kind, positive, negative, part.ratio, part.region, emphasis, null_emphasis)
+        for (part, positive, negative), emphasis, null_emphasis in zip(parts, counts, null_counts, strict=True)
+    ]
 
 
-def split_tokens(tokens: Tensor, layout: Layout) -> list[tuple[Tensor, float]]:
-    """Tokens [B, Σ n_i, d] -> the (tokens [B, n_i, d], ratio) of each context. Raises ValueError when the layout does not fit."""
-    counts = [count for _, count, _ in layout]
+def split_tokens(tokens: Tensor, layout: Layout) -> Sequence[Tensor]:
+    """Tokens [B, Σ n_i, d] -> those of each context, [B, n_i, d]. Raises ValueError when the layout does not fit."""
+    counts = [part.count for part in layout]
     if tokens.shape[1] != sum(counts):
         raise ValueError(
             f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, so the contexts can no longer be "
             "told apart; use Join Contexts (VD) or Blend Contexts (VD) instead."
         )
-    return [(part, ratio) for part, (_, _, ratio) in zip(tokens.split(counts, dim=1), layout, strict=True)]
+    return tokens.split(counts, dim=1)
+
+
+def split_emphasis(emphasis: Tensor | None, layout: Layout) -> Sequence[Tensor | None]:
+    """Emphasis [B, Σ n_i] -> that of each context, [B, n_i]."""
+    return [None] * len(layout) if emphasis is None else emphasis.split([part.count for part in layout], dim=1)
 
 
 def joined(first: Conditioning, second: Conditioning, share: float | None) -> Conditioning:
@@ -65,14 +99,19 @@ def joined(first: Conditioning, second: Conditioning, share: float | None) -> Co
         raise ValueError("Only single conditionings can be joined: join them before they get areas or masks and are combined.")
     (one, options), (other, more) = first[0], second[0]
     layouts = [layout for layout in (options.get("vd_layout"), more.get("vd_layout")) if layout]
-    kinds = {kind for layout in layouts for kind, _, _ in layout}
+    kinds = {part.kind for layout in layouts for part in layout}
+    if any(part.region for layout in layouts for part in layout):
+        raise ValueError("A context with a region cannot be joined: join first, then give the whole the region, or blend them.")
     if any(len(layout) > 1 for layout in layouts) or len(kinds) > 1:
         raise ValueError(f"Only contexts of one kind can be joined, got {' and '.join(sorted(kinds))}: blend them instead.")
+    emphasis = joined_emphasis([(options.get("vd_emphasis"), one), (more.get("vd_emphasis"), other)])
     if share is None:
         tokens = along_tokens((one, other))
+    elif emphasis is not None:
+        raise ValueError("Prompts with weights, as in (word:1.5), cannot be averaged: concatenate them, or take the weights out.")
     else:
         count, batch = max(one.shape[1], other.shape[1]), max(len(one), len(other))
         one, other = (along_tokens((x, x.new_zeros(batch, count - x.shape[1], x.shape[2]))) for x in (one, other))
         tokens = torch.lerp(one, other, share)
-    layout = {"vd_layout": ((kinds.pop(), tokens.shape[1], 1.0),)} if len(layouts) == 2 else {}
-    return [[tokens, {key: value for key, value in {**options, **more}.items() if key != "vd_layout"} | layout]]
+    layout = (Part(kinds.pop(), tokens.shape[1], 1.0),) if len(layouts) == 2 else None
+    return [[tokens, with_own({**options, **more}, layout, emphasis)]]

@@ -225,9 +225,9 @@ def test_layout_holds_kinds_tokens_and_ratios(nodes, loaded):
     once = mix(nodes, words, seen, 0.25)
     twice = mix(nodes, once, words)
     layout = twice[0][0][1]["vd_layout"]
-    assert [kind for kind, _, _ in layout] == ["text", "image", "text"]
-    assert [ratio for _, _, ratio in layout] == [0.375, 0.125, 0.5]
-    assert twice[0][0][0].shape[1] == sum(count for _, count, _ in layout) == twice[1][0][0].shape[1]
+    assert [part.kind for part in layout] == ["text", "image", "text"]
+    assert [part.ratio for part in layout] == [0.375, 0.125, 0.5]
+    assert twice[0][0][0].shape[1] == sum(part.count for part in layout) == twice[1][0][0].shape[1]
 
 
 def test_blend_with_ratio_0_and_1_is_one_side_alone(nodes, loaded):
@@ -315,7 +315,7 @@ def refusals(nodes, loaded):
     text_latent = {"samples": torch.zeros(1, 24, 1, 1)}
     stock = [[torch.zeros(1, 77, 40), {}]]
     cut = [[words[0][0][0][:, :5], words[0][0][1]]]
-    stranger = ([[torch.zeros(1, 77, 48), {"vd_layout": (("text", 77, 1.0),)}]],) * 2
+    stranger = ([[torch.zeros(1, 77, 48), {"vd_layout": words[0][0][1]["vd_layout"]}]],) * 2
     yield lambda: draw(nodes, loaded, words, steps=-1), "number of steps lies between 1 and 1000, got -1"
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(1, 4, 7, 8)}), "must be divisible by 2, got [7, 8]"
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(0, 4, 8, 8)}), "empty batch"

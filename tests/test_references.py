@@ -1,5 +1,7 @@
 """Nodes of references, joined contexts and contexts in files, on the tiny model."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_nodes import draw, picture, text
@@ -37,7 +39,7 @@ def encode(nodes, encoder):
 def test_plain_use_gives_the_tokens_as_text_and_zeros_against_them(encode, nodes, encoder):
     positive, negative = encode()
     assert torch.equal(positive, encoder.encode(torch.zeros(1))) and not negative.any() and negative.shape == positive.shape
-    assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1]["vd_layout"] == (("text", 7, 1.0),)
+    assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1]["vd_layout"] == (("text", 7, 1.0, None),)
 
 
 def test_weights_and_strength(encode):
@@ -100,8 +102,14 @@ def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):
         positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], mode="concatenate", share=0.5
     )
     expected = join([Context("image", side[0][0][0]) for side in (first, second)])
-    assert torch.equal(both[0][0][0], expected.tokens) and both[0][0][1]["vd_layout"] == (("image", expected.tokens.shape[1], 1.0),)
+    assert torch.equal(both[0][0][0], expected.tokens) and both[0][0][1]["vd_layout"] == (("image", expected.tokens.shape[1], 1.0, None),)
     assert draw(nodes, loaded, both).shape == (2, 4, 8, 8)
+
+
+def parts(*entries):
+    """A layout of (kind, count, ratio) and perhaps a region each."""
+    fields = ("kind", "count", "ratio", "region")
+    return tuple(SimpleNamespace(**dict(zip(fields, (*entry, None), strict=False))) for entry in entries)
 
 
 def join(nodes, first, second, mode="average", share=0.25):
@@ -117,13 +125,14 @@ def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):
 @pytest.mark.parametrize(
     "layouts, sentence",
     [
-        (((("text", 2, 1.0),), (("image", 2, 1.0),)), "Only contexts of one kind can be joined, got image and text"),
-        (((("text", 1, 0.5), ("text", 1, 0.5)), (("text", 2, 1.0),)), "Only contexts of one kind"),
+        (([("text", 2, 1.0)], [("image", 2, 1.0)]), "Only contexts of one kind can be joined, got image and text"),
+        (([("text", 1, 0.5), ("text", 1, 0.5)], [("text", 2, 1.0)]), "Only contexts of one kind"),
+        (([("text", 2, 1.0, "left")], [("text", 2, 1.0)]), "with a region cannot be joined"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):
     with pytest.raises(ValueError, match=sentence):
-        join(nodes, *((torch.ones(1, 2, 3), {"vd_layout": layout}) for layout in layouts))
+        join(nodes, *((torch.ones(1, 2, 3), {"vd_layout": parts(*layout)}) for layout in layouts))
 
 
 def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):
@@ -139,7 +148,7 @@ def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):
 def test_refusals(nodes, loaded, encode, encoder, tmp_path):
     words = text(nodes, loaded)
     away = {"positive": words[0], "negative": words[1], "filename_prefix": "../a", "output_directory": str(tmp_path)}
-    blend = [[words[0][0][0], {"vd_layout": (("text", 40, 0.5), ("text", 37, 0.5))}]]
+    blend = [[words[0][0][0], {"vd_layout": parts(("text", 40, 0.5), ("text", 37, 0.5))}]]
     for action, sentence in (
         (lambda: encode(torch.rand(1, 8, 8, 2)), "grey, RGB or RGBA, got"),
         (lambda: encode(mask=torch.ones(1, 8, 12)), "leaves nothing of a picture"),

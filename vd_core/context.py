@@ -89,16 +89,18 @@ def ratios(contexts: Blend) -> list[float]:
 
 
 def local_ratios(
-    ratios: Sequence[float], regions: Sequence[Region | None], progress: float, size: Sequence[int]
+    ratios: Sequence[float], regions: Sequence[Region | None], progress: float, batch: int, size: Sequence[int]
 ) -> list[float] | list[Tensor]:
     """The share of each context at one moment: ratio_i m_i / Σ ratio_j m_j with m_i how strongly its region acts, so that where only one
     context acts it acts alone (training-free grounding by masks). Where and when none acts, all do with their ratios.
 
     ratios:   of the contexts, adding up to 1.
     progress: from noise (0) to data (1).
+    batch:    how many samples there are.
     size:     of the latent, (height, width); empty for texts.
 
-    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on a text.
+    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on a text, and for a number of
+    masks that is neither 1 nor the batch.
     """
     acts = [region is None or region.start <= progress and (progress < region.end or region.end == 1) for region in regions]
     masks = [None if region is None else region.mask for region in regions]
@@ -107,6 +109,9 @@ def local_ratios(
         return list(ratios) if all(acts) or total == 0 else [ratio * on / total for ratio, on in zip(ratios, acts, strict=True)]
     if not size:
         raise ValueError("A region with a mask works on pictures only: for texts, give the context just a start and an end.")
+    for mask in masks:
+        if mask is not None and len(mask) not in (1, batch):
+            raise ValueError(f"A region has {len(mask)} masks for {batch} samples: use one, or as many.")
     # In float64 on the CPU, so that masks of ones give the very ratios.
     maps = [
         ratio * on * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else stretched(mask, size))

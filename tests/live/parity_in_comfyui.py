@@ -73,7 +73,7 @@ class Parity:
 
     def network(self, name: str, data: str, io: dict, contexts: list, golden: Tensor) -> None:
         """MODEL's network against the official output and vd_core's."""
-        layout = tuple((kind, tokens.shape[1], ratio) for kind, tokens, ratio in contexts)
+        layout = tuple(part("nodes.layout").Part(kind, tokens.shape[1], ratio) for kind, tokens, ratio in contexts)
         x = io["x"].reshape(*io["x"].shape, 1, 1) if data == "text" else io["x"]
         network = self.models[data].model.diffusion_model
         ours = network(x, io["t"].float(), context=torch.cat([tokens for _, tokens, _ in contexts], dim=1), vd_layout=layout)

@@ -88,7 +88,7 @@ def guided(
 
     def denoise(x: Tensor, t: int) -> Tensor:
         batch = x.shape[0]
-        local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), x.shape[2:])
+        local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), batch, x.shape[2:])
         inputs = [reading(number, x, share) for number, share in enumerate(local)]
         timesteps = torch.full((batch * len(kept),), t, device=x.device)
         outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))

@@ -9,7 +9,7 @@ import torch
 from comfy import conds
 from comfy.latent_formats import SD15 as SD15Latent
 from comfy.latent_formats import LatentFormat
-from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
 from comfy.model_base import BaseModel, ModelType
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
@@ -17,53 +17,77 @@ from comfy.supported_models import SD15
 from torch import Tensor
 
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
-from ....vd_core.diffuser.mixing import attention_mixing
-from ....vd_core.diffuser.model import Diffuser
+from ....vd_core.context import local_ratios
+from ....vd_core.diffuser.mixing import Ratio, attention_mixing
+from ....vd_core.diffuser.model import Diffuser, Reading
+from ....vd_core.sampling.schedule import Schedule
 from ...latents import fit_latent
-from ...layout import Layout, split_tokens
+from ...layout import Layout, split_emphasis, split_tokens
 
 FOR_PICTURES = {"control": "A ControlNet", "gligen": "GLIGEN", "area": "An area", "mask": "A mask"}  # by their keys in a conditioning
 SD_SCALE = 0.18215  # latents scaled by it are Stable Diffusion's, whose colours core can preview
+
+
+class EmphaticAttention(CrossAttention):
+    """Core's cross-attention, in which each token of the context counts as often as the option `vd_emphasis` says, [B, n]."""
+
+    def forward(self, x, context=None, value=None, mask=None, transformer_options=None):
+        options = transformer_options or {}
+        if (emphasis := options.get("vd_emphasis")) is not None:
+            mask = emphasis.to(x).log()[:, None]
+        return super().forward(x, context, value, mask, options)
 
 
 class ContextTransformers(SpatialTransformer):
     """The transformers of one site: that of "text" under SD's names, where SD's LoRAs look for it, each other kind's beside it."""
 
     def __init__(self, width: int, heads: int, contexts: dict[str, int], dtype, device, operations):
-        def arguments(context_dim: int) -> dict:
-            return {"d_head": width // heads, "context_dim": context_dim, "dtype": dtype, "device": device, "operations": operations}
-
+        where = {"dtype": dtype, "device": device, "operations": operations}
         if "text" in contexts:
-            super().__init__(width, heads, **arguments(contexts["text"]))
+            super().__init__(width, heads, width // heads, context_dim=contexts["text"], **where)
         else:
             torch.nn.Module.__init__(self)
         for kind in contexts.keys() - {"text"}:
-            self.add_module(kind, SpatialTransformer(width, heads, **arguments(contexts[kind])))
+            self.add_module(kind, SpatialTransformer(width, heads, width // heads, context_dim=contexts[kind], **where))
+        for block in [module for module in self.modules() if isinstance(module, BasicTransformerBlock)]:
+            block.attn2 = EmphaticAttention(width, block.attn2.to_k.in_features, heads, width // heads, **where)
 
     def forward(self, x: Tensor, context: Tensor, transformer_options: dict) -> Tensor:
-        layout: Layout = transformer_options["vd_layout"]
+        layout, ratios, emphasis = (transformer_options[name] for name in ("vd_layout", "vd_ratios", "vd_emphasis"))
         text = super().forward
-        layers = [text if kind == "text" else self.get_submodule(kind) for kind, _, _ in layout]
-        layers = [partial(layer, transformer_options=transformer_options) for layer in layers]
-        return attention_mixing(x, layers, split_tokens(context, layout))
+        layers = [
+            partial(
+                text if part.kind == "text" else self.get_submodule(part.kind),
+                transformer_options={**transformer_options, "vd_emphasis": e},
+            )
+            for part, e in zip(layout, emphasis, strict=True)
+        ]
+        return attention_mixing(x, layers, list(zip(split_tokens(context, layout), ratios, strict=True)))
 
 
 class ImageUNet(UNetModel):
     """Core's UNet with a transformer per context kind at each site."""
 
     # Core builds it from the config's entries and adds dtype, device and operations.
-    def __init__(self, contexts: dict[str, int], dtype=None, device=None, operations=None, **unet_config):
+    def __init__(self, contexts: dict[str, int], schedule: Schedule, dtype=None, device=None, operations=None, **unet_config):
         super().__init__(dtype=dtype, device=device, operations=operations, **unet_config)
-        self.contexts = contexts
+        self.contexts, self.schedule = contexts, schedule
         for block in self.modules():
             if isinstance(block, TimestepEmbedSequential):
                 for index, layer in enumerate(block):
                     if isinstance(layer, SpatialTransformer):
                         block[index] = ContextTransformers(layer.in_channels, self.num_heads, contexts, dtype, device, operations)
 
-    def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
+    def forward(
+        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_emphasis=None, **kwargs
+    ):
         check_contexts(vd_layout, context, self.contexts)
-        options = {**(transformer_options or {}), "vd_layout": vd_layout}
+        options = {
+            **(transformer_options or {}),
+            "vd_layout": vd_layout,
+            "vd_ratios": shares(vd_layout, self.schedule, x, timesteps, transformer_options),
+            "vd_emphasis": split_emphasis(vd_emphasis, vd_layout),
+        }
         return super().forward(x, timesteps, context, y, control, options, **kwargs)
 
 
@@ -71,35 +95,70 @@ class TextDiffuser(Diffuser):
     """vd_core's diffuser for 0D data, called as core calls a UNet. Latents are [B, channels, 1, 1]."""
 
     # Nodes that patch blocks look for model_channels in the config that core builds this from; what they patch is refused below.
-    def __init__(self, diffuser: DiffuserConfig, data: str, model_channels: int, contexts: dict, dtype=None, device=None, operations=None):
+    def __init__(
+        self,
+        diffuser: DiffuserConfig,
+        data: str,
+        model_channels: int,
+        contexts: dict[str, int],
+        schedule: Schedule,
+        dtype=None,
+        device=None,
+        operations=None,
+    ):
         layers = ("Linear", "Conv2d", "GroupNorm", "LayerNorm")
         ops = SimpleNamespace(**{name: partial(getattr(operations, name), dtype=dtype, device=device) for name in layers})
         super().__init__(diffuser, [data], contexts, ops)
-        self.dtype, self.kind, self.contexts = dtype, data, contexts
+        self.dtype, self.kind, self.contexts, self.schedule = dtype, data, contexts, schedule
 
-    def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), **kwargs):
+    def forward(
+        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_emphasis=None, **kwargs
+    ):
         options = transformer_options or {}
         if options.get("patches") or options.get("patches_replace"):
             raise ValueError("A node before the sampler patches the blocks of a UNet: the text model has none, so connect it directly.")
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = WrapperExecutor.new_class_executor(self.predict, self, wrappers)
-        return executor.execute(x, timesteps, context, y, control, options, vd_layout=vd_layout)  # as core's UNet; wrappers rely on it
+        # As core's UNet; wrappers rely on it.
+        return executor.execute(x, timesteps, context, y, control, options, vd_layout=vd_layout, vd_emphasis=vd_emphasis)
 
-    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor, y, control, transformer_options: dict, vd_layout: Layout) -> Tensor:
+    def predict(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        y,
+        control,
+        transformer_options: dict,
+        vd_layout: Layout,
+        vd_emphasis: Tensor | None,
+    ) -> Tensor:
         """The network's output in x's shape."""
         check_contexts(vd_layout, context, self.contexts)
-        parts = [(kind, tokens, ratio) for (kind, _, _), (tokens, ratio) in zip(vd_layout, split_tokens(context, vd_layout), strict=True)]
-        return super().forward(x.flatten(1), timesteps, parts, self.kind).reshape(x.shape)
+        ratios = shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
+        parts = zip(vd_layout, split_tokens(context, vd_layout), ratios, split_emphasis(vd_emphasis, vd_layout), strict=True)
+        readings = [Reading(part.kind, tokens, ratio, emphasis) for part, tokens, ratio, emphasis in parts]
+        return super().forward(x.flatten(1), timesteps, readings, self.kind).reshape(x.shape)
+
+
+def shares(layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None) -> list[Ratio]:
+    """The share of each context for latents x [evaluations * B, …] at one timestep."""
+    ratios, regions = [part.ratio for part in layout], [part.region for part in layout]
+    if not any(regions):
+        return ratios
+    batch = len(x) // len((transformer_options or {}).get("cond_or_uncond", "1"))
+    return local_ratios(ratios, regions, schedule.progress(float(timesteps[0])), batch, x.shape[2:])
 
 
 def check_contexts(layout: Layout, context: Tensor, contexts: dict[str, int]) -> None:
     """Raise a ValueError that names what of a conditioning does not fit a model that reads `contexts` (kind: width)."""
-    for kind, _, _ in layout:
-        if kind not in contexts:
-            raise ValueError(f"This model was loaded without the layers for {kind} contexts: choose “all” as contexts in its loader.")
-        if context.shape[2] != contexts[kind]:
+    for part in layout:
+        if part.kind not in contexts:
+            raise ValueError(f"This model was loaded without the layers for {part.kind} contexts: choose “all” as contexts in its loader.")
+        if context.shape[2] != contexts[part.kind]:
             raise ValueError(
-                f"The {kind} context comes from another model: this one reads tokens of width {contexts[kind]}, got {context.shape[2]}."
+                f"The {part.kind} context comes from another model: this one reads tokens of width {contexts[part.kind]}, "
+                f"got {context.shape[2]}."
             )
 
 
@@ -108,7 +167,8 @@ class FlowModel(BaseModel):
 
     def __init__(self, core_config: SD15, config: VDConfig, data: str, unet_model: type, device=None):
         model_type = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION}[config.schedule.prediction]
-        super().__init__(core_config, model_type, device, partial(unet_model, contexts=core_config.contexts))
+        unet_model = partial(unet_model, contexts=core_config.contexts, schedule=Schedule(config.schedule))
+        super().__init__(core_config, model_type, device, unet_model)
         self.vd_config, self.data = config, data
 
     def extra_conds(self, **kwargs) -> dict:
@@ -126,8 +186,13 @@ class FlowModel(BaseModel):
         used = [name for key, name in FOR_PICTURES.items() if kwargs.get(key) is not None]
         if used and sizes.layers == "0d":
             raise ValueError(f"{used[0]} works on pictures only: connect the context to the text model without it.")
+        if kwargs.get("area") is not None and any(part.region and part.region.mask is not None for part in layout):
+            raise ValueError("A context with a region cannot get an area too: the region already says where it acts.")
         # Core's own class for cross-attention repeats tokens where lengths differ, which would break the layout.
-        return {**super().extra_conds(**kwargs), "c_crossattn": conds.CONDRegular(tokens), "vd_layout": conds.CONDConstant(layout)}
+        ours = {"c_crossattn": conds.CONDRegular(tokens), "vd_layout": conds.CONDConstant(layout)}
+        if (emphasis := kwargs.get("vd_emphasis")) is not None:
+            ours["vd_emphasis"] = conds.CONDRegular(emphasis)
+        return {**super().extra_conds(**kwargs), **ours}
 
 
 class ScaledLatent(LatentFormat):
