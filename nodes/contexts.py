@@ -32,14 +32,19 @@ class VD_TextContext:
         return {
             "required": {
                 "clip": ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."}),
-                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to show or to say."}),
+                "text": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "What to show or to say. (word:1.5) counts more, (word:0) not at all."},
+                ),
                 "negative_text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to avoid; usually empty."}),
             }
         }
 
     def execute(self, clip, text, negative_text):
-        seen = flows.text_context(partial(host.encode_text, clip), [text], negative_text)
-        plain = host.controlnet_tokens(clip, [text, negative_text])
+        texts = [text, negative_text]
+        weights = host.emphasis(clip, texts)
+        seen = flows.text_context(host.encode_text(clip, texts), weights if (weights != 1).any() else None)
+        plain = host.controlnet_tokens(clip, texts)
         return to_conditioning([seen], tuple({} if plain is None else {"cross_attn_controlnet": plain[i : i + 1]} for i in (0, 1)))
 
 

@@ -74,6 +74,19 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
     ]
 
 
+def placed(conditioning: Conditioning, region: Region) -> Conditioning:
+    """A conditioning whose contexts act in the region. Raises ValueError where they have one already, and for other conditionings."""
+    found = []
+    for tokens, options in conditioning:
+        if "vd_layout" not in options:
+            raise ValueError("A region works on contexts of Versatile Diffusion (VD) only; others take ComfyUI's Conditioning (Set Mask).")
+        if any(part.region for part in options["vd_layout"]):
+            raise ValueError("This context has a region already: give it one, with a mask where a box does not do.")
+        layout = tuple(part._replace(region=region) for part in options["vd_layout"])
+        found.append([tokens, {**options, "vd_layout": layout}])
+    return found
+
+
 def split_tokens(tokens: Tensor, layout: Layout) -> Sequence[Tensor]:
     """Tokens [B, Σ n_i, d] -> those of each context, [B, n_i, d]. Raises ValueError when the layout does not fit."""
     counts = [part.count for part in layout]

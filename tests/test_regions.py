@@ -140,7 +140,7 @@ def test_join_keeps_the_emphasis():
         (lambda: Region(end=1.5), "got 0.0 to 1.5"),
         (lambda: local_ratios([1.0], [Region(LEFT)], 0.5, 1, ()), "pictures only"),
         (lambda: local_ratios([1.0], [Region(torch.cat([LEFT, RIGHT]))], 0.5, 3, SIZE), "2 masks for 3 samples"),
-        (lambda: emphasised(1.0, 1), r"one number per token, \[batch, 3\], got \[1, 2\]"),
+        (lambda: emphasised(1.0, 1), r"one per token, \[batch, 3\], got \[1, 2\]"),
         (lambda: emphasised(1.0, -1, 1), "numbers ≥ 0"),
         (lambda: emphasised(0.0, 0, 0), "not 0 for all"),
         (lambda: join([within(TEXT, mask=LEFT), TEXT]), "cannot be joined"),

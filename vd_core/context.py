@@ -65,11 +65,11 @@ class Context:
         for emphasis in (self.emphasis, self.null_emphasis):
             if emphasis is not None and (emphasis.ndim != 2 or emphasis.shape[1] != self.tokens.shape[1]):
                 raise ValueError(
-                    f"The emphasis of a {self.kind} context needs one number per token, [batch, {self.tokens.shape[1]}], "
+                    f"The weights of a {self.kind} context's tokens must be one per token, [batch, {self.tokens.shape[1]}], "
                     f"got {list(emphasis.shape)}."
                 )
             if emphasis is not None and not (emphasis.isfinite().all() and (emphasis >= 0).all() and emphasis.any(dim=1).all()):
-                raise ValueError(f"The emphasis of a {self.kind} context must be numbers ≥ 0, and not 0 for all of its tokens.")
+                raise ValueError(f"The weights of a {self.kind} context's tokens must be numbers ≥ 0, and not 0 for all of them.")
 
     @property
     def unconditional(self) -> Tensor:

@@ -27,10 +27,10 @@ from .sampling.schedule import Schedule
 NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
 
 
-def text_context(encode: Callable[[Sequence[str]], Tensor], texts: Sequence[str], negative: str = "") -> Context:
-    """Prompts -> a text context, its unconditional tokens those of `negative`. encode: prompts -> tokens [B, n, d]."""
-    tokens = encode([*texts, negative])
-    return Context("text", tokens[:-1], tokens[-1:])
+def text_context(tokens: Tensor, emphasis: Tensor | None = None) -> Context:
+    """Tokens [B + 1, n, d] of prompts and, last, of what to avoid -> a text context; emphasis: how often each token counts, [B + 1, n]."""
+    sides = (None, None) if emphasis is None else (emphasis[:-1], emphasis[-1:])
+    return Context("text", tokens[:-1], tokens[-1:], emphasis=sides[0], null_emphasis=sides[1])
 
 
 def image_context(
@@ -66,8 +66,8 @@ class VersatileDiffusion:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], negative: str = "") -> Context:
-        """Prompts -> a text context [B, positions, d]; see `text_context`."""
-        return text_context(self.clip.encode_text, texts, negative)
+        """Prompts, taken literally -> a text context [B, positions, d], its unconditional tokens those of `negative`."""
+        return text_context(self.clip.encode_text([*texts, negative]))
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros") -> Context:

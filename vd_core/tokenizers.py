@@ -12,6 +12,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from .prompts import segments
+
 log = logging.getLogger(__name__)
 
 # What decoding removes before punctuation and contractions, in this order (GPT-2's `clean_up_tokenization`).
@@ -59,12 +61,26 @@ class ClipTokenizer:
         return torch.tensor([self.encode(text) for text in texts])
 
     def encode(self, text: str) -> list[int]:
-        """One prompt. A prompt that is too long is cut, with a warning that says where."""
-        ids, room = self.bpe.encode(text), self.positions - 2
+        """One prompt, taken literally. A prompt that is too long is cut, with a warning that says where."""
+        return self.filled_up(self.bpe.encode(text))
+
+    def filled_up(self, ids: list[int]) -> list[int]:
+        """The ids of a text between the start token and end tokens."""
+        room = self.positions - 2
         if len(ids) > room:
             warn_cut(len(ids), room, self.bpe.decode(ids[room:]))
         ids = [self.bpe.sot_token_id, *ids[:room]]
         return ids + [self.bpe.eot_token_id] * (self.positions - len(ids))
+
+    def weighted(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prompts with weights, see `prompts.segments` -> their ids and the weight of each token, both [B, positions]."""
+        ids, weights = [], torch.ones(len(texts), self.positions)
+        for row, text in zip(weights, texts, strict=True):
+            tokens = [(token, weight) for piece, weight in segments(text) for token in self.bpe.encode(piece)]
+            ids.append(self.filled_up([token for token, _ in tokens]))
+            inside = torch.tensor([weight for _, weight in tokens[: self.positions - 2]])
+            row[1 : 1 + len(inside)] = inside
+        return torch.tensor(ids), weights
 
 
 class BertTokenizer:

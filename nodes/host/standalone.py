@@ -205,8 +205,13 @@ def check_width(model: Flow, width: int) -> None:
 
 
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
-    """Prompts -> tokens [B, n, d]."""
-    return clip.encode_text(texts)
+    """Prompts, which may hold weights -> tokens [B, n, d], as if they held none."""
+    return clip.encode_ids(clip.tokenizer.weighted(texts)[0])
+
+
+def emphasis(clip: Clip, texts: Sequence[str]) -> Tensor:
+    """Prompts -> the weight of each token, [B, n]."""
+    return clip.tokenizer.weighted(texts)[1]
 
 
 def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:

@@ -182,7 +182,7 @@ class Parity:
         self.compare("VAE decode: vd_core", pictures, self.core.image_vae.decode(latent))
 
 
-def official_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def official_attention(q: Tensor, k: Tensor, v: Tensor, bias: None) -> Tensor:
     """softmax(q kᵀ / √d) v, as the official code and core's split attention compute it: [B, heads, n, d] each."""
     rows = [x.flatten(0, 1) for x in (q, k, v)]
     weights = (torch.einsum("bid,bjd->bij", rows[0], rows[1]) * q.shape[-1] ** -0.5).softmax(dim=-1)

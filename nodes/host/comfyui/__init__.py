@@ -1,6 +1,6 @@
 """The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work with them."""
 
-from .clip import controlnet_tokens, embed_text, encode_image, encode_text
+from .clip import controlnet_tokens, embed_text, emphasis, encode_image, encode_text
 from .files import (
     file_names,
     find,
@@ -21,6 +21,7 @@ __all__ = [
     "check_width",
     "controlnet_tokens",
     "embed_text",
+    "emphasis",
     "encode_image",
     "encode_text",
     "file_names",

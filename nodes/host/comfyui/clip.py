@@ -29,15 +29,17 @@ SD_WIDTH = 768  # of Stable Diffusion 1's tokens
 
 
 def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token. n is a multiple of CLIP's positions:
-    core reads a long prompt in several pieces, and shorter ones are filled up with the tokens of an empty prompt.
+    """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token; weights in prompts change none of that.
+    n is a multiple of CLIP's positions: core reads a long prompt in several pieces, and shorter ones are filled up with the tokens of an
+    empty prompt.
 
     Raises ValueError for a CLIP that is not ViT-L/14's, or has no projection.
     """
     projection = projection_of(clip)
 
     def encode(text: str) -> Tensor:
-        hidden, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled="unprojected")
+        tokens = {key: [[(token, 1.0) for token, _ in row] for row in rows] for key, rows in clip.tokenize(text).items()}
+        hidden, pooled = clip.encode_from_tokens(tokens, return_pooled="unprojected")
         weight = projection.weight.to(hidden)
         return hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None]
 
@@ -45,13 +47,24 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
 
 def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Texts -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of `encode_image`.
+    """Texts, taken literally -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of `encode_image`.
 
     Core reads a long text in several pieces: the first one counts. Raises ValueError as `encode_text`.
     """
     projection = projection_of(clip)
-    pooled = torch.cat([clip.encode_from_tokens(clip.tokenize(text), return_pooled="unprojected")[1] for text in texts])
+    pooled = torch.cat([clip.encode_from_tokens(clip.tokenize(text, disable_weights=True), return_pooled="unprojected")[1] for text in texts])
     return normalize(pooled @ projection.weight.to(pooled).T, dim=-1)
+
+
+def emphasis(clip: CLIP, texts: Sequence[str]) -> Tensor:
+    """Prompts -> the weight of each token of `encode_text`, [B, n], as core reads weights in prompts."""
+    pieces = [[row for rows in clip.tokenize(text).values() for row in rows] for text in texts]
+    longest = max(map(len, pieces)) * len(pieces[0][0])
+    weights = torch.ones(len(texts), longest)
+    for row, rows in zip(weights, pieces, strict=True):
+        counts = torch.tensor([weight for piece in rows for _, weight in piece])
+        row[: len(counts)] = counts
+    return weights
 
 
 def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:

@@ -1,0 +1,58 @@
+"""The node that says where and when a context acts."""
+
+import torch
+
+from ..vd_core.context import Region
+from .layout import placed
+
+SHARE = {"min": 0.0, "max": 1.0, "step": 0.01}
+BOX_SIDE = 512  # of the mask that a box becomes, in cells
+
+
+class VD_Region:
+    """Where and when a context acts."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = (
+        "Says where in the picture and when a context acts. Blend it with others then: where only one acts it acts alone, where several do "
+        "they share by their ratios, and where none does all of them act."
+    )
+    SEARCH_ALIASES = ["regional prompt", "area", "mask conditioning", "gligen", "attention mask", "timestep range"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from. Wire it together with positive.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "positive": ("CONDITIONING", {"tooltip": "positive of a context."}),
+                "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
+                "x": ("FLOAT", {"default": 0.0, **SHARE, "tooltip": "Left edge of the box, as a share of the picture's width."}),
+                "y": ("FLOAT", {"default": 0.0, **SHARE, "tooltip": "Upper edge of the box, as a share of the picture's height."}),
+                "width": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "Width of the box, as a share of the picture's."}),
+                "height": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "Height of the box, as a share of the picture's."}),
+                "start": ("FLOAT", {"default": 0.0, **SHARE, "tooltip": "When it begins to act: 0 is the first step, from noise."}),
+                "end": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "When it ends to act: 1 is the last step, at the picture."}),
+            },
+            "optional": {"mask": ("MASK", {"tooltip": "Where it acts within the box: white fully, grey partly, black not at all."})},
+        }
+
+    def execute(self, positive, negative, x, y, width, height, start, end, mask=None):
+        region = Region(boxed(mask, x, y, width, height), start, end)
+        return placed(positive, region), placed(negative, region)
+
+
+def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: float) -> torch.Tensor | None:
+    """MASK [B, h, w] within a box -> [B, 1, h, w]; None where both are the whole picture. Raises ValueError for an empty box."""
+    if mask is None and (x, y, width, height) == (0, 0, 1, 1):
+        return None
+    whole = torch.ones(1, 1, BOX_SIDE, BOX_SIDE) if mask is None else mask[:, None]
+    rows, columns = whole.shape[2:]
+    top, left, bottom, right = round(y * rows), round(x * columns), round((y + height) * rows), round((x + width) * columns)
+    if top >= min(bottom, rows) or left >= min(right, columns):
+        raise ValueError(f"The box of a region must hold some of the picture, got x {x}, y {y}, width {width}, height {height}.")
+    inside = torch.zeros_like(whole)
+    inside[..., top:bottom, left:right] = whole[..., top:bottom, left:right]
+    return inside
