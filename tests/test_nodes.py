@@ -14,6 +14,7 @@ MAX_SEED = 18446744073709551615
 SEED = ("INT", {"default": 0, "min": 0, "max": MAX_SEED, "control_after_generate": True})
 SHARE = ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01})
 NOTHING = ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01})
+WHOLE = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01})
 LINES = ("STRING", {"default": "", "multiline": True})
 FILES = (["embedded", "tiny.safetensors"], {"default": "embedded"})
 OTHER_FILES = (["from the model file", "tiny.safetensors"], {"default": "from the model file"})
@@ -127,9 +128,31 @@ PINNED = {
         {"clip": ("CLIP", {}), "clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "texts": LINES, "best": BEST},
         {"text": "STRING", "texts": "STRING", "report": "STRING", "scores": "FLOAT"},
     ),
+    "VD_Region": (
+        {
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "x": NOTHING,
+            "y": NOTHING,
+            "width": WHOLE,
+            "height": WHOLE,
+            "start": NOTHING,
+            "end": WHOLE,
+            "mask": ("MASK", {}),
+        },
+        OPPOSITES,
+    ),
 }
-OPTIONAL = {"VD_ImageContext": ["mask"], "SeeCoder_Encode": ["mask", "unconditional", "model"]}
-LISTS = {"VD_TextDecode": (False, True), "VD_RankImages": (False, False, True), "VD_RankTexts": (False, True, False, True)}
+OPTIONAL = {
+    "VD_ImageContext": ["mask"],
+    "SeeCoder_Encode": ["mask", "unconditional", "model"],
+    "VD_Region": ["mask"],
+}
+LISTS = {
+    "VD_TextDecode": (False, True),
+    "VD_RankImages": (False, False, True),
+    "VD_RankTexts": (False, True, False, True),
+}
 CATEGORIES = {
     "VD_LoadImageModel": "VersatileDiffusion/loaders",
     "VD_LoadTextModel": "VersatileDiffusion/loaders",
@@ -153,6 +176,7 @@ CATEGORIES = {
     "PFD_LoadDiffuser": "VersatileDiffusion/seecoder",
     "VD_RankImages": "VersatileDiffusion",
     "VD_RankTexts": "VersatileDiffusion/text",
+    "VD_Region": "VersatileDiffusion/conditioning",
 }
 
 

@@ -74,6 +74,12 @@ def blend(first: Node, second: Node, ratio: float) -> Node:
     return node("VD_Blend", positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=ratio)
 
 
+def region(context: Node, mask=None, **changes) -> Node:
+    """Outputs positive, negative."""
+    inputs = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "start": 0.0, "end": 1.0, **({} if mask is None else {"mask": mask})}
+    return node("VD_Region", positive=context[0], negative=context[1], **{**inputs, **changes})
+
+
 CLIP = node("VD_LoadClip", model="embedded")
 CLIP_VISION = node("VD_LoadClipVision", model="embedded")
 IMAGE, TEXT = image_model(), text_model()

@@ -19,6 +19,7 @@ from graph import (
     node,
     picture,
     prompt,
+    region,
     seen,
 )
 
@@ -117,6 +118,19 @@ INPAINT = node("InpaintModelConditioning", positive=STAR[0], negative=STAR[1], v
 SEPARATE = {"cond1": APPLE[0], "cond2": ROCKET[0], "negative": APPLE[1], "cfg_conds": 2.0, "cfg_cond2_negative": 2.0, "style": "regular"}
 OUTPAINTED = node("SetLatentNoiseMask", samples=ENCODED, mask=MASK)
 TWO_PICTURES = node("ImageBatch", image1=PICTURE, image2=OTHER_PICTURE)
+
+
+def pair(context: Node) -> dict:
+    """The inputs positive and negative."""
+    return {"positive": context[0], "negative": context[1]}
+
+
+LEFT, RIGHT = region(APPLE, width=0.5), region(ROCKET, x=0.5, width=0.5)
+REGIONAL = blend(LEFT, RIGHT, 0.5)
+EARLY = blend(region(APPLE, end=0.5), region(ROCKET, start=0.5), 0.65)
+EMPHATIC = prompt("red (apple:0), (3d style:3)", "(flat:1.5)")
+JOINED = node("VD_Join", positive_1=EMPHATIC[0], negative_1=EMPHATIC[1], positive_2=STAR[0], negative_2=STAR[1], mode="concatenate",
+              share=0.5)  # fmt: skip
 TWO_DUAL = blend(APPLE, seen(TWO_PICTURES), 0.5)
 UPSCALED = node("LatentUpscale", samples=ksampler(MODEL, APPLE, empty()), upscale_method="bilinear", width=96, height=96, crop="disabled")
 BF16 = image_model(weight_dtype="bf16")[0]
@@ -142,6 +156,16 @@ GRAPHS: dict[str, Graph] = {
     },
     "ksampler-advanced": Graph("KSamplerAdvanced in two stages, leftover noise", picture(SECOND_STAGE)),
     "sampler-custom-official": Graph("SamplerCustom with the official DDIM", picture(CUSTOM)),
+    "regions": Graph("KSampler, a text and an image context in a region each", sampled(context=REGIONAL), differs=PLAIN_DUAL),
+    "regions-batch": Graph("The same, batch of 2 at 128x64", sampled(context=REGIONAL, latent=empty(2, 128, 64))),
+    "regions-masked": Graph(
+        "Region with a mask that is set aside by Conditioning (Set Mask) too", sampled(positive=masked(REGIONAL[0], MASK), context=REGIONAL)
+    ),
+    "regions-in-time": Graph("KSampler, text context first, image context then", sampled(context=EARLY), differs=PLAIN_DUAL),
+    "regions-multi-flow": Graph("Multi-flow sampler, regions", picture(node("VD_Sampler", **{**MULTI_FLOW.inputs, **pair(REGIONAL)}))),
+    "prompt-weights": Graph("Weights in a prompt and in its negative", sampled(context=EMPHATIC), differs=PLAIN),
+    "prompt-weights-dual": Graph("The same, blended with a picture", sampled(context=blend(EMPHATIC, ROCKET, 0.65)), differs=PLAIN_DUAL),
+    "prompt-weights-joined": Graph("The same, joined with another prompt", sampled(context=JOINED), differs=PLAIN),
     "cfg-guider": Graph("SamplerCustomAdvanced, CFGGuider", guided("CFGGuider", positive=DUAL[0], negative=DUAL[1], cfg=2.0)),
     "cfg-guider-official": Graph(
         "SamplerCustomAdvanced, CFGGuider, official DDIM", guided("CFGGuider", *DDIM_PAIR, positive=DUAL[0], negative=DUAL[1], cfg=2.0)

@@ -20,6 +20,8 @@ from graph import (
     ksampler,
     node,
     picture,
+    prompt,
+    region,
     seen,
     sentence,
     text_model,
@@ -38,10 +40,13 @@ WRITTEN = node("VD_TextEncode", text_vae=TEXT[1], text="red apple, 3d style")
 DRAWN = node("VAEEncode", pixels=PICTURE, vae=IMAGE[1])
 MASK = node("SolidMask", value=1.0, width=64, height=64)
 CONCATENATED = node("ConditioningConcat", conditioning_to=APPLE[0], conditioning_from=STAR[0])
+PAIR = node("PairConditioningSetProperties", positive_NEW=SD_PROMPT, negative_NEW=SD_PROMPT, strength=1.0, set_cond_area="default")
 SD_BLEND = node("VD_Blend", positive_1=SD_PROMPT, negative_1=SD_PROMPT, positive_2=ROCKET[0], negative_2=ROCKET[1], ratio=0.5)
 CROSSED = node("VD_Blend", positive_1=APPLE[0], negative_1=ROCKET[1], positive_2=ROCKET[0], negative_2=ROCKET[1], ratio=0.5)
 TWO, THREE = node("ImageBatch", image1=PICTURE, image2=OTHER_PICTURE), node("RepeatImageBatch", image=PICTURE, amount=3)
 AREA = node("ConditioningSetArea", conditioning=ROCKET[0], width=64, height=64, x=64, y=0, strength=1.0)
+BOX = region(ROCKET, width=0.5)
+BOX_AND_AREA = node("ConditioningSetArea", conditioning=BOX[0], width=64, height=64, x=64, y=0, strength=1.0)
 DEEP_SHRINK = {"block_number": 3, "downscale_factor": 2.0, "start_percent": 0.0, "end_percent": 0.35, "downscale_after_skip": True,
                "downscale_method": "bicubic", "upscale_method": "bicubic"}  # fmt: skip
 
@@ -96,6 +101,12 @@ def boxed() -> Node:
 ONLY_IMAGE, ONLY_TEXT = image_model("image")[0], image_model("text")[0]
 
 GRAPHS: dict[str, Graph] = {
+    "refused-region-text": Graph("Region with a box, on texts", text(BOX), "works on pictures only"),
+    "refused-region-twice": Graph("Region after Region", image(region(BOX, x=0.5)), "has a region already"),
+    "refused-region-area": Graph("Region and area", image(BOX, empty(1, 128), positive=BOX_AND_AREA), "cannot get an area too"),
+    "refused-region-empty": Graph("Region of no width", image(region(ROCKET, width=0.0)), "must hold some of the picture"),
+    "refused-region-stock": Graph("Region of a stock conditioning", image(region(PAIR)), "works on contexts of Versatile Diffusion"),
+    "refused-prompt-weight": Graph("A weight below 0", image(prompt("red (apple:-1)")), "must be numbers ≥ 0"),
     "sd-prompt": Graph("CLIP Text Encode as positive", image(positive=SD_PROMPT), NO_CONTEXT),
     "sd-negative": Graph("CLIP Text Encode as negative", image(negative=SD_PROMPT), NO_CONTEXT),
     "sd-prompt-text-model": Graph("CLIP Text Encode into the text model", text(positive=SD_PROMPT), NO_CONTEXT),

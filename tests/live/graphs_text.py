@@ -1,6 +1,25 @@
 """Graphs of stock nodes around the text model: name -> Graph."""
 
-from graph import APPLE, DUAL, IMAGE, ROCKET, STAR, TEXT, Graph, Node, blend, empty, empty_text, ksampler, node, seen, sentence, text_model
+from graph import (
+    APPLE,
+    DUAL,
+    IMAGE,
+    ROCKET,
+    STAR,
+    TEXT,
+    Graph,
+    Node,
+    blend,
+    empty,
+    empty_text,
+    ksampler,
+    node,
+    prompt,
+    region,
+    seen,
+    sentence,
+    text_model,
+)
 from graph import OTHER_PICTURE as ROCKET_PICTURE
 
 MODEL, VAE = TEXT[0], TEXT[1]
@@ -30,6 +49,7 @@ MULTI_FLOW = node("VD_Sampler", model=MODEL, positive=CAPTIONED[0], negative=CAP
 FIRST = node("ConditioningSetTimestepRange", conditioning=ROCKET[0], start=0.0, end=0.5)
 THEN = node("ConditioningSetTimestepRange", conditioning=APPLE[0], start=0.5, end=1.0)
 TIMED = node("ConditioningCombine", conditioning_1=FIRST, conditioning_2=THEN)
+IN_TIME = blend(region(CAPTIONED, end=0.5), region(APPLE, start=0.5), 0.5)
 ZEROED = node("ConditioningZeroOut", conditioning=ROCKET[0])
 AVERAGED = node("ConditioningAverage", conditioning_to=APPLE[0], conditioning_from=STAR[0], conditioning_to_strength=0.5)
 DRAWN = node("VAEDecode", samples=ksampler(IMAGE[0], APPLE, empty()), vae=IMAGE[1])
@@ -70,6 +90,8 @@ GRAPHS: dict[str, Graph] = {
     "text-noise-mask": Graph("SetLatentNoiseMask: all of the text or nothing", sampled(latent=MASKED, denoise=0.5)),
     "text-load-latent": Graph("LoadLatent, denoise 0.5", sampled(latent=LOADED, denoise=0.5)),
     "text-timestep-range": Graph("ConditioningSetTimestepRange: picture, then text", sampled(positive=TIMED)),
+    "text-regions-in-time": Graph("Region (VD): picture, then text", sampled(context=IN_TIME), differs=PLAIN),
+    "text-prompt-weights": Graph("Weights in a prompt", sampled(context=prompt("(red:2) apple, (3d:0) style")), differs=sentence(OTHER)),
     "text-zero-out": Graph("ConditioningZeroOut as negative", sampled(context=ROCKET, negative=ZEROED)),
     "text-average": Graph("ConditioningAverage", sampled(context=APPLE, positive=AVERAGED)),
     **{
