@@ -52,7 +52,8 @@ def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
     Core reads a long text in several pieces: the first one counts. Raises ValueError as `encode_text`.
     """
     projection = projection_of(clip)
-    pooled = torch.cat([clip.encode_from_tokens(clip.tokenize(text, disable_weights=True), return_pooled="unprojected")[1] for text in texts])
+    tokens = [clip.tokenize(text, disable_weights=True) for text in texts]
+    pooled = torch.cat([clip.encode_from_tokens(row, return_pooled="unprojected")[1] for row in tokens])
     return normalize(pooled @ projection.weight.to(pooled).T, dim=-1)
 
 
