@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ..vd_core.context import Context
 from .host import host
 from .layout import to_conditioning, to_contexts
 
@@ -70,8 +69,7 @@ class VD_LoadContext:
     def execute(self, file, kind, normalise):
         from ..vd_core.checkpoints.contexts import load_context
 
-        loaded = load_context(host.find(file, "context"), None if kind == KINDS[0] else kind, normalise)
-        return to_conditioning([Context(loaded.kind, loaded.tokens, loaded.null)])
+        return to_conditioning([load_context(host.find(file, "context"), None if kind == KINDS[0] else kind, normalise)])
 
     @classmethod
     def IS_CHANGED(cls, file, kind, normalise):

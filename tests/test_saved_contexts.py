@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vd_core.checkpoints.contexts import load_context, save_context
-from vd_core.context import Context
+from vd_core.context import Context, Region
 
 TOKENS = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
 UNIT = TOKENS / TOKENS[:, :1].norm(dim=-1, keepdim=True)
@@ -21,6 +22,18 @@ def test_what_is_saved_is_loaded(tmp_path, kind, null):
     loaded = load_context(tmp_path / "a.safetensors")
     assert loaded.kind == kind and torch.equal(loaded.tokens, UNIT)
     assert loaded.null is None if null is None else torch.equal(loaded.null, null)
+
+
+def test_weights_of_tokens_are_kept_and_regions_refused(tmp_path):
+    emphasis = torch.tensor([[1.0, 0, 2, 1, 1]])
+    save_context(tmp_path / "a.safetensors", Context("text", UNIT, emphasis=emphasis))
+    loaded = load_context(tmp_path / "a.safetensors")
+    assert torch.equal(loaded.emphasis, emphasis) and loaded.null_emphasis is None
+    with pytest.raises(ValueError, match="save it before it gets the region"):
+        save_context(tmp_path / "b.safetensors", Context("text", UNIT, region=Region(end=0.5)))
+    save_file({"tokens": UNIT, "emphasis": emphasis[:, 1:].contiguous()}, tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match="c.safetensors does not fit together: The weights of a text context's tokens must be one per"):
+        load_context(tmp_path / "c.safetensors", "text")
 
 
 def test_arrays_and_bare_tensors_need_a_kind(tmp_path):

@@ -12,13 +12,21 @@ from ..context import Context
 from .read import read
 from .write import write_safetensors
 
+TENSORS = ("tokens", "null", "emphasis", "null_emphasis")
 NORM_ERROR = 0.1  # how far the norm of a picture's global token may be from 1
 
 
 def save_context(path: str | Path, context: Context) -> None:
-    """Write a context as safetensors: `tokens` [B, n, d], `null` where it has one, its kind in the header. The weight is not kept."""
-    tensors = {"tokens": context.tokens} | ({} if context.null is None else {"null": context.null})
-    write_safetensors(path, tensors, {"format": "pt", "vd_kind": context.kind})
+    """Write a context as safetensors: `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header. The weight is not kept.
+
+    Raises ValueError for a context with a region, which is of no use without the picture that it lies in.
+    """
+    if context.region is not None:
+        raise ValueError("A context with a region cannot be saved: save it before it gets the region.")
+    tensors = {name: getattr(context, name) for name in TENSORS}
+    write_safetensors(
+        path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, {"format": "pt", "vd_kind": context.kind}
+    )
 
 
 def load_context(path: str | Path, kind: str | None = None, normalise: bool = False) -> Context:
@@ -49,7 +57,10 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
             raise ValueError(
                 f"The global token of the picture in {path} has norm {norms.max():.3g} where contexts have 1: switch normalise on."
             )
-    return Context(kind, tokens, null)
+    try:
+        return Context(kind, tokens, null, emphasis=tensors.get("emphasis"), null_emphasis=tensors.get("null_emphasis"))
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit together: {error}") from error
 
 
 def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
