@@ -142,6 +142,14 @@ PINNED = {
         },
         OPPOSITES,
     ),
+    "VD_ContextGuidance": (
+        {
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "guidance": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05}),
+        },
+        OPPOSITES,
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask"],
@@ -177,6 +185,7 @@ CATEGORIES = {
     "VD_RankImages": "VersatileDiffusion",
     "VD_RankTexts": "VersatileDiffusion/text",
     "VD_Region": "VersatileDiffusion/conditioning",
+    "VD_ContextGuidance": "VersatileDiffusion/conditioning",
 }
 
 
