@@ -54,7 +54,7 @@ class VD_ImageContext:
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
         "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as texts (captions). "
-        "Of a picture that is not square the centre is seen; the official app squeezes it to 512x512 first, as an Upscale Image node does."
+        "Of a picture that is not square the centre is seen; the official app squeezes it to 512x512 first, as Squeeze Picture (VD) does."
     )
     SEARCH_ALIASES = ["clip vision encode", "image variation", "caption", "versatile diffusion image", "focus"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
@@ -96,12 +96,22 @@ class VD_ImageContext:
                     },
                 ),
             },
-            "optional": {"mask": ("MASK", {"tooltip": "What is painted (white) is left out of the context."})},
+            "optional": {
+                "mask": ("MASK", {"tooltip": "What is painted (white) is left out of the context."}),
+                "tokens": (
+                    list(flows.IMAGE_TOKENS),
+                    {
+                        "default": flows.IMAGE_TOKENS[0],
+                        "tooltip": "all; patches: without the global token; style: only the leading components of the patches (I2T2I).",
+                    },
+                ),
+            },
         }
 
-    def execute(self, clip_vision, image, focus, weight, unconditional, mask=None):
+    def execute(self, clip_vision, image, focus, weight, unconditional, mask=None, tokens=flows.IMAGE_TOKENS[0]):
         keep = None if mask is None else 1 - mask[:, None]
         seen = flows.image_context(partial(host.encode_image, clip_vision), rgb(image), keep, focus, unconditional)
+        seen = flows.image_tokens(seen, tokens)
         return to_conditioning([context.Context(seen.kind, seen.tokens * weight, seen.null)])
 
 

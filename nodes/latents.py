@@ -1,8 +1,37 @@
-"""Which latents fit which flow."""
+"""What LATENTs hold: which fit which flow, and which noise they were made from."""
 
-from torch import Tensor
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Generator, Tensor
 
 from ..vd_core.config import DataConfig
+from ..vd_core.sampling.noise import BatchNoise, SampleNoise, batch_noise, sample_noise
+
+NOISES = ("per sample", "official")
+Generators = Generator | Sequence[Generator]
+DRAWN = "vd_drawn"  # in a LATENT: the shapes of the official draws that it was made from
+
+
+def official_noise(seed: int, latent: dict) -> BatchNoise:
+    """The noise of the official app, which seeds with its seed + 100 after the contexts are made, and only then: encoding, sampling and
+    writing draw from one stream. So this one goes on behind the draws that a LATENT was made from."""
+    return batch_noise(seed + 100, latent.get(DRAWN, ()))
+
+
+def word_generators(seed: int, latent: dict, official: bool) -> Generators:
+    """What words are drawn from: one stream for all sentences as in the official app, or one for each."""
+    if official:
+        return official_noise(seed, latent).generator
+    noise = sample_noise(seed)
+    noise.draw((len(latent["samples"]), 1))
+    return noise.generators
+
+
+def made(latent: dict, samples: Tensor, noise: BatchNoise | SampleNoise) -> dict:
+    """The LATENT that was made of another one with this noise."""
+    return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
 
 
 def fit_latent(latent: Tensor, sizes: DataConfig, data: str) -> Tensor:

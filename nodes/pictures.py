@@ -1,6 +1,14 @@
-"""Nodes for finished pictures."""
+"""Nodes for pictures: what the official app does with them before and after the model."""
+
+import torch
 
 from ..vd_core.color import match_color
+from ..vd_core.pictures import resize
+from .host import host
+from .images import rgb
+from .latents import DRAWN, official_noise
+
+SIDE = {"default": 512, "min": 8, "max": 8192, "step": 8}
 
 
 class VD_ColorAdjust:
@@ -25,3 +33,64 @@ class VD_ColorAdjust:
     def execute(self, image, reference):
         pictures, wanted = (x[..., :3].movedim(-1, 1) for x in (image, reference))
         return (match_color(pictures, wanted).movedim(1, -1),)
+
+
+class VD_Squeeze:
+    """Pictures in another size and shape."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = (
+        "Squeezes pictures and their masks to a size without keeping the proportions, exactly as the official app does before it looks at "
+        "them: nothing is cut off, so Image Context (VD) then sees the whole picture."
+    )
+    SEARCH_ALIASES = ["resize", "scale image", "stretch", "512x512"]
+    RETURN_TYPES = ("IMAGE", "MASK")
+    OUTPUT_TOOLTIPS = ("The pictures in that size.", "The masks in that size; black where none is connected.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The pictures, of any size."}),
+                "width": ("INT", {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."}),
+                "height": ("INT", {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."}),
+            },
+            "optional": {"mask": ("MASK", {"tooltip": "Masks of the pictures."})},
+        }
+
+    def execute(self, image, width, height, mask=None):
+        pictures = resize(rgb(image), height, width).movedim(1, -1)
+        masks = torch.zeros(pictures.shape[:3]) if mask is None else resize(mask[:, None], height, width, mode="bilinear")[:, 0]
+        return pictures, masks
+
+
+class VD_ImageEncode:
+    """Pictures as latents, drawn by chance."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = (
+        "Turns pictures into image latents as the official app does before it varies them: one that the autoencoder draws by chance, "
+        "where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise goes on behind that draw."
+    )
+    SEARCH_ALIASES = ["vae encode", "img2img", "fidelity", "posterior sample"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("For latent_image of a sampler with image_model.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        seed = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}
+        return {
+            "required": {
+                "pixels": ("IMAGE", {"tooltip": "The pictures; their sides are multiples of 8."}),
+                "vae": ("VAE", {"tooltip": "From Load Image Model (VD)."}),
+                "seed": ("INT", {**seed, "tooltip": "That of the sampler, as in the official app."}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "How many samples start from each picture."}),
+            }
+        }
+
+    def execute(self, pixels, vae, seed, batch_size):
+        noise = official_noise(seed, {})
+        latents = host.encode_sample(vae, pixels[..., :3], noise)
+        return ({"samples": latents.repeat(batch_size, 1, 1, 1), DRAWN: noise.drawn},)

@@ -2,8 +2,7 @@
 
 from ..vd_core.sampling.samplers import SAMPLERS
 from .host import host
-
-NOISES = ("per sample", "official")
+from .latents import NOISES
 
 
 class VD_Sampler:
@@ -69,8 +68,7 @@ class VD_Sampler:
 
     def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise):
         official = noise == "official"
-        samples = host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, official)
-        return ({**latent_image, "samples": samples},)
+        return (host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, official),)
 
 
 class VD_OfficialDDIM:

@@ -4,6 +4,7 @@ import torch
 
 from ..vd_core.autoencoders.optimus import edit_latent
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
+from .latents import NOISES, word_generators
 
 CATEGORY = "VersatileDiffusion/text"
 TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Text Model (VD)."})
@@ -151,10 +152,20 @@ class VD_TextDecode:
                     },
                 ),
                 "remove_duplicates": ("BOOLEAN", {"default": True, "tooltip": "Remove phrases that are said twice in a row."}),
-            }
+            },
+            "optional": {
+                "noise": (
+                    list(NOISES),
+                    {
+                        "default": NOISES[0],
+                        "tooltip": "per sample: no text depends on the others; official: as the official app draws after its sampler.",
+                    },
+                )
+            },
         }
 
-    def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates):
-        texts = text_vae.decode(flat(samples["samples"]), seed, temperature, top_k, top_p)
+    def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates, noise=NOISES[0]):
+        latents, generators = flat(samples["samples"]), word_generators(seed, samples, noise == "official")
+        texts = text_vae.decode(latents, generators, temperature, top_k, top_p)
         texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts
         return {"ui": {"text": texts}, "result": ("\n".join(texts), texts)}

@@ -22,6 +22,8 @@ KINDS = (["all", "text", "image"], {"default": "all"})
 DTYPES = (["default", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2"], {"default": "default", "advanced": True})
 PAIRS = {f"{side}_{number}": ("CONDITIONING", {}) for number in (1, 2) for side in ("positive", "negative")}
 WEIGHT = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01})
+NOISE = (["per sample", "official"], {"default": "per sample"})
+PIXELS = ("INT", {"default": 512, "min": 8, "max": 8192, "step": 8})
 BEST = ("INT", {"default": 0, "min": 0, "max": 4096})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 
@@ -47,6 +49,7 @@ PINNED = {
             "weight": WEIGHT,
             "unconditional": (["zeros", "black", "grey"], {"default": "zeros"}),
             "mask": ("MASK", {}),
+            "tokens": (["all", "patches", "style"], {"default": "all"}),
         },
         OPPOSITES,
     ),
@@ -63,7 +66,7 @@ PINNED = {
             "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc"], {"default": "ddim"}),
             "eta": NOTHING,
             "fidelity": NOTHING,
-            "noise": (["per sample", "official"], {"default": "per sample"}),
+            "noise": NOISE,
         },
         {"LATENT": "LATENT"},
     ),
@@ -85,6 +88,7 @@ PINNED = {
             "top_k": ("INT", {"default": 0, "min": 0, "max": 100000}),
             "top_p": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}),
             "remove_duplicates": ("BOOLEAN", {"default": True}),
+            "noise": NOISE,
         },
         {"text": "STRING", "texts": "STRING"},
     ),
@@ -142,19 +146,18 @@ PINNED = {
         },
         OPPOSITES,
     ),
-    "VD_ContextGuidance": (
-        {
-            "positive": ("CONDITIONING", {}),
-            "negative": ("CONDITIONING", {}),
-            "guidance": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05}),
-        },
-        OPPOSITES,
+    "VD_Squeeze": ({"image": ("IMAGE", {}), "width": PIXELS, "height": PIXELS, "mask": ("MASK", {})}, {"IMAGE": "IMAGE", "MASK": "MASK"}),
+    "VD_ImageEncode": (
+        {"pixels": ("IMAGE", {}), "vae": ("VAE", {}), "seed": SEED, "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096})},
+        {"LATENT": "LATENT"},
     ),
 }
 OPTIONAL = {
-    "VD_ImageContext": ["mask"],
+    "VD_ImageContext": ["mask", "tokens"],
     "SeeCoder_Encode": ["mask", "unconditional", "model"],
     "VD_Region": ["mask"],
+    "VD_TextDecode": ["noise"],
+    "VD_Squeeze": ["mask"],
 }
 LISTS = {
     "VD_TextDecode": (False, True),
@@ -185,7 +188,8 @@ CATEGORIES = {
     "VD_RankImages": "VersatileDiffusion",
     "VD_RankTexts": "VersatileDiffusion/text",
     "VD_Region": "VersatileDiffusion/conditioning",
-    "VD_ContextGuidance": "VersatileDiffusion/conditioning",
+    "VD_Squeeze": "VersatileDiffusion",
+    "VD_ImageEncode": "VersatileDiffusion",
 }
 
 

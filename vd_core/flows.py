@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .diffuser.mixing import Mixing, attention_mixing
 from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
+from .encoders.focus import leading_components
 from .sampling.generate import generate
 from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
@@ -25,6 +26,8 @@ from .sampling.schedule import Schedule
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
 # choice for text output) or of a grey one (the choice of the first official release and of diffusers).
 NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
+STYLE_RANK = 10  # of the patch tokens in the official I2T2I app
+IMAGE_TOKENS = ("all", "patches", "style")
 
 
 def text_context(tokens: Tensor, emphasis: Tensor | None = None) -> Context:
@@ -49,6 +52,19 @@ def image_context(
     tokens = torch.cat([tokens[:, :1], adjust_focus(tokens[:, 1:], focus)], dim=1)
     level = NULL_IMAGES[null]
     return Context("image", tokens, None if level is None else encode(torch.full_like(images[:1], level), None))
+
+
+def image_tokens(context: Context, which: str) -> Context:
+    """A part of an image context, its unconditional tokens likewise: "all" tokens, the "patches" without the global token, or the
+    "style" alone, the leading components of the patches (the official I2T2I app). Raises ValueError for another choice."""
+    if which not in IMAGE_TOKENS:
+        raise ValueError(f"The tokens of a picture are {', '.join(IMAGE_TOKENS)}, got {which!r}.")
+    if which == "all":
+        return context
+    patches = [None if side is None else side[:, 1:] for side in (context.tokens, context.null)]
+    if which == "style":
+        patches = [None if side is None else leading_components(side, STYLE_RANK) for side in patches]
+    return replace(context, tokens=patches[0], null=patches[1])
 
 
 @dataclass

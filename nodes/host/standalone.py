@@ -21,9 +21,9 @@ from ...vd_core.config import VDConfig
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
-from ...vd_core.sampling.noise import batch_noise, sample_noise
+from ...vd_core.sampling.noise import BatchNoise, sample_noise
 from ..choices import EMBEDDED
-from ..latents import fit_latent
+from ..latents import Generators, fit_latent, made, official_noise
 from ..layout import Conditioning, to_contexts
 from .results import numbered, outside
 
@@ -108,12 +108,10 @@ class TextVAE:
         """Sentences -> latents [B, width]."""
         return self.optimus.encode(texts)
 
-    def decode(self, latents: Tensor, seed: int, temperature: float, top_k: int, top_p: float) -> list[str]:
-        """Latents [B, width] -> sentences, each drawn from a stream of its own."""
-        noise = sample_noise(seed)
-        noise.draw((len(latents), 1))
+    def decode(self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float) -> list[str]:
+        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them."""
         with progress("writing") as report:
-            return self.optimus.decode(latents, noise.generators, temperature, top_k, top_p, report)
+            return self.optimus.decode(latents, generators, temperature, top_k, top_p, report)
 
 
 def register_folders() -> None:
@@ -228,6 +226,13 @@ def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Ten
     return clip_vision.encode_image(images, masks)
 
 
+def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
+    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for (its posterior)."""
+    images, config, factor = pixels.movedim(-1, 1), vae.autoencoder.config, vae.autoencoder.factor
+    height, width = (side // factor for side in images.shape[2:])
+    return vae.autoencoder.encode(images, noise.draw((len(images), config.latent_channels, height, width)))
+
+
 def sample(
     model: Flow,
     positive: Conditioning,
@@ -239,14 +244,13 @@ def sample(
     sampler: str,
     eta: float,
     fidelity: float,
-    official_noise: bool,
-) -> Tensor:
-    """Latents in the shape of `latent["samples"]`: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
+    official: bool,
+) -> dict:
+    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. official: draw as the official app."""
     contexts = to_contexts(positive, negative)
     sizes = model.config.diffuser.data[model.data]
     samples = fit_latent(latent["samples"], sizes, model.data)
-    # The official app seeds with its seed + 100, after the contexts are made.
-    noise = batch_noise(seed + 100) if official_noise else sample_noise(seed)
+    noise = official_noise(seed, latent) if official else sample_noise(seed)
     with progress("sampling") as report:
         result = model.layers.under({context.kind for context in contexts}).sample(
             model.data,
@@ -260,7 +264,7 @@ def sample(
             eta=eta,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
-    return result.reshape(samples.shape)
+    return made(latent, result.reshape(samples.shape), noise)
 
 
 def official_ddim(model: Flow, steps: int, eta: float):

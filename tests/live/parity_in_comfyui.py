@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "tests"), str(ROOT)]
+
+import app_nodes  # noqa: E402
+import parity  # noqa: E402
+
 PACK = "vd_parity_pack"
 MODEL, GOLDEN = Path(sys.argv[1]), Path(sys.argv[2])
 FLOWS = ("image", "text")
@@ -142,31 +148,10 @@ class Parity:
                 for fidelity in (0.0, 0.5):
                     arguments = (positive, negative, latent, 5, 10, 2.0, sampler, 0.5, fidelity)
                     here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
-                    there = standalone.sample(theirs, *arguments, False)
+                    there = standalone.sample(theirs, *arguments, False)["samples"]
                     self.compare(f"VD_Sampler {data} {sampler} fidelity {fidelity}: standalone", here, there)
-            for name, pair in self.blends(encode, clip, data).items():
-                arguments = (*pair, latent, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0)
-                here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
-                self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False))
         tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
         self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
-
-    def blends(self, encode, clip, data: str) -> dict[str, tuple]:
-        """Blends in which contexts act in places, at times and as strongly as they should, as positive and negative."""
-        places = ({"width": 0.5}, {"x": 0.25, "width": 0.75, "start": 0.4}) if data == "image" else ({"end": 0.5}, {"start": 0.5})
-        region, guidance = (
-            lambda pair, values: self.nodes["VD_Region"]().execute(*pair, **{**WHOLE, **values}),
-            lambda pair, value: self.nodes["VD_ContextGuidance"]().execute(*pair, value),
-        )
-        first, second = encode(clip, "red apple, 3d style", "(yellow:2)"), encode(clip, "(star:0.5), flat style", "")
-        sides = {
-            "regions": [region(pair, place) for pair, place in zip((first, second), places, strict=True)],
-            "guidance": [guidance(first, 0.5), guidance(second, 2.0)],
-            "leading 1": [first, guidance(second, 2.0)],
-            "trailing 0": [guidance(first, 2.0), guidance(second, 0.0)],
-            "weights": [first, second],
-        }
-        return {name: self.nodes["VD_Blend"]().execute(*pairs[0], *pairs[1], 0.4) for name, pairs in sides.items()}
 
     def scale(self, data: str) -> float:
         """What the official latents are scaled by."""
@@ -202,8 +187,37 @@ class Parity:
         self.compare("VAE decode: official", pictures, io["decoded"])
         self.compare("VAE decode: vd_core", pictures, self.core.image_vae.decode(latent))
 
+    def apps(self) -> None:
+        """The official app's methods through nodes."""
+        import folder_paths
 
-WHOLE = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "start": 0.0, "end": 1.0}  # of a region
+        import nodes as core
+
+        host, folder = part("nodes.host.comfyui.files"), Path(folder_paths.get_input_directory())
+        folder.mkdir(parents=True, exist_ok=True)
+        read = parity.Case(GOLDEN / "clip_context")
+        ids = dict(zip(read.config["texts"], read.io["text_ids"].tolist(), strict=True))
+        models = {f"{data}_model": model for data, model in self.models.items()} | {
+            "vae": host.load_image_vae(MODEL),
+            "text_vae": host.load_text_vae(MODEL),
+            "clip": host.load_clip(MODEL),
+            "clip_vision": host.load_clip_vision(MODEL),
+        }
+        models["clip"].tokenize = lambda text: {"l": [[(token, 1.0) for token in ids[text]]]}
+        called = {name: partial(call, cls) for name, cls in {**self.nodes, "VAEDecode": core.VAEDecode}.items()}
+        for case in parity.find_cases([str(GOLDEN)]):
+            if case.name.startswith("app_"):
+                for name, ours, golden in app_nodes.run_app(case, called, models, folder, ids):
+                    if isinstance(golden, str):
+                        ours, golden = torch.tensor([float(ours == golden)]), torch.ones(1)
+                    self.compare(f"{case.name}.{name}: official", ours, golden)
+
+
+def call(cls, **inputs):
+    """What a node gives; left out inputs have their defaults."""
+    schema = cls.INPUT_TYPES()["required"]
+    defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
+    return getattr(cls(), cls.FUNCTION)(**{**defaults, **inputs})
 
 
 def official_attention(q: Tensor, k: Tensor, v: Tensor, bias: None) -> Tensor:
@@ -232,12 +246,12 @@ if __name__ == "__main__":
     from comfy.ldm.modules import attention
 
     with torch.inference_mode():
-        parity = Parity()
-        checks = [parity.networks, parity.loops, parity.encoders, parity.hosts]
+        found = Parity()
+        checks = [found.networks, found.loops, found.encoders, found.apps, found.hosts]
         if attention.optimized_attention is attention.attention_split:
-            checks.remove(parity.hosts)  # without ComfyUI it is always torch's own
+            checks.remove(found.hosts)  # without ComfyUI it is always torch's own
             functions = vars(torch.nn.functional) | {"scaled_dot_product_attention": official_attention}
             part("vd_core.diffuser.layers").F = SimpleNamespace(**functions)
         for compare in checks:
             compare()
-    print(json.dumps(parity.differences))
+    print(json.dumps(found.differences))

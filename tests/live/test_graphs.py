@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import graphs_app
 import graphs_image
 import graphs_ranked
 import graphs_refused
@@ -27,6 +28,7 @@ SECTIONS = {
     "Image model": graphs_image.GRAPHS,
     "Text model": graphs_text.GRAPHS,
     "Ranked": graphs_ranked.GRAPHS,
+    "The official app": graphs_app.GRAPHS,
     "Refused": graphs_refused.GRAPHS,
 }
 GRAPHS = {name: graph for graphs in SECTIONS.values() for name, graph in graphs.items()}

@@ -54,3 +54,14 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
     before, after = (values.std(dim=(1, 2), keepdim=True) for values in (x, y))
     # Tokens that are all alike, such as those of a picture that is masked as a whole, have no contrast to restore.
     return (y * torch.where(after > 0, before / after, 1)).to(tokens)
+
+
+def leading_components(tokens: Tensor, rank: int) -> Tensor:
+    """Patch tokens [B, n, d] -> the same by their `rank` leading components alone, per sample: the style of the official I2T2I app.
+
+    Each token's mean over its features is kept; no contrast is restored, as that app did not. A rank of min(n, d) changes nothing.
+    """
+    x = tokens.float()
+    mean = x.mean(dim=-1, keepdim=True)
+    u, s, v = torch.linalg.svd(x - mean, full_matrices=False)
+    return ((u[..., :rank] * s[:, None, :rank]) @ v[:, :rank] + mean).to(tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 import torch
@@ -24,13 +24,15 @@ def normal(shape: Sequence[int], generator: Generator) -> Tensor:
 
 
 class BatchNoise:
-    """Noise from one `generator` for the whole batch."""
+    """Noise from one `generator` for the whole batch; `drawn` holds the shapes of all that was drawn so far."""
 
     def __init__(self, generator: Generator):
         self.generator = generator
+        self.drawn: list[tuple[int, ...]] = []
 
     def draw(self, shape: Sequence[int]) -> Tensor:
         """The next standard normal numbers, float32 on the CPU."""
+        self.drawn.append(tuple(shape))
         return normal(shape, self.generator)
 
 
@@ -49,9 +51,15 @@ class SampleNoise:
         return torch.cat([normal((1, *shape[1:]), generator) for generator in self.generators[:batch]])
 
 
-def batch_noise(seed: int) -> BatchNoise:
-    """The official way: draws equal those after torch.manual_seed(seed). A sample depends on the size of its batch."""
-    return BatchNoise(seeded(seed))
+def batch_noise(seed: int, drawn: Iterable[Sequence[int]] = ()) -> BatchNoise:
+    """The official way: draws equal those after torch.manual_seed(seed). A sample depends on the size of its batch.
+
+    drawn: shapes of what was drawn from this seed before; the noise goes on behind it.
+    """
+    noise = BatchNoise(seeded(seed))
+    for shape in drawn:
+        noise.draw(shape)
+    return noise
 
 
 def sample_noise(seed: int, first_index: int = 0) -> SampleNoise:

@@ -14,6 +14,7 @@ from .files import (
     output_file,
     register_folders,
 )
+from .image_vae import encode_sample
 from .sampling import official_ddim, sample
 from .seecoder import check_width
 
@@ -23,6 +24,7 @@ __all__ = [
     "embed_text",
     "emphasis",
     "encode_image",
+    "encode_sample",
     "encode_text",
     "file_names",
     "find",

@@ -16,7 +16,7 @@ from ....vd_core.sampling.generate import generate
 from ....vd_core.sampling.noise import batch_noise, sample_noise
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim
 from ....vd_core.sampling.schedule import Schedule, Steps
-from ...latents import fit_latent
+from ...latents import fit_latent, made, official_noise
 from ...layout import Conditioning
 from .models import FlowModel
 
@@ -66,25 +66,24 @@ def sample(
     sampler: str,
     eta: float,
     fidelity: float,
-    official_noise: bool,
-) -> Tensor:
-    """Latents in the shape of `latent["samples"]`: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
+    official: bool,
+) -> dict:
+    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. official: draw as the official app."""
     flow = flow_of(model)
     schedule = Schedule(flow.vd_config.schedule)
     samples = fit_latent(latent["samples"], flow.vd_config.diffuser.data[flow.data], flow.data)
 
-    def new_noise():
-        # The official app seeds with its seed + 100, after the contexts are made.
-        return batch_noise(seed + 100) if official_noise else sample_noise(seed)
+    # The same numbers twice: core wants the first of them too, for masks.
+    first, drawn = (official_noise(seed, latent) if official else sample_noise(seed) for _ in range(2))
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        return generate(denoise, schedule, latent, new_noise(), fidelity=fidelity, sampler=sampler, steps=steps, eta=eta, callback=callback)
+        return generate(denoise, schedule, latent, drawn, fidelity=fidelity, sampler=sampler, steps=steps, eta=eta, callback=callback)
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     result = guider.sample(
-        new_noise().draw(samples.shape),
+        first.draw(samples.shape),
         samples,
         LoopSampler(loop),
         model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
@@ -93,7 +92,7 @@ def sample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return result.to(model_management.intermediate_device())
+    return made(latent, result.to(model_management.intermediate_device()), drawn)
 
 
 def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:

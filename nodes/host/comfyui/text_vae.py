@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from torch import Tensor
 
-from ....vd_core.sampling.noise import sample_noise
+from ...latents import Generators
 
 
 class TextVAE:
@@ -30,10 +30,8 @@ class TextVAE:
         model_management.load_models_gpu([self.patcher], force_full_load=True)
         return self.optimus.encode(texts).float().to(model_management.intermediate_device())
 
-    def decode(self, latents: Tensor, seed: int, temperature: float, top_k: int, top_p: float) -> list[str]:
-        """Latents [B, width] -> sentences, each drawn from a stream of its own. Can be interrupted after every token."""
+    def decode(self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float) -> list[str]:
+        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them. Can be interrupted after every token."""
         model_management.load_models_gpu([self.patcher], force_full_load=True)
-        noise = sample_noise(seed)
-        noise.draw((len(latents), 1))
         progress = ProgressBar(1).update_absolute
-        return self.optimus.decode(latents, noise.generators, temperature, top_k, top_p, progress)
+        return self.optimus.decode(latents, generators, temperature, top_k, top_p, progress)
