@@ -7,7 +7,7 @@ from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadT
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
 from .ranking import VD_RankImages, VD_RankTexts
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
-from .regions import VD_Region
+from .regions import VD_ContextGuidance, VD_Region
 from .sampling import VD_OfficialDDIM, VD_Sampler
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
@@ -37,6 +37,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_RankImages": VD_RankImages,
     "VD_RankTexts": VD_RankTexts,
     "VD_Region": VD_Region,
+    "VD_ContextGuidance": VD_ContextGuidance,
     "VD_Squeeze": VD_Squeeze,
     "VD_ImageEncode": VD_ImageEncode,
 }
@@ -65,6 +66,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_RankImages": "Rank Pictures by CLIP (VD)",
     "VD_RankTexts": "Rank Texts by CLIP (VD)",
     "VD_Region": "Region (VD)",
+    "VD_ContextGuidance": "Guidance per Context (VD)",
     "VD_Squeeze": "Squeeze Picture (VD)",
     "VD_ImageEncode": "Picture to Latent (VD)",
 }

@@ -5,7 +5,7 @@ The tensor is the only copy of the data, so every stock conditioning node keeps 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,12 +17,14 @@ Conditioning = list
 
 
 class Part(NamedTuple):
-    """One context of a conditioning: its kind, its number of tokens, its share of all (they add up to 1), where and when it acts."""
+    """One context of a conditioning: its kind, its number of tokens, its share of all (they add up to 1), where and when it acts, and how
+    strongly it guides."""
 
     kind: str
     count: int
     ratio: float
     region: Region | None = None
+    guidance: float = 1.0
 
 
 Layout = tuple[Part, ...]
@@ -30,7 +32,9 @@ Layout = tuple[Part, ...]
 
 def to_conditioning(contexts: Blend, options: tuple[dict, dict] = ({}, {})) -> tuple[Conditioning, Conditioning]:
     """A blend as positive and negative CONDITIONING. options: what else goes with each of the two."""
-    layout = tuple(Part(c.kind, c.tokens.shape[1], ratio, c.region) for c, ratio in zip(contexts, ratios(contexts), strict=True))
+    layout = tuple(
+        Part(c.kind, c.tokens.shape[1], ratio, c.region, c.guidance) for c, ratio in zip(contexts, ratios(contexts), strict=True)
+    )
     sides = zip(*((c.tokens, c.unconditional) for c in contexts), strict=True)
     emphasis = [joined_emphasis([(getattr(c, name), c.tokens) for c in contexts]) for name in ("emphasis", "null_emphasis")]
     return tuple(
@@ -69,22 +73,16 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
     parts = zip(layout, split_tokens(tokens, layout), split_tokens(nulls, layout), strict=True)
     counts, null_counts = (split_emphasis(side.get("vd_emphasis"), layout) for side in (options, null_options))
     return [
-        Context(part.kind, positive, negative, part.ratio, part.region, emphasis, null_emphasis)
+        Context(part.kind, positive, negative, part.ratio, part.region, part.guidance, emphasis, null_emphasis)
         for (part, positive, negative), emphasis, null_emphasis in zip(parts, counts, null_counts, strict=True)
     ]
 
 
-def placed(conditioning: Conditioning, region: Region) -> Conditioning:
-    """A conditioning whose contexts act in the region. Raises ValueError where they have one already, and for other conditionings."""
-    found = []
-    for tokens, options in conditioning:
-        if "vd_layout" not in options:
-            raise ValueError("A region works on contexts of Versatile Diffusion (VD) only; others take ComfyUI's Conditioning (Set Mask).")
-        if any(part.region for part in options["vd_layout"]):
-            raise ValueError("This context has a region already: give it one, with a mask where a box does not do.")
-        layout = tuple(part._replace(region=region) for part in options["vd_layout"])
-        found.append([tokens, {**options, "vd_layout": layout}])
-    return found
+def changed(conditioning: Conditioning, change: Callable[[Part], Part], what: str) -> Conditioning:
+    """A conditioning with its contexts changed. Raises ValueError for one of other models; `what` names the change."""
+    if any("vd_layout" not in options for _, options in conditioning):
+        raise ValueError(f"{what} works on contexts of Versatile Diffusion (VD) only, and this conditioning is another one.")
+    return [[tokens, {**options, "vd_layout": tuple(map(change, options["vd_layout"]))}] for tokens, options in conditioning]
 
 
 def split_tokens(tokens: Tensor, layout: Layout) -> Sequence[Tensor]:
@@ -113,8 +111,8 @@ def joined(first: Conditioning, second: Conditioning, share: float | None) -> Co
     (one, options), (other, more) = first[0], second[0]
     layouts = [layout for layout in (options.get("vd_layout"), more.get("vd_layout")) if layout]
     kinds = {part.kind for layout in layouts for part in layout}
-    if any(part.region for layout in layouts for part in layout):
-        raise ValueError("A context with a region cannot be joined: join first, then give the whole the region, or blend them.")
+    if any(part.region or part.guidance != 1 for layout in layouts for part in layout):
+        raise ValueError("A context with a region or a guidance of its own cannot be joined: join first, or blend them.")
     if any(len(layout) > 1 for layout in layouts) or len(kinds) > 1:
         raise ValueError(f"Only contexts of one kind can be joined, got {' and '.join(sorted(kinds))}: blend them instead.")
     emphasis = joined_emphasis([(options.get("vd_emphasis"), one), (more.get("vd_emphasis"), other)])

@@ -1,9 +1,9 @@
-"""The node that says where and when a context acts."""
+"""Nodes that say where, when and how strongly a context acts."""
 
 import torch
 
 from ..vd_core.context import Region
-from .layout import placed
+from .layout import Part, changed
 
 SHARE = {"min": 0.0, "max": 1.0, "step": 0.01}
 BOX_SIDE = 512  # of the mask that a box becomes, in cells
@@ -41,7 +41,13 @@ class VD_Region:
 
     def execute(self, positive, negative, x, y, width, height, start, end, mask=None):
         region = Region(boxed(mask, x, y, width, height), start, end)
-        return placed(positive, region), placed(negative, region)
+
+        def place(part: Part) -> Part:
+            if part.region:
+                raise ValueError("This context has a region already: give it one, with a mask where a box does not do.")
+            return part._replace(region=region)
+
+        return changed(positive, place, "A region"), changed(negative, place, "A region")
 
 
 def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: float) -> torch.Tensor | None:
@@ -56,3 +62,35 @@ def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: f
     inside = torch.zeros_like(whole)
     inside[..., top:bottom, left:right] = whole[..., top:bottom, left:right]
     return inside
+
+
+class VD_ContextGuidance:
+    """How strongly a context guides."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = (
+        "Says how strongly one context of a blend guides: its guidance scale is the sampler's cfg times this. Each context that differs "
+        "from the one before it costs one evaluation more per step."
+    )
+    SEARCH_ALIASES = ["dual cfg", "cfg per context", "guidance scale", "instruct pix2pix"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from. Wire it together with positive.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        tooltip = "Times the sampler's cfg: 0 takes the context's unconditional in its place, 1 changes nothing, 2 guides twice as much."
+        return {
+            "required": {
+                "positive": ("CONDITIONING", {"tooltip": "positive of a context."}),
+                "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
+                "guidance": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05, "tooltip": tooltip}),
+            }
+        }
+
+    def execute(self, positive, negative, guidance):
+        def guide(part: Part) -> Part:
+            return part._replace(guidance=part.guidance * guidance)
+
+        return changed(positive, guide, "A guidance"), changed(negative, guide, "A guidance")

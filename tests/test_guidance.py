@@ -1,6 +1,7 @@
 """Guidance: which evaluations run, in which order, and what is made of them."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -193,3 +194,10 @@ def test_contexts_of_another_batch_size_are_refused():
     one_sample = Context("text", randn(1, 4, 40), randn(3, 4, 40))
     with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
         guided(Recorder(), EPS, [one_sample], "image")(X, 501)
+
+
+@pytest.mark.parametrize("factors", [(1, 1), (2, 2), (0.5, 2), (1, 0), (0, 3)])
+def test_the_guidance_of_a_context_multiplies_the_scale(model, factors):
+    own = [replace(context, guidance=factor) for context, factor in zip((TEXT, IMAGE), factors, strict=True)]
+    listed = guided(model.diffuser, EPS, [TEXT, IMAGE], "image", [3 * factor for factor in factors])(X, 501)
+    assert torch.equal(guided(model.diffuser, EPS, own, "image", 3)(X, 501), listed)

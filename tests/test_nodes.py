@@ -146,6 +146,14 @@ PINNED = {
         },
         OPPOSITES,
     ),
+    "VD_ContextGuidance": (
+        {
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "guidance": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05}),
+        },
+        OPPOSITES,
+    ),
     "VD_Squeeze": ({"image": ("IMAGE", {}), "width": PIXELS, "height": PIXELS, "mask": ("MASK", {})}, {"IMAGE": "IMAGE", "MASK": "MASK"}),
     "VD_ImageEncode": (
         {"pixels": ("IMAGE", {}), "vae": ("VAE", {}), "seed": SEED, "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096})},
@@ -188,6 +196,7 @@ CATEGORIES = {
     "VD_RankImages": "VersatileDiffusion",
     "VD_RankTexts": "VersatileDiffusion/text",
     "VD_Region": "VersatileDiffusion/conditioning",
+    "VD_ContextGuidance": "VersatileDiffusion/conditioning",
     "VD_Squeeze": "VersatileDiffusion",
     "VD_ImageEncode": "VersatileDiffusion",
 }

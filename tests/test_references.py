@@ -39,7 +39,7 @@ def encode(nodes, encoder):
 def test_plain_use_gives_the_tokens_as_text_and_zeros_against_them(encode, nodes, encoder):
     positive, negative = encode()
     assert torch.equal(positive, encoder.encode(torch.zeros(1))) and not negative.any() and negative.shape == positive.shape
-    assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1]["vd_layout"] == (("text", 7, 1.0, None),)
+    assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1]["vd_layout"] == (("text", 7, 1.0, None, 1.0),)
 
 
 def test_weights_and_strength(encode):
@@ -102,14 +102,16 @@ def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):
         positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], mode="concatenate", share=0.5
     )
     expected = join([Context("image", side[0][0][0]) for side in (first, second)])
-    assert torch.equal(both[0][0][0], expected.tokens) and both[0][0][1]["vd_layout"] == (("image", expected.tokens.shape[1], 1.0, None),)
+    assert torch.equal(both[0][0][0], expected.tokens) and both[0][0][1]["vd_layout"] == (
+        ("image", expected.tokens.shape[1], 1.0, None, 1.0),
+    )
     assert draw(nodes, loaded, both).shape == (2, 4, 8, 8)
 
 
 def parts(*entries):
     """A layout of (kind, count, ratio) and perhaps a region each."""
     fields = ("kind", "count", "ratio", "region")
-    return tuple(SimpleNamespace(**dict(zip(fields, (*entry, None), strict=False))) for entry in entries)
+    return tuple(SimpleNamespace(**dict(zip(fields, (*entry, None), strict=False)), guidance=1.0) for entry in entries)
 
 
 def join(nodes, first, second, mode="average", share=0.25):
@@ -127,7 +129,7 @@ def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):
     [
         (([("text", 2, 1.0)], [("image", 2, 1.0)]), "Only contexts of one kind can be joined, got image and text"),
         (([("text", 1, 0.5), ("text", 1, 0.5)], [("text", 2, 1.0)]), "Only contexts of one kind"),
-        (([("text", 2, 1.0, "left")], [("text", 2, 1.0)]), "with a region cannot be joined"),
+        (([("text", 2, 1.0, "left")], [("text", 2, 1.0)]), "with a region or a guidance of its own cannot be joined"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):

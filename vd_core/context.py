@@ -38,6 +38,7 @@ class Context:
     null:     the unconditional tokens for classifier-free guidance, [B or 1, n, d]; None means zeros.
     weight:   share in a blend, relative to the other contexts of the list.
     region:   where and when it acts; None = everywhere and always.
+    guidance: how strongly it guides, relative to the guidance scale of the sampler; 1 = as the others.
     emphasis: how often each token counts in the attention, [B or 1, n]: 0 removes it, 2 doubles it; None = once. At least one
               must be above 0. `null_emphasis` is that of the unconditional tokens.
     """
@@ -47,6 +48,7 @@ class Context:
     null: Tensor | None = None
     weight: float = 1.0
     region: Region | None = None
+    guidance: float = 1.0
     emphasis: Tensor | None = None
     null_emphasis: Tensor | None = None
 
@@ -62,6 +64,8 @@ class Context:
             )
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"The weight of a {self.kind} context must be a number ≥ 0, got {self.weight}.")
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"The guidance of a {self.kind} context must be a number ≥ 0, got {self.guidance}.")
         for emphasis in (self.emphasis, self.null_emphasis):
             if emphasis is not None and (emphasis.ndim != 2 or emphasis.shape[1] != self.tokens.shape[1]):
                 raise ValueError(
@@ -143,8 +147,8 @@ def join(contexts: Blend) -> Context:
     kinds = {context.kind for context in contexts}
     if len(kinds) != 1:
         raise ValueError(f"Only contexts of one kind can be joined along their tokens, got {sorted(kinds)}.")
-    if any(context.region for context in contexts):
-        raise ValueError("A context with a region cannot be joined with others: give the joined context the region, or blend them.")
+    if any(context.region or context.guidance != 1 for context in contexts):
+        raise ValueError("A context with a region or a guidance of its own cannot be joined: join first, or blend them.")
     batch = max(c.tokens.shape[0] for c in contexts)
     if any(c.tokens.shape[0] not in (1, batch) or c.tokens.shape[2] != contexts[0].tokens.shape[2] for c in contexts):
         raise ValueError(f"Joined contexts need one batch size and one width, got shapes {[tuple(c.tokens.shape) for c in contexts]}.")

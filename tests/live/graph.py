@@ -80,6 +80,11 @@ def region(context: Node, mask=None, **changes) -> Node:
     return node("VD_Region", positive=context[0], negative=context[1], **{**inputs, **changes})
 
 
+def guidance(context: Node, factor: float) -> Node:
+    """Outputs positive, negative."""
+    return node("VD_ContextGuidance", positive=context[0], negative=context[1], guidance=factor)
+
+
 CLIP = node("VD_LoadClip", model="embedded")
 CLIP_VISION = node("VD_LoadClipVision", model="embedded")
 IMAGE, TEXT = image_model(), text_model()

@@ -14,6 +14,7 @@ from graph import (
     Node,
     blend,
     empty,
+    guidance,
     image_model,
     ksampler,
     node,
@@ -128,6 +129,7 @@ def pair(context: Node) -> dict:
 LEFT, RIGHT = region(APPLE, width=0.5), region(ROCKET, x=0.5, width=0.5)
 REGIONAL = blend(LEFT, RIGHT, 0.5)
 EARLY = blend(region(APPLE, end=0.5), region(ROCKET, start=0.5), 0.65)
+OWN_GUIDANCE = blend(guidance(APPLE, 2.0), guidance(ROCKET, 0.5), 0.65)
 EMPHATIC = prompt("red (apple:0), (3d style:3)", "(flat:1.5)")
 JOINED = node("VD_Join", positive_1=EMPHATIC[0], negative_1=EMPHATIC[1], positive_2=STAR[0], negative_2=STAR[1], mode="concatenate",
               share=0.5)  # fmt: skip
@@ -163,6 +165,9 @@ GRAPHS: dict[str, Graph] = {
     ),
     "regions-in-time": Graph("KSampler, text context first, image context then", sampled(context=EARLY), differs=PLAIN_DUAL),
     "regions-multi-flow": Graph("Multi-flow sampler, regions", picture(node("VD_Sampler", **{**MULTI_FLOW.inputs, **pair(REGIONAL)}))),
+    "context-guidance": Graph("KSampler, a guidance per context", sampled(context=OWN_GUIDANCE), differs=PLAIN_DUAL),
+    "context-guidance-samplers": Graph("The same, euler_ancestral", sampled(context=OWN_GUIDANCE, sampler_name="euler_ancestral")),
+    "context-guidance-rescale": Graph("The same, RescaleCFG", patched("RescaleCFG", OWN_GUIDANCE, multiplier=0.7), differs=PLAIN_DUAL),
     "prompt-weights": Graph("Weights in a prompt and in its negative", sampled(context=EMPHATIC), differs=PLAIN),
     "prompt-weights-dual": Graph("The same, blended with a picture", sampled(context=blend(EMPHATIC, ROCKET, 0.65)), differs=PLAIN_DUAL),
     "prompt-weights-joined": Graph("The same, joined with another prompt", sampled(context=JOINED), differs=PLAIN),

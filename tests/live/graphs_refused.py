@@ -16,6 +16,7 @@ from graph import (
     blend,
     empty,
     empty_text,
+    guidance,
     image_model,
     ksampler,
     node,
@@ -101,6 +102,8 @@ def boxed() -> Node:
 ONLY_IMAGE, ONLY_TEXT = image_model("image")[0], image_model("text")[0]
 
 GRAPHS: dict[str, Graph] = {
+    "refused-guidance-cfg-1": Graph("Guidance per Context at cfg 1", image(guidance(DUAL, 0.5), cfg=1.0), "needs a cfg other than 1"),
+    "refused-guidance-crossed": Graph("Guidance per Context on positive alone", image(guidance(DUAL, 0.5), negative=DUAL[1]), "wire both"),
     "refused-region-text": Graph("Region with a box, on texts", text(BOX), "works on pictures only"),
     "refused-region-twice": Graph("Region after Region", image(region(BOX, x=0.5)), "has a region already"),
     "refused-region-area": Graph("Region and area", image(BOX, empty(1, 128), positive=BOX_AND_AREA), "cannot get an area too"),

@@ -150,8 +150,29 @@ class Parity:
                     here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
                     there = standalone.sample(theirs, *arguments, False)["samples"]
                     self.compare(f"VD_Sampler {data} {sampler} fidelity {fidelity}: standalone", here, there)
+            for name, pair in self.blends(encode, clip, data).items():
+                arguments = (*pair, latent, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0)
+                here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
+                self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False))
         tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
         self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
+
+    def blends(self, encode, clip, data: str) -> dict[str, tuple]:
+        """Blends in which contexts act in places, at times and as strongly as they should, as positive and negative."""
+        places = ({"width": 0.5}, {"x": 0.25, "width": 0.75, "start": 0.4}) if data == "image" else ({"end": 0.5}, {"start": 0.5})
+        region, guidance = (
+            lambda pair, values: self.nodes["VD_Region"]().execute(*pair, **{**WHOLE, **values}),
+            lambda pair, value: self.nodes["VD_ContextGuidance"]().execute(*pair, value),
+        )
+        first, second = encode(clip, "red apple, 3d style", "(yellow:2)"), encode(clip, "(star:0.5), flat style", "")
+        sides = {
+            "regions": [region(pair, place) for pair, place in zip((first, second), places, strict=True)],
+            "guidance": [guidance(first, 0.5), guidance(second, 2.0)],
+            "leading 1": [first, guidance(second, 2.0)],
+            "trailing 0": [guidance(first, 2.0), guidance(second, 0.0)],
+            "weights": [first, second],
+        }
+        return {name: self.nodes["VD_Blend"]().execute(*pairs[0], *pairs[1], 0.4) for name, pairs in sides.items()}
 
     def scale(self, data: str) -> float:
         """What the official latents are scaled by."""
@@ -218,6 +239,9 @@ def call(cls, **inputs):
     schema = cls.INPUT_TYPES()["required"]
     defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
     return getattr(cls(), cls.FUNCTION)(**{**defaults, **inputs})
+
+
+WHOLE = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "start": 0.0, "end": 1.0}  # of a region
 
 
 def official_attention(q: Tensor, k: Tensor, v: Tensor, bias: None) -> Tensor:

@@ -85,6 +85,8 @@ def test_networks_equal_vd_core_bit_for_bit(differences):
         ("VD_TextContext", ": standalone", 1, 2e-6),
         ("VD_Sampler image", ": standalone", 10, 1e-4),
         ("VD_Sampler text", ": standalone", 10, 1e-4),
+        ("blend image", ": standalone", 5, 1e-4),
+        ("blend text", ": standalone", 5, 1e-4),
     ],
 )
 def test_differences_stay_below_their_limits(differences, start, end, count, limit):

@@ -17,7 +17,8 @@ NORM_ERROR = 0.1  # how far the norm of a picture's global token may be from 1
 
 
 def save_context(path: str | Path, context: Context) -> None:
-    """Write a context as safetensors: `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header. The weight is not kept.
+    """Write a context as safetensors: `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header. Its weight and its
+    guidance are not kept.
 
     Raises ValueError for a context with a region, which is of no use without the picture that it lies in.
     """

@@ -42,6 +42,14 @@ def guidance_chain(scales: Sequence[float]) -> tuple[list[int], list[float]]:
     return kept, differences
 
 
+def combine(outputs: Sequence[Tensor], differences: Sequence[float]) -> Tensor:
+    """The sum of `guidance_chain` from the outputs of its evaluations, in their order."""
+    prediction = outputs[0]
+    for scale, before, after in zip(differences, outputs, outputs[1:], strict=False):
+        prediction = prediction + scale * (after - before)
+    return prediction
+
+
 def guided(
     diffuser: Diffuser,
     schedule: Schedule,
@@ -52,14 +60,15 @@ def guided(
 ) -> Denoise:
     """Return denoise(x [B, …], t) -> eps [B, …] for one kind of output under any number of contexts.
 
-    cfg: one scale, or one per context; scale 1 costs one evaluation and ignores the unconditional tokens.
+    cfg: one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1 costs one evaluation and ignores the
+         unconditional tokens.
     The evaluations of one step run as one batch, unconditional first, like the official code's.
 
     Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts; `denoise` raises it for a
     context of another batch size than x.
     """
     shares = ratios(contexts)
-    scales = [float(cfg)] * len(contexts) if isinstance(cfg, int | float) else [float(scale) for scale in cfg]
+    scales = [cfg * context.guidance for context in contexts] if isinstance(cfg, int | float) else [float(scale) for scale in cfg]
     if len(scales) != len(contexts):
         raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
     kept, differences = guidance_chain(scales)
@@ -92,9 +101,6 @@ def guided(
         inputs = [reading(number, x, share) for number, share in enumerate(local)]
         timesteps = torch.full((batch * len(kept),), t, device=x.device)
         outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))
-        prediction = outputs[0]
-        for scale, before, after in zip(differences, outputs, outputs[1:], strict=False):
-            prediction = prediction + scale * (after - before)
-        return schedule.to_eps(x, prediction, t)
+        return schedule.to_eps(x, combine(outputs, differences), t)
 
     return denoise

@@ -13,6 +13,7 @@ import comfy.sd
 import folder_paths
 import torch
 from comfy import model_management, model_patcher
+from comfy.patcher_extension import WrappersMP
 from comfy.utils import calculate_parameters, weight_dtype
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.embedded import MODEL
 from ...choices import EMBEDDED, WEIGHT_DTYPES
+from . import context_guidance
 from .clip import clip_target
 from .models import FlowModel, ImageUNet, TextDiffuser, core_config
 from .seecoder import SeeCoderEncoder
@@ -99,7 +101,9 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher
     core.set_inference_dtype(stored, model_management.unet_manual_cast(stored, device, types))
     model = FlowModel(core, config, data, unet, device=model_management.unet_offload_device())
     model.diffusion_model.load_state_dict(state, strict=True)
-    return CORE_PATCHER(model, load_device=device, offload_device=model_management.unet_offload_device())
+    patcher = CORE_PATCHER(model, load_device=device, offload_device=model_management.unet_offload_device())
+    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "vd_context_guidance", context_guidance.predict)
+    return patcher
 
 
 def load_clip(path: Path) -> comfy.sd.CLIP:

@@ -1,0 +1,58 @@
+"""A guidance of its own for each context of a blend, under any of core's samplers."""
+
+from __future__ import annotations
+
+import torch
+from comfy.conds import CONDRegular
+from comfy.patcher_extension import WrapperExecutor
+from torch import Tensor
+
+from ....vd_core.sampling.guidance import combine, guidance_chain
+from ...layout import Layout
+
+
+def predict(executor: WrapperExecutor, model, conds: list, x: Tensor, timestep: Tensor, model_options: dict) -> list[Tensor]:
+    """Stands around core's predictions for [positive, negative], of which core makes u + cfg (p - u): where contexts have a guidance of
+    their own, p is such that this is u + cfg Σ guidance_k (e_k - e_{k-1}), with e_k as in `guidance_chain`. All run as one batch.
+
+    Raises ValueError where there is no such sum: without a negative, as at cfg 1, and for a positive or negative that is a list.
+    """
+    scales = [part.guidance for part in layout_of(conds[0])]
+    if len(conds) != 2 or all(scale == 1 for scale in scales):
+        return executor(model, conds, x, timestep, model_options)
+    positive, negative = conds
+    if not negative or len(positive) != 1 or len(negative) != 1 or layout_of(negative) != layout_of(positive):
+        raise ValueError(
+            "Guidance per Context (VD) needs a cfg other than 1, and positive and negative from the same node: wire both through it, and "
+            "combine neither with others."
+        )
+    kept, differences = guidance_chain(scales)
+    needed = sorted({0, *kept})
+    predicted = executor(model, [[mixed(positive[0], negative[0], k)] for k in needed], x, timestep, model_options)
+    outputs = dict(zip(needed, predicted, strict=True))
+    return [combine([outputs[k] for k in kept], differences), outputs[0]]
+
+
+def layout_of(cond: list | None) -> Layout:
+    """The contexts of a cond's first entry; none where it is not ours."""
+    held = cond[0]["model_conds"].get("vd_layout") if cond else None
+    return () if held is None else held.cond
+
+
+def mixed(positive: dict, negative: dict, k: int) -> dict:
+    """The entry with the first k contexts of positive and the others of negative."""
+    sides = [side["model_conds"] for side in (positive, negative)]
+    count = sum(part.count for part in layout_of([positive])[:k])
+    tokens = [side["c_crossattn"].cond for side in sides]
+    changed = {"c_crossattn": spliced(*tokens, count)}
+    if any("vd_emphasis" in side for side in sides):
+        plain = tokens[0].new_ones(1, tokens[0].shape[1])
+        changed["vd_emphasis"] = spliced(*(side["vd_emphasis"].cond if "vd_emphasis" in side else plain for side in sides), count)
+    return {**(positive if k else negative), "model_conds": {**sides[0 if k else 1], **changed}}
+
+
+def spliced(first: Tensor, second: Tensor, count: int) -> CONDRegular:
+    """The first `count` tokens of one and the others of the other, [B or 1, n, …]."""
+    batch = max(len(first), len(second))
+    rows = [side.expand(batch, *side.shape[1:]) for side in (first, second)]
+    return CONDRegular(torch.cat([rows[0][:, :count], rows[1][:, count:]], dim=1))
