@@ -153,7 +153,7 @@ class Parity:
             for name, pair in self.blends(encode, clip, data).items():
                 arguments = (*pair, latent, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0)
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
-                self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False))
+                self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False)["samples"])
         tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
         self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
 
