@@ -27,6 +27,7 @@ ARROWS = {
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
     "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
     "embedded": set(),
+    "bulk": {"checkpoints", "context", "embedded", "flows", "pictures", "sampling"},
     "training": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "sampling", "tokenizers", "pictures", "checkpoints"},
 }
 ANYTHING = {"__init__", "__main__"}

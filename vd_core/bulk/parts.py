@@ -1,0 +1,67 @@
+"""The files that a bulk job writes: one part per batch, parquet for texts and numbers, a webdataset shard for pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..checkpoints.write import replacing
+
+PICTURE_TASKS = ("variation", "text-to-image")
+
+
+def part_path(folder: Path, task: str, number: int) -> Path:
+    """Where a part lies. A file of this name is complete."""
+    return folder / f"part-{number:06d}{'.tar' if task in PICTURE_TASKS else '.parquet'}"
+
+
+def write_part(path: Path, results: Sequence[dict], first: int) -> None:
+    """Write the results of one batch, whose first row has the number `first` in the job. It appears when it is complete."""
+    with replacing(path) as file:
+        file.write(shard(results, first) if path.suffix == ".tar" else table(results))
+
+
+def table(results: Sequence[dict]) -> bytes:
+    """Results as a parquet file: id, error, and a column captions (lists of texts) or embedding (lists of numbers)."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"captions": pyarrow.list_(pyarrow.string()), "embedding": pyarrow.list_(pyarrow.float32())}
+    given = {name: kind for name, kind in columns.items() if any(name in result for result in results)}
+    schema = pyarrow.schema({"id": pyarrow.string(), "error": pyarrow.string(), **given})
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(list(results), schema), file)
+    return file.getvalue()
+
+
+def shard(results: Sequence[dict], first: int) -> bytes:
+    """Results as a tar file: NUMBER-I.png, and NUMBER-I.json with id and error; of a row with an error just the latter."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, result in enumerate(results, start=first):
+            about = json.dumps({"id": result["id"], "error": result["error"]}, ensure_ascii=False).encode()
+            for i, picture in enumerate(result.get("pictures", [None])):
+                members = {"json": about} if picture is None else {"png": picture, "json": about}
+                for ending, content in members.items():
+                    member = tarfile.TarInfo(f"{number:09d}-{i}.{ending}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def errors(path: Path) -> Iterator[dict]:
+    """The rows of a part that failed: id and error."""
+    if path.suffix == ".tar":
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name.endswith(".json"):
+                    about = json.load(tar.extractfile(member))
+                    if about["error"]:
+                        yield about
+    else:
+        from pyarrow import parquet
+
+        yield from (row for row in parquet.read_table(path, columns=["id", "error"]).to_pylist() if row["error"])
