@@ -1,6 +1,6 @@
 """Runs a ComfyUI workflow file with this pack's nodes: without ComfyUI, on a running server, or in a checkout.
 
-    python run_workflow.py workflows/api/NAME.json --set "Prompt.text=a red apple, flat style" --seed 7 --output pictures
+python run_workflow.py workflows/api/NAME.json --set "Prompt.text=a red apple, flat style" --seed 7 --output pictures
 """
 
 from __future__ import annotations

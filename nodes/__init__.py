@@ -1,5 +1,6 @@
 """The nodes of the pack. Ids, input names and their order are part of saved workflows: they never change, new inputs come last."""
 
+from .blending import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext
 from .embeddings import VD_LoadContext, VD_SaveContext
 from .host import host
@@ -9,6 +10,7 @@ from .ranking import VD_RankImages, VD_RankTexts
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .regions import VD_ContextGuidance, VD_Region
 from .sampling import VD_OfficialDDIM, VD_Sampler
+from .sheets import VD_Sheet
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
 host.register_folders()
@@ -40,6 +42,10 @@ NODE_CLASS_MAPPINGS = {
     "VD_ContextGuidance": VD_ContextGuidance,
     "VD_Squeeze": VD_Squeeze,
     "VD_ImageEncode": VD_ImageEncode,
+    "VD_Interpolate": VD_Interpolate,
+    "VD_InterpolateLatents": VD_InterpolateLatents,
+    "VD_TextDifference": VD_TextDifference,
+    "VD_Sheet": VD_Sheet,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -69,4 +75,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_ContextGuidance": "Guidance per Context (VD)",
     "VD_Squeeze": "Squeeze Picture (VD)",
     "VD_ImageEncode": "Picture to Latent (VD)",
+    "VD_Interpolate": "Interpolate Contexts (VD)",
+    "VD_InterpolateLatents": "Interpolate Latents (VD)",
+    "VD_TextDifference": "Turn by Texts (VD)",
+    "VD_Sheet": "Sheet with Labels (VD)",
 }

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from torch import Generator, Tensor
 
 from ..vd_core.config import DataConfig
-from ..vd_core.sampling.noise import BatchNoise, SampleNoise, batch_noise, sample_noise
+from ..vd_core.sampling.noise import BatchNoise, SampleNoise, batch_noise, sample_noise, shared_noise
 
 NOISES = ("per sample", "official")
+SAMPLER_NOISES = (*NOISES, "shared")
 Generators = Generator | Sequence[Generator]
 DRAWN = "vd_drawn"  # in a LATENT: the shapes of the official draws that it was made from
 
@@ -18,6 +19,13 @@ def official_noise(seed: int, latent: dict) -> BatchNoise:
     """The noise of the official app, which seeds with its seed + 100 after the contexts are made, and only then: encoding, sampling and
     writing draw from one stream. So this one goes on behind the draws that a LATENT was made from."""
     return batch_noise(seed + 100, latent.get(DRAWN, ()))
+
+
+def sampler_noise(kind: str, seed: int, latent: dict) -> BatchNoise | SampleNoise:
+    """The noise of a sampler; kind: one of `SAMPLER_NOISES`."""
+    if kind == "official":
+        return official_noise(seed, latent)
+    return shared_noise(seed) if kind == "shared" else sample_noise(seed)
 
 
 def word_generators(seed: int, latent: dict, official: bool) -> Generators:

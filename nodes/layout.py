@@ -101,6 +101,14 @@ def split_emphasis(emphasis: Tensor | None, layout: Layout) -> Sequence[Tensor |
     return [None] * len(layout) if emphasis is None else emphasis.split([part.count for part in layout], dim=1)
 
 
+def interpolated_options(first: Conditioning, second: Conditioning, shares: Sequence[float]) -> dict:
+    """What else goes with the contexts between two conditionings: what both have, and per share what ControlNets read of prompts."""
+    (_, options), (_, more) = first[0], second[0]
+    ends = [side["cross_attn_controlnet"] for side in (options, more) if side.get("cross_attn_controlnet") is not None]
+    read = {"cross_attn_controlnet": torch.cat([torch.lerp(*ends, share) for share in shares])} if len(ends) == 2 else {}
+    return {**options, **more, **read}
+
+
 def joined(first: Conditioning, second: Conditioning, share: float | None) -> Conditioning:
     """Two conditionings of one context each as one: side by side along the tokens, or with `share` of the second as a weighted mean.
 

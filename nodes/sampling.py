@@ -2,7 +2,7 @@
 
 from ..vd_core.sampling.samplers import SAMPLERS
 from .host import host
-from .latents import NOISES
+from .latents import SAMPLER_NOISES
 
 
 class VD_Sampler:
@@ -57,18 +57,17 @@ class VD_Sampler:
                     {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much of latent_image is kept: 0 none, 1 all."},
                 ),
                 "noise": (
-                    list(NOISES),
+                    list(SAMPLER_NOISES),
                     {
-                        "default": NOISES[0],
-                        "tooltip": "per sample: batch size never changes a sample; official: the draws of the official app.",
+                        "default": SAMPLER_NOISES[0],
+                        "tooltip": "per sample: the batch size changes no sample; official: the app's draws; shared: all start alike.",
                     },
                 ),
             }
         }
 
     def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise):
-        official = noise == "official"
-        return (host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, official),)
+        return (host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise),)
 
 
 class VD_OfficialDDIM:

@@ -24,11 +24,25 @@ ARROWS = {
     "autoencoders": {"config", "tokenizers"},
     "sampling": {"config", "context", "diffuser"},
     "interpolation": {"context"},
+    "lettering": set(),
+    "sheet": {"lettering", "pictures"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
     "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
     "embedded": set(),
     "bulk": {"checkpoints", "context", "embedded", "flows", "pictures", "sampling"},
-    "training": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "sampling", "tokenizers", "pictures", "checkpoints"},
+    "training": {
+        "config",
+        "context",
+        "flows",
+        "diffuser",
+        "encoders",
+        "autoencoders",
+        "sampling",
+        "tokenizers",
+        "pictures",
+        "sheet",
+        "checkpoints",
+    },
 }
 ANYTHING = {"__init__", "__main__"}
 

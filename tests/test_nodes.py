@@ -25,6 +25,7 @@ WEIGHT = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01})
 NOISE = (["per sample", "official"], {"default": "per sample"})
 PIXELS = ("INT", {"default": 512, "min": 8, "max": 8192, "step": 8})
 BEST = ("INT", {"default": 0, "min": 0, "max": 4096})
+COUNT = ("INT", {"default": 8, "min": 2, "max": 4096})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 
 # Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a line of this table:
@@ -66,7 +67,7 @@ PINNED = {
             "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc"], {"default": "ddim"}),
             "eta": NOTHING,
             "fidelity": NOTHING,
-            "noise": NOISE,
+            "noise": (["per sample", "official", "shared"], {"default": "per sample"}),
         },
         {"LATENT": "LATENT"},
     ),
@@ -159,6 +160,28 @@ PINNED = {
         {"pixels": ("IMAGE", {}), "vae": ("VAE", {}), "seed": SEED, "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096})},
         {"LATENT": "LATENT"},
     ),
+    "VD_Interpolate": ({**PAIRS, "count": COUNT}, {**OPPOSITES, "shares": "STRING"}),
+    "VD_InterpolateLatents": ({"samples_1": ("LATENT", {}), "samples_2": ("LATENT", {}), "count": COUNT}, {"LATENT": "LATENT"}),
+    "VD_TextDifference": (
+        {
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "clip": ("CLIP", {}),
+            "text_before": LINES,
+            "text_after": LINES,
+            "theta": ("FLOAT", {"default": 0.3, "min": 0.0, "max": 1.0, "step": 0.01}),
+        },
+        OPPOSITES,
+    ),
+    "VD_Sheet": (
+        {
+            "image": ("IMAGE", {}),
+            "columns": ("INT", {"default": 4, "min": 1, "max": 64}),
+            "labels": LINES,
+            "title": ("STRING", {"default": ""}),
+        },
+        {"IMAGE": "IMAGE"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
@@ -199,6 +222,10 @@ CATEGORIES = {
     "VD_ContextGuidance": "VersatileDiffusion/conditioning",
     "VD_Squeeze": "VersatileDiffusion",
     "VD_ImageEncode": "VersatileDiffusion",
+    "VD_Interpolate": "VersatileDiffusion/conditioning",
+    "VD_InterpolateLatents": "VersatileDiffusion",
+    "VD_TextDifference": "VersatileDiffusion/conditioning",
+    "VD_Sheet": "VersatileDiffusion",
 }
 
 

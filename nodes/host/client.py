@@ -191,7 +191,7 @@ class Server:
 
     @staticmethod
     def read_event(message: str | bytes | None, prompt_id: str) -> dict | None:
-        """A message of the server as an event of this job; None for all others."""
+        """A message of the server as an event of this job; Nshared others."""
         if isinstance(message, bytes):
             return {"type": "preview", "data": message[4:]} if int.from_bytes(message[:4], "big") in PREVIEWS else None
         try:

@@ -21,9 +21,9 @@ from ...vd_core.config import VDConfig
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
-from ...vd_core.sampling.noise import BatchNoise, sample_noise
+from ...vd_core.sampling.noise import BatchNoise
 from ..choices import EMBEDDED
-from ..latents import Generators, fit_latent, made, official_noise
+from ..latents import Generators, fit_latent, made, sampler_noise
 from ..layout import Conditioning, to_contexts
 from .results import numbered, outside
 
@@ -244,19 +244,19 @@ def sample(
     sampler: str,
     eta: float,
     fidelity: float,
-    official: bool,
+    noise: str,
 ) -> dict:
-    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. official: draw as the official app."""
+    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
     contexts = to_contexts(positive, negative)
     sizes = model.config.diffuser.data[model.data]
     samples = fit_latent(latent["samples"], sizes, model.data)
-    noise = official_noise(seed, latent) if official else sample_noise(seed)
+    draws = sampler_noise(noise, seed, latent)
     with progress("sampling") as report:
         result = model.layers.under({context.kind for context in contexts}).sample(
             model.data,
             contexts,
             samples.flatten(1) if sizes.layers == "0d" else samples,
-            noise,
+            draws,
             fidelity=fidelity,
             sampler=sampler,
             steps=steps,
@@ -264,7 +264,7 @@ def sample(
             eta=eta,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
-    return made(latent, result.reshape(samples.shape), noise)
+    return made(latent, result.reshape(samples.shape), draws)
 
 
 def official_ddim(model: Flow, steps: int, eta: float):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import graphs_app
+import graphs_blended
 import graphs_image
 import graphs_ranked
 import graphs_refused
@@ -28,6 +29,7 @@ SECTIONS = {
     "Image model": graphs_image.GRAPHS,
     "Text model": graphs_text.GRAPHS,
     "Ranked": graphs_ranked.GRAPHS,
+    "Between contexts": graphs_blended.GRAPHS,
     "The official app": graphs_app.GRAPHS,
     "Refused": graphs_refused.GRAPHS,
 }

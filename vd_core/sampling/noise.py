@@ -69,3 +69,8 @@ def sample_noise(seed: int, first_index: int = 0) -> SampleNoise:
     from it and from those of neighbouring seeds.
     """
     return SampleNoise(seeded(seed + index * SPREAD) for index in count(first_index))
+
+
+def shared_noise(seed: int) -> SampleNoise:
+    """The same stream for every sample, that of sample 0 of `sample_noise`: what differs between samples then comes from elsewhere."""
+    return SampleNoise(seeded(seed) for _ in count())

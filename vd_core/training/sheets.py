@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from ..autoencoders.image_kl import AutoencoderKL
 from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
+from ..sheet import tiled
 from .dataset import CaptionedPictures
 
 
 def grid(rows: list[Tensor], path: Path) -> None:
     """Write rows of pictures [N, 3, H, W] in 0..1, all of one length, as one PNG."""
-    to_pil(rearrange(torch.stack(rows), "r n c h w -> 1 c (r h) (n w)"))[0].save(path)
+    to_pil(tiled(torch.cat(rows), len(rows[0])))[0].save(path)
 
 
 def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:

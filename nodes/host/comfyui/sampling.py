@@ -13,10 +13,10 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....vd_core.sampling.generate import generate
-from ....vd_core.sampling.noise import batch_noise, sample_noise
+from ....vd_core.sampling.noise import batch_noise
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim
 from ....vd_core.sampling.schedule import Schedule, Steps
-from ...latents import fit_latent, made, official_noise
+from ...latents import fit_latent, made, sampler_noise
 from ...layout import Conditioning
 from .models import FlowModel
 
@@ -66,18 +66,18 @@ def sample(
     sampler: str,
     eta: float,
     fidelity: float,
-    official: bool,
+    noise: str,
 ) -> dict:
-    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. official: draw as the official app."""
+    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
     flow = flow_of(model)
     schedule = Schedule(flow.vd_config.schedule)
     samples = fit_latent(latent["samples"], flow.vd_config.diffuser.data[flow.data], flow.data)
 
     # The same numbers twice: core wants the first of them too, for masks.
-    first, drawn = (official_noise(seed, latent) if official else sample_noise(seed) for _ in range(2))
+    first, draws = (sampler_noise(noise, seed, latent) for _ in range(2))
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        return generate(denoise, schedule, latent, drawn, fidelity=fidelity, sampler=sampler, steps=steps, eta=eta, callback=callback)
+        return generate(denoise, schedule, latent, draws, fidelity=fidelity, sampler=sampler, steps=steps, eta=eta, callback=callback)
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
@@ -92,7 +92,7 @@ def sample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return made(latent, result.to(model_management.intermediate_device()), drawn)
+    return made(latent, result.to(model_management.intermediate_device()), draws)
 
 
 def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:

@@ -1,0 +1,105 @@
+"""Nodes between two contexts or latents, and along the difference of two texts."""
+
+from ..vd_core import interpolation
+from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
+from .host import host
+from .layout import interpolated_options, to_conditioning, to_contexts
+
+COUNT = ("INT", {"default": 8, "min": 2, "max": 4096, "tooltip": "How many, both ends counted."})
+
+
+class VD_Interpolate:
+    """The way from one context to another."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = (
+        "Goes from one context to another in even steps, along great circles token by token: two pictures, or two prompts. The steps are "
+        "a batch that conditions a batch of as many latents, one by one."
+    )
+    SEARCH_ALIASES = ["slerp", "lerp", "morph", "transition", "interpolation", "unclip"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING", "STRING")
+    RETURN_NAMES = ("positive", "negative", "shares")
+    OUTPUT_TOOLTIPS = (*OUTPUT_TOOLTIPS, "The share of the second at each step, one per line: labels for Sheet with Labels (VD).")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {**TWO_CONTEXTS, "count": COUNT}}
+
+    def execute(self, positive_1, negative_1, positive_2, negative_2, count):
+        first, second = to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2)
+        shares = interpolation.evenly(count)
+        sides = ((positive_1, positive_2), (negative_1, negative_2))
+        options = tuple(interpolated_options(*side, shares) for side in sides)
+        between = to_conditioning(interpolation.interpolate_blends(first, second, shares), options)
+        return *between, "\n".join(f"{share:.2f}" for share in shares)
+
+
+class VD_InterpolateLatents:
+    """The way from one latent to another."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = (
+        "Goes from one latent to another in even steps along the great circle, pictures or texts. Noisy latents stay noise of the right "
+        "spread, which a plain average does not keep."
+    )
+    SEARCH_ALIASES = ["slerp", "latent blend", "latent interpolate", "morph"]
+    RETURN_TYPES = ("LATENT",)
+    OUTPUT_TOOLTIPS = ("One latent per step; the first and the last are the two that came in.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "samples_1": ("LATENT", {"tooltip": "Where to start: one latent, of a picture or of a text."}),
+                "samples_2": ("LATENT", {"tooltip": "Where to end: one latent of the same size."}),
+                "count": COUNT,
+            }
+        }
+
+    def execute(self, samples_1, samples_2, count):
+        shares = interpolation.evenly(count)
+        return ({"samples": interpolation.interpolate_latents(samples_1["samples"], samples_2["samples"], shares)},)
+
+
+class VD_TextDifference:
+    """A picture's context turned by what two texts differ in."""
+
+    CATEGORY = "VersatileDiffusion/conditioning"
+    DESCRIPTION = (
+        "Turns what is seen in a picture from what one text says towards what another one says, as unCLIP's text diffs do. The same text "
+        "twice changes nothing."
+    )
+    SEARCH_ALIASES = ["unclip", "text diff", "language guided", "edit by words", "slerp"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "positive": ("CONDITIONING", {"tooltip": "positive of an Image Context (VD), or of a blend with one."}),
+                "negative": ("CONDITIONING", {"tooltip": "negative of the same node."}),
+                "clip": ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."}),
+                "text_before": ("STRING", {"default": "", "multiline": True, "tooltip": "What the picture is, in words."}),
+                "text_after": ("STRING", {"default": "", "multiline": True, "tooltip": "The same words but for what shall change."}),
+                "theta": (
+                    "FLOAT",
+                    {
+                        "default": 0.3,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "How far to turn: 0 not at all, 0.25 to 0.5 as in unCLIP, 1 leaves the difference alone.",
+                    },
+                ),
+            }
+        }
+
+    def execute(self, positive, negative, clip, text_before, text_after, theta):
+        before, after = host.embed_text(clip, [text_before, text_after]).split(1)
+        turned = interpolation.text_diff_pictures(to_contexts(positive, negative), before, after, theta)
+        return to_conditioning(turned, (positive[0][1], negative[0][1]))

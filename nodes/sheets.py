@@ -1,0 +1,34 @@
+"""Pictures side by side."""
+
+from ..vd_core.sheet import sheet
+from .images import rgb
+
+
+class VD_Sheet:
+    """Pictures side by side with labels."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = (
+        "Puts a batch of pictures on one sheet, with a label under each and a title: to compare steps, seeds and settings at a glance."
+    )
+    SEARCH_ALIASES = ["grid", "contact sheet", "xy plot", "labels", "image grid", "compare"]
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The sheet, one picture.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The pictures, in rows from left to right."}),
+                "columns": ("INT", {"default": 4, "min": 1, "max": 64, "tooltip": "How many pictures stand in a row."}),
+                "labels": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "What stands under the pictures: one line each, in Latin letters."},
+                ),
+                "title": ("STRING", {"default": "", "tooltip": "What stands above, in Latin letters; nothing if it is empty."}),
+            }
+        }
+
+    def execute(self, image, columns, labels, title):
+        return (sheet(rgb(image), columns, labels.rstrip().splitlines(), title).movedim(1, -1),)
