@@ -103,6 +103,16 @@ def test_the_split_holds_out_pairs_and_no_names():
     assert set(Counter(style[held_out].tolist()).values()) == {12}  # the styles in turn
 
 
+def test_a_longer_list_of_names_holds_out_what_a_shorter_one_did():
+    assert emoji.BLOCK == 128
+    name, style = pairs(300, 5)
+    held_out = split(name, style, words(300), tuple("abcde"))
+    for count in (128, 256):
+        head = name < count
+        assert torch.equal(held_out[head], split(name[head], style[head], words(count), tuple("abcde")))
+    assert held_out.sum() == 76 + 76 + 26 and max(Counter(name[held_out].tolist()).values()) == 1
+
+
 def test_only_names_with_four_styles_are_held_out():
     incomplete = {(n, s) for n in range(50) for s in (0, 1)}  # the first half has three styles of five
     name, style = pairs(100, 5, incomplete)

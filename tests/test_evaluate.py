@@ -54,7 +54,8 @@ def test_blend_path_goes_from_the_picture_to_the_text(data, monkeypatch):
     texts = images.roll(2)
     monkeypatch.setattr("vd_core.training.evaluate.blend", lambda first, second, ratio: ratio)
     monkeypatch.setattr("vd_core.training.evaluate.draw", lambda model, ratio, like: torch.lerp(latents[images], latents[texts], ratio))
-    assert list(blend_path(model, data, latents, images).values()) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    path = blend_path(model, data, latents, images)
+    assert list(path.values()) == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0] and list(path)[-1] == "rank correlation"
 
 
 def test_command_prints_the_figures(data, model, vocabularies, tmp_path, monkeypatch, capsys):

@@ -113,6 +113,12 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--data", type=Path, default=FOLDER, metavar="DIR", help="pictures.webp and pictures.json; default: the embedded ones"
     )
+    parser.add_argument(
+        "--judge",
+        type=Path,
+        metavar="DIR",
+        help="folder of the judge, a classifier that scores what is drawn; trained there first when empty",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run_evaluate)
 
@@ -121,10 +127,14 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Print the figures of the model card."""
     from .training.dataset import CaptionedPictures
     from .training.evaluate import evaluate, table
+    from .training.judge import train_judge
 
     model, data = load(options.model), CaptionedPictures.load(options.data)
+    if options.judge:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    judge = train_judge(data, options.judge) if options.judge else None
     with torch.inference_mode():
-        figures = evaluate(model, data, progress=lambda part: print(f"measuring: {part} …", file=sys.stderr))
+        figures = evaluate(model, data, judge, progress=lambda part: print(f"measuring: {part} …", file=sys.stderr))
     print(json.dumps(figures, indent=1) if options.json else table(figures))
 
 

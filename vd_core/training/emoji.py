@@ -26,6 +26,7 @@ from .dataset import CaptionedPictures
 
 SIZE = 64
 HELD_OUT = 0.12  # share of the pictures
+BLOCK = 128  # names that are split together
 
 STYLES = {  # style word: npm package
     "noto": "@iconify-json/noto@1.2.9",
@@ -53,7 +54,21 @@ lock 🔒, bell 🔔, balloon 🎈, gift 🎁, christmas tree 🎄, pumpkin 🎃
 crying face 😭, cool face 😎, heart eyes 😍, shoe 👟, thumbs up 👍, bomb 💣, dice 🎲, bacon 🥓, sushi 🍣, honey pot 🍯, wine 🍷,
 cocktail 🍸, tropical drink 🍹, mouse 🐭, koala 🐨, turtle 🐢, tropical fish 🐠, dolphin 🐬, camel 🐫, wave 🌊, tractor 🚜, ship 🚢,
 tent ⛺, ferris wheel 🎡, tennis 🎾, medal 🏅, trumpet 🎺, violin 🎻, drum 🥁, piano 🎹, telephone ☎️, laptop 💻, pencil ✏️,
-hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 👓, dress 👗, backpack 🎒, eye 👁️, lips 👄
+hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 👓, dress 👗, backpack 🎒, eye 👁️, lips 👄,
+horse 🐎, wolf 🐺, gorilla 🦍, bat 🦇, shark 🦈, crocodile 🐊, lizard 🦎, dragon 🐉, duck 🦆, eagle 🦅, dove 🕊️, turkey 🦃, rooster 🐓,
+chick 🐤, deer 🦌, ram 🐏, goat 🐐, rhinoceros 🦏, hamster 🐹, squirrel 🐿️, paw prints 🐾, seashell 🐚, shrimp 🦐, squid 🦑,
+caterpillar 🐛, ant 🐜, spider 🕷️, spider web 🕸️, scorpion 🦂, bouquet 💐, cherry blossom 🌸, hibiscus 🌺, seedling 🌱, oak tree 🌳,
+melon 🍈, orange 🍊, kiwi 🥝, eggplant 🍆, potato 🥔, chili pepper 🌶️, cucumber 🥒, peanuts 🥜, baguette 🥖, meat on bone 🍖,
+chicken leg 🍗, burrito 🌯, fried egg 🍳, noodles 🍜, cake slice 🍰, chocolate 🍫, candy 🍬, baby bottle 🍼, milk 🥛, champagne 🍾,
+spoon 🥄, knife 🔪, vase 🏺, globe 🌍, mountain 🏔️, desert island 🏝️, temple 🏛️, factory 🏭, church ⛪, fountain ⛲, steam train 🚂,
+ambulance 🚑, police car 🚓, racing car 🏎️, motorcycle 🏍️, scooter 🛵, fuel pump ⛽, traffic light 🚦, stop sign 🛑, canoe 🛶,
+satellite 🛰️, hourglass ⌛, watch ⌚, alarm clock ⏰, full moon 🌕, thermometer 🌡️, tornado 🌪️, comet ☄️, party popper 🎉, ribbon 🎀,
+ticket 🎫, volleyball 🏐, american football 🏈, bowling 🎳, ping pong 🏓, boxing glove 🥊, ice skate ⛸️, eight ball 🎱, crystal ball 🔮,
+video game 🎮, joystick 🕹️, artist palette 🎨, necktie 👔, t-shirt 👕, jeans 👖, kimono 👘, handbag 👜, high heel 👠, boot 👢,
+graduation cap 🎓, lipstick 💄, ring 💍, megaphone 📣, headphones 🎧, radio 📻, saxophone 🎷, mobile phone 📱, battery 🔋,
+electric plug 🔌, floppy disk 💾, movie camera 🎥, magnifying glass 🔍, flashlight 🔦, red lantern 🏮, books 📚, money bag 💰,
+envelope ✉️, package 📦, mailbox 📫, paintbrush 🖌️, briefcase 💼, calendar 📅, paperclip 📎, dagger 🗡️, bow and arrow 🏹, shield 🛡️,
+wrench 🔧, gear ⚙️, microscope 🔬, telescope 🔭, syringe 💉, pill 💊, door 🚪, bed 🛏️, couch 🛋️, toilet 🚽, shopping cart 🛒
 """.strip()
     .replace("\n", " ")
     .split(", ")
@@ -61,15 +76,20 @@ hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 
 
 
 def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str, ...]) -> Tensor:
-    """Choose the held-out pictures, bool [N]: by hash, at most one style per name, the styles in turn, names with four styles or more."""
+    """Choose the held-out pictures, bool [N]: by hash, at most one style per name, the styles in turn, names with four styles or more.
+
+    Every BLOCK names are split on their own: a longer list holds out what a shorter one did, so that a model can go on to learn more names.
+    """
     held_out = torch.zeros(len(name), dtype=torch.bool)
-    wanted, turn = int(HELD_OUT * len(name)), 0
-    for number in sorted(range(len(names)), key=lambda n: hashlib.sha256(names[n].encode()).hexdigest()):
-        pictures = (name == number).nonzero()[:, 0]
-        candidate = pictures[style[pictures] == turn % len(styles)]
-        if turn < wanted and len(pictures) >= 4 and len(candidate):
-            held_out[candidate] = True
-            turn += 1
+    for first in range(0, len(names), BLOCK):
+        block = range(first, min(first + BLOCK, len(names)))
+        wanted, turn = int(HELD_OUT * int(((name >= block.start) & (name < block.stop)).sum())), 0
+        for number in sorted(block, key=lambda n: hashlib.sha256(names[n].encode()).hexdigest()):
+            pictures = (name == number).nonzero()[:, 0]
+            candidate = pictures[style[pictures] == turn % len(styles)]
+            if turn < wanted and len(pictures) >= 4 and len(candidate):
+                held_out[candidate] = True
+                turn += 1
     return held_out
 
 
