@@ -9,7 +9,7 @@ from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
 from .ranking import VD_RankImages, VD_RankTexts
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .regions import VD_ContextGuidance, VD_Region
-from .sampling import VD_OfficialDDIM, VD_Sampler
+from .sampling import VD_Invert, VD_OfficialDDIM, VD_Sampler
 from .sheets import VD_Sheet
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
@@ -46,6 +46,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_InterpolateLatents": VD_InterpolateLatents,
     "VD_TextDifference": VD_TextDifference,
     "VD_Sheet": VD_Sheet,
+    "VD_Invert": VD_Invert,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -79,4 +80,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_InterpolateLatents": "Interpolate Latents (VD)",
     "VD_TextDifference": "Turn by Texts (VD)",
     "VD_Sheet": "Sheet with Labels (VD)",
+    "VD_Invert": "Invert Latent (VD)",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ..vd_core.config import DataConfig
@@ -13,6 +14,7 @@ NOISES = ("per sample", "official")
 SAMPLER_NOISES = (*NOISES, "shared")
 Generators = Generator | Sequence[Generator]
 DRAWN = "vd_drawn"  # in a LATENT: the shapes of the official draws that it was made from
+STEPS = "vd_steps"  # in a LATENT that Invert Latent (VD) made: in how many steps
 
 
 def official_noise(seed: int, latent: dict) -> BatchNoise:
@@ -58,3 +60,22 @@ def fit_latent(latent: Tensor, sizes: DataConfig, data: str) -> Tensor:
     raise ValueError(
         f"latent_image has {latent.shape[1]} channels where the {data} model has {sizes.channels}: it comes from another model."
     )
+
+
+def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
+    """A noise_mask [B, …, H, W] in 0..1, 1 = to sample, as [B, 1, h, w] for latents [B, C, h, w]; resized and repeated as ComfyUI does."""
+    mask = F.interpolate(mask.reshape(-1, 1, *mask.shape[-2:]).float(), size=samples.shape[2:], mode="bilinear")
+    return mask.repeat(-(-len(samples) // len(mask)), 1, 1, 1)[: len(samples)]
+
+
+def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:
+    """The latent of Invert Latent (VD) to start from, for latents [B, C, h, w]: one for all, or one for each. Raises ValueError with
+    what to wire instead."""
+    if noise is None:
+        return None
+    start, made_in = noise["samples"], noise.get(STEPS, steps)
+    if made_in != steps:
+        raise ValueError(f"start_noise was made by Invert Latent (VD) in {made_in} steps, the sampler has {steps}: let both have the same.")
+    if start.shape[1:] != samples.shape[1:] or len(start) not in (1, len(samples)):
+        raise ValueError(f"start_noise {list(start.shape)} does not fit latent_image {list(samples.shape)}: invert a latent of its size.")
+    return start.expand_as(samples)

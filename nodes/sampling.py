@@ -2,7 +2,7 @@
 
 from ..vd_core.sampling.samplers import SAMPLERS
 from .host import host
-from .latents import SAMPLER_NOISES
+from .latents import SAMPLER_NOISES, STEPS
 
 
 class VD_Sampler:
@@ -22,7 +22,10 @@ class VD_Sampler:
                 "model": ("MODEL", {"tooltip": "image_model makes pictures, text_model makes texts."}),
                 "positive": ("CONDITIONING", {"tooltip": "From a context node or Blend."}),
                 "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
-                "latent_image": ("LATENT", {"tooltip": "Its shape says how many of which size; fidelity says how much of it is kept."}),
+                "latent_image": (
+                    "LATENT",
+                    {"tooltip": "Its shape says how many of which size, fidelity how much of it is kept, a noise mask where it is."},
+                ),
                 "seed": (
                     "INT",
                     {
@@ -63,11 +66,57 @@ class VD_Sampler:
                         "tooltip": "per sample: the batch size changes no sample; official: the app's draws; shared: all start alike.",
                     },
                 ),
+            },
+            "optional": {
+                "start_noise": (
+                    "LATENT",
+                    {"tooltip": "From Invert Latent (VD): start from it, not from the seed's noise; ignores fidelity."},
+                )
+            },
+        }
+
+    def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise, start_noise=None):
+        return (host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise, start_noise),)
+
+
+class VD_Invert:
+    """The noise that a picture or text comes from."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = (
+        "Finds the noise from which the sampler makes this very picture or text (DDIM inversion). From there eta varies the details, and "
+        "other contexts change the picture but keep much of its layout."
+    )
+    SEARCH_ALIASES = ["ddim inversion", "unsampler", "reverse ddim", "invert noise", "bipartite latent"]
+    RETURN_TYPES = ("LATENT",)
+    RETURN_NAMES = ("start_noise",)
+    OUTPUT_TOOLTIPS = ("For start_noise of Multi-Flow Sampler (VD), or for KSampler (Advanced) with add_noise disabled.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model that will sample."}),
+                "positive": ("CONDITIONING", {"tooltip": "What the picture or text is: best its own context."}),
+                "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
+                "latent_image": ("LATENT", {"tooltip": "From VAE Encode or Text to Latent (VD)."}),
+                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "As many as the sampler will do; more are more exact."}),
+                "cfg": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 100.0,
+                        "step": 0.1,
+                        "tooltip": "1 is the most exact. To get the same back, sample with the same one.",
+                    },
+                ),
             }
         }
 
-    def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise):
-        return (host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise),)
+    def execute(self, model, positive, negative, latent_image, steps, cfg):
+        return ({"samples": host.invert(model, positive, negative, latent_image, steps, cfg), STEPS: steps},)
 
 
 class VD_OfficialDDIM:

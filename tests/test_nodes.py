@@ -68,6 +68,7 @@ PINNED = {
             "eta": NOTHING,
             "fidelity": NOTHING,
             "noise": (["per sample", "official", "shared"], {"default": "per sample"}),
+            "start_noise": ("LATENT", {}),
         },
         {"LATENT": "LATENT"},
     ),
@@ -182,9 +183,21 @@ PINNED = {
         },
         {"IMAGE": "IMAGE"},
     ),
+    "VD_Invert": (
+        {
+            "model": ("MODEL", {}),
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "latent_image": ("LATENT", {}),
+            "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
+            "cfg": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 100.0, "step": 0.1}),
+        },
+        {"start_noise": "LATENT"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
+    "VD_Sampler": ["start_noise"],
     "SeeCoder_Encode": ["mask", "unconditional", "model"],
     "VD_Region": ["mask"],
     "VD_TextDecode": ["noise"],
@@ -226,6 +239,7 @@ CATEGORIES = {
     "VD_InterpolateLatents": "VersatileDiffusion",
     "VD_TextDifference": "VersatileDiffusion/conditioning",
     "VD_Sheet": "VersatileDiffusion",
+    "VD_Invert": "VersatileDiffusion",
 }
 
 

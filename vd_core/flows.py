@@ -17,7 +17,7 @@ from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
-from .sampling.generate import generate
+from .sampling.generate import generate, invert
 from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
 from .sampling.samplers import Callback
@@ -98,8 +98,9 @@ class VersatileDiffusion:
         latent: Tensor,
         noise: BatchNoise | SampleNoise,
         *,
+        mask: Tensor | None = None,
+        start: Tensor | None = None,
         fidelity: float = 0.0,
-        noisy: bool = False,
         sampler: str = "ddim",
         steps: int = 50,
         cfg: float | Sequence[float] = 7.5,
@@ -111,25 +112,51 @@ class VersatileDiffusion:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
 
         cfg: guidance scale, one or one per context; 1 costs one evaluation per step.
-        noisy: `latent` is scaled noise of the first step, so it is not scaled here.
+        start: unscaled, as `invert` gives it.
         The other arguments are those of `generate`.
 
         Raises ValueError for unknown samplers, kinds, shapes and ranges.
         """
-        if data not in self.config.diffuser.data:
-            raise ValueError(f"The model generates {', '.join(self.config.diffuser.data)}, not {data!r}.")
-        schedule, scale = Schedule(self.config.schedule), self.config.diffuser.data[data].latent_scale
+        schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
         x = generate(
             guided(self.diffuser, schedule, contexts, data, cfg, mixing),
             schedule,
-            latent if noisy else latent * scale,
+            latent * scale,
             noise,
+            mask=mask,
+            start=None if start is None else start * scale,
             fidelity=fidelity,
-            noisy=noisy,
             sampler=sampler,
             steps=steps,
             eta=eta,
             temperature=temperature,
             callback=callback,
         )
-        return x / scale
+        # The way into the diffuser's space and back rounds.
+        return x / scale if mask is None else torch.where(mask > 0, x / scale, latent)
+
+    @torch.inference_mode()
+    def invert(
+        self,
+        data: str,
+        contexts: Blend,
+        latent: Tensor,
+        *,
+        steps: int = 50,
+        cfg: float | Sequence[float] = 1.0,
+        mixing: Mixing = attention_mixing,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """The `start` from which `sample` under the same contexts, with "ddim", eta 0 and the same steps and cfg, leads back to `latent`.
+
+        Latent and result are unscaled, of one shape. Raises ValueError for unknown kinds, shapes and ranges.
+        """
+        schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
+        denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
+        return invert(denoise, schedule, latent * scale, steps=steps, callback=callback) / scale
+
+    def _latent_scale(self, data: str) -> float:
+        """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model does not make."""
+        if data not in self.config.diffuser.data:
+            raise ValueError(f"The model generates {', '.join(self.config.diffuser.data)}, not {data!r}.")
+        return self.config.diffuser.data[data].latent_scale

@@ -161,6 +161,20 @@ class VAEEncode:
         return ({"samples": vae.encode(pixels[..., :3])},)
 
 
+class SetLatentNoiseMask:
+    """LATENT with a MASK: where to sample it anew (1) and where to keep it (0)."""
+
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"samples": ("LATENT",), "mask": ("MASK",)}}
+
+    def execute(self, samples, mask):
+        return ({**samples, "noise_mask": mask.reshape(-1, 1, *mask.shape[-2:])},)
+
+
 class VAEDecode:
     """LATENT -> IMAGE."""
 
@@ -182,5 +196,6 @@ STAND_INS = {
     "PreviewAny": PreviewAny,
     "EmptyLatentImage": EmptyLatentImage,
     "VAEEncode": VAEEncode,
+    "SetLatentNoiseMask": SetLatentNoiseMask,
     "VAEDecode": VAEDecode,
 }

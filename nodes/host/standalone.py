@@ -17,13 +17,14 @@ from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
 from ...vd_core.autoencoders.optimus import Optimus
 from ...vd_core.checkpoints.published import find_model
-from ...vd_core.config import VDConfig
+from ...vd_core.config import DataConfig, VDConfig
+from ...vd_core.context import Blend
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.sampling.noise import BatchNoise
 from ..choices import EMBEDDED
-from ..latents import Generators, fit_latent, made, sampler_noise
+from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise
 from ..layout import Conditioning, to_contexts
 from .results import numbered, outside
 
@@ -60,6 +61,19 @@ class Flow:
     def data(self) -> str:
         """The kind of output."""
         return self.layers.data
+
+    @property
+    def sizes(self) -> DataConfig:
+        """The sizes of its latents."""
+        return self.config.diffuser.data[self.data]
+
+    def under(self, contexts: Blend) -> VersatileDiffusion:
+        """The model with the layers that read these contexts."""
+        return self.layers.under({context.kind for context in contexts})
+
+    def inner(self, latent: Tensor) -> Tensor:
+        """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
+        return latent.flatten(1) if self.sizes.layers == "0d" else latent
 
 
 @dataclass(eq=False)
@@ -245,18 +259,21 @@ def sample(
     eta: float,
     fidelity: float,
     noise: str,
+    start_noise: dict | None = None,
 ) -> dict:
     """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
     contexts = to_contexts(positive, negative)
-    sizes = model.config.diffuser.data[model.data]
-    samples = fit_latent(latent["samples"], sizes, model.data)
+    samples = fit_latent(latent["samples"], model.sizes, model.data)
+    start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
     draws = sampler_noise(noise, seed, latent)
     with progress("sampling") as report:
-        result = model.layers.under({context.kind for context in contexts}).sample(
+        result = model.under(contexts).sample(
             model.data,
             contexts,
-            samples.flatten(1) if sizes.layers == "0d" else samples,
+            model.inner(samples),
             draws,
+            mask=None if mask is None else model.inner(fit_mask(mask, samples)),
+            start=None if start is None else model.inner(start),
             fidelity=fidelity,
             sampler=sampler,
             steps=steps,
@@ -265,6 +282,22 @@ def sample(
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return made(latent, result.reshape(samples.shape), draws)
+
+
+def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, steps: int, cfg: float) -> Tensor:
+    """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
+    contexts = to_contexts(positive, negative)
+    samples = fit_latent(latent["samples"], model.sizes, model.data)
+    with progress("inverting") as report:
+        result = model.under(contexts).invert(
+            model.data,
+            contexts,
+            model.inner(samples),
+            steps=steps,
+            cfg=cfg,
+            callback=lambda i, total, x, x0: report(i + 1, total),
+        )
+    return result.reshape(samples.shape)
 
 
 def official_ddim(model: Flow, steps: int, eta: float):

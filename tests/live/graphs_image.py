@@ -134,6 +134,14 @@ EMPHATIC = prompt("red (apple:0), (3d style:3)", "(flat:1.5)")
 JOINED = node("VD_Join", positive_1=EMPHATIC[0], negative_1=EMPHATIC[1], positive_2=STAR[0], negative_2=STAR[1], mode="concatenate",
               share=0.5)  # fmt: skip
 TWO_DUAL = blend(APPLE, seen(TWO_PICTURES), 0.5)
+ONE_PICTURE = {"model": MODEL, "positive": STRAWBERRY[0], "negative": STRAWBERRY[1], "steps": 10, "cfg": 1.0}
+BACKWARDS = node("VD_Invert", **ONE_PICTURE, latent_image=ENCODED)
+AGAIN = {**MULTI_FLOW.inputs, **ONE_PICTURE, "latent_image": ENCODED}
+FROM_INVERTED = node("VD_Sampler", **AGAIN, start_noise=BACKWARDS)
+VARIED = node("VD_Sampler", **{**AGAIN, "eta": 0.6, "latent_image": empty(3)}, start_noise=BACKWARDS)
+UNSAMPLED = node("KSamplerAdvanced", **{**FIRST_STAGE.inputs, **ONE_PICTURE, "add_noise": "disable", "sampler_name": "ddim",
+                                        "scheduler": "ddim_uniform", "latent_image": BACKWARDS, "start_at_step": 0, "end_at_step": 10,
+                                        "return_with_leftover_noise": "disable"})  # fmt: skip
 UPSCALED = node("LatentUpscale", samples=ksampler(MODEL, APPLE, empty()), upscale_method="bilinear", width=96, height=96, crop="disabled")
 BF16 = image_model(weight_dtype="bf16")[0]
 LOW, HIGH = {"start": 0.0, "end": 0.5}, {"start": 0.5, "end": 1.0}
@@ -180,6 +188,12 @@ GRAPHS: dict[str, Graph] = {
     "perp-neg": Graph(
         "PerpNegGuider",
         guided("PerpNegGuider", positive=APPLE[0], negative=STAR[0], empty_conditioning=APPLE[1], cfg=2.0, neg_scale=1.0),
+    ),
+    "inverted": Graph("Invert Latent (VD), Multi-Flow Sampler (VD)", picture(FROM_INVERTED)),
+    "inverted-batch": Graph("The same, batch of 3 with eta 0.6", picture(VARIED), differs=picture(FROM_INVERTED)),
+    "inverted-ksampler": Graph("Invert Latent (VD), KSamplerAdvanced", picture(UNSAMPLED), differs=picture(FROM_INVERTED)),
+    "multi-flow-inpaint": Graph(
+        "Multi-Flow Sampler (VD), noise mask", picture(node("VD_Sampler", **{**MULTI_FLOW.inputs, "latent_image": OUTPAINTED}))
     ),
     "multi-flow-sampler": Graph("Multi-Flow Sampler (VD), dual context", picture(MULTI_FLOW)),
     # Latents

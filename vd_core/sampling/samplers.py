@@ -187,6 +187,21 @@ def unipc(
     return x
 
 
+def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback | None = None) -> Tensor:
+    """From data x up the steps to the noise from which `ddim` at eta 0 leads back to x (Song et al. 2021, section 4.3).
+
+    The diffusion ODE in reverse, by DDIM's step with the prediction at the cleaner end. The way back uses the one at the noisier end,
+    so it ends off x by an error that falls as 1 / len(steps). One call of `denoise` per step, the first at timestep 0.
+    """
+    for i, (t, alpha, alpha_next) in enumerate(steps.upward()):
+        eps = denoise(x, t)
+        x0 = predict_x0(x, eps, alpha)
+        x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next) * eps
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
 SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpmpp_2m": dpmpp_2m, "unipc": unipc}
 
 # Few steps of a higher order do better with more of them near the data; starts other than from noise keep the official spacing,

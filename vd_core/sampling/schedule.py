@@ -42,6 +42,11 @@ class Steps:
         alphas = self.alphas_cumprod.tolist()
         return zip(self.timesteps.tolist(), alphas, alphas[1:], strict=False)
 
+    def upward(self) -> Iterator[tuple[int, float, float]]:
+        """(timestep, alphas_cumprod there, alphas_cumprod one step noisier) from the result, which belongs to timestep 0, to the noise."""
+        alphas = self.alphas_cumprod.flip(0).tolist()
+        return zip([0, *self.timesteps.flip(0).tolist()], alphas, alphas[1:], strict=False)
+
     def last(self, k: int) -> Steps:
         """The k cleanest steps, 0..len(self): what is left to do when starting from a clean latent."""
         if not 0 <= k <= len(self):
@@ -168,6 +173,11 @@ class Schedule:
         """Diffuse x0 [B, …] to timesteps t (one, or [B]) with standard normal noise of x0's shape (Ho et al. 2020, eq. 4)."""
         alpha, sigma = self._signal_and_noise(x0, t)
         return alpha * x0 + sigma * noise
+
+    def noise_in(self, x: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
+        """The noise with which x0 [B, …] became x at timesteps t (one, or [B]): the inverse of `q_sample`."""
+        alpha, sigma = self._signal_and_noise(x0, t)
+        return (x - alpha * x0) / sigma
 
     def target(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
         """What the network should predict for q_sample(x0, t, noise): the noise, or v (Salimans & Ho 2022, appendix D)."""

@@ -15,7 +15,7 @@ from .files import (
     register_folders,
 )
 from .image_vae import encode_sample
-from .sampling import official_ddim, sample
+from .sampling import invert, official_ddim, sample
 from .seecoder import check_width
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "encode_text",
     "file_names",
     "find",
+    "invert",
     "load_clip",
     "load_clip_vision",
     "load_flow",

@@ -171,6 +171,11 @@ class FlowModel(BaseModel):
         super().__init__(core_config, model_type, device, unet_model)
         self.vd_config, self.data = config, data
 
+    @property
+    def sizes(self) -> DataConfig:
+        """The sizes of its latents."""
+        return self.vd_config.diffuser.data[self.data]
+
     def extra_conds(self, **kwargs) -> dict:
         """What goes to the network with each conditioning."""
         tokens, layout = kwargs.get("cross_attn"), kwargs.get("vd_layout")
@@ -180,7 +185,7 @@ class FlowModel(BaseModel):
                 "Text Context (VD) or an Image Context (VD), directly or through Blend Contexts (VD)."
             )
         split_tokens(tokens, layout)
-        sizes, latent = self.vd_config.diffuser.data[self.data], kwargs.get("latent_image")
+        sizes, latent = self.sizes, kwargs.get("latent_image")
         if latent is not None:
             fit_latent(latent, sizes, self.data)
         used = [name for key, name in FOR_PICTURES.items() if kwargs.get(key) is not None]

@@ -12,11 +12,12 @@ from comfy import model_management
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ....vd_core.sampling.generate import generate
+from ....vd_core.sampling.generate import generate, noise_of
+from ....vd_core.sampling.generate import invert as inverted
 from ....vd_core.sampling.noise import batch_noise
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim
 from ....vd_core.sampling.schedule import Schedule, Steps
-from ...latents import fit_latent, made, sampler_noise
+from ...latents import fit_latent, fit_mask, fit_start, made, sampler_noise
 from ...layout import Conditioning
 from .models import FlowModel
 
@@ -45,7 +46,7 @@ class LoopSampler(comfy.samplers.Sampler):
                 callback(i, x0, x, total)
 
         x = self.loop(denoise, noise, latent_image, sigmas, extra_args["seed"], report)
-        return x if denoise_mask is None else x * denoise_mask + latent_image * (1 - denoise_mask)
+        return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
 
 
 def flow_of(model: ModelPatcher) -> FlowModel:
@@ -53,6 +54,35 @@ def flow_of(model: ModelPatcher) -> FlowModel:
     if not isinstance(model.model, FlowModel):
         raise ValueError("model must be a Versatile Diffusion model; others are sampled with KSampler.")
     return model.model
+
+
+def run(
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: float,
+    loop: Loop,
+    noise: Tensor,
+    samples: Tensor,
+    steps: int,
+    seed: int = 0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """What a loop makes of latents under core's guidance; both are unscaled."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    result = guider.sample(
+        noise,
+        samples,
+        LoopSampler(loop),
+        model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
+        denoise_mask=mask,
+        callback=latent_preview.prepare_callback(model, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return result.to(model_management.intermediate_device())
 
 
 def sample(
@@ -67,32 +97,40 @@ def sample(
     eta: float,
     fidelity: float,
     noise: str,
+    start_noise: dict | None = None,
 ) -> dict:
     """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
     flow = flow_of(model)
     schedule = Schedule(flow.vd_config.schedule)
-    samples = fit_latent(latent["samples"], flow.vd_config.diffuser.data[flow.data], flow.data)
-
+    samples = fit_latent(latent["samples"], flow.sizes, flow.data)
+    start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
     # The same numbers twice: core wants the first of them too, for masks.
     first, draws = (sampler_noise(noise, seed, latent) for _ in range(2))
+    first = first.draw(samples.shape)
+    if start is not None:
+        start = flow.process_latent_in(start)
+        first = noise_of(schedule, start, flow.process_latent_in(samples), steps)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        return generate(denoise, schedule, latent, draws, fidelity=fidelity, sampler=sampler, steps=steps, eta=eta, callback=callback)
+        options = {"fidelity": fidelity, "sampler": sampler, "steps": steps, "eta": eta, "callback": callback}
+        return generate(denoise, schedule, latent, draws, start=None if start is None else start.to(latent), **options)
 
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    result = guider.sample(
-        first.draw(samples.shape),
-        samples,
-        LoopSampler(loop),
-        model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
-        denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, steps),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    )
-    return made(latent, result.to(model_management.intermediate_device()), draws)
+    mask = None if mask is None else fit_mask(mask, samples)
+    result = run(model, positive, negative, cfg, loop, first, samples, steps, seed, mask)
+    # The way into the diffuser's space and back rounds.
+    return made(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
+
+
+def invert(model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, steps: int, cfg: float) -> Tensor:
+    """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
+    flow = flow_of(model)
+    schedule = Schedule(flow.vd_config.schedule)
+    samples = fit_latent(latent["samples"], flow.sizes, flow.data)
+
+    def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
+        return inverted(denoise, schedule, latent, steps=steps, callback=callback)
+
+    return run(model, positive, negative, cfg, loop, torch.zeros_like(samples), samples, steps)
 
 
 def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:
