@@ -3,6 +3,7 @@
 from .blending import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext
 from .embeddings import VD_LoadContext, VD_SaveContext
+from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Similarity
 from .host import host
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
@@ -47,6 +48,10 @@ NODE_CLASS_MAPPINGS = {
     "VD_TextDifference": VD_TextDifference,
     "VD_Sheet": VD_Sheet,
     "VD_Invert": VD_Invert,
+    "VD_ShowSchedule": VD_ShowSchedule,
+    "VD_ForwardProcess": VD_ForwardProcess,
+    "VD_FocusSpectrum": VD_FocusSpectrum,
+    "VD_Similarity": VD_Similarity,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -81,4 +86,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_TextDifference": "Turn by Texts (VD)",
     "VD_Sheet": "Sheet with Labels (VD)",
     "VD_Invert": "Invert Latent (VD)",
+    "VD_ShowSchedule": "Show Schedule (VD)",
+    "VD_ForwardProcess": "Show Forward Process (VD)",
+    "VD_FocusSpectrum": "Show Focus (VD)",
+    "VD_Similarity": "Show Similarity (VD)",
 }

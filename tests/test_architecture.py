@@ -26,6 +26,8 @@ ARROWS = {
     "interpolation": {"context"},
     "lettering": set(),
     "sheet": {"lettering", "pictures"},
+    "plots": {"lettering"},
+    "explain": {"encoders", "plots", "sampling"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
     "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
     "embedded": set(),

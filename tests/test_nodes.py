@@ -194,12 +194,36 @@ PINNED = {
         },
         {"start_noise": "LATENT"},
     ),
+    "VD_ShowSchedule": (
+        {
+            "model": ("MODEL", {}),
+            "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
+            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc"], {"default": "ddim"}),
+        },
+        {"IMAGE": "IMAGE"},
+    ),
+    "VD_ForwardProcess": (
+        {
+            "model": ("MODEL", {}),
+            "vae": ("VAE", {}),
+            "image": ("IMAGE", {}),
+            "timesteps": ("STRING", {"default": "0 100 300 600 999"}),
+            "seed": SEED,
+        },
+        {"IMAGE": "IMAGE"},
+    ),
+    "VD_FocusSpectrum": ({"clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "focus": SHARE}, {"IMAGE": "IMAGE"}),
+    "VD_Similarity": (
+        {"positive_1": ("CONDITIONING", {}), "positive_2": ("CONDITIONING", {}), "image": ("IMAGE", {})},
+        {"IMAGE": "IMAGE"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
     "VD_Sampler": ["start_noise"],
     "SeeCoder_Encode": ["mask", "unconditional", "model"],
     "VD_Region": ["mask"],
+    "VD_Similarity": ["image"],
     "VD_TextDecode": ["noise"],
     "VD_Squeeze": ["mask"],
 }
@@ -240,6 +264,10 @@ CATEGORIES = {
     "VD_TextDifference": "VersatileDiffusion/conditioning",
     "VD_Sheet": "VersatileDiffusion",
     "VD_Invert": "VersatileDiffusion",
+    "VD_ShowSchedule": "VersatileDiffusion/explain",
+    "VD_ForwardProcess": "VersatileDiffusion/explain",
+    "VD_FocusSpectrum": "VersatileDiffusion/explain",
+    "VD_Similarity": "VersatileDiffusion/explain",
 }
 
 

@@ -247,6 +247,11 @@ def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
     return vae.autoencoder.encode(images, noise.draw((len(images), config.latent_channels, height, width)))
 
 
+def config(model: Flow) -> VDConfig:
+    """The sizes and the schedule of the model behind a MODEL."""
+    return model.config
+
+
 def sample(
     model: Flow,
     positive: Conditioning,

@@ -1,8 +1,9 @@
-"""Graphs of what lies between contexts, latents and texts, and of sheets: name -> Graph."""
+"""Graphs of what lies between contexts, latents and texts, of sheets, and of pictures that explain: name -> Graph."""
 
 from graph import (
     APPLE,
     CLIP,
+    CLIP_VISION,
     IMAGE,
     OTHER_PICTURE,
     PICTURE,
@@ -37,6 +38,11 @@ def turned(context: Node, theta: float = 0.3) -> Node:
     return node("VD_TextDifference", positive=context[0], negative=context[1], clip=CLIP, **texts, theta=theta)
 
 
+def shown(class_type: str, **inputs) -> Node:
+    """A picture that explains."""
+    return node("PreviewImage", images=node(class_type, **inputs))
+
+
 PICTURES = way(STRAWBERRY, ROCKET)
 DRAWN = node("VAEDecode", samples=ksampler(MODEL, PICTURES, SAME_NOISE), vae=VAE)
 BETWEEN = node("VD_InterpolateLatents", count=3, samples_1=node("VAEEncode", pixels=PICTURE, vae=VAE),
@@ -66,5 +72,25 @@ GRAPHS: dict[str, Graph] = {
         "Turn by Texts (VD)",
         picture(ksampler(MODEL, turned(ROCKET), empty())),
         differs=picture(ksampler(MODEL, ROCKET, empty())),
+    ),
+    "show-schedule": Graph(
+        "Show Schedule (VD)",
+        shown("VD_ShowSchedule", model=MODEL, steps=20, sampler="dpmpp_2m"),
+        differs=shown("VD_ShowSchedule", model=TEXT[0], steps=20, sampler="ddim"),
+    ),
+    "show-forward-process": Graph(
+        "Show Forward Process (VD)",
+        shown("VD_ForwardProcess", model=MODEL, vae=VAE, image=PICTURE, timesteps="0 300 999", seed=1),
+        differs=shown("VD_ForwardProcess", model=MODEL, vae=VAE, image=PICTURE, timesteps="0 300 999", seed=2),
+    ),
+    "show-focus": Graph(
+        "Show Focus (VD)",
+        shown("VD_FocusSpectrum", clip_vision=CLIP_VISION, image=PICTURE, focus=0.2),
+        differs=shown("VD_FocusSpectrum", clip_vision=CLIP_VISION, image=PICTURE, focus=0.8),
+    ),
+    "show-similarity": Graph(
+        "Show Similarity (VD)",
+        shown("VD_Similarity", positive_1=STRAWBERRY[0], positive_2=ROCKET[0], image=PICTURE),
+        differs=shown("VD_Similarity", positive_1=STRAWBERRY[0], positive_2=APPLE[0], image=PICTURE),
     ),
 }

@@ -15,11 +15,12 @@ from .files import (
     register_folders,
 )
 from .image_vae import encode_sample
-from .sampling import invert, official_ddim, sample
+from .sampling import config, invert, official_ddim, sample
 from .seecoder import check_width
 
 __all__ = [
     "check_width",
+    "config",
     "controlnet_tokens",
     "embed_text",
     "emphasis",

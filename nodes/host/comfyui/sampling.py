@@ -12,6 +12,7 @@ from comfy import model_management
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ....vd_core.config import VDConfig
 from ....vd_core.sampling.generate import generate, noise_of
 from ....vd_core.sampling.generate import invert as inverted
 from ....vd_core.sampling.noise import batch_noise
@@ -83,6 +84,11 @@ def run(
         seed=seed,
     )
     return result.to(model_management.intermediate_device())
+
+
+def config(model: ModelPatcher) -> VDConfig:
+    """The sizes and the schedule of the model behind a MODEL. Raises ValueError for another model."""
+    return flow_of(model).vd_config
 
 
 def sample(
