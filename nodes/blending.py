@@ -3,6 +3,7 @@
 from ..vd_core import interpolation
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
+from .latents import common_steps
 from .layout import interpolated_options, to_conditioning, to_contexts
 
 COUNT = ("INT", {"default": 8, "min": 2, "max": 4096, "tooltip": "How many, both ends counted."})
@@ -60,7 +61,8 @@ class VD_InterpolateLatents:
 
     def execute(self, samples_1, samples_2, count):
         shares = interpolation.evenly(count)
-        return ({"samples": interpolation.interpolate_latents(samples_1["samples"], samples_2["samples"], shares)},)
+        between = interpolation.interpolate_latents(samples_1["samples"], samples_2["samples"], shares)
+        return ({"samples": between, **common_steps(samples_1, samples_2)},)
 
 
 class VD_TextDifference:

@@ -68,6 +68,14 @@ def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
     return mask.repeat(-(-len(samples) // len(mask)), 1, 1, 1)[: len(samples)]
 
 
+def common_steps(first: dict, second: dict) -> dict:
+    """What a latent between two others keeps of Invert Latent (VD). Raises ValueError for different numbers of steps."""
+    steps = first.get(STEPS), second.get(STEPS)
+    if steps[0] != steps[1]:
+        raise ValueError(f"One latent was inverted in {steps[0]} steps, the other in {steps[1]}: invert both in the same number of steps.")
+    return {} if steps[0] is None else {STEPS: steps[0]}
+
+
 def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:
     """The latent of Invert Latent (VD) to start from, for latents [B, C, h, w]: one for all, or one for each. Raises ValueError with
     what to wire instead."""

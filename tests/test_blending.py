@@ -9,7 +9,7 @@ import torch
 from vd_core.checkpoints.load import load
 from vd_core.context import blend
 from vd_core.embedded import FOLDER, MODEL
-from vd_core.interpolation import slerp
+from vd_core.interpolation import slerp, text_diff
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.evaluate import draw
 
@@ -187,7 +187,59 @@ def test_text_strength_on_the_embedded_model():
     assert found["mean rank correlation with the ratio"] > 0.7
 
 
+def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.3)) -> dict[str, float]:
+    """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of them: the similarity to the flat
+    picture of the same thing as in `strengths`, and how often that one is nearer than the picture itself, per theta."""
+    model, data = load(MODEL), CaptionedPictures.load(FOLDER)
+    trained = set(data.train.tolist())
+    rows = {caption: i for i, caption in enumerate(data.captions) if i in trained}
+    names = [name for name in data.names if {f"{name}, 3d style", f"{name}, flat style"} <= rows.keys()]
+    names = [names[i] for i in torch.linspace(0, len(names) - 1, count).long()]
+    own, new = (torch.tensor([rows[f"{name}, {style} style"] for name in names]) for style in ("3d", "flat"))
+    latents, targets = (model.image_vae.encode(data.pixels[end]) for end in (own, new))
+    with torch.inference_mode():
+        context = model.encode_image(data.pixels[own])
+        before, after = (model.clip.embed_text([f"{name}, {style} style" for name in names]) for style in ("3d", "flat"))
+    found: dict[str, float] = {"pictures": count}
+    for theta in thetas:
+        sample = draw(model, [text_diff(context, before, after, theta)], latents)
+        to_own, to_new = ((sample - end).flatten(1).norm(dim=1) for end in (latents, targets))
+        found[f"theta {theta}: similarity to the flat picture"] = round(float((to_own / (to_own + to_new)).mean()), 3)
+        found[f"theta {theta}: the flat picture is nearer"] = round(float((to_new < to_own).float().mean()), 3)
+    return found
+
+
+def test_a_turn_by_texts_changes_the_style_on_the_embedded_model():
+    found = turns(6)
+    assert found["theta 0.3: similarity to the flat picture"] > found["theta 0.0: similarity to the flat picture"] + 0.05
+
+
+def test_the_way_between_inverted_pictures_begins_and_ends_with_them(nodes):
+    """unCLIP's interpolation on the embedded model: contexts and noise go from the one to the other together."""
+    data = CaptionedPictures.load(FOLDER)
+    image_model, vae = nodes["VD_LoadImageModel"]()
+    clip_vision = nodes["VD_LoadClipVision"]()[0]
+    steps = {"steps": 20, "cfg": 1.0}
+    ends, noises = [], []
+    for caption in ("strawberry, noto style", "rocket, 3d style"):
+        picture = data.pixels[data.captions.index(caption)][None].movedim(1, -1)
+        context = nodes["VD_ImageContext"](clip_vision=clip_vision, image=picture)
+        latent = {"samples": vae.encode(picture)}
+        ends.append((context, latent["samples"]))
+        inverted = nodes["VD_Invert"](model=image_model, positive=context[0], negative=context[1], latent_image=latent, **steps)
+        noises.append(inverted[0])
+    way = nodes["VD_Interpolate"](**pairs(ends[0][0], ends[1][0]), count=3)
+    noise = nodes["VD_InterpolateLatents"](samples_1=noises[0], samples_2=noises[1], count=3)[0]
+    options = {"model": image_model, "positive": way[0], "negative": way[1], "latent_image": noise, "start_noise": noise, **steps}
+    samples = nodes["VD_Sampler"](**options)[0]["samples"]
+    for row, (_, latent) in ((0, ends[0]), (2, ends[1])):
+        assert (samples[row] - latent[0]).norm() < 0.15 * latent.norm()
+    assert all((samples[1] - latent[0]).norm() > 0.4 * latent.norm() for _, latent in ends)
+    with pytest.raises(ValueError, match="inverted in 20 steps, the other in None"):
+        nodes["VD_InterpolateLatents"](samples_1=noises[0], samples_2={"samples": noises[1]["samples"]}, count=3)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, value in strengths(40).items():
+    for name, value in (strengths(40) | turns(40, (0.0, 0.2, 0.3, 0.4))).items():
         print(f"{name}: {value}")

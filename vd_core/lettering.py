@@ -6,16 +6,13 @@ from functools import lru_cache
 
 from PIL import ImageFont
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font = ImageFont.FreeTypeFont
 
 
 @lru_cache
 def font(size: int) -> Font:
-    """Pillow's own font, `size` pixels high; before Pillow 10.1 there is but one size. It has Latin letters only."""
-    try:
-        return ImageFont.load_default(size=size)
-    except TypeError:
-        return ImageFont.load_default()
+    """Pillow's own font, `size` pixels high. It has Latin letters only."""
+    return ImageFont.load_default(size=size)
 
 
 def line_height(letters: Font) -> int:
