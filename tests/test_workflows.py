@@ -42,7 +42,7 @@ def models(models, config, tmp_path_factory):
 
 # Loaders whose files are published.
 WITH_FILES = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision", "SeeCoder_Load", "PFD_LoadDiffuser", "VAELoader")
-SMALL = {"SeeCoder_Load": "model=seecoder.pth", "VD_Sampler": "steps=2"} | {
+SMALL = {"SeeCoder_Load": "model=seecoder.pth", "VD_Sampler": "steps=2", "VD_Invert": "steps=2"} | {
     f"VD_Load{part}": "model=tiny.safetensors" for part in ("ImageModel", "TextModel", "Clip", "ClipVision")
 }
 
