@@ -4,6 +4,7 @@ from .blending import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext
 from .embeddings import VD_LoadContext, VD_SaveContext
 from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Similarity
+from .guidance import VD_Guidance
 from .host import host
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
@@ -52,6 +53,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_ForwardProcess": VD_ForwardProcess,
     "VD_FocusSpectrum": VD_FocusSpectrum,
     "VD_Similarity": VD_Similarity,
+    "VD_Guidance": VD_Guidance,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -90,4 +92,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_ForwardProcess": "Show Forward Process (VD)",
     "VD_FocusSpectrum": "Show Focus (VD)",
     "VD_Similarity": "Show Similarity (VD)",
+    "VD_Guidance": "Guidance Options (VD)",
 }

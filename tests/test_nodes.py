@@ -217,6 +217,18 @@ PINNED = {
         {"positive_1": ("CONDITIONING", {}), "positive_2": ("CONDITIONING", {}), "image": ("IMAGE", {})},
         {"IMAGE": "IMAGE"},
     ),
+    "VD_Guidance": (
+        {
+            "model": ("MODEL", {}),
+            "start": ("FLOAT", {"default": 0.2, "min": 0.0, "max": 0.999, "step": 0.001}),
+            "end": ("FLOAT", {"default": 0.8, "min": 0.001, "max": 1.0, "step": 0.001}),
+            "rescale": NOTHING,
+            "threshold": (["none", "static", "dynamic"], {"default": "dynamic"}),
+            "percentile": ("FLOAT", {"default": 0.995, "min": 0.5, "max": 1.0, "step": 0.001}),
+            "bound": ("FLOAT", {"default": 4.0, "min": 0.1, "max": 100.0, "step": 0.1}),
+        },
+        {"MODEL": "MODEL"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
@@ -268,6 +280,7 @@ CATEGORIES = {
     "VD_ForwardProcess": "VersatileDiffusion/explain",
     "VD_FocusSpectrum": "VersatileDiffusion/explain",
     "VD_Similarity": "VersatileDiffusion/explain",
+    "VD_Guidance": "VersatileDiffusion",
 }
 
 

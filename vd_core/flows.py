@@ -17,6 +17,7 @@ from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
+from .sampling.corrections import PLAIN, GuidanceOptions
 from .sampling.generate import generate, invert
 from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
@@ -104,6 +105,7 @@ class VersatileDiffusion:
         sampler: str = "ddim",
         steps: int = 50,
         cfg: float | Sequence[float] = 7.5,
+        guidance: GuidanceOptions = PLAIN,
         eta: float = 0.0,
         temperature: float = 1.0,
         mixing: Mixing = attention_mixing,
@@ -112,6 +114,7 @@ class VersatileDiffusion:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
 
         cfg: guidance scale, one or one per context; 1 costs one evaluation per step.
+        guidance: when it acts, and corrections of high scales.
         start: unscaled, as `invert` gives it.
         The other arguments are those of `generate`.
 
@@ -119,7 +122,7 @@ class VersatileDiffusion:
         """
         schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
         x = generate(
-            guided(self.diffuser, schedule, contexts, data, cfg, mixing),
+            guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance),
             schedule,
             latent * scale,
             noise,
@@ -144,6 +147,7 @@ class VersatileDiffusion:
         *,
         steps: int = 50,
         cfg: float | Sequence[float] = 1.0,
+        guidance: GuidanceOptions = PLAIN,
         mixing: Mixing = attention_mixing,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -152,7 +156,7 @@ class VersatileDiffusion:
         Latent and result are unscaled, of one shape. Raises ValueError for unknown kinds, shapes and ranges.
         """
         schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
-        denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing)
+        denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance)
         return invert(denoise, schedule, latent * scale, steps=steps, callback=callback) / scale
 
     def _latent_scale(self, data: str) -> float:

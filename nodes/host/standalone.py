@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from ...vd_core.context import Blend
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
+from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.noise import BatchNoise
 from ..choices import EMBEDDED
 from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise
@@ -56,6 +57,7 @@ class Flow:
 
     config: VDConfig
     layers: Layers
+    guidance: GuidanceOptions = PLAIN
 
     @property
     def data(self) -> str:
@@ -283,6 +285,7 @@ def sample(
             sampler=sampler,
             steps=steps,
             cfg=cfg,
+            guidance=model.guidance,
             eta=eta,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
@@ -300,9 +303,15 @@ def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: 
             model.inner(samples),
             steps=steps,
             cfg=cfg,
+            guidance=model.guidance,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return result.reshape(samples.shape)
+
+
+def with_guidance(model: Flow, guidance: GuidanceOptions) -> Flow:
+    """A MODEL that is guided with these options. The last ones set count."""
+    return replace(model, guidance=guidance)
 
 
 def official_ddim(model: Flow, steps: int, eta: float):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import graphs_app
 import graphs_blended
+import graphs_guidance
 import graphs_image
 import graphs_ranked
 import graphs_refused
@@ -30,6 +31,7 @@ SECTIONS = {
     "Text model": graphs_text.GRAPHS,
     "Ranked": graphs_ranked.GRAPHS,
     "Between contexts": graphs_blended.GRAPHS,
+    "Guidance and negatives": graphs_guidance.GRAPHS,
     "The official app": graphs_app.GRAPHS,
     "Refused": graphs_refused.GRAPHS,
 }

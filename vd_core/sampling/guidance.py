@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from ..context import Blend, local_ratios, ratios
 from ..diffuser.mixing import Mixing, attention_mixing
 from ..diffuser.model import Diffuser, Reading
-from .samplers import Denoise
+from .corrections import PLAIN, GuidanceOptions
+from .samplers import Denoise, predict_x0
 from .schedule import Schedule
 
 
@@ -57,11 +59,13 @@ def guided(
     data: str,
     cfg: float | Sequence[float] = 7.5,
     mixing: Mixing = attention_mixing,
+    guidance: GuidanceOptions = PLAIN,
 ) -> Denoise:
     """Return denoise(x [B, …], t) -> eps [B, …] for one kind of output under any number of contexts.
 
-    cfg: one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1 costs one evaluation and ignores the
-         unconditional tokens.
+    cfg:      one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1 costs one evaluation and
+              ignores the unconditional tokens.
+    guidance: when the scales act, and corrections of what they do; these compare with the prediction at cfg 1.
     The evaluations of one step run as one batch, unconditional first, like the official code's.
 
     Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts; `denoise` raises it for a
@@ -71,9 +75,11 @@ def guided(
     scales = [cfg * context.guidance for context in contexts] if isinstance(cfg, int | float) else [float(scale) for scale in cfg]
     if len(scales) != len(contexts):
         raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
-    kept, differences = guidance_chain(scales)
+    inside, outside = guidance_chain(scales), guidance_chain([1.0] * len(contexts))
+    reference = guidance_chain([context.guidance for context in contexts]) if isinstance(cfg, int | float) else outside
+    compares = guidance.compares and bool(inside[1]) and inside != reference
 
-    def tokens(number: int, batch: int) -> Tensor:
+    def tokens(number: int, batch: int, kept: list[int]) -> Tensor:
         """Tokens of one context for all evaluations, [len(kept) * batch, n, d]."""
         context = contexts[number]
         samples = max(len(context.tokens), len(context.unconditional))
@@ -81,7 +87,7 @@ def guided(
             raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")
         return torch.cat([(context.tokens if number < k else context.unconditional).expand(batch, -1, -1) for k in kept])
 
-    def emphasis(number: int, batch: int) -> Tensor | None:
+    def emphasis(number: int, batch: int, kept: list[int]) -> Tensor | None:
         """Emphasis of one context for all evaluations, [len(kept) * batch, n]."""
         context = contexts[number]
         if context.emphasis is None and context.null_emphasis is None:
@@ -90,17 +96,38 @@ def guided(
         sides = [plain if side is None else side for side in (context.emphasis, context.null_emphasis)]
         return torch.cat([sides[number >= k].expand(batch, -1) for k in kept])
 
-    def reading(number: int, x: Tensor, share: float | Tensor) -> Reading:
+    def reading(number: int, x: Tensor, share: float | Tensor, kept: list[int]) -> Reading:
         """One context for all evaluations of x."""
-        weights = emphasis(number, len(x))
-        return Reading(contexts[number].kind, tokens(number, len(x)).to(x), share, None if weights is None else weights.to(x))
+        weights = emphasis(number, len(x), kept)
+        return Reading(contexts[number].kind, tokens(number, len(x), kept).to(x), share, None if weights is None else weights.to(x))
+
+    def evaluate(x: Tensor, t: int, kept: list[int]) -> dict[int, Tensor]:
+        """The predictions e_k, as one batch."""
+        local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), len(x), x.shape[2:])
+        inputs = [reading(number, x, share, kept) for number, share in enumerate(local)]
+        timesteps = torch.full((len(x) * len(kept),), t, device=x.device)
+        outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))
+        return dict(zip(kept, outputs, strict=True))
 
     def denoise(x: Tensor, t: int) -> Tensor:
-        batch = x.shape[0]
-        local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), batch, x.shape[2:])
-        inputs = [reading(number, x, share) for number, share in enumerate(local)]
-        timesteps = torch.full((batch * len(kept),), t, device=x.device)
-        outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))
-        return schedule.to_eps(x, combine(outputs, differences), t)
+        guides = guidance.guides(schedule.progress(t))
+        chain = inside if guides else outside
+        needed = sorted({*chain[0], *reference[0]}) if guides and compares else chain[0]
+        outputs = evaluate(x, t, needed)
+
+        def eps(kept: list[int], differences: list[float]) -> Tensor:
+            return schedule.to_eps(x, combine([outputs[k] for k in kept], differences), t)
+
+        if not guidance.corrects:
+            return eps(*chain)
+        return corrected(guidance, eps(*chain), eps(*reference) if guides and compares else None, x, schedule.alphas_cumprod[t].item())
 
     return denoise
+
+
+def corrected(guidance: GuidanceOptions, eps: Tensor, conditional: Tensor | None, x: Tensor, alpha: float) -> Tensor:
+    """eps after the corrections of the data that it predicts for x at `alpha`; conditional: see `GuidanceOptions.corrected`, as eps."""
+    x0 = predict_x0(x, eps, alpha)
+    target = None if conditional is None else predict_x0(x, conditional, alpha)
+    change = guidance.corrected(x0, target, sqrt(alpha) * x) - x0
+    return eps - sqrt(alpha / (1 - alpha)) * change  # where nothing is corrected, eps keeps every bit

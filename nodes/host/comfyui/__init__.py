@@ -14,6 +14,7 @@ from .files import (
     output_file,
     register_folders,
 )
+from .guidance import with_guidance
 from .image_vae import encode_sample
 from .sampling import config, invert, official_ddim, sample
 from .seecoder import check_width
@@ -41,4 +42,5 @@ __all__ = [
     "output_file",
     "register_folders",
     "sample",
+    "with_guidance",
 ]
