@@ -21,6 +21,10 @@ This page is written by `python -m tests.test_workflow_page > workflows/README.m
 """
 GROUPS = {
     "First steps": ("quick-start", "text-to-image", "image-variation", "image-to-text", "text-variation", "dual-context"),
+    "One picture, more control": ("image-variation-fidelity", "inpaint", "bipartite-variations", "best-of-n"),
+    "Several contexts": ("regions", "interpolate-pictures", "text-difference"),
+    "Words": ("edit-picture-by-words", "ranked-captions"),
+    "How it works": ("explain",),
     "Prompt-Free Diffusion": ("seecoder-reference", "seecoder-two-references", "seecoder-reference-and-text"),
     "With ComfyUI's own nodes": ("official-ddim", *(path.stem for path in sorted(FOLDER.glob("ksampler-*.json")))),
 }

@@ -22,7 +22,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 OWN = [name for name in NAMES if not name.startswith(("ksampler-", "official-ddim"))]  # the others need ComfyUI: tests/live runs them
 
 
-PICTURES = {"best-of-n": 2, "interpolate-pictures": 1}  # how many it saves; the others four
+PICTURES = {"best-of-n": 2, "interpolate-pictures": 1, "inpaint": 1}  # how many it saves; the others four
 
 
 def read(part, name):
