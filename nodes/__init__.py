@@ -13,6 +13,7 @@ from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .regions import VD_ContextGuidance, VD_Region
 from .sampling import VD_Invert, VD_OfficialDDIM, VD_Sampler
 from .sheets import VD_Sheet
+from .steering import VD_SteerByClip, VD_SteerByColor, VD_SteerToPicture
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
 host.register_folders()
@@ -54,6 +55,9 @@ NODE_CLASS_MAPPINGS = {
     "VD_FocusSpectrum": VD_FocusSpectrum,
     "VD_Similarity": VD_Similarity,
     "VD_Guidance": VD_Guidance,
+    "VD_SteerByClip": VD_SteerByClip,
+    "VD_SteerByColor": VD_SteerByColor,
+    "VD_SteerToPicture": VD_SteerToPicture,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -93,4 +97,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_FocusSpectrum": "Show Focus (VD)",
     "VD_Similarity": "Show Similarity (VD)",
     "VD_Guidance": "Guidance Options (VD)",
+    "VD_SteerByClip": "Steer by CLIP (VD)",
+    "VD_SteerByColor": "Steer by Colours (VD)",
+    "VD_SteerToPicture": "Steer to Picture (VD)",
 }

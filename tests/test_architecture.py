@@ -17,6 +17,7 @@ ARROWS = {
     "color": set(),
     "pictures": set(),
     "ranking": set(),
+    "energies": set(),
     "prompts": set(),
     "tokenizers": {"prompts"},
     "diffuser": {"config", "context"},

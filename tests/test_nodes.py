@@ -24,6 +24,7 @@ PAIRS = {f"{side}_{number}": ("CONDITIONING", {}) for number in (1, 2) for side 
 WEIGHT = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01})
 NOISE = (["per sample", "official"], {"default": "per sample"})
 PIXELS = ("INT", {"default": 512, "min": 8, "max": 8192, "step": 8})
+STEERING = {"start": NOTHING, "end": ("FLOAT", {**NOTHING[1], "default": 1.0}), "gradient": (["fast", "exact"], {"default": "fast"})}
 BEST = ("INT", {"default": 0, "min": 0, "max": 4096})
 COUNT = ("INT", {"default": 8, "min": 2, "max": 4096})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
@@ -229,6 +230,40 @@ PINNED = {
         },
         {"MODEL": "MODEL"},
     ),
+    "VD_SteerByClip": (
+        {
+            "model": ("MODEL", {}),
+            "vae": ("VAE", {}),
+            "clip_vision": ("CLIP_VISION", {}),
+            "text": LINES,
+            "strength": ("FLOAT", {**NOTHING[1], "default": 0.05}),
+            **STEERING,
+            "clip": ("CLIP", {}),
+            "image": ("IMAGE", {}),
+        },
+        {"MODEL": "MODEL"},
+    ),
+    "VD_SteerByColor": (
+        {
+            "model": ("MODEL", {}),
+            "vae": ("VAE", {}),
+            "image": ("IMAGE", {}),
+            "strength": ("FLOAT", {**NOTHING[1], "default": 0.1}),
+            **STEERING,
+        },
+        {"MODEL": "MODEL"},
+    ),
+    "VD_SteerToPicture": (
+        {
+            "model": ("MODEL", {}),
+            "vae": ("VAE", {}),
+            "image": ("IMAGE", {}),
+            "strength": ("FLOAT", {**NOTHING[1], "default": 0.2}),
+            **STEERING,
+            "mask": ("MASK", {}),
+        },
+        {"MODEL": "MODEL"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
@@ -238,6 +273,8 @@ OPTIONAL = {
     "VD_Similarity": ["image"],
     "VD_TextDecode": ["noise"],
     "VD_Squeeze": ["mask"],
+    "VD_SteerByClip": ["clip", "image"],
+    "VD_SteerToPicture": ["mask"],
 }
 LISTS = {
     "VD_TextDecode": (False, True),
@@ -281,6 +318,9 @@ CATEGORIES = {
     "VD_FocusSpectrum": "VersatileDiffusion/explain",
     "VD_Similarity": "VersatileDiffusion/explain",
     "VD_Guidance": "VersatileDiffusion",
+    "VD_SteerByClip": "VersatileDiffusion/steering",
+    "VD_SteerByColor": "VersatileDiffusion/steering",
+    "VD_SteerToPicture": "VersatileDiffusion/steering",
 }
 
 

@@ -6,8 +6,12 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
+from vd_core.checkpoints.load import load
+from vd_core.embedded import FOLDER, MODEL
 from vd_core.encoders.clip import normalise
 from vd_core.ranking import best_first, clip_score, probabilities, similarity
+from vd_core.sampling.noise import sample_noise, seeded
+from vd_core.training.dataset import CaptionedPictures
 
 TEXTS = ["a cat's hat", "red apple, noto style", "two dogs don't run, 3d style"]
 
@@ -131,3 +135,27 @@ def test_texts_come_best_first_by_the_mean_over_the_pictures(rank, model, images
 def test_no_text_is_refused(rank):
     with pytest.raises(ValueError, match="no text to encode"):
         rank("VD_RankTexts", texts=" \n")
+
+
+# The embedded model
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():
+    """pytest tests/test_ranking.py -k embedded -rP prints the shares of right names, of any caption and of the best."""
+    trained, data = load(MODEL), CaptionedPictures.load(FOLDER)
+    shares = {}
+    for part, indices in (("trained", data.train), ("held out", data.held_out)):
+        own = indices[torch.linspace(0, len(indices) - 1, 24).long()]
+        pixels, names = data.pixels[own], [data.captions[i].rpartition(",")[0] for i in own]
+        seen = trained.encode_image(pixels.repeat_interleave(8, dim=0), null="black")
+        latents = torch.zeros(192, trained.config.diffuser.data["text"].channels)
+        written = trained.sample("text", [seen], latents, sample_noise(0), sampler="dpmpp_2m", steps=20, cfg=2.0)
+        texts = trained.text_vae.decode(written, [seeded(i) for i in range(192)], temperature=0.5)
+        right = torch.tensor([text.rpartition(",")[0] == names[i // 8] for i, text in enumerate(texts)]).float().reshape(24, 8)
+        cosine = similarity(trained.clip.encode_image(pixels)[:, 0], trained.clip.embed_text(texts)).reshape(24, 24, 8)
+        best = cosine.diagonal().T.argmax(dim=1)
+        shares[part] = round(float(right.mean()), 3), round(float(right[torch.arange(24), best].mean()), 3)
+    print(shares)
+    assert shares["trained"][1] > shares["trained"][0] + 0.1 and shares["held out"][1] >= shares["held out"][0]

@@ -18,6 +18,7 @@ from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
 from .sampling.corrections import PLAIN, GuidanceOptions
+from .sampling.energy import Energy, steered
 from .sampling.generate import generate, invert
 from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
@@ -109,6 +110,7 @@ class VersatileDiffusion:
         eta: float = 0.0,
         temperature: float = 1.0,
         mixing: Mixing = attention_mixing,
+        energies: Sequence[Energy] = (),
         callback: Callback | None = None,
     ) -> Tensor:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
@@ -116,13 +118,14 @@ class VersatileDiffusion:
         cfg: guidance scale, one or one per context; 1 costs one evaluation per step.
         guidance: when it acts, and corrections of high scales.
         start: unscaled, as `invert` gives it.
+        energies: what the samples are steered to make small, measured on unscaled latents.
         The other arguments are those of `generate`.
 
         Raises ValueError for unknown samplers, kinds, shapes and ranges.
         """
         schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
         x = generate(
-            guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance),
+            steered(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, energies, scale),
             schedule,
             latent * scale,
             noise,

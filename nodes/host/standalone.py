@@ -8,13 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
-from ...seecoder.model import SeeCoder
-from ...vd_core.autoencoders.image_kl import AutoencoderKL
 from ...vd_core.autoencoders.optimus import Optimus
 from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import DataConfig, VDConfig
@@ -23,10 +20,12 @@ from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
+from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.noise import BatchNoise
 from ..choices import EMBEDDED
 from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise
 from ..layout import Conditioning, to_contexts
+from .parts import ImageVAE, SeeCoderEncoder
 from .results import numbered, outside
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -58,6 +57,7 @@ class Flow:
     config: VDConfig
     layers: Layers
     guidance: GuidanceOptions = PLAIN
+    energies: tuple[Energy, ...] = ()
 
     @property
     def data(self) -> str:
@@ -76,37 +76,6 @@ class Flow:
     def inner(self, latent: Tensor) -> Tensor:
         """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
         return latent.flatten(1) if self.sizes.layers == "0d" else latent
-
-
-@dataclass(eq=False)
-class ImageVAE:
-    """A VAE, with the two methods that core's nodes call."""
-
-    autoencoder: AutoencoderKL
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled."""
-        return self.autoencoder.encode(pixels[..., :3].movedim(-1, 1))
-
-    def decode(self, samples: Tensor) -> Tensor:
-        """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
-        return self.autoencoder.decode(samples).movedim(1, -1)
-
-
-@dataclass(eq=False)
-class SeeCoderEncoder:
-    """A SEECODER."""
-
-    seecoder: SeeCoder
-
-    @property
-    def global_tokens(self) -> int:
-        """How many tokens stand for the picture as a whole; they come first."""
-        return self.seecoder.config.queries.global_queries
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 -> tokens [B, n, d]."""
-        return torch.cat([self.seecoder(image[None]) for image in images])
 
 
 @dataclass(eq=False)
@@ -254,6 +223,23 @@ def config(model: Flow) -> VDConfig:
     return model.config
 
 
+def embed_image(clip_vision: Clip, images: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable."""
+    return clip_vision.embed_image(images)
+
+
+def decode(vae: ImageVAE, latents: Tensor) -> Tensor:
+    """Unscaled latents [B, C, h, w] -> pictures [B, 3, H, W], about 0..1; differentiable."""
+    return vae.autoencoder.decode_unclamped(latents)
+
+
+def steer(model: Flow, energy: Energy, parts: Sequence[object]) -> Flow:
+    """A MODEL whose samples are steered by one more energy. parts: the models that the energy uses. Raises ValueError for texts."""
+    if model.config.diffuser.data[model.data].layers == "0d":
+        raise ValueError("Steering works on pictures only: connect image_model.")
+    return replace(model, energies=(*model.energies, energy))
+
+
 def sample(
     model: Flow,
     positive: Conditioning,
@@ -287,6 +273,7 @@ def sample(
             cfg=cfg,
             guidance=model.guidance,
             eta=eta,
+            energies=model.energies,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return made(latent, result.reshape(samples.shape), draws)

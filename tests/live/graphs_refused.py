@@ -101,7 +101,13 @@ def boxed() -> Node:
 
 ONLY_IMAGE, ONLY_TEXT = image_model("image")[0], image_model("text")[0]
 
+STEERING = {"vae": IMAGE[1], "image": PICTURE, "strength": 0.1, "start": 0.0, "end": 1.0, "gradient": "exact"}
+STEERED_TEXT = node("VD_SteerByColor", model=TEXT[0], **STEERING)
+STEERED = ksampler(node("VD_SteerToPicture", model=IMAGE[0], **STEERING), APPLE, empty(width=96, height=96))
+
 GRAPHS: dict[str, Graph] = {
+    "steer-text-model": Graph("Steer by Colours (VD), text model", text(model=STEERED_TEXT), "pictures only: connect image_model"),
+    "steer-other-size": Graph("Steer to Picture (VD), another size", picture(STEERED), "in the size of the samples"),
     "refused-guidance-cfg-1": Graph("Guidance per Context at cfg 1", image(guidance(DUAL, 0.5), cfg=1.0), "needs a cfg other than 1"),
     "refused-guidance-crossed": Graph("Guidance per Context on positive alone", image(guidance(DUAL, 0.5), negative=DUAL[1]), "wire both"),
     "refused-region-text": Graph("Region with a box, on texts", text(BOX), "works on pictures only"),

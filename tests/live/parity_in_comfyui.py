@@ -181,6 +181,37 @@ class Parity:
             kept = (hard == 0).expand_as(samples)
             self.compare(f"kept {data} KSampler {sampler}: source", out[kept], samples[kept])
 
+    def steering(self) -> None:
+        """Steering nodes here, against the same energies without ComfyUI, with the embedded model."""
+        standalone, host, embedded = part("nodes.host.standalone"), part("nodes.host.comfyui.files"), part("vd_core.embedded").MODEL
+        energies, energy = part("vd_core.energies"), part("vd_core.sampling.energy").Energy
+        picture, text = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0)), "owl, blob style"
+        mask = torch.zeros(1, 64, 64)
+        mask[..., :32] = 1
+        clip, clip_vision, vae = host.load_clip(embedded), host.load_clip_vision(embedded), host.load_image_vae(embedded)
+        model, contexts = host.load_flow(embedded, "image", "all", "fp32"), self.nodes["VD_TextContext"]().execute(clip, "rocket", "")
+        eyes, decoder = (load(embedded) for load in (standalone.load_clip_vision, standalone.load_image_vae))
+        words, latents = standalone.load_clip(embedded).embed_text([text]), decoder.encode(picture)
+        measures = {
+            "VD_SteerByClip": lambda z, a: energies.embedding_distance(eyes.embed_image(standalone.decode(decoder, z)), words),
+            "VD_SteerByColor": lambda z, a: energies.color_distance(standalone.decode(decoder, z), picture.movedim(-1, 1)),
+            "VD_SteerToPicture": lambda z, a: energies.latent_distance(z, latents, mask[:, None]),
+        }
+        inputs = {
+            "VD_SteerByClip": {"clip_vision": clip_vision, "clip": clip, "text": text},
+            "VD_SteerByColor": {"image": picture},
+            "VD_SteerToPicture": {"image": picture, "mask": mask},
+        }
+        flow = standalone.load_flow(embedded, "image", "all", "default")
+        for name, measure in measures.items():
+            for exact in (True, False):
+                gradient = "exact" if exact else "fast"
+                ours = call(self.nodes[name], model=model, vae=vae, strength=0.2, start=0.1, end=0.9, gradient=gradient, **inputs[name])[0]
+                theirs = standalone.steer(flow, energy(measure, 0.2, 0.1, 0.9, exact=exact), [])
+                arguments = (*contexts, {"samples": torch.zeros(2, 16, 8, 8)}, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample")
+                here = self.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
+                self.compare(f"{name} {gradient}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
+
     def blends(self, encode, clip, data: str) -> dict[str, tuple]:
         """Blends in which contexts act in places, at times and as strongly as they should, as positive and negative."""
         places = ({"width": 0.5}, {"x": 0.25, "width": 0.75, "start": 0.4}) if data == "image" else ({"end": 0.5}, {"start": 0.5})
@@ -295,9 +326,9 @@ if __name__ == "__main__":
 
     with torch.inference_mode():
         found = Parity()
-        checks = [found.networks, found.loops, found.encoders, found.apps, found.hosts]
+        checks = [found.networks, found.loops, found.encoders, found.apps, found.hosts, found.steering]
         if attention.optimized_attention is attention.attention_split:
-            checks.remove(found.hosts)  # without ComfyUI it is always torch's own
+            checks = checks[:-2]  # without ComfyUI it is always torch's own
             functions = vars(torch.nn.functional) | {"scaled_dot_product_attention": official_attention}
             part("vd_core.diffuser.layers").F = SimpleNamespace(**functions)
         for compare in checks:

@@ -17,6 +17,7 @@ import graphs_guidance
 import graphs_image
 import graphs_ranked
 import graphs_refused
+import graphs_steered
 import graphs_text
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ SECTIONS = {
     "Ranked": graphs_ranked.GRAPHS,
     "Between contexts": graphs_blended.GRAPHS,
     "Guidance and negatives": graphs_guidance.GRAPHS,
+    "Steered": graphs_steered.GRAPHS,
     "The official app": graphs_app.GRAPHS,
     "Refused": graphs_refused.GRAPHS,
 }

@@ -81,6 +81,11 @@ class Clip(nn.Module):
         pixels = normalise(resize_and_crop(images.float(), self.config.image_size))
         return self.encode_pixels(pixels, None if masks is None else token_weights(masks, self.config.image_size, self.config.patch_size))
 
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, projection_dim], of norm 1: token 0 of `encode_image` but for
+        the rounding to 8 bit, so that gradients pass."""
+        return self.encode_pixels(normalise(central(images, self.config.image_size)))[:, 0]
+
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> [B, 1 + patches, projection_dim], divided by the norm of token 0 (per sample).
 
@@ -115,6 +120,15 @@ def token_weights(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
     masks = F.interpolate(masks.float().clamp(0, 1), (image_size, image_size), mode="bilinear", align_corners=False)
     patches = rearrange(F.avg_pool2d(masks, patch_size), "b 1 h w -> b (h w) 1")
     return torch.cat([masks.mean(dim=(2, 3))[:, None], patches], dim=1)
+
+
+def central(images: Tensor, size: int) -> Tensor:
+    """`resize_and_crop` of pictures [B, 3, H, W] as a differentiable function, without rounding."""
+    height, width = images.shape[2:]
+    height, width = (size * side // min(height, width) for side in (height, width))
+    resized = F.interpolate(images, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    top, left = (height - size) // 2, (width - size) // 2
+    return resized[..., top : top + size, left : left + size]
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work with them."""
 
-from .clip import controlnet_tokens, embed_text, emphasis, encode_image, encode_text
+from .clip import controlnet_tokens, embed_image, embed_text, emphasis, encode_image, encode_text
 from .files import (
     file_names,
     find,
@@ -18,11 +18,14 @@ from .guidance import with_guidance
 from .image_vae import encode_sample
 from .sampling import config, invert, official_ddim, sample
 from .seecoder import check_width
+from .steering import decode, steer
 
 __all__ = [
     "check_width",
     "config",
     "controlnet_tokens",
+    "decode",
+    "embed_image",
     "embed_text",
     "emphasis",
     "encode_image",
@@ -42,5 +45,6 @@ __all__ = [
     "output_file",
     "register_folders",
     "sample",
+    "steer",
     "with_guidance",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ....vd_core.config import ClipConfig
-from ....vd_core.encoders.clip import check_masks, normalise, token_weights
+from ....vd_core.encoders.clip import central, check_masks, normalise, token_weights
 from ....vd_core.pictures import resize_and_crop
 from ....vd_core.tokenizers import ClipTokenizer, Vocabularies
 
@@ -104,24 +104,39 @@ def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | N
     Raises ValueError for masks that do not fit, and for a vision model that is not CLIP's.
     """
     check_masks(images, masks)
+    patch_size = checked(clip_vision).vision_model.embeddings.patch_embedding.kernel_size[0]
+    model_management.load_model_gpu(clip_vision.patcher)
+    pixels = normalise(resize_and_crop(images.float(), clip_vision.image_size))
+    weights = None if masks is None else token_weights(masks, clip_vision.image_size, patch_size)
+    return encode_pixels(clip_vision, pixels, weights).to(model_management.intermediate_device())
+
+
+def embed_image(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable. A sampler has loaded the model."""
+    return encode_pixels(clip_vision, normalise(central(images.float(), clip_vision.image_size)))[:, 0]
+
+
+def encode_pixels(clip_vision: ClipVisionModel, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """As `Clip.encode_pixels` of vd_core, by a model that is loaded."""
+    model = clip_vision.model
+    vision = model.vision_model
+    hidden = vision.embeddings(pixels.to(clip_vision.load_device))
+    weights = None if weights is None else weights.to(hidden)
+    hidden = hidden if weights is None else hidden * weights
+    tokens = model.visual_projection(vision.post_layernorm(vision.encoder(vision.pre_layrnorm(hidden))[0]))
+    tokens = tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
+    return (tokens if weights is None else tokens * weights).float()
+
+
+def checked(clip_vision: ClipVisionModel) -> CLIPVisionModelProjection:
+    """The network of a CLIP_VISION. Raises ValueError for one that is not CLIP's."""
     model = clip_vision.model
     if not isinstance(model, CLIPVisionModelProjection) or getattr(model.vision_model.embeddings, "class_embedding", None) is None:
         raise ValueError(
             "This is not the vision model that Versatile Diffusion looks at pictures with; use Load CLIP Vision (VD), or ComfyUI's Load "
             "CLIP Vision with model.safetensors of huggingface.co/openai/clip-vit-large-patch14."
         )
-    model_management.load_model_gpu(clip_vision.patcher)
-    embeddings, vision = model.vision_model.embeddings, model.vision_model
-    pixels = normalise(resize_and_crop(images.float(), clip_vision.image_size)).to(clip_vision.load_device)
-    hidden = embeddings(pixels)
-    weights = None
-    if masks is not None:
-        weights = token_weights(masks, clip_vision.image_size, embeddings.patch_embedding.kernel_size[0]).to(hidden)
-        hidden = hidden * weights
-    tokens = model.visual_projection(vision.post_layernorm(vision.encoder(vision.pre_layrnorm(hidden))[0]))
-    tokens = tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
-    tokens = tokens if weights is None else tokens * weights
-    return tokens.float().to(model_management.intermediate_device())
+    return model
 
 
 class TextTower(CLIPTextModel):
