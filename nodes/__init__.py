@@ -13,6 +13,7 @@ from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .regions import VD_ContextGuidance, VD_Region
 from .sampling import VD_Invert, VD_OfficialDDIM, VD_Sampler
 from .sheets import VD_Sheet
+from .shift import VD_ResolutionShift
 from .steering import VD_SteerByClip, VD_SteerByColor, VD_SteerToPicture
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
 
@@ -58,6 +59,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_SteerByClip": VD_SteerByClip,
     "VD_SteerByColor": VD_SteerByColor,
     "VD_SteerToPicture": VD_SteerToPicture,
+    "VD_ResolutionShift": VD_ResolutionShift,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -100,4 +102,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_SteerByClip": "Steer by CLIP (VD)",
     "VD_SteerByColor": "Steer by Colours (VD)",
     "VD_SteerToPicture": "Steer to Picture (VD)",
+    "VD_ResolutionShift": "Resolution Shift (VD)",
 }

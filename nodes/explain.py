@@ -41,7 +41,7 @@ class VD_ShowSchedule:
         }
 
     def execute(self, model, steps, sampler):
-        return (explain.schedule_picture(Schedule(host.config(model).schedule), steps, sampler).movedim(1, -1),)
+        return (explain.schedule_picture(host.schedule_of(model), steps, sampler).movedim(1, -1),)
 
 
 class VD_ForwardProcess:

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..vd_core.config import DataConfig
 from ..vd_core.sampling.noise import BatchNoise, SampleNoise, batch_noise, sample_noise, shared_noise
+from ..vd_core.sampling.shift import ResolutionShift
 
 NOISES = ("per sample", "official")
 SAMPLER_NOISES = (*NOISES, "shared")
@@ -74,6 +75,13 @@ def common_steps(first: dict, second: dict) -> dict:
     if steps[0] != steps[1]:
         raise ValueError(f"One latent was inverted in {steps[0]} steps, the other in {steps[1]}: invert both in the same number of steps.")
     return {} if steps[0] is None else {STEPS: steps[0]}
+
+
+def shift_of(sizes: DataConfig, samples: Tensor, trained_side: int, noisy: float, clean: float) -> ResolutionShift:
+    """The shift of a model with these latents for latents [B, C, h, w]. Raises ValueError for texts."""
+    if sizes.layers == "0d":
+        raise ValueError("Resolution Shift (VD) works on pictures only: connect image_model.")
+    return ResolutionShift.of_size(*samples.shape[2:], trained_side or sizes.side, noisy, clean)
 
 
 def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:

@@ -264,6 +264,16 @@ PINNED = {
         },
         {"MODEL": "MODEL"},
     ),
+    "VD_ResolutionShift": (
+        {
+            "model": ("MODEL", {}),
+            "latent_image": ("LATENT", {}),
+            "noisy": WEIGHT,
+            "clean": WEIGHT,
+            "trained_side": ("INT", {"default": 0, "min": 0, "max": 4096}),
+        },
+        {"MODEL": "MODEL"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
@@ -321,6 +331,7 @@ CATEGORIES = {
     "VD_SteerByClip": "VersatileDiffusion/steering",
     "VD_SteerByColor": "VersatileDiffusion/steering",
     "VD_SteerToPicture": "VersatileDiffusion/steering",
+    "VD_ResolutionShift": "VersatileDiffusion",
 }
 
 

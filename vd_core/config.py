@@ -19,6 +19,7 @@ class DataConfig:
     latent_scale: float = 1.0
     second_dim: int = 4  # 0d only: inside, activations are [B, C, second_dim, 1]
     preview: tuple[tuple[float, float, float], ...] = ()
+    side: int = 64  # 2d only: H and W of the latents that it was trained on
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class VDConfig:
                 attention=(True, False),
                 num_heads=4,
                 data={
-                    "image": DataConfig("2d", channels=4, latent_scale=0.18215),
+                    "image": DataConfig("2d", channels=4, latent_scale=0.18215, side=8),
                     "text": DataConfig("0d", channels=24, second_dim=2),
                 },
                 context={"image": 40, "text": 40},

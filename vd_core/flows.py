@@ -24,6 +24,7 @@ from .sampling.guidance import guided
 from .sampling.noise import BatchNoise, SampleNoise
 from .sampling.samplers import Callback
 from .sampling.schedule import Schedule
+from .sampling.shift import UNSHIFTED, ResolutionShift
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
 # choice for text output) or of a grey one (the choice of the first official release and of diffusers).
@@ -111,6 +112,7 @@ class VersatileDiffusion:
         temperature: float = 1.0,
         mixing: Mixing = attention_mixing,
         energies: Sequence[Energy] = (),
+        shift: ResolutionShift = UNSHIFTED,
         callback: Callback | None = None,
     ) -> Tensor:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
@@ -119,11 +121,12 @@ class VersatileDiffusion:
         guidance: when it acts, and corrections of high scales.
         start: unscaled, as `invert` gives it.
         energies: what the samples are steered to make small, measured on unscaled latents.
+        shift: for pictures of another size than the model was trained on.
         The other arguments are those of `generate`.
 
         Raises ValueError for unknown samplers, kinds, shapes and ranges.
         """
-        schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
+        schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
         x = generate(
             steered(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, energies, scale),
             schedule,
@@ -152,13 +155,14 @@ class VersatileDiffusion:
         cfg: float | Sequence[float] = 1.0,
         guidance: GuidanceOptions = PLAIN,
         mixing: Mixing = attention_mixing,
+        shift: ResolutionShift = UNSHIFTED,
         callback: Callback | None = None,
     ) -> Tensor:
         """The `start` from which `sample` under the same contexts, with "ddim", eta 0 and the same steps and cfg, leads back to `latent`.
 
         Latent and result are unscaled, of one shape. Raises ValueError for unknown kinds, shapes and ranges.
         """
-        schedule, scale = Schedule(self.config.schedule), self._latent_scale(data)
+        schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
         denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance)
         return invert(denoise, schedule, latent * scale, steps=steps, callback=callback) / scale
 

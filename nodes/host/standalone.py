@@ -22,8 +22,10 @@ from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.noise import BatchNoise
+from ...vd_core.sampling.schedule import Schedule
+from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED
-from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise
+from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from ..layout import Conditioning, to_contexts
 from .parts import ImageVAE, SeeCoderEncoder
 from .results import numbered, outside
@@ -58,6 +60,7 @@ class Flow:
     layers: Layers
     guidance: GuidanceOptions = PLAIN
     energies: tuple[Energy, ...] = ()
+    shift: ResolutionShift = UNSHIFTED
 
     @property
     def data(self) -> str:
@@ -218,6 +221,11 @@ def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
     return vae.autoencoder.encode(images, noise.draw((len(images), config.latent_channels, height, width)))
 
 
+def schedule_of(model: Flow) -> Schedule:
+    """The schedule of a MODEL, shifted as it is."""
+    return Schedule(model.config.schedule, model.shift)
+
+
 def config(model: Flow) -> VDConfig:
     """The sizes and the schedule of the model behind a MODEL."""
     return model.config
@@ -274,6 +282,7 @@ def sample(
             guidance=model.guidance,
             eta=eta,
             energies=model.energies,
+            shift=model.shift,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return made(latent, result.reshape(samples.shape), draws)
@@ -291,6 +300,7 @@ def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: 
             steps=steps,
             cfg=cfg,
             guidance=model.guidance,
+            shift=model.shift,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return result.reshape(samples.shape)
@@ -299,6 +309,11 @@ def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: 
 def with_guidance(model: Flow, guidance: GuidanceOptions) -> Flow:
     """A MODEL that is guided with these options. The last ones set count."""
     return replace(model, guidance=guidance)
+
+
+def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float, clean: float) -> Flow:
+    """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts."""
+    return replace(model, shift=shift_of(model.sizes, latent["samples"], trained_side, noisy, clean))
 
 
 def official_ddim(model: Flow, steps: int, eta: float):

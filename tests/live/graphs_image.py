@@ -142,6 +142,8 @@ VARIED = node("VD_Sampler", **{**AGAIN, "eta": 0.6, "latent_image": empty(3)}, s
 UNSAMPLED = node("KSamplerAdvanced", **{**FIRST_STAGE.inputs, **ONE_PICTURE, "add_noise": "disable", "sampler_name": "ddim",
                                         "scheduler": "ddim_uniform", "latent_image": BACKWARDS, "start_at_step": 0, "end_at_step": 10,
                                         "return_with_leftover_noise": "disable"})  # fmt: skip
+LARGE = empty(1, 128, 128)
+SHIFTED = node("VD_ResolutionShift", model=MODEL, latent_image=LARGE, noisy=1.0, clean=1.0, trained_side=0)
 UPSCALED = node("LatentUpscale", samples=ksampler(MODEL, APPLE, empty()), upscale_method="bilinear", width=96, height=96, crop="disabled")
 BF16 = image_model(weight_dtype="bf16")[0]
 LOW, HIGH = {"start": 0.0, "end": 0.5}, {"start": 0.5, "end": 1.0}
@@ -188,6 +190,19 @@ GRAPHS: dict[str, Graph] = {
     "perp-neg": Graph(
         "PerpNegGuider",
         guided("PerpNegGuider", positive=APPLE[0], negative=STAR[0], empty_conditioning=APPLE[1], cfg=2.0, neg_scale=1.0),
+    ),
+    **{
+        f"shifted-{name}-{scheduler}": Graph(
+            f"Resolution Shift (VD), KSampler {name}, {scheduler}",
+            sampled(SHIFTED, latent=LARGE, sampler_name=name, scheduler=scheduler),
+            differs=sampled(latent=LARGE, sampler_name=name, scheduler=scheduler),
+        )
+        for name, scheduler in (("dpmpp_2m", "karras"), ("dpmpp_2m", "normal"), ("euler", "simple"), ("uni_pc", "ddim_uniform"))
+    },
+    "shifted-multi-flow": Graph(
+        "Resolution Shift (VD), Multi-Flow Sampler (VD)",
+        picture(node("VD_Sampler", **{**MULTI_FLOW.inputs, "model": SHIFTED, "latent_image": LARGE})),
+        differs=picture(node("VD_Sampler", **{**MULTI_FLOW.inputs, "latent_image": LARGE})),
     ),
     "inverted": Graph("Invert Latent (VD), Multi-Flow Sampler (VD)", picture(FROM_INVERTED)),
     "inverted-batch": Graph("The same, batch of 3 with eta 0.6", picture(VARIED), differs=picture(FROM_INVERTED)),

@@ -171,8 +171,9 @@ class Parity:
             here = self.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
             self.compare(f"latents {data} {name}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
             if mask is hard:
-                changed = (here != samples) & (mask == 0)
-                self.differences[f"kept {data} {name}: changed values"] = float(changed.sum())
+                self.differences[f"kept {data} {name}: changed values"] = float(((here != samples) & (mask == 0)).sum())
+        if data == "image":
+            self.shifted(ours, theirs, pair, latent)
         import nodes as stock
 
         masked = {**latent, "noise_mask": hard}
@@ -211,6 +212,19 @@ class Parity:
                 arguments = (*contexts, {"samples": torch.zeros(2, 16, 8, 8)}, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample")
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
                 self.compare(f"{name} {gradient}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
+
+    def shifted(self, ours, theirs, pair: tuple, latent: dict) -> None:
+        """The resolution shift here and without ComfyUI; without effect at the trained size."""
+        standalone, shift = part("nodes.host.standalone"), self.nodes["VD_ResolutionShift"]()
+        large = {"samples": torch.randn((1, 16, 16, 12), generator=torch.Generator().manual_seed(8))}
+        for name, noisy, clean in (("shifted", 1.0, 1.0), ("interpolated", 1.0, 0.0)):
+            (here,), there = shift.execute(ours, large, noisy, clean, 0), standalone.shift_resolution(theirs, large, 0, noisy, clean)
+            for sampler, fidelity in (("ddim", 0.0), ("dpmpp_2m", 0.5)):
+                arguments = (*pair, large, 5, 10, 2.0, sampler, 0.0, fidelity, "per sample")
+                sampled = self.nodes["VD_Sampler"]().execute(here, *arguments)[0]["samples"]
+                self.compare(f"{name} {sampler}: standalone", sampled, standalone.sample(there, *arguments)["samples"])
+        one, other = (model.get_model_object("model_sampling").sigmas for model in (ours, shift.execute(ours, latent, 1.0, 1.0, 0)[0]))
+        self.differences["kept shift at the trained size: changed values"] = float((one != other).sum())
 
     def blends(self, encode, clip, data: str) -> dict[str, tuple]:
         """Blends in which contexts act in places, at times and as strongly as they should, as positive and negative."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import ScheduleConfig
+from .shift import UNSHIFTED, ResolutionShift
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +115,17 @@ class Schedule:
     Computed in float64 and kept in float32 on the CPU, whatever the model's precision (the official code halves alphas_cumprod
     in fp16, which costs up to 5e-4). Timesteps are 0..timesteps-1, timestep 0 the cleanest.
 
+    shift: moves the steps of samplers to other timesteps; at each of these the noise stays what the network was trained on.
+
     Raises ValueError when the config's prediction is neither "eps" nor "v".
     """
 
-    def __init__(self, config: ScheduleConfig):
+    def __init__(self, config: ScheduleConfig, shift: ResolutionShift = UNSHIFTED):
         if config.prediction not in ("eps", "v"):
             raise ValueError(f'The prediction of a schedule is "eps" or "v", got "{config.prediction}".')
         self.timesteps = config.timesteps
         self.prediction = config.prediction
+        self.shift = shift
         betas = np.linspace(config.beta_start**0.5, config.beta_end**0.5, config.timesteps, dtype=np.float64) ** 2
         alphas = 1 - betas
         cumprod = np.cumprod(alphas)
@@ -149,7 +153,8 @@ class Schedule:
         return dict(self._buffers)
 
     def steps(self, n: int, spacing: str = "official") -> Steps:
-        """n steps from noise to data, their timesteps spaced by one of `SPACINGS`.
+        """n steps from noise to data, their timesteps spaced by one of `SPACINGS`, then moved to the nearest ones of the shifted noise.
+        Where these fall together there are fewer.
 
         Quirk kept: the result belongs to timestep 0, so its alphas_cumprod is 0.99915 and not 1.
 
@@ -159,11 +164,22 @@ class Schedule:
             raise ValueError(f"The number of steps lies between 1 and {self.timesteps}, got {n}.")
         if spacing not in SPACINGS:
             raise ValueError(f'The spacing of steps is one of {", ".join(SPACINGS)}, got "{spacing}".')
-        ascending = np.unique(SPACINGS[spacing](n, self.timesteps).clip(max=self.timesteps - 1))
-        timesteps = torch.from_numpy(ascending).flip(0)
+        spaced = SPACINGS[spacing](n, self.timesteps).clip(max=self.timesteps - 1)
+        timesteps = torch.from_numpy(np.unique(self._shifted_timesteps()[spaced])).flip(0)
         # Rounded to float32 and widened, as the official coefficients are: unrounded values give other sigmas.
         alphas_cumprod = self.alphas_cumprod[torch.cat([timesteps, timesteps.new_zeros(1)])].double()
         return Steps(timesteps, alphas_cumprod)
+
+    def sigmas(self, timesteps: Tensor) -> Tensor:
+        """The noise at these timesteps beside data of variance 1, sqrt((1 - alphas_cumprod) / alphas_cumprod); float32."""
+        alphas_cumprod = self.alphas_cumprod[timesteps].double()
+        return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().float()
+
+    def _shifted_timesteps(self) -> np.ndarray:
+        """For every timestep the one, at least 1, whose noise is nearest to the shifted noise."""
+        log_sigmas = self.sigmas(torch.arange(self.timesteps)).double().log().numpy()
+        nearest = np.interp(self.shift.log_sigmas(log_sigmas), log_sigmas, np.arange(self.timesteps))
+        return np.rint(nearest).astype(np.int64).clip(min=1)
 
     def progress(self, t: int) -> float:
         """How far timestep t is on the way from noise (0) to data (1); evenly in timesteps, as ComfyUI's percentages are."""

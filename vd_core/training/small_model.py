@@ -44,7 +44,7 @@ def sizes(words: Vocabularies) -> VDConfig:
             num_res_blocks=(1, 1),
             attention=(True, True),
             num_heads=4,
-            data={"image": DataConfig("2d", channels=16), "text": DataConfig("0d", channels=64, second_dim=2)},
+            data={"image": DataConfig("2d", channels=16, side=8), "text": DataConfig("0d", channels=64, second_dim=2)},
             context={"image": 160, "text": 160},
         ),
         schedule=ScheduleConfig(prediction="v"),

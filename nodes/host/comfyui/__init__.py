@@ -18,6 +18,7 @@ from .guidance import with_guidance
 from .image_vae import encode_sample
 from .sampling import config, invert, official_ddim, sample
 from .seecoder import check_width
+from .shift import schedule_of, shift_resolution
 from .steering import decode, steer
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "output_file",
     "register_folders",
     "sample",
+    "schedule_of",
+    "shift_resolution",
     "steer",
     "with_guidance",
 ]

@@ -12,6 +12,7 @@ from comfy.latent_formats import LatentFormat
 from comfy.ldm.modules.attention import BasicTransformerBlock, CrossAttention, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import TimestepEmbedSequential, UNetModel
 from comfy.model_base import BaseModel, ModelType
+from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from comfy.supported_models import SD15
 from torch import Tensor
@@ -198,6 +199,13 @@ class FlowModel(BaseModel):
         if (emphasis := kwargs.get("vd_emphasis")) is not None:
             ours["vd_emphasis"] = conds.CONDRegular(emphasis)
         return {**super().extra_conds(**kwargs), **ours}
+
+
+def flow_of(model: ModelPatcher) -> FlowModel:
+    """The flow behind a MODEL. Raises ValueError for another model."""
+    if not isinstance(model.model, FlowModel):
+        raise ValueError("model must be a Versatile Diffusion model; others are sampled with KSampler.")
+    return model.model
 
 
 class ScaledLatent(LatentFormat):

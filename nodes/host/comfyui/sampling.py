@@ -20,7 +20,8 @@ from ....vd_core.sampling.samplers import Callback, Denoise, ddim
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...latents import fit_latent, fit_mask, fit_start, made, sampler_noise
 from ...layout import Conditioning
-from .models import FlowModel
+from .models import flow_of
+from .shift import schedule_of
 
 # (denoise, noise, latent, sigmas, seed, callback) -> x; noise, latent and x in the shape of the latent
 Loop = Callable[[Denoise, Tensor, Tensor, Tensor, int, Callback], Tensor]
@@ -29,16 +30,15 @@ Loop = Callable[[Denoise, Tensor, Tensor, Tensor, int, Callback], Tensor]
 class LoopSampler(comfy.samplers.Sampler):
     """A loop as a SAMPLER. Core's models denoise x with noise of any sigma added; vd_core's loops work in the variance-preserving space."""
 
-    def __init__(self, loop: Loop):
-        self.loop = loop
+    def __init__(self, loop: Loop, schedule: Schedule):
+        self.loop, self.schedule = loop, schedule
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
         model = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)
         model.latent_image, model.noise = latent_image, noise
-        model_sampling = model_wrap.inner_model.model_sampling
 
         def denoise(x: Tensor, t: int) -> Tensor:
-            sigma = model_sampling.sigma(torch.tensor(float(t), device=x.device))
+            sigma = self.schedule.sigmas(torch.tensor(t)).to(x.device)
             noisy = x * (sigma**2 + 1).sqrt()
             return (noisy - model(noisy, sigma.expand(len(x)), denoise_mask, **extra_args)) / sigma
 
@@ -50,19 +50,13 @@ class LoopSampler(comfy.samplers.Sampler):
         return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
 
 
-def flow_of(model: ModelPatcher) -> FlowModel:
-    """The flow behind a MODEL. Raises ValueError for another model."""
-    if not isinstance(model.model, FlowModel):
-        raise ValueError("model must be a Versatile Diffusion model; others are sampled with KSampler.")
-    return model.model
-
-
 def run(
     model: ModelPatcher,
     positive: Conditioning,
     negative: Conditioning,
     cfg: float,
     loop: Loop,
+    schedule: Schedule,
     noise: Tensor,
     samples: Tensor,
     steps: int,
@@ -76,7 +70,7 @@ def run(
     result = guider.sample(
         noise,
         samples,
-        LoopSampler(loop),
+        LoopSampler(loop, schedule),
         model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
         denoise_mask=mask,
         callback=latent_preview.prepare_callback(model, steps),
@@ -107,7 +101,7 @@ def sample(
 ) -> dict:
     """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
     flow = flow_of(model)
-    schedule = Schedule(flow.vd_config.schedule)
+    schedule = schedule_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
     start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
     # The same numbers twice: core wants the first of them too, for masks.
@@ -122,7 +116,7 @@ def sample(
         return generate(denoise, schedule, latent, draws, start=None if start is None else start.to(latent), **options)
 
     mask = None if mask is None else fit_mask(mask, samples)
-    result = run(model, positive, negative, cfg, loop, first, samples, steps, seed, mask)
+    result = run(model, positive, negative, cfg, loop, schedule, first, samples, steps, seed, mask)
     # The way into the diffuser's space and back rounds.
     return made(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
 
@@ -130,18 +124,18 @@ def sample(
 def invert(model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, steps: int, cfg: float) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
-    schedule = Schedule(flow.vd_config.schedule)
+    schedule = schedule_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
         return inverted(denoise, schedule, latent, steps=steps, callback=callback)
 
-    return run(model, positive, negative, cfg, loop, torch.zeros_like(samples), samples, steps)
+    return run(model, positive, negative, cfg, loop, schedule, torch.zeros_like(samples), samples, steps)
 
 
 def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:
     """The official DDIM as a SAMPLER and its SIGMAS; core's own ends at sigma 0 and adds less noise at the start."""
-    model_sampling, schedule = model.get_model_object("model_sampling"), Schedule(flow_of(model).vd_config.schedule)
+    model_sampling, schedule = model.get_model_object("model_sampling"), schedule_of(model)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
         timesteps = model_sampling.timestep(sigmas).cpu().unique().flip(0)
@@ -154,4 +148,4 @@ def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSamp
         return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
 
     timesteps = schedule.steps(steps).timesteps
-    return LoopSampler(loop), model_sampling.sigma(torch.cat([timesteps, timesteps.new_zeros(1)]).float())
+    return LoopSampler(loop, schedule), schedule.sigmas(torch.cat([timesteps, timesteps.new_zeros(1)]))
