@@ -104,7 +104,7 @@ PINNED = {
     ),
     "VD_LoadContext": (
         {
-            "file": (["tiny.safetensors"], {}),
+            "file": (["brain-pictures.safetensors", "brain-texts.safetensors", "tiny.safetensors"], {}),
             "kind": (["as saved", "text", "image"], {"default": "as saved"}),
             "normalise": ("BOOLEAN", {"default": False}),
         },

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import run_workflow
 from seecoder.checkpoints import released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
+from vd_core.checkpoints.contexts import save_context
+from vd_core.context import Context
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -32,11 +35,15 @@ def read(part, name):
 
 @pytest.fixture(scope="module")
 def models(models, config, tmp_path_factory):
-    """The tiny model, and a SeeCoder whose tokens have its width."""
+    """The tiny model, a SeeCoder whose tokens have its width, and such contexts as are predicted, under the names of those for the
+    embedded model."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(models / "tiny.safetensors", folder)
     queries = replace(SeeCoderConfig.tiny().queries, width=config.diffuser.context["text"])
     torch.save(released_state(SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))), folder / "seecoder.pth")
+    width, positions = config.clip.projection_dim, config.clip.text.positions
+    save_context(folder / "brain-pictures.safetensors", Context("image", F.normalize(torch.randn(4, 17, width), dim=-1)))
+    save_context(folder / "brain-texts.safetensors", Context("text", torch.randn(4, positions, width)))
     return folder
 
 

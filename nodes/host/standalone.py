@@ -30,6 +30,7 @@ from ..layout import Conditioning, to_contexts
 from .parts import ImageVAE, SeeCoderEncoder
 from .results import numbered, outside
 
+INPUTS = Path(__file__).resolve().parents[2] / "workflows" / "input"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -111,18 +112,23 @@ def folder() -> Path:
     return Path(os.environ.get("VD_MODELS", "models"))
 
 
+def folders(role: str) -> list[Path]:
+    """Where files of a role are looked for: those of contexts also beside the pictures of the workflows."""
+    return [folder(), INPUTS] if role == "context" else [folder()]
+
+
 def file_names(role: str) -> list[str]:
     """The files that may be of a role."""
-    files = folder().rglob("*") if folder().is_dir() else []
     endings = (*SUFFIXES, ".npy") if role == "context" else SUFFIXES
-    return sorted(str(path.relative_to(folder())) for path in files if path.suffix in endings)
+    found = {str(path.relative_to(place)) for place in folders(role) for path in place.rglob("*") if path.suffix in endings}
+    return sorted(found)
 
 
 def find(name: str, role: str) -> Path:
     """The path of a file. Raises FileNotFoundError with what was searched for where."""
     if name == EMBEDDED:
         return EMBEDDED_SEECODER if role == "seecoder" else MODEL
-    return find_model(name, [folder()])
+    return find_model(name, folders(role))
 
 
 def output_file(prefix: str, ending: str, directory: str) -> Path:
