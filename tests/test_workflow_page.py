@@ -21,7 +21,15 @@ This page is written by `python -m tests.test_workflow_page > workflows/README.m
 """
 GROUPS = {
     "First steps": ("quick-start", "text-to-image", "image-variation", "image-to-text", "text-variation", "dual-context"),
-    "One picture, more control": ("image-variation-fidelity", "inpaint", "bipartite-variations", "best-of-n"),
+    "One picture, more control": (
+        "image-variation-fidelity",
+        "inpaint",
+        "bipartite-variations",
+        "best-of-n",
+        "guidance-options",
+        "negative-picture",
+        "steer-by-colour",
+    ),
     "Several contexts": ("regions", "interpolate-pictures", "text-difference"),
     "Words": ("edit-picture-by-words", "ranked-captions"),
     "How it works": ("explain",),
