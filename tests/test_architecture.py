@@ -45,6 +45,7 @@ ARROWS = {
         "pictures",
         "sheet",
         "checkpoints",
+        "embedded",
     },
 }
 ANYTHING = {"__init__", "__main__"}

@@ -1,4 +1,4 @@
-"""python -m vd_core {inspect, convert, train, evaluate, bulk}: model files, the small model's training and figures, and bulk jobs."""
+"""python -m vd_core {inspect, convert, train, finetune, evaluate, bulk}: model files, training, figures, and bulk jobs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_inspect(commands)
     add_convert(commands)
     add_train(commands)
+    add_finetune(commands)
     add_evaluate(commands)
     add_bulk(commands)
     options = parser.parse_args(arguments)
@@ -68,14 +69,27 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
         help="names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free Diffusion by official, "
         "and again itself by stable_diffusion",
     )
+    parser.add_argument(
+        "--lora", nargs="+", default=[], metavar="FILE[=STRENGTH]", help="LoRAs to be added to the weights; strength: 1 by default"
+    )
     parser.set_defaults(run=run_convert)
 
 
 def run_convert(options: argparse.Namespace) -> None:
     """Convert, and say what was written."""
     dtype = getattr(torch, options.dtype) if options.dtype else None
-    written = convert(options.files, options.out, dtype=dtype, vocabularies=options.vocabularies, layout=options.layout)
+    loras = [with_strength(entry) for entry in options.lora]
+    written = convert(options.files, options.out, dtype=dtype, vocabularies=options.vocabularies, layout=options.layout, loras=loras)
     print(f"{options.out}: {', '.join(written)}")
+
+
+def with_strength(entry: str) -> tuple[str, float]:
+    """FILE or FILE=STRENGTH."""
+    path, _, strength = entry.rpartition("=")
+    try:
+        return (path, float(strength)) if path else (entry, 1.0)
+    except ValueError:
+        return entry, 1.0
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
@@ -104,6 +118,24 @@ def run_train(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     steps = STEPS | {stage: int(number) for stage, number in given.items()}
     print(train(CaptionedPictures.load(options.data), options.out, steps))
+
+
+def add_finetune(commands: argparse._SubParsersAction) -> None:
+    """The command `finetune`."""
+    # Imported here, as it is small; torch is there already.
+    from .training.command import add_options
+
+    text = "train a model, or a LoRA for it, on your own pictures with captions; resumes where it was stopped"
+    parser = commands.add_parser("finetune", help=text, description=f"{text}. Under torchrun several processes train together.")
+    add_options(parser)
+    parser.set_defaults(run=run_finetune)
+
+
+def run_finetune(options: argparse.Namespace) -> None:
+    """Train."""
+    from .training.command import run
+
+    run(options)
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:

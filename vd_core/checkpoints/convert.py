@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..config import VDConfig
 from .layouts import CONVERTED, STABLE_DIFFUSION
 from .load import Paths, choose, locate_vocabularies, open_checkpoints, read_parts
+from .lora import merged, read_lora
 from .parts import build
 from .vocabularies import missing_vocabularies, to_tensors
 from .write import export, metadata, write_safetensors
@@ -23,6 +25,7 @@ def convert(
     vocabularies: str | Path | None = None,
     layout: str = "vd_core",
     config: VDConfig | None = None,
+    loras: Sequence[tuple[str | Path, float]] = (),
 ) -> list[str]:
     """Write all parts of the given files as one file, checked as strictly as for loading; returns what was written.
 
@@ -30,13 +33,24 @@ def convert(
     layout: "vd_core", or another one of `layouts.CONVERTED`. "official" turns a Stable Diffusion 1 diffuser into one of Prompt-Free
             Diffusion, "stable_diffusion" turns it back (`stable_diffusion_unet`).
     vocabularies: folder with Optimus' vocabularies, put into a file of our own layout; if None, those found as for loading, or none.
+    loras:  (file, strength) of each LoRA to be added to the diffuser's weights.
+
+    Raises ValueError for LoRAs where there is no diffuser, or with the layout "stable_diffusion".
     """
+    if loras and layout == STABLE_DIFFUSION.name:
+        raise ValueError(f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it first.")
     if layout == STABLE_DIFFUSION.name:
         write_safetensors(out, stable_diffusion_unet(paths, config), {"format": "pt"}, dtype)
         return ["diffuser"]
     checkpoints, config = open_checkpoints(paths, config, CONVERTED)
     sources = choose(checkpoints, config, None)
-    tensors = read_parts(sources, build(config, sources))
+    model = build(config, sources)
+    tensors = read_parts(sources, model)
+    for path, strength in loras:
+        if model.diffuser is None:
+            raise ValueError(f"{path} changes a diffuser, and these files have none.")
+        for layer, change in read_lora(path, model.diffuser).items():
+            tensors[f"diffuser.{layer}.weight"] = merged(tensors[f"diffuser.{layer}.weight"], change, strength)
     if layout != "vd_core":
         write_safetensors(out, export(tensors, layout, config), {"format": "pt"}, dtype)
         return list(sources)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..diffuser.context_layers import ContextLayer
 from ..diffuser.data import Output0D, Output2D, ResBlock
 from ..diffuser.model import Diffuser
 from ..sampling.schedule import Schedule
-from .loss import flow_loss
+from .distributed import share
+from .loss import PLAIN, Refinements, flow_loss
 
 
 @dataclass(frozen=True)
@@ -33,22 +37,62 @@ class FlowData:
         chosen = torch.randint(len(self.contexts[kind]), (size,), generator=generator)
         null = self.nulls[kind][torch.randint(len(self.nulls[kind]), (size,), generator=generator)]
         dropped = torch.rand(size, 1, 1, generator=generator) < dropout
-        return self.latents[data][chosen], torch.where(dropped, null, self.contexts[kind][chosen])
+        return self.latents[data][chosen], torch.where(dropped, null, self.contexts[kind][chosen]).float()  # stored ones may be half
 
 
-def flow_losses(flows: FlowData, schedule: Schedule, batches: dict[tuple[str, str], int], dropout: float = 0.1):
-    """Loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its batch size, one after the other."""
+def flow_losses(
+    flows: FlowData,
+    schedule: Schedule,
+    batches: dict[tuple[str, str], int],
+    dropout: float = 0.1,
+    *,
+    refinements: Refinements = PLAIN,
+    precision: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    checkpointing: bool = False,
+):
+    """Loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its batch size, one after the other.
+
+    Each process draws the whole batch and keeps its share, so that any number of processes trains on the same samples and noise.
+
+    precision:     of the network's matrix products; float32 trains without autocast.
+    checkpointing: trade time for memory: the layers' insides are computed once more on the way back.
+    """
+    device = torch.device(device)
 
     def losses(diffuser: Diffuser, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         for (data, kind), size in batches.items():
             x0, tokens = flows.batch(data, kind, size, dropout, generator)
             t = torch.randint(schedule.timesteps, (size,), generator=generator)
             noise = torch.randn(x0.shape, generator=generator)
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = flow_loss(diffuser, schedule, data, kind, x0, t, noise, tokens)
+            x0, t, noise, tokens = (tensor[share(size)].to(device) for tensor in (x0, t, noise, tokens))
+            with (
+                torch.autocast(device.type, precision, enabled=precision != torch.float32),
+                checkpointed(diffuser) if checkpointing else nullcontext(),
+            ):
+                loss = flow_loss(diffuser, schedule, data, kind, x0, t, noise, tokens, refinements)
             yield f"{kind}_to_{data}", loss
 
     return losses
+
+
+@contextmanager
+def checkpointed(diffuser: Diffuser) -> Iterator[None]:
+    """While it is active, residual blocks and context layers keep only their inputs for the way back (Chen et al. 2016)."""
+    layers = [module for module in diffuser.modules() if isinstance(module, ResBlock | ContextLayer)]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def layer_group(name: str) -> str:
+    """The group of a diffuser's parameter: "global", "data" or "context" (VD paper, section 3.2)."""
+    head = name.split(".")[0]
+    return "global" if head == "time_embed" else head
 
 
 @torch.no_grad()

@@ -5,14 +5,19 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from . import distributed
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +30,17 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, cooldow
     rising = min(1.0, (step + 1) / warmup)
     falling = min(1.0, (steps - step) / max(1.0, cooldown * steps))
     return peak * min(rising, falling)
+
+
+class Group(NamedTuple):
+    """Parameters that are optimised alike: their gradients are multiplied by `gradient_scale`, the learning rate by `rate`.
+
+    AdamW divides a constant gradient scale out again, except for what it changes in the clipping of all gradients to norm 1.
+    """
+
+    parameters: list[nn.Parameter]
+    gradient_scale: float = 1.0
+    rate: float = 1.0
 
 
 def save(state: dict, path: Path) -> None:
@@ -45,8 +61,14 @@ def fit(
     seed: int = 0,
     ema: float = 0.999,
     weight_decay: float = 0.01,
+    warmup: int = 200,
     save_every: int = 500,
+    until: int | None = None,
+    groups: Sequence[Group] | None = None,
+    # The attention is computed explicitly: the CPU's fused backward takes half of a step on short sequences.
+    attention: Sequence[SDPBackend] = (SDPBackend.MATH,),
     sheet: Callable[[nn.Module, Path], None] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
     """Train `module` to `steps` steps, resuming from `out`/checkpoint.pt, and return it with the averaged (EMA) weights, in eval mode.
 
@@ -54,13 +76,23 @@ def fit(
                 graph is alive at a time. All randomness comes from the generator and torch's own, which depend on (seed, step) alone: a
                 resumed run draws what an uninterrupted one would have drawn.
     trained_on: hashes of what the run depends on (data, frozen parts). A checkpoint made with others is refused with a ValueError.
+    ema:        0 = no average: the trained weights themselves, without a second copy.
+    until:      stop after this step, which is saved; the next call goes on, possibly with other losses. None = after all steps.
+    groups:     None = all parameters that require gradients, as one.
     sheet:      called with the averaged module and `out` at every save, to write samples that a person can look at.
+    progress:   called after every step with (step, steps, seconds left).
+
+    Under torchrun every process calls it alike; gradients and logged losses are averaged over them, and the first one writes.
+    Raises ValueError when a loss is not a finite number or does not depend on what is trained.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
-    average = copy.deepcopy(module).requires_grad_(False).eval()
+    groups = groups or [Group([p for p in module.parameters() if p.requires_grad])]
+    parameters = [p for group in groups for p in group.parameters]
+    optimizer = torch.optim.AdamW(
+        [{"params": group.parameters} for group in groups], lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+    )
+    average = copy.deepcopy(module).requires_grad_(False).eval() if ema else module
     step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -73,39 +105,73 @@ def fit(
         log.info("%s: resumed at step %d of %d", out.name, step, steps)
 
     module.train()
-    started, first = time.monotonic(), step
+    last = steps if until is None else until
+    started, first, recorded = time.monotonic(), step, step
     sums: dict[str, float] = {}
-    # The attention is computed explicitly: the CPU's fused backward takes half of a step on short sequences.
-    with (out / "log.jsonl").open("a") as journal, sdpa_kernel(SDPBackend.MATH):
-        while step < steps:
+    with journal(out / "log.jsonl", step) as write, sdpa_kernel(list(attention)):
+        while step < last:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
             torch.manual_seed(generator.initial_seed())  # dropout only reads the global generator
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, lr)
+            for settings, group in zip(optimizer.param_groups, groups, strict=True):
+                settings["lr"] = learning_rate(step, steps, lr * group.rate, warmup)
             optimizer.zero_grad()
             for name, loss in losses(module, generator):
+                if not loss.requires_grad:
+                    raise ValueError(f"{name} runs through none of the layers that are trained: leave it out, or train others.")
                 loss.backward()
                 sums[name] = sums.get(name, 0.0) + loss.item()
+                if not math.isfinite(sums[name]):
+                    raise ValueError(f"The loss {name} is {loss.item()} at step {step}: start again with a lower learning rate.")
+            distributed.average(p.grad for p in parameters if p.grad is not None)
+            for group in groups:
+                if group.gradient_scale != 1:
+                    torch._foreach_mul_([p.grad for p in group.parameters if p.grad is not None], group.gradient_scale)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             # A short average at first, so that it does not remember the initial weights.
-            decay = min(ema, (1 + step) / (10 + step))
-            with torch.no_grad():
-                for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-                    mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
+            if average is not module:
+                follow(average, module, min(ema, (1 + step) / (10 + step)))
             step += 1
-            if step % 50 == 0 or step == steps:
-                done = min((step - 1) % 50 + 1, step - first)
-                seconds = time.monotonic() - started
-                left = seconds / (step - first) * (steps - step)
-                record = {"step": step, "seconds": round(seconds, 1), **{k: round(v / done, 5) for k, v in sums.items()}}
-                journal.write(json.dumps(record) + "\n")
-                journal.flush()
+            left = (time.monotonic() - started) / (step - first) * (steps - step)
+            if step % 50 == 0 or step % save_every == 0 or step == last:
+                means = torch.tensor(list(sums.values()), dtype=torch.float64) / (step - recorded)
+                distributed.average([means])
+                seconds = round(time.monotonic() - started, 1)
+                record = {"step": step, "seconds": seconds, **{k: round(v, 5) for k, v in zip(sums, means.tolist(), strict=True)}}
+                write(record)
                 log.info("%s %s · %d min left", out.name, json.dumps(record), left / 60)
-                sums = {}
-            if step % save_every == 0 or step == steps:
+                sums, recorded = {}, step
+            if progress is not None:
+                progress(step, steps, left)
+            if distributed.is_first() and (step % save_every == 0 or step == last):
                 states = {"module": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
                 save({"step": step, "trained_on": trained_on, **states}, checkpoint)
                 if sheet is not None:
                     sheet(average, out)
-    return average
+    distributed.wait()  # the others read the checkpoint that the first one wrote
+    return average.eval()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """One step of the exponential moving average."""
+    for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
+
+
+@contextmanager
+def journal(path: Path, step: int) -> Iterator[Callable[[dict], None]]:
+    """A function that appends records to the log of JSON lines, in which what a killed run wrote after `step` is forgotten."""
+    if not distributed.is_first():
+        yield lambda record: None
+        return
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    with path.open("a", encoding="utf-8") as file:
+
+        def write(record: dict) -> None:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+
+        yield write

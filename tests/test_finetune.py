@@ -1,0 +1,217 @@
+"""Training on anyone's pictures: stages, resuming bit for bit, layer groups, prior preservation, several processes."""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vd_core.__main__ import main
+from vd_core.checkpoints.load import load
+from vd_core.training.finetune import RECIPES, LoraSettings, PriorSettings, Settings, finetune
+
+CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
+DUAL, FOUR = RECIPES["dual"], RECIPES["four"]
+LORA = LoraSettings(2, 2.0, ("context:attn",))
+QUICK = Settings(stages=((DUAL, 6),), size=32, batch=2, lr=1e-3, warmup=2, save_every=4, sheet_size=0)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = torch.Generator().manual_seed(0)
+    for number, caption in enumerate(CAPTIONS):
+        pixels = torch.randint(0, 256, (4, 4, 3), dtype=torch.uint8, generator=generator)
+        Image.fromarray(pixels.numpy()).resize((32, 32)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(caption, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def tune(pictures, models, tmp_path):
+    """Runs a training in the folder NAME -> the tensors it wrote."""
+
+    def run(name, settings=QUICK, data=pictures, progress=None):
+        return load_file(finetune(data, models / "tiny.safetensors", tmp_path / name, settings, progress))
+
+    return run
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["weights", "lora"])
+def test_killed_at_a_random_step_and_resumed_is_uninterrupted_bit_for_bit(tune, tmp_path, lora):
+    settings = replace(QUICK, stages=((DUAL[:1], 3), (DUAL, 4)), lora=lora, save_every=2)
+    whole = tune("whole", settings)
+    killed_at = random.randrange(1, 7)
+
+    def kill(step, steps, left):
+        if step == killed_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune("parts", settings, progress=kill)
+    torch.rand(5)
+    assert_same(tune("parts", settings), whole)
+    logs = [[{**record, "seconds": 0} for record in records(tmp_path / name)] for name in ("parts", "whole")]
+    assert logs[0] == logs[1], f"killed at {killed_at}"
+
+
+def test_stages_train_their_flows_and_the_log_says_so(tune, tmp_path, models):
+    stages = tuple((RECIPES[name], 2) for name in ("single", "dual", "four"))
+    result = tune("run", replace(QUICK, stages=stages, sheet_size=2, save_every=3))
+    names = [sorted(record.keys() - {"step", "seconds"}) for record in records(tmp_path / "run") if record["step"] in (2, 4, 6)]
+    four = ["image_to_image", "image_to_text", "text_to_image", "text_to_text"]
+    assert names == [four[:1], [four[0], four[2]], four]
+    before = {f"diffuser.{key}": value for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()}
+    assert result.keys() == before.keys()
+    assert all(not torch.equal(result[key], before[key]) for key in before)
+    with Image.open(tmp_path / "run" / "sheet-000006.png") as sheet:
+        assert sheet.size == (2 * 32, 3 * 32)  # the pictures, and both flows to pictures
+    lines = (tmp_path / "run" / "sheet-000006.txt").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["image to text"] * 2 + ["text to text"] * 2
+    with Image.open(tmp_path / "run" / "loss.png") as plot:
+        assert len(plot.getcolors(plot.width * plot.height)) > 4
+
+
+def test_only_the_parts_of_the_flows_are_trained_and_written(tune, models, pictures, tmp_path):
+    result = tune("run", replace(QUICK, stages=((DUAL[1:], 2),)))
+    assert {".".join(key.split(".")[:3]) for key in result if "time_embed" not in key} == {"diffuser.data.image", "diffuser.context.text"}
+    whole = load([tmp_path / "run" / "model.safetensors", models / "tiny.safetensors"])
+    assert torch.equal(whole.diffuser.state_dict()["data.image.0.conv.weight"], result["diffuser.data.image.0.conv.weight"])
+    assert whole.text_vae is not None and "text" in whole.diffuser.data
+
+
+def test_scale_zero_freezes_a_group(tune, models):
+    before = load(models / "tiny.safetensors").diffuser.state_dict()
+    result = tune("run", replace(QUICK, gradient_scales={"data": 0.0}, rates={"global": 0.0}))
+    changed = {key.split(".")[1] for key in result if not torch.equal(result[key], before[key.removeprefix("diffuser.")])}
+    assert changed == {"context"}
+
+
+def test_gradient_scales_of_one_change_nothing_and_of_a_half_little_under_adam(tune):
+    plain, ones = tune("plain"), tune("ones", replace(QUICK, gradient_scales={"data": 1.0, "global": 1.0}, rates={"context": 1.0}))
+    assert_same(plain, ones)
+    halves = tune("halves", replace(QUICK, gradient_scales=dict.fromkeys(("global", "data", "context"), 0.5)))
+    assert any(not torch.equal(plain[key], halves[key]) for key in plain)
+    for key in plain:  # AdamW divides a constant scale out
+        torch.testing.assert_close(plain[key], halves[key], rtol=0, atol=2e-3)
+    slower = tune("slower", replace(QUICK, rates={"context": 0.1}))
+    key = "diffuser.context.text.0.proj_in.weight"
+    assert not torch.allclose(slower[key], plain[key], rtol=0, atol=5e-4)
+
+
+def test_checkpointing_gives_the_same_weights(tune):
+    plain, thrifty = tune("plain"), tune("thrifty", replace(QUICK, checkpointing=True))
+    assert_same(plain, thrifty)
+
+
+def test_prior_weight_zero_is_plain_training(tune, pictures):
+    plain = tune("plain", replace(QUICK, lora=LORA))
+    assert_same(tune("zero", replace(QUICK, lora=LORA, prior=PriorSettings(pictures, weight=0.0))), plain)
+    kept = tune("kept", replace(QUICK, lora=LORA, prior=PriorSettings(pictures, weight=1.0)))
+    assert any(not torch.equal(kept[key], plain[key]) for key in plain)
+
+
+def test_the_model_draws_prior_pictures_itself(tune, tmp_path):
+    prior = PriorSettings(prompts=("red apple, noto style", "a cat's hat, flat style"), count=3, weight=0.5)
+    tune("run", replace(QUICK, lora=LORA, prior=prior, stages=((DUAL[1:], 2),)))
+    drawn = sorted((tmp_path / "run" / "prior").glob("*.png"))
+    assert [path.with_suffix(".txt").read_text() for path in drawn] == [*prior.prompts, prior.prompts[0]]
+    assert records(tmp_path / "run")[-1].keys() >= {"text_to_image", "prior_text_to_image"}
+
+
+def test_without_average_the_weights_themselves_are_written(tune, tmp_path):
+    result = tune("run", replace(QUICK, ema=0))
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["module"]
+    assert_same(result, {f"diffuser.{key}": value for key, value in state.items()})
+
+
+def test_what_does_not_fit_is_one_sentence(tune, tmp_path):
+    with pytest.raises(ValueError, match="The groups of layers are global, data, context, not text"):
+        tune("a", replace(QUICK, rates={"text": 2.0}))
+    with pytest.raises(ValueError, match="nothing to train"):
+        tune("b", replace(QUICK, rates=dict.fromkeys(("global", "data", "context"), 0.0)))
+    with pytest.raises(ValueError, match='"context.sound" chooses no layer: start with one of context.image'):
+        tune("c", replace(QUICK, lora=LoraSettings(2, 2.0, ("context.sound",))))
+    tune("d", replace(QUICK, lora=LORA))
+    with pytest.raises(ValueError, match="was trained on .*LoRA of rank 2.*LoRA of rank 4.*Choose an empty folder"):
+        tune("d", replace(QUICK, lora=replace(LORA, rank=4)))
+    with pytest.raises(ValueError, match="is nan at step|is inf at step"):
+        tune("e", replace(QUICK, lr=1e30, warmup=1))
+
+
+COMMAND = ["--flows", "dual", "--steps", "6", "--batch", "4", "--size", "32", "--sheet", "0", "--precision", "fp32", "--ema", "0"]
+
+
+def test_command_line(pictures, models, tmp_path, capsys):
+    arguments = ["finetune", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]
+    lora = [*arguments, "--lora", "2", "--layers", "context.text:attn2", "--min-snr", "5", "--device", "cpu"]
+    assert main(lora) == 1
+    assert "image_to_image runs through none of the layers that are trained: leave it out" in capsys.readouterr().err
+    assert main([*lora, "--flows", "text_to_image", "--out", str(tmp_path / "run")]) == 1
+    assert "choose an empty folder" in capsys.readouterr().err
+    assert main([*lora, "--flows", "text_to_image", "--out", str(tmp_path / "text")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "text" / "lora.safetensors")
+    assert main([*arguments, "--flows", "dual", "text_to_speech"]) == 1
+    assert "There is no flow text_to_speech: choose of single, dual, four, image_to_image" in capsys.readouterr().err
+    assert main([*arguments, "--steps", "1", "2"]) == 1
+    assert "There are 1 stages of flows but 2 numbers of steps" in capsys.readouterr().err
+    assert main([*arguments, "--lr-scales", "context"]) == 1
+    assert "Scales are written GROUP=X" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(pictures, models, tmp_path):
+    """The same curve and the same weights, to the rounding of sums in another order."""
+    root = Path(__file__).resolve().parents[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    runs = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={count}", f"--master_port={port}", "--master_addr=127.0.0.1"]
+        arguments = ["-m", "vd_core", "finetune", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(out), *COMMAND]
+        done = subprocess.run(
+            [sys.executable, *launcher, *arguments, "--warmup", "2", "--lr", "1e-3", "--every", "2", "--device", "cpu"],
+            cwd=root,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs.append((records(out), load_file(out / "model.safetensors")))
+    (curve, weights), (other_curve, other_weights) = runs
+    assert [record["step"] for record in curve] == [2, 4, 6]
+    for record, other in zip(curve, other_curve, strict=True):
+        for name in ("image_to_image", "text_to_image"):
+            assert other[name] == pytest.approx(record[name], abs=2e-5)
+    # Of gradients near zero AdamW keeps the sign only, so single weights may differ by more than the rest.
+    start = {f"diffuser.{key}": value for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()}
+    moved = sum((weight - start[key]).square().sum() for key, weight in weights.items())
+    apart = sum((weight - other_weights[key]).square().sum() for key, weight in weights.items())
+    assert apart < 1e-4 * moved
+
+
+def test_a_batch_is_shared_evenly(tune, monkeypatch):
+    from vd_core.training import distributed
+
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    with pytest.raises(ValueError, match="A batch of 2 cannot be shared by 3 processes: choose a multiple of 3"):
+        tune("run")

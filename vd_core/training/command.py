@@ -1,0 +1,166 @@
+"""The options of `python -m vd_core finetune`, and what they mean as `Settings`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..embedded import MODEL
+from . import distributed
+from .finetune import RECIPES, LoraSettings, PriorSettings, Settings, finetune
+from .loss import Refinements
+from .prepared import Flow
+
+FLOWS = {f"{kind}_to_{data}": (data, kind) for data, kind in RECIPES["four"]}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """All options of the command."""
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="folder of pictures with .txt captions (or metadata.jsonl), .tar shards, parquet"
+    )
+    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="FILE", help="files of the model; default: the embedded one")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run; a stopped run goes on from there")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, for the embedded model 64")
+    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
+
+    what = parser.add_argument_group("what is trained")
+    what.add_argument(
+        "--flows",
+        nargs="+",
+        default=["text_to_image"],
+        metavar="FLOWS",
+        help=f"one entry per stage: {', '.join(RECIPES)} (the paper's recipe), or flows joined by +, of {', '.join(FLOWS)}",
+    )
+    what.add_argument("--steps", nargs="+", type=int, default=[1000], metavar="N", help="steps of each stage; default: 1000")
+    what.add_argument("--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves; 8 is a good start")
+    what.add_argument("--alpha", type=float, help="a LoRA is scaled by alpha / rank; default: the rank")
+    what.add_argument(
+        "--layers",
+        nargs="+",
+        default=["context:attn"],
+        metavar="LAYERS",
+        help="of the LoRA: context, context.text, context.image, data.image, data.text, time_embed; with :attn, :attn2 or :ff only those; "
+        "default: context:attn",
+    )
+    prior = parser.add_argument_group("DreamBooth: keep what the model knows of the class")
+    prior.add_argument("--prior", type=Path, metavar="DATA", help="pictures of the class, with captions")
+    prior.add_argument("--prior-prompts", nargs="+", default=[], metavar="TEXT", help="or prompts, for which the model draws them")
+    prior.add_argument("--prior-pictures", type=int, default=100, metavar="N", help="how many it draws; default: 100")
+    prior.add_argument("--prior-weight", type=float, default=1.0, metavar="LAMBDA", help="L + LAMBDA L_prior; default: 1")
+
+    how = parser.add_argument_group("how it is trained")
+    how.add_argument("--batch", type=int, default=4, help="samples per step and flow, over all processes; default: 4")
+    how.add_argument("--lr", type=float, help="learning rate; default: 1e-5, with --lora 1e-4")
+    how.add_argument("--warmup", type=int, default=100, metavar="STEPS", help="steps in which the learning rate rises; default: 100")
+    how.add_argument("--dropout", type=float, default=0.1, help="share of dropped contexts, for guidance; default: 0.1")
+    how.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights; 0 saves their memory; default: 0.999")
+    how.add_argument("--weight-decay", type=float, default=0.01, help="default: 0.01")
+    how.add_argument("--gradient-scales", nargs="+", default=[], metavar="GROUP=X", help="of global, data, context; 0 freezes a group")
+    how.add_argument("--lr-scales", nargs="+", default=[], metavar="GROUP=X", help="of the learning rate, in the same way")
+    how.add_argument("--min-snr", type=float, metavar="GAMMA", help="min-SNR weights of the noise levels (5 in the paper)")
+    how.add_argument("--multiscale", type=int, metavar="SIDE", help="simple diffusion's loss on halved latents down to this side")
+    how.add_argument("--trained-side", type=int, metavar="SIDE", help="latents larger than this are trained on its shifted schedule")
+    how.add_argument("--seed", type=int, default=0)
+
+    where = parser.add_argument_group("where it is trained, and what is shown")
+    where.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or mps; default: %(default)s")
+    where.add_argument("--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32")
+    where.add_argument("--frozen", choices=PRECISIONS, default="fp32", help="of the frozen weights under a LoRA; bf16 halves their memory")
+    where.add_argument("--checkpointing", action="store_true", help="gradient checkpointing: much less memory, a third more time")
+    where.add_argument("--every", type=int, default=500, metavar="N", help="steps between checkpoints and sample sheets; default: 500")
+    where.add_argument("--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4")
+    where.add_argument(
+        "--cfg", type=float, help="guidance on the sheets and of drawn prior pictures; default: 7.5, for the embedded model 2"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, and say what was written."""
+    chosen = settings(options)
+    device = distributed.start(options.device)
+    logging.basicConfig(level=logging.INFO if distributed.is_first() else logging.ERROR, format="%(asctime)s %(message)s")
+    try:
+        written = finetune(
+            options.data, options.model, options.out, replace(chosen, device=str(device)), bar if distributed.is_first() else None
+        )
+    finally:
+        distributed.end()
+    if written is not None:
+        print(written)
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """Raises ValueError for options that do not go together."""
+    is_embedded = list(options.model) == [MODEL]
+    if len(options.steps) not in (1, len(options.flows)):
+        raise ValueError(f"There are {len(options.flows)} stages of flows but {len(options.steps)} numbers of steps.")
+    steps = options.steps * len(options.flows) if len(options.steps) == 1 else options.steps
+    if min(*steps, options.batch, options.every) < 1:
+        raise ValueError("--steps, --batch and --every are numbers of at least 1.")
+    prior = None
+    if options.prior or options.prior_prompts:
+        prior = PriorSettings(options.prior, tuple(options.prior_prompts), options.prior_pictures, options.prior_weight)
+    lora = None
+    if options.lora is not None:
+        lora = LoraSettings(options.lora, options.lora if options.alpha is None else options.alpha, tuple(options.layers))
+    return Settings(
+        stages=tuple(zip(map(flows_named, options.flows), steps, strict=True)),
+        size=options.size or (64 if is_embedded else 512),
+        batch=options.batch,
+        lr=options.lr or (1e-4 if lora else 1e-5),
+        warmup=options.warmup,
+        caption=options.caption,
+        dropout=options.dropout,
+        ema=options.ema,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        gradient_scales=numbers(options.gradient_scales),
+        rates=numbers(options.lr_scales),
+        refinements=Refinements(options.min_snr, options.multiscale, options.trained_side),
+        precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
+        weights=PRECISIONS[options.frozen],
+        checkpointing=options.checkpointing,
+        device=options.device,
+        save_every=options.every,
+        sheet_size=options.sheet,
+        cfg=options.cfg or (2.0 if is_embedded else 7.5),
+        lora=lora,
+        prior=prior,
+    )
+
+
+def flows_named(entry: str) -> tuple[Flow, ...]:
+    """The flows of one stage."""
+    if entry in RECIPES:
+        return RECIPES[entry]
+    names = entry.split("+")
+    if strangers := [name for name in names if name not in FLOWS]:
+        raise ValueError(f"There is no flow {strangers[0]}: choose of {', '.join([*RECIPES, *FLOWS])}, several of these joined by +.")
+    return tuple(FLOWS[name] for name in names)
+
+
+def numbers(entries: Sequence[str]) -> dict[str, float]:
+    """GROUP=X entries."""
+    try:
+        return {name: float(value) for name, _, value in (entry.partition("=") for entry in entries)}
+    except ValueError as error:
+        raise ValueError(f"Scales are written GROUP=X, such as context=0.5, not {' '.join(entries)}.") from error
+
+
+def bar(step: int, steps: int, left: float) -> None:
+    """A progress bar with the time left, on a terminal."""
+    if sys.stderr.isatty():
+        width = 30
+        done = step * width // steps
+        hours, minutes, seconds = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
+        print(f"\r[{'#' * done}{'.' * (width - done)}] {step}/{steps}, {hours}:{minutes:02}:{seconds:02} left ", end="", file=sys.stderr)
+        if step == steps:
+            print(file=sys.stderr)

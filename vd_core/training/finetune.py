@@ -1,0 +1,259 @@
+"""Training of a published or own model on anyone's pictures: whole flows, or a LoRA, with DreamBooth's prior preservation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend
+
+from ..checkpoints.load import Paths, load
+from ..checkpoints.lora import save_lora
+from ..checkpoints.parts import parts_of_flow
+from ..checkpoints.write import save_model
+from ..diffuser.model import Diffuser
+from ..flows import VersatileDiffusion
+from ..sampling.schedule import Schedule
+from . import distributed
+from .diffuser import FlowData, flow_losses, layer_group
+from .finetune_sheets import Sheets
+from .loop import Group, fit
+from .lora import Lora, select
+from .loss import PLAIN, Refinements
+from .loss_plot import loss_plot
+from .prepared import Flow, Prepared, prepared
+from .prior import draw_prior
+from .small_model import digest
+
+log = logging.getLogger(__name__)
+
+# The recipe of the paper (section 4): first image variation, then text to image beside it, then all flows.
+RECIPES: dict[str, tuple[Flow, ...]] = {
+    "single": (("image", "image"),),
+    "dual": (("image", "image"), ("image", "text")),
+    "four": (("image", "image"), ("image", "text"), ("text", "image"), ("text", "text")),
+}
+ALL = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """rank, alpha (the change is scaled by alpha / rank), and the layers to change, as `lora.select` reads them."""
+
+    rank: int
+    alpha: float
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """DreamBooth's prior preservation (Ruiz et al. 2023, eq. 2): L + weight · L_prior.
+
+    data:    pictures of the class with captions; None = `count` of them are drawn by the model itself for the `prompts`.
+    """
+
+    data: Path | None = None
+    prompts: tuple[str, ...] = ()
+    count: int = 100
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be chosen of a run.
+
+    stages:          flows (output kind, condition kind) and their number of steps, one stage after the other.
+    batch:           samples per step and flow, over all processes.
+    size:            side of the pictures in pixels. caption: for pictures that have none.
+    dropout:         share of samples whose context is dropped, for classifier-free guidance.
+    gradient_scales, rates: layer group ("global", "data", "context") -> factor of its gradients (VD, Algorithm 1), of its learning rate;
+                     0 freezes it.
+    precision:       of the matrix products; weights: of the frozen weights under a LoRA.
+    cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
+    """
+
+    stages: tuple[tuple[tuple[Flow, ...], int], ...]
+    size: int
+    batch: int = 4
+    lr: float = 1e-5
+    warmup: int = 100
+    caption: str | None = None
+    dropout: float = 0.1
+    ema: float = 0.999
+    weight_decay: float = 0.01
+    seed: int = 0
+    gradient_scales: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    refinements: Refinements = PLAIN
+    precision: torch.dtype = torch.float32
+    weights: torch.dtype = torch.float32
+    checkpointing: bool = False
+    device: str = "cpu"
+    save_every: int = 500
+    sheet_size: int = 4
+    cfg: float = 7.5
+    lora: LoraSettings | None = None
+    prior: PriorSettings | None = None
+
+    @property
+    def flows(self) -> list[Flow]:
+        """All flows of all stages."""
+        return list(dict.fromkeys(flow for flows, _ in self.stages for flow in flows))
+
+
+def finetune(
+    data: Path, model: Paths, out: Path, settings: Settings, progress: Callable[[int, int, float], None] | None = None
+) -> Path | None:
+    """Train, or resume, a run in the folder `out`; returns the file that was written, None in processes that are not the first.
+
+    It is out/lora.safetensors, or out/model.safetensors with the diffuser's trained parts, to be loaded before the other files.
+    Under torchrun all processes call it, with one `out` that they share. Raises ValueError and FileNotFoundError with one sentence.
+    """
+    distributed.share(settings.batch)
+    flows, device = settings.flows, torch.device(settings.device)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = prepared(data, model, out / "data", flows, settings.size, settings.caption, device)
+    prior = None
+    if settings.prior is not None and settings.prior.weight != 0:
+        kept, folder = settings.prior, out / "prior"
+        source = kept.data or draw_prior(model, folder, kept.prompts, kept.count, settings.size, settings.cfg, device)
+        prior = prepared(source, model, out / "prior_data", flows, settings.size, None, device)
+    parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
+    layers = {part for part in parts if part.startswith("diffuser.")}
+    diffuser = load(model, parts=layers, dtype=settings.weights if settings.lora else torch.float32).diffuser
+    vd = replace(load(model, parts=parts - layers), diffuser=diffuser.to(device))
+    run = Run(settings, vd, pictures, prior, out)
+    trained = run.train(progress)
+    if not distributed.is_first():
+        return None
+    return run.write(trained)
+
+
+class Run:
+    """One run on prepared data."""
+
+    def __init__(self, settings: Settings, vd: VersatileDiffusion, pictures: Prepared, prior: Prepared | None, out: Path):
+        self.settings, self.vd, self.pictures, self.prior, self.out = settings, vd, pictures, prior, out
+        self.schedule, self.step = Schedule(vd.config.schedule), 0
+        self.trained_on = {
+            "data": pictures.digest,
+            "model": digest(tensor.view(torch.uint8) for tensor in vd.diffuser.state_dict().values()),
+        }
+        torch.manual_seed(settings.seed)
+        vd.diffuser.requires_grad_(settings.lora is None)
+        if settings.lora is None:
+            self.module, self.trains = vd.diffuser, "all weights"
+            self.groups = groups(vd.diffuser.named_parameters(), settings)
+        else:
+            names = select(vd.diffuser, settings.lora.layers)
+            self.module = Lora(vd.diffuser, names, settings.lora.rank, settings.lora.alpha)
+            self.trains = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}, {len(names)} layers of {settings.lora.layers}"
+            named = zip(names, self.module.layers, strict=True)
+            self.groups = groups(((name, parameter) for name, layer in named for parameter in layer.parameters()), settings)
+        self.trained_on |= {"trains": self.trains}
+        if prior is not None:
+            self.trained_on |= {"prior": prior.digest}
+
+    def train(self, progress: Callable[[int, int, float], None] | None) -> nn.Module:
+        """All stages; returns the averaged weights."""
+        settings, total = self.settings, sum(steps for _, steps in self.settings.stages)
+        count = sum(p.numel() for group in self.groups for p in group.parameters)
+        log.info("%d pictures; training %d parameters (%s)", len(self.pictures.captions), count, self.trains)
+        sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, settings.cfg)
+        until, module = 0, self.module
+
+        def note(step: int, steps: int, left: float) -> None:
+            self.step = step
+            if progress is not None:
+                progress(step, steps, left)
+
+        def show(average: nn.Module, out: Path) -> None:
+            loss_plot(out / "log.jsonl", out / "loss.png")
+            with self.changed(average) as diffuser:
+                sheets.write(diffuser, out, self.step)
+
+        for flows, steps in settings.stages:
+            until += steps
+            module = fit(
+                self.module,
+                self.losses(flows),
+                self.out,
+                steps=total,
+                until=until,
+                lr=settings.lr,
+                trained_on=self.trained_on,
+                seed=settings.seed,
+                ema=settings.ema,
+                weight_decay=settings.weight_decay,
+                warmup=settings.warmup,
+                save_every=settings.save_every,
+                groups=self.groups,
+                attention=attention_backends(self.pictures.flows, settings.device),
+                sheet=show,
+                progress=note,
+            )
+        return module
+
+    def losses(self, flows: Sequence[Flow]):
+        """The loss of one stage: every flow on the pictures, then on the prior ones, scaled by the prior's weight."""
+        settings = self.settings
+        options = {
+            "dropout": settings.dropout,
+            "refinements": settings.refinements,
+            "precision": settings.precision,
+            "device": settings.device,
+            "checkpointing": settings.checkpointing,
+        }
+        batches = dict.fromkeys(flows, settings.batch)
+        own = flow_losses(self.pictures.flows, self.schedule, batches, **options)
+        kept = None if self.prior is None else flow_losses(self.prior.flows, self.schedule, batches, **options)
+
+        def losses(module: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+            with self.changed(module) as diffuser:
+                yield from own(diffuser, generator)
+                if kept is not None:
+                    yield from ((f"prior_{name}", settings.prior.weight * loss) for name, loss in kept(diffuser, generator))
+
+        return losses
+
+    def changed(self, module: nn.Module) -> AbstractContextManager[Diffuser]:
+        """The diffuser that trained weights stand for: themselves, or the frozen one with a LoRA."""
+        return module.attached(self.vd.diffuser) if isinstance(module, Lora) else nullcontext(module)
+
+    def write(self, trained: nn.Module) -> Path:
+        """Write the result for other programs."""
+        if isinstance(trained, Lora):
+            path = self.out / "lora.safetensors"
+            outputs = list(dict.fromkeys(data for data, _ in self.settings.flows))
+            save_lora(path, trained.changes(), self.vd.config.diffuser, outputs, torch.float16)
+        else:
+            path = self.out / "model.safetensors"
+            save_model(path, VersatileDiffusion(self.vd.config, trained.to("cpu")))
+        return path
+
+
+def groups(named: Iterable[tuple[str, nn.Parameter]], settings: Settings) -> list[Group]:
+    """Parameters by layer group; frozen ones are left out. Raises ValueError for unknown groups, and when nothing is left to train."""
+    members: dict[str, list[nn.Parameter]] = {"global": [], "data": [], "context": []}
+    for name, parameter in named:
+        members[layer_group(name)].append(parameter)
+    if strangers := (settings.gradient_scales.keys() | settings.rates.keys()) - members.keys():
+        raise ValueError(f"The groups of layers are {', '.join(members)}, not {', '.join(sorted(strangers))}.")
+    found = [Group(members[name], settings.gradient_scales.get(name, 1.0), settings.rates.get(name, 1.0)) for name in members]
+    for group in found:
+        for parameter in group.parameters:
+            parameter.requires_grad_(group.gradient_scale != 0 and group.rate != 0)
+    if not (trained := [group for group in found if group.parameters and group.gradient_scale and group.rate]):
+        raise ValueError("There is nothing to train: all groups of layers have a scale or a rate of 0.")
+    return trained
+
+
+def attention_backends(flows: FlowData, device: str) -> list[SDPBackend]:
+    """On the CPU the fused attention's way back is slow on short sequences and the only one that fits into memory on long ones."""
+    longest = max(latents[0, 0].numel() for latents in flows.latents.values())
+    return [SDPBackend.MATH] if device == "cpu" and longest <= 256 else ALL

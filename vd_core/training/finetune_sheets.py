@@ -1,0 +1,69 @@
+"""Sheets of a user's training: what each flow makes of the first samples, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..context import Context
+from ..diffuser.model import Diffuser
+from ..flows import VersatileDiffusion
+from ..sampling.noise import sample_noise
+from .prepared import Flow, Prepared
+from .sheets import grid
+
+SAMPLER, STEPS = "dpmpp_2m", 20
+
+
+class Sheets:
+    """Draws always the same samples from the same noise, so that sheets of different steps compare.
+
+    vd:    gives the decoders. count: how many samples; 0 draws none. cfg: guidance.
+    """
+
+    def __init__(self, vd: VersatileDiffusion, pictures: Prepared, flows: Sequence[Flow], count: int, cfg: float):
+        self.vd, self.flows, self.cfg = vd, flows, cfg
+        self.count = min(count, len(pictures.captions))
+        self.data, self.captions = pictures.flows, pictures.captions[: self.count]
+
+    @torch.no_grad()
+    def write(self, diffuser: Diffuser, out: Path, step: int) -> None:
+        """`out`/sheet-STEP.png: the pictures, then a row per flow to pictures; `out`/sheet-STEP.txt: the sentences of flows to texts."""
+        if not self.count:
+            return
+        vd, rows, lines = replace(self.vd, diffuser=diffuser), [], []
+        pictured = any(data == "image" for data, _ in self.flows)
+        if pictured:
+            rows.append(vd.image_vae.decode(self.latents("image")))
+        for data, kind in self.flows:
+            result = self.sample(vd, data, kind)
+            if data == "image":
+                rows.append(vd.image_vae.decode(result))
+            else:
+                generators = [torch.Generator().manual_seed(1) for _ in result]
+                sentences = vd.text_vae.decode(result, generators, temperature=0)
+                pairs = zip(self.captions, sentences, strict=True)
+                lines += [f"{kind} to text, {caption}: {sentence}" for caption, sentence in pairs]
+        if rows:
+            grid(rows, out / f"sheet-{step:06}.png")
+        if lines:
+            (out / f"sheet-{step:06}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def latents(self, data: str) -> Tensor:
+        """The samples' own latents, unscaled."""
+        return self.data.latents[data][: self.count] / self.vd.config.diffuser.data[data].latent_scale
+
+    def sample(self, vd: VersatileDiffusion, data: str, kind: str) -> Tensor:
+        """Unscaled latents of one flow, on the CPU."""
+        weight = next(vd.diffuser.parameters())
+        nulls = self.data.nulls[kind].float()
+        # The official choices: zeros for picture output, the last one (a black picture) for text output.
+        null = nulls[:1] if data == "image" else nulls[-1:]
+        context = Context(kind, self.data.contexts[kind][: self.count].float(), null)
+        start = torch.zeros_like(self.latents(data)).to(weight.device)
+        with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
+            return vd.sample(data, [context], start, sample_noise(1), sampler=SAMPLER, steps=STEPS, cfg=self.cfg).float().cpu()

@@ -1,0 +1,88 @@
+"""Trainable low-rank changes of a frozen diffuser (Hu et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checkpoints.lora import Change, adaptable
+from ..diffuser.model import Diffuser
+
+
+class LowRank(nn.Module):
+    """The change of one layer: input -> what is added to its output. `up` starts at zero, so at first nothing is."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int):
+        super().__init__()
+        outputs, *inputs = layer.weight.shape
+        where = {"dtype": torch.float32, "device": layer.weight.device}
+        self.down = nn.Parameter(torch.empty(rank, *inputs, **where))
+        self.up = nn.Parameter(torch.zeros(outputs, rank, *[1] * (len(inputs) - 1), **where))
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)
+        self.steps = {"stride": layer.stride, "padding": layer.padding} if isinstance(layer, nn.Conv2d) else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.steps is None:
+            return F.linear(F.linear(x, self.down), self.up)
+        return F.conv2d(F.conv2d(x, self.down, **self.steps), self.up)
+
+
+class Lora(nn.Module):
+    """Changes of the named layers of a diffuser, scaled by alpha / rank; the diffuser itself stays as it is.
+
+    Raises ValueError for a rank below 1.
+    """
+
+    def __init__(self, diffuser: Diffuser, names: Sequence[str], rank: int, alpha: float):
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"The rank of a LoRA is at least 1, got {rank}.")
+        layers = adaptable(diffuser)
+        self.names, self.rank, self.alpha = list(names), rank, alpha
+        self.layers = nn.ModuleList(LowRank(layers[name], rank) for name in names)
+
+    @contextmanager
+    def attached(self, diffuser: Diffuser) -> Iterator[Diffuser]:
+        """While it is active the diffuser computes with the changes; nothing is merged, so gradients reach them."""
+        layers, scale = adaptable(diffuser), self.alpha / self.rank
+
+        def add(change: LowRank, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+            return output + scale * change(inputs[0])
+
+        hooks = [layers[name].register_forward_hook(partial(add, change)) for name, change in zip(self.names, self.layers, strict=True)]
+        try:
+            yield diffuser
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def changes(self) -> dict[str, Change]:
+        """What is learned so far, by layer, on the CPU."""
+        found = zip(self.names, self.layers, strict=True)
+        return {name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha) for name, change in found}
+
+
+def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:
+    """The layers that some words choose: the start of a layer's name, and after a colon the start of one of its later parts.
+
+    "context" are all context layers, "context.text" those that read texts, "context.text:attn" their attentions, ":attn2" their
+    cross-attentions; "data.image", "data.text" and "time_embed" the others. Raises ValueError for words that choose nothing.
+    """
+    chosen = set()
+    for word in wanted:
+        start, _, inner = word.partition(":")
+        found = [
+            name
+            for name in adaptable(diffuser)
+            if (not start or name.startswith(f"{start}.")) and (not inner or any(part.startswith(inner) for part in name.split(".")))
+        ]
+        if not found:
+            kinds = [f"{group}.{kind}" for group, kinds in (("context", diffuser.context), ("data", diffuser.data)) for kind in kinds]
+            raise ValueError(f'"{word}" chooses no layer: start with one of {", ".join([*kinds, "time_embed"])}, then :attn for example.')
+        chosen |= set(found)
+    return [name for name in adaptable(diffuser) if name in chosen]
