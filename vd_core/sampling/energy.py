@@ -89,10 +89,10 @@ def newton(values: Tensor, slope: Tensor, gradient: Tensor, alpha: float) -> Ten
     A change of eps by sqrt(1 - alpha) g moves x0 by -(1 - alpha) / sqrt(alpha) g. Where the two directions agree that takes an energy
     of squares to 0 to first order; where the network turns the direction, less.
     """
-    sizes = (part.flatten(1).norm(dim=1) for part in (slope, gradient))
-    product = next(sizes) * next(sizes)
-    factors = torch.where(product > 0, 2 * values.detach() / product, 0)  # nothing to follow where the gradient is 0
-    return sqrt(alpha) / (1 - alpha) * factors.reshape(-1, *[1] * (slope.ndim - 1))
+    length, pulled = (part.flatten(1).float().norm(dim=1) for part in (slope, gradient))
+    factors = 2 * values.detach().to(length) / (length * pulled)
+    factors = torch.where(length * pulled > 0, factors, 0)  # nothing to follow where the gradient is 0
+    return (sqrt(alpha) / (1 - alpha) * factors.reshape(-1, *[1] * (slope.ndim - 1))).to(gradient)
 
 
 class NormalTensors(TorchFunctionMode):
