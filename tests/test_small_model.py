@@ -28,6 +28,7 @@ def trained(data, tmp_path_factory):
     """The folder of a run of one step per stage, with small batches and small sheets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_model, "BATCHES", dict.fromkeys(small_model.BATCHES, 2))
+        patch.setattr(small_model, "VIEWS", 3)
         patch.setattr(sheets, "chosen", lambda data: torch.cat([data.train[:1], data.held_out[:1]]))
         patch.setattr(sheets, "samples", partial(sheets.samples, steps=1))
         return train(data, tmp_path_factory.mktemp("run"), STEPS)
@@ -46,14 +47,41 @@ def test_from_data_to_a_model_that_draws_and_writes(trained, data):
     assert all(scale > 0 and scale not in (1, 0.18215) for scale in scales) and model.config.schedule.prediction == "v"
 
 
-def test_latents_are_scaled_to_unit_variance_and_only_trained_pairs_are_seen(trained, data):
+def test_flows_are_trained_on_parts_of_captions_and_views_of_pictures(trained, data, monkeypatch):
+    monkeypatch.setattr(small_model, "VIEWS", 3)
     run = SmallModelTraining(data, trained.parent, STEPS)
-    flows, config = run.prepare(run.image_vae(), run.clip(), run.text_vae())
-    for kind, latents in flows.latents.items():
-        assert len(latents) == len(flows.contexts[kind]) == 7
-        assert latents.std().item() == pytest.approx(1, abs=1e-3)
-        assert config.diffuser.data[kind].latent_scale != 1
-    assert not flows.nulls["image"][0].any() and flows.nulls["image"][1].any() and len(flows.nulls["image"]) == 2
+    image_vae, clip, text_vae = run.image_vae(), run.clip(), run.text_vae()
+    flows, config = run.prepare(image_vae, clip, text_vae)
+    assert all(sizes.latent_scale != 1 for sizes in config.diffuser.data.values())
+    assert set(flows["text"].contexts) == {"text"} and set(flows["image"].contexts) == {"image"}
+    scale = {kind: sizes.latent_scale for kind, sizes in config.diffuser.data.items()}
+    own = image_vae.encode(data.pixels[data.train]) * scale["image"]  # only trained pairs are seen
+    said = [data.captions[i] for i in data.train]
+    assert own.std().item() == pytest.approx(1, abs=1e-3)
+
+    for row, text in ((0, "cat, flat style"), (7, "cat, flat style"), (4 * 7, "cat"), (4 * 7 + 2, "red apple"), (5 * 7 + 1, "line style")):
+        assert torch.equal(flows["text"].contexts["text"][row], clip.encode_text([text])[0])
+        torch.testing.assert_close(flows["text"].latents["text"][row], text_vae.encode([text])[0] * scale["text"])
+    torch.testing.assert_close(flows["text"].latents["image"], own.repeat(6, 1, 1, 1))  # texts meet pictures as they are
+
+    views = run.views()
+    assert torch.equal(views[:7], data.pixels[data.train]) and len(views) == len(flows["image"].contexts["image"]) == 21
+    for row in (0, 8, 20):
+        torch.testing.assert_close(flows["image"].contexts["image"][row], clip.encode_image(views[row : row + 1])[0])
+        torch.testing.assert_close(flows["image"].latents["image"][row], image_vae.encode(views[row : row + 1])[0] * scale["image"])
+    torch.testing.assert_close(flows["image"].latents["text"], text_vae.encode(said).repeat(3, 1) * scale["text"])
+    null = flows["image"].nulls["image"]
+    assert not null[0].any() and null[1].any() and len(null) == 2
+
+
+def test_views_are_the_pictures_then_distorted_then_recoloured(data, tmp_path):
+    run = SmallModelTraining(data, tmp_path, STEPS)
+    grey = data.images.float().mean(dim=1, keepdim=True).expand(-1, 3, -1, -1).round().byte()
+    run.images = grey[data.train].float() / 255
+    views = run.views().unflatten(0, (small_model.VIEWS, 7))
+    assert torch.equal(views, run.views().unflatten(0, (small_model.VIEWS, 7)))
+    changed = (views[1:] - views[:1]).abs().mean(dim=(1, 2, 3, 4))
+    assert changed.min() > 0.05 and len(views) == small_model.VIEWS
 
 
 def test_sheets_for_a_person_to_look_at(trained):

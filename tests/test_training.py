@@ -10,9 +10,7 @@ from torch import nn
 
 from vd_core.config import ScheduleConfig
 from vd_core.diffuser.model import Diffuser
-from vd_core.encoders.clip import normalise
 from vd_core.sampling.schedule import Schedule
-from vd_core.training.clip import ContrastiveClip, contrastive_losses, distort
 from vd_core.training.diffuser import FlowData, flow_losses, initialise
 from vd_core.training.image_vae import image_vae_losses, psnr
 from vd_core.training.loop import fit, learning_rate
@@ -297,45 +295,6 @@ def test_text_vae_loss_is_the_log_likelihood_of_the_words(model):
     likelihoods = optimus.logits(latent, torch.tensor([row[:-1]])).log_softmax(dim=-1)[0]
     expected = -sum(likelihoods[i, word] for i, word in enumerate(row[1:]))
     assert loss.item() == pytest.approx(expected.item(), rel=0.02)
-
-
-def test_contrastive_loss(model):
-    clip = ContrastiveClip(copy.deepcopy(model.clip).requires_grad_(True))
-    ids = clip.clip.tokenizer(CAPTIONS)
-    losses = contrastive_losses(normalise(torch.rand(3, 3, 56, 56)), ids, batch=3)
-    ((_, loss),) = losses(clip, torch.Generator().manual_seed(0))
-    loss.backward()
-    assert not [key for key, p in clip.named_parameters() if p.grad is None or not p.grad.any()]
-
-
-def test_contrastive_loss_accepts_every_picture_of_a_caption():
-    """Two equal captions: the best possible loss is that of a choice between the two."""
-
-    class Perfect(nn.Module):
-        def encode_pixels(self, pixels):
-            return nn.functional.one_hot(pixels[:, 0, 0, 0].round().long(), 2).float()[:, None]
-
-        def encode_ids(self, ids):
-            return nn.functional.one_hot(ids[:, :1], 2).float().expand(-1, ids.shape[1], -1)
-
-    model = ContrastiveClip(Perfect())
-    model.log_scale.data.fill_(4.6)
-    labels = torch.tensor([0, 0, 1, 1])
-    pixels, ids = labels[:, None, None, None].expand(4, 3, 8, 8).float(), labels[:, None].expand(4, 6)
-    ((_, loss),) = contrastive_losses(pixels, ids, batch=4)(model, torch.Generator().manual_seed(0))
-    assert loss.item() == pytest.approx(torch.tensor(2.0).log().item(), abs=1e-3)
-
-
-def test_distorted_pictures_stay_recognisable():
-    """Flat pictures stay as they are, a blot in the middle moves a little, each picture in its own way and half of them mirrored."""
-    flat = torch.rand(4, 3, 1, 1).expand(4, 3, 32, 32)
-    torch.testing.assert_close(distort(flat, torch.Generator().manual_seed(0)), flat)
-    axis = torch.linspace(-1, 1, 33)
-    blots = (-((axis[:, None] ** 2 + (axis - 0.4) ** 2) / 0.02)).exp().expand(200, 1, 33, 33)  # right of the middle
-    out = distort(blots, torch.Generator().manual_seed(0))
-    assert torch.equal(out, distort(blots, torch.Generator().manual_seed(0))) and not torch.equal(out[0], out[1])
-    x, y = ((out * coordinates).sum(dim=(1, 2, 3)) / out.sum(dim=(1, 2, 3)) for coordinates in (axis, axis[:, None]))
-    assert y.abs().max() < 0.5 and (x.abs() - 0.4).abs().max() < 0.4 and 0.35 < (x < 0).float().mean() < 0.65
 
 
 def test_psnr(model):

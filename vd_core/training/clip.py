@@ -1,57 +1,172 @@
-"""Contrastive training of the small CLIP (Radford et al. 2021)."""
+"""Training of the small CLIP: contrastive (Radford et al. 2021), names and styles apart, on features that closed forms teach."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from ..encoders.clip import Clip
+from ..encoders.clip import Clip, normalise
+from ..tokenizers import ClipTokenizer
+from .dataset import CaptionedPictures, style_caption
+from .outlines import BINS, MAGNITUDES, NameSpace, outlines, surfaces
+
+CELL = BINS + len(MAGNITUDES) - 1 + 12  # what the closed forms say about each patch
+HALF = 0.7  # share of the steps that see half of the patches (FLIP, Li et al. 2023): cheaper, and an augmentation
+PLAIN = 0.6  # share of the pictures that keep their colours
 
 
 class ContrastiveClip(nn.Module):
-    """A CLIP and the temperature that only its training needs."""
+    """A CLIP and what only its training needs: temperatures of the three losses, and heads for what the closed forms teach."""
 
-    def __init__(self, clip: Clip):
+    def __init__(self, clip: Clip, width: int = 64):
         super().__init__()
         self.clip = clip
-        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.log_scales = nn.Parameter(torch.full((3,), 10.0).log())
+        self.name_space = nn.Linear(clip.config.projection_dim, width)
+        self.cells = nn.Linear(clip.config.projection_dim, CELL)
+        self.grid = clip.config.image_size // clip.config.patch_size
+        embeddings = clip.vision_tower.vision_model.embeddings
+        with torch.no_grad():  # small random positions drown in the patches: the encoder would take long to learn where they are
+            embeddings.position_embedding.weight[1:] = 0.5 * positions(self.grid, clip.config.vision.width)
+
+    def see(self, pixels: Tensor, kept: Tensor) -> Tensor:
+        """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept` [B, n] looked at."""
+        tower = self.clip.vision_tower
+        vision, embeddings = tower.vision_model, tower.vision_model.embeddings
+        patches = rearrange(embeddings.patch_embedding(pixels), "b d h w -> b (h w) d") + embeddings.position_embedding.weight[1:]
+        patches = patches[torch.arange(len(kept))[:, None], kept]
+        first = (embeddings.class_embedding + embeddings.position_embedding.weight[0]).to(patches).expand(len(patches), 1, -1)
+        hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(torch.cat([first, patches], dim=1))).last_hidden_state
+        tokens = tower.visual_projection(vision.post_layernorm(hidden)).float()
+        return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Token ids [B, positions] -> the embeddings of the texts [B, projection_dim], of norm 1."""
+        return self.clip.encode_ids(ids)[torch.arange(len(ids)), ids.argmax(dim=1)].float()
 
 
-def distort(images: Tensor, generator: torch.Generator) -> Tensor:
+def positions(grid: int, width: int) -> Tensor:
+    """Sines and cosines of row and column, [grid * grid, width] (as in ViT-MAE, He et al. 2022)."""
+    frequencies = 100 ** -(torch.arange(width // 4) / (width // 4))
+    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    angles = [side.flatten()[:, None] * frequencies for side in (rows, columns)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+
+
+def distort(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Turn, scale, shift and mirror each picture [B, 3, S, S] a little at random; what comes in from outside repeats the border."""
     count = len(images)
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
 
-    angle, scale = uniform(-0.3, 0.3), uniform(0.8, 1.2)
+    angle, scale = uniform(-0.3, 0.3) * strength, 1 + uniform(-0.2, 0.2) * strength
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    shift = [uniform(-0.15, 0.15) * strength for _ in range(2)]
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    rows = torch.stack([cos * mirror, -sin, uniform(-0.15, 0.15)], dim=1), torch.stack([sin * mirror, cos, uniform(-0.15, 0.15)], dim=1)
+    rows = torch.stack([cos * mirror, -sin, shift[0]], dim=1), torch.stack([sin * mirror, cos, shift[1]], dim=1)
     grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def contrastive_losses(pixels: Tensor, ids: Tensor, batch: int):
-    """Loss function for `loop.fit` over aligned normalised pixels [N, 3, S, S] and token ids [N, positions].
+def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> Tensor:
+    """Other colours for each picture [B, 3, S, S] in 0..1: channels mixed at random, a share `grey` of them into grey, and another gamma.
 
-    Captions that occur more than once in a batch are all right answers. The pictures are distorted, for a small set is soon known by heart.
+    White stays white and black stays black.
     """
+    count = len(images)
+    mix = torch.eye(3) + 0.5 * torch.randn(count, 3, 3, generator=generator)
+    mix = mix / mix.sum(dim=2, keepdim=True).clamp(min=0.3)
+    mix = torch.where(torch.rand(count, 1, 1, generator=generator) < grey, torch.full((3, 3), 1 / 3), mix)
+    gamma = (1.4 * torch.rand(count, 1, 1, 1, generator=generator) - 0.7).exp()
+    return torch.einsum("bij,bjhw->bihw", mix, images).clamp(1e-4, 1) ** gamma
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Token ids of what is said about pictures: names [n, L], styles [s, L], captions of both [n, s, L]."""
+
+    names: Tensor
+    styles: Tensor
+    captions: Tensor
+
+    @classmethod
+    def of(cls, data: CaptionedPictures, tokenizer: ClipTokenizer) -> Texts:
+        """All names, styles and captions that the data can have."""
+
+        def ids(texts: list[str]) -> Tensor:
+            rows = tokenizer(texts)
+            return rows[:, : int(rows.argmax(dim=1).max()) + 1]  # the end token has the largest id; behind it is padding
+
+        captions = ids(data.all_captions)
+        shape = (len(data.names), len(data.styles))
+        return cls(ids(list(data.names)), ids([style_caption(style) for style in data.styles]), captions.unflatten(0, shape))
+
+
+def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts, names_per_batch: int):
+    """Loss function for `loop.fit` over aligned pictures [N, 3, S, S] in 0..1 and the numbers of their names and styles [N].
+
+    A batch holds all pictures of some names: styles are told apart on one thing, and names across styles. Five losses add up:
+    - the name, among those of the batch and as many others, whatever the colours;
+    - the style, and the caption among those of the batch, for pictures with their own colours;
+    - the picture's place in the `NameSpace` of these pictures, from its global token;
+    - the outline and the surface of each patch, from its token.
+    """
+    space = NameSpace.fit(images, name)
 
     def losses(model: ContrastiveClip, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-        chosen = torch.randperm(len(ids), generator=generator)[:batch]
-        pictures = distort(pixels[chosen], generator)
+        drawn = torch.randperm(len(texts.names), generator=generator)[: 2 * names_per_batch]
+        chosen = torch.isin(name, drawn[:names_per_batch]).nonzero()[:, 0]
+        pictures = distort(images[chosen], generator, strength=0.7)
+        place = space.embed(outlines(pictures))
+        plain = torch.rand(len(chosen), generator=generator) < PLAIN
+        plain[0] = True
+        pictures = torch.where(plain[:, None, None, None], pictures, recolour(pictures, generator))
+        cells = torch.cat([outlines(pictures, model.grid), surfaces(pictures, model.grid)], dim=1).flatten(2).mT
+        patches = torch.rand(len(chosen), model.grid**2, generator=generator).argsort(dim=1)
+        kept = patches[:, : model.grid**2 // 2] if torch.rand(1, generator=generator) < HALF else patches
         with torch.autocast("cpu", torch.bfloat16):
-            images = model.clip.encode_pixels(pictures)[:, 0].float()
-            text = model.clip.encode_ids(ids[chosen])
-        ends = ids[chosen].argmax(dim=1)
-        text = text[torch.arange(len(ends)), ends].float()
-        same = (ids[chosen][:, None] == ids[chosen][None]).all(dim=-1).float()
-        target = same / same.sum(dim=1, keepdim=True)
-        logits = model.log_scale.exp().clamp(max=100) * images @ text.T
-        yield "clip", (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+            tokens = model.see(normalise(pictures), kept)
+            names, styles = model.read(texts.names[drawn]), model.read(texts.styles)
+            captions = model.read(texts.captions[name[chosen], style[chosen]][plain])
+        scales = model.log_scales.exp().clamp(max=100)
+        seen = tokens[:, 0]
+        name_loss = F.cross_entropy(scales[0] * seen @ names.T, (name[chosen][:, None] == drawn).int().argmax(dim=1))
+        style_loss = F.cross_entropy(scales[1] * seen[plain] @ styles.T, style[chosen][plain])
+        logits = scales[2] * seen[plain] @ captions.T
+        own = torch.arange(len(logits))
+        caption_loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        place_loss = 1 - F.cosine_similarity(model.name_space(seen), place).mean()
+        cell_loss = F.mse_loss(model.cells(tokens[:, 1:]), cells[torch.arange(len(kept))[:, None], kept])
+        yield "clip", name_loss + style_loss + 0.5 * caption_loss + 4 * place_loss + 16 * cell_loss
 
     return losses
+
+
+@torch.no_grad()
+def retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str, float]:
+    """How well pictures find their texts, shares of right ones: the name, the style, the name when the style is given, and the caption.
+
+    "name, STYLE" is the name, for the pictures of one style.
+    """
+    images = torch.cat([clip.encode_image(chunk)[:, 0] for chunk in data.pixels[indices].split(128)])
+    name, style = data.name[indices], data.style[indices]
+    texts = Texts.of(data, clip.tokenizer)
+
+    def read(ids: Tensor) -> Tensor:
+        return clip.encode_ids(ids)[torch.arange(len(ids)), ids.argmax(dim=1)]
+
+    captions = (images @ read(texts.captions.flatten(0, 1)).T).unflatten(1, texts.captions.shape[:2])
+    names = (images @ read(texts.names).T).argmax(dim=1) == name
+    right = {
+        "name": names,
+        "style": (images @ read(texts.styles).T).argmax(dim=1) == style,
+        "name, style given": captions[torch.arange(len(name)), :, style].argmax(dim=1) == name,
+        "caption": captions.flatten(1).argmax(dim=1) == name * len(data.styles) + style,
+    } | {f"name, {word}": names[style == number] for number, word in enumerate(data.styles)}
+    return {key: round(float(values.float().mean()), 3) for key, values in right.items()}

@@ -21,6 +21,11 @@ def caption(name: str, style: str) -> str:
     return CAPTION.format(name=name, style=style)
 
 
+def style_caption(style: str) -> str:
+    """What a caption says about the style alone; a name alone is its own caption."""
+    return f"{style} style"
+
+
 @dataclass(frozen=True)
 class CaptionedPictures:
     """N pictures, each of a thing (name) in a style.
@@ -65,6 +70,11 @@ class CaptionedPictures:
     def captions(self) -> list[str]:
         """One caption per picture."""
         return [caption(self.names[name], self.styles[style]) for name, style in zip(self.name, self.style, strict=True)]
+
+    @property
+    def all_captions(self) -> list[str]:
+        """The captions of every name in every style, pictured or not, name by name."""
+        return [caption(name, style) for name in self.names for style in self.styles]
 
     @cached_property
     def pixels(self) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..autoencoders.image_kl import AutoencoderKL
 from ..autoencoders.optimus import Optimus
@@ -15,23 +16,25 @@ from ..checkpoints.vocabularies import to_tensors
 from ..checkpoints.write import save_model
 from ..config import ClipConfig, DataConfig, DiffuserConfig, ImageVAEConfig, ScheduleConfig, TextVAEConfig, TransformerConfig, VDConfig
 from ..diffuser.model import Diffuser
-from ..encoders.clip import Clip, normalise
+from ..encoders.clip import Clip
 from ..flows import VersatileDiffusion
 from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
-from .clip import ContrastiveClip, contrastive_losses
-from .dataset import CaptionedPictures
+from .clip import ContrastiveClip, Texts, contrastive_losses, distort, recolour
+from .dataset import CaptionedPictures, style_caption
 from .diffuser import FlowData, flow_losses, initialise
 from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
 
-# Enough for the shipped model on two CPU cores in about two hours.
-STEPS = {"image_vae": 3000, "clip": 1000, "text_vae": 2500, "diffuser": 8000}
+STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 3000, "diffuser": 12000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
+
+VIEWS = 8  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
+WHOLE = 4  # whole captions to one name alone and one style alone that the flows from texts see: so names and styles become words apart
 
 
 def sizes(words: Vocabularies) -> VDConfig:
@@ -50,7 +53,7 @@ def sizes(words: Vocabularies) -> VDConfig:
         schedule=ScheduleConfig(prediction="v"),
         clip=ClipConfig(
             text=TransformerConfig(128, 2, 4, 512, positions=32, vocab_size=bpe.vocab_size),
-            vision=TransformerConfig(160, 4, 4, 640, positions=65),
+            vision=TransformerConfig(128, 3, 8, 512, positions=65),
             image_size=64,
             patch_size=8,
             projection_dim=160,
@@ -80,6 +83,8 @@ class SmallModelTraining:
         self.config = sizes(self.words)
         self.images = data.pixels[data.train]
         self.captions = [data.captions[i] for i in data.train]
+        self.names = [data.names[i] for i in data.name[data.train]]
+        self.styles = [style_caption(data.styles[i]) for i in data.style[data.train]]
         self.data_hash = digest(
             [data.images, data.is_held_out, torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8)]
         )
@@ -97,22 +102,28 @@ class SmallModelTraining:
         torch.manual_seed(0)
         tokenizer = ClipTokenizer(self.words.clip_merges, self.config.clip.text.positions)
         model = ContrastiveClip(Clip(self.config.clip, tokenizer))
-        losses = contrastive_losses(normalise(self.images), tokenizer(self.captions), batch=128)
-        return self.fit("clip", model, losses, lr=1e-3, parts=self.words_hash, weight_decay=0.1).clip
+        texts, train = Texts.of(self.data, tokenizer), self.data.train
+        losses = contrastive_losses(self.images, self.data.name[train], self.data.style[train], texts, names_per_batch=14)
+        return self.fit("clip", model, losses, lr=1.5e-3, parts=self.words_hash, weight_decay=0.05).clip
 
     def text_vae(self) -> Optimus:
         """Captions <-> latents."""
         torch.manual_seed(0)
         optimus = Optimus(self.config.text_vae, self.words, attention="eager")
-        rows = [optimus.words.encode(text) for text in self.captions]
+        texts = self.captions + self.names + self.styles
+        rows = [optimus.words.encode(text) for text in texts]
         longest = max(map(len, rows))
         tokens = torch.tensor([row + [-100] * (longest - len(row)) for row in rows])
-        losses = text_vae_losses(optimus.pieces(self.captions), tokens, batch=128)
+        losses = text_vae_losses(optimus.pieces(texts), tokens, batch=128)
         return self.fit("text_vae", optimus, losses, lr=1e-3, parts=self.words_hash)
 
     def diffuser(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> VersatileDiffusion:
         """All four flows, on what the frozen parts make of the training pictures; returns the whole model."""
         flows, config = self.prepare(image_vae, clip, text_vae)
+        schedule = Schedule(config.schedule)
+        from_each = [
+            flow_losses(flows[kind], schedule, {flow: size for flow, size in BATCHES.items() if flow[1] == kind}) for kind in flows
+        ]
         torch.manual_seed(0)
         diffuser = Diffuser(config.diffuser)
         initialise(diffuser)
@@ -123,7 +134,7 @@ class SmallModelTraining:
         model.diffuser = self.fit(
             "diffuser",
             diffuser,
-            flow_losses(flows, Schedule(config.schedule), BATCHES),
+            lambda module, generator: chain.from_iterable(losses(module, generator) for losses in from_each),
             lr=1e-3,
             parts=parts | self.words_hash,
             sheet=lambda average, out: sheets.samples(replace(model, diffuser=average), self.data, out),
@@ -131,19 +142,47 @@ class SmallModelTraining:
         return model
 
     @torch.no_grad()
-    def prepare(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> tuple[FlowData, VDConfig]:
-        """Latents and contexts of the training pictures, and the config with the latents' measured scales."""
-        latents = {"image": torch.cat([image_vae.encode(chunk) for chunk in self.images.split(64)]), "text": text_vae.encode(self.captions)}
-        data = {kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std())) for kind, z in latents.items()}
-        data["image"] = replace(data["image"], preview=preview_colors(latents["image"] * data["image"].latent_scale, self.images))
+    def prepare(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> tuple[dict[str, FlowData], VDConfig]:
+        """What the flows from texts and from images are trained on, condition kind -> data, and the config with the measured scales.
+
+        Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images meet what they show: a
+        distorted picture its own latent, so that they are copied by looking and not known by heart. Both meet their captions.
+        """
+        images, texts = encode(image_vae, self.images), text_vae.encode(self.captions)
+        data = {
+            kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
+            for kind, z in (("image", images), ("text", texts))
+        }
+        data["image"] = replace(data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images))
         config = replace(self.config, diffuser=replace(self.config.diffuser, data=data))
         black = clip.encode_image(torch.zeros(1, 3, 64, 64))
-        flows = FlowData(
-            latents={kind: z * data[kind].latent_scale for kind, z in latents.items()},
-            contexts={"image": clip.encode_image(self.images), "text": clip.encode_text(self.captions)},
-            nulls={"image": torch.cat([torch.zeros_like(black), black]), "text": clip.encode_text([""])},
-        )
+        said = self.captions * WHOLE + self.names + self.styles
+        views = self.views()
+        nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
+
+        def flow_data(kind: str, contexts: Tensor, images: Tensor, texts: Tensor) -> FlowData:
+            latents = {"image": images * data["image"].latent_scale, "text": texts * data["text"].latent_scale}
+            return FlowData(latents, {kind: contexts}, {kind: nulls[kind]})
+
+        flows = {
+            "text": flow_data("text", clip.encode_text(said), images.repeat(WHOLE + 2, 1, 1, 1), text_vae.encode(said)),
+            "image": flow_data(
+                "image",
+                torch.cat([clip.encode_image(chunk) for chunk in views.split(64)]),
+                torch.cat([images, encode(image_vae, views[len(images) :])]),
+                texts.repeat(VIEWS, 1),
+            ),
+        }
         return flows, config
+
+    def views(self) -> Tensor:
+        """The training pictures, then VIEWS - 1 distorted copies of all, every other time in other colours."""
+        generator = torch.Generator().manual_seed(0)
+        views = [self.images]
+        for number in range(1, VIEWS):
+            view = distort(self.images, generator, strength=0.5)
+            views.append(recolour(view, generator, grey=0) if number % 2 == 0 else view)
+        return torch.cat(views)
 
     def fit(
         self, name: str, module: nn.Module, losses, lr: float, parts: dict[str, str] | None = None, weight_decay=0.01, sheet=None
@@ -162,6 +201,11 @@ def train(data: CaptionedPictures, out: Path, steps: dict[str, int]) -> Path:
     path = out / "model.safetensors"
     save_model(path, model, run.words, torch.float16)
     return path
+
+
+def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Latents [N, C, h, w] of many pictures [N, 3, H, W]."""
+    return torch.cat([vae.encode(chunk) for chunk in images.split(64)])
 
 
 def digest(tensors) -> str:
