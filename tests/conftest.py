@@ -115,6 +115,11 @@ def refused(run):
 @pytest.fixture(scope="session")
 def nodes(pack):
     """Every node as a function of its inputs; defaults are filled in."""
+    return functions_of(pack)
+
+
+def functions_of(pack):
+    """Every node of a pack as a function of its inputs; defaults are filled in."""
 
     def caller(cls):
         def call(**inputs):

@@ -1,4 +1,7 @@
-"""Region (VD) and weights in prompts, end to end on the embedded model."""
+"""Region (VD), guidance per context and weights in prompts, end to end on the embedded model.
+
+PYTHONPATH=tests python -m tests.test_region_nodes prints the figures of docs/features.md.
+"""
 
 import pytest
 import torch
@@ -9,6 +12,11 @@ PROMPTS = ("sunflower, flat style", "strawberry, 3d style")
 
 @pytest.fixture(scope="module")
 def embedded(nodes):
+    return loaded(nodes)
+
+
+def loaded(nodes):
+    """The parts of the embedded model."""
     model, vae = nodes["VD_LoadImageModel"]()
     return {"model": model, "vae": vae, "clip": nodes["VD_LoadClip"]()[0], "vision": nodes["VD_LoadClipVision"]()[0]}
 
@@ -69,19 +77,24 @@ def test_weights_of_1_change_nothing_and_others_do(nodes, embedded):
     assert torch.equal(plain, same) and not torch.equal(plain, other)
 
 
-def test_a_heavier_prompt_is_followed_more(nodes, embedded):
-    """Of two prompts in one, the weight decides which is drawn."""
-    likes = []
-    for first, second in ((4, 0.1), (0.1, 4)):
-        joined = nodes["VD_Join"](
-            **{
-                f"{side}_{number}": written(nodes, embedded, f"({text}:{weight})")[side == "negative"]
-                for number, text, weight in ((1, PROMPTS[0], first), (2, PROMPTS[1], second))
-                for side in ("positive", "negative")
-            }
-        )
-        likes.append(likeness(embedded, drawn(nodes, embedded, joined), PROMPTS).mean(dim=0))
-    assert likes[0][0] > likes[1][0] and likes[0][1] < likes[1][1], likes
+def weighted(nodes, embedded, weight):
+    """Two prompts in one, the first of which has a weight."""
+    first, second = written(nodes, embedded, f"({PROMPTS[0]}:{weight})"), written(nodes, embedded, PROMPTS[1])
+    return nodes["VD_Join"](positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1])
+
+
+def guided(nodes, embedded, guidance):
+    """Two prompts blended, the first of which has a guidance."""
+    first = written(nodes, embedded, PROMPTS[0])
+    first = nodes["VD_ContextGuidance"](positive=first[0], negative=first[1], guidance=guidance)
+    return blended(nodes, first, written(nodes, embedded, PROMPTS[1]))
+
+
+@pytest.mark.parametrize(("context", "values"), [(weighted, (0.1, 4)), (guided, (0, 3))])
+def test_a_stronger_prompt_is_followed_more(nodes, embedded, context, values):
+    """Of two prompts, the weight or the guidance of the first decides which is drawn."""
+    low, high = (likeness(embedded, drawn(nodes, embedded, context(nodes, embedded, value)), PROMPTS).mean(dim=0) for value in values)
+    assert high[0] > low[0] and high[1] < low[1], (low, high)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +108,34 @@ def test_a_heavier_prompt_is_followed_more(nodes, embedded):
 def test_refusals(nodes, embedded, region, sentence):
     with pytest.raises(ValueError, match=sentence):
         placed(nodes, written(nodes, embedded, "red apple"), **region)
+
+
+def figures(nodes, embedded):
+    """Lines for docs/features.md."""
+    styles = ("3d", "flat", "noto", "line")
+    names = ("red apple", "sunflower", "rocket", "banana", "strawberry", "star", "red heart", "pizza")
+    texts = [f"{name}, {styles[number % 4]} style" for number, name in enumerate(names)]
+    own = {"with regions": 0, "without": 0}
+    for first, second in zip(texts, texts[3:] + texts[:3], strict=True):
+        contexts = [written(nodes, embedded, text) for text in (first, second)]
+        regions = [placed(nodes, context, **half) for context, half in zip(contexts, HALVES, strict=True)]
+        for way, pair in (("with regions", regions), ("without", contexts)):
+            left, right = drawn(nodes, embedded, blended(nodes, *pair), width=16, steps=20).split(64, dim=2)
+            own[way] += int((likeness(embedded, left, [first, second]).argmax(dim=1) == 0).sum())
+            own[way] += int((likeness(embedded, right, [first, second]).argmax(dim=1) == 1).sum())
+    yield f"halves that are more like their own prompt than like the other one's, of {4 * len(texts)}: {own}"
+    for title, context, values in (("guidance", guided, (0, 0.5, 1, 1.5, 2, 3)), ("weight", weighted, (0.1, 0.5, 1, 2, 4))):
+        likes = [
+            likeness(embedded, drawn(nodes, embedded, context(nodes, embedded, v), steps=20), PROMPTS[:1]).mean().item() for v in values
+        ]
+        yield f"likeness to a prompt by its {title}: " + ", ".join(f"{v}: {like:.2f}" for v, like in zip(values, likes, strict=True))
+
+
+if __name__ == "__main__":
+    from conftest import functions_of
+
+    import run_workflow
+
+    torch.set_num_threads(1)
+    functions = functions_of(run_workflow.load_pack())
+    print(*figures(functions, loaded(functions)), sep="\n")
