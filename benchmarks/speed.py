@@ -1,0 +1,148 @@
+"""How fast the flows are: `python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core]`.
+
+For each flow the seconds of a guided step beside those of the plain baseline, taking turns, and of a matrix product as the yardstick;
+then the decoding of captions, and SeeCoder's backbone beside timm's Swin. Prints medians, ratios (how many times as long the others
+take) and what is reached of the machine's matrix rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.baseline import flops, plain_diffuser, plain_step
+from benchmarks.cases import CFG, FLOWS, SIZES, TIMESTEP, Case, case_of, random_, size_options
+from benchmarks.measure import DTYPES, alternate, machine_options, matrix_product, matrix_rate, ratios, write_record
+from benchmarks.peers import peer_options, peer_step
+from seecoder.config import SeeCoderConfig, SwinConfig
+from seecoder.swin import Swin
+from vd_core.autoencoders.optimus import Optimus
+from vd_core.sampling.guidance import guided
+
+STEPS = 50  # per picture, as officially
+BACKBONES = {
+    "full": SwinConfig(),
+    "small": SwinConfig(width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24), window=8),
+    "tiny": SeeCoderConfig.tiny().swin,
+}
+
+
+def our_step(case: Case) -> Callable[[], Tensor]:
+    """A guided step as the product runs it."""
+    denoise = guided(case.diffuser, case.schedule, case.contexts, case.data, CFG)
+    return lambda: denoise(case.latent, TIMESTEP)
+
+
+def measured(functions: dict[str, Callable[[], object]], options: argparse.Namespace, dtype: torch.dtype) -> dict:
+    """All contestants and the yardstick, taking turns -> the figures of a row."""
+    seconds = alternate(functions | {"matrix": matrix_product(dtype, options.device)}, options.repeats, options.device)
+    rate = matrix_rate(seconds.pop("matrix"))
+    return {
+        "seconds": seconds,
+        "medians": {name: median(values) for name, values in seconds.items()},
+        "ratios": ratios(seconds),
+        "matrix_flops": rate,
+    }
+
+
+def flow_row(flow: str, options: argparse.Namespace) -> dict:
+    """A guided step of a flow."""
+    dtype = DTYPES[options.dtype]
+    case = case_of(flow, options, dtype)
+    functions = {"ours": our_step(case), "baseline": plain_step(case, plain_diffuser(case.diffuser))}
+    if case.data == "image" and len(case.kinds) == 1:
+        functions |= {name: peer_step(name, case) for name in options.peers}
+    figures, cost = measured(functions, options, dtype), flops(case)
+    step = figures["medians"]["ours"]
+    return {
+        **figures,
+        "flops": cost,
+        "achieved_flops": cost / step,
+        "share": cost / step / figures["matrix_flops"],
+        "per_second": case.batch / (STEPS * step),
+    }
+
+
+@torch.no_grad()
+def captions_row(options: argparse.Namespace) -> dict:
+    """Decoding of sentences of the longest length: all together and cached, or each alone from its first token at every token."""
+    dtype, config = DTYPES[options.dtype], SIZES[options.size].text_vae
+    with torch.device("meta"):
+        optimus = Optimus(config)
+    optimus = random_(optimus.to(dtype).to_empty(device=options.device))
+    plain = optimus if dtype == torch.float32 else random_(Optimus(config).to(options.device))
+    latents = torch.randn(options.batch, config.latent_width).to(options.device, dtype)
+
+    def cached() -> None:
+        tokens, memory = torch.zeros(options.batch, 1, dtype=torch.long, device=options.device), optimus.memory(latents)
+        for _ in range(config.max_tokens - 1):
+            logits, memory = optimus.step(latents, tokens, memory)
+            tokens = logits[:, -1:].argmax(dim=-1)
+
+    def uncached() -> None:
+        for latent in latents.float().split(1):
+            tokens = torch.zeros(1, 1, dtype=torch.long, device=options.device)
+            for _ in range(config.max_tokens - 1):
+                tokens = torch.cat([tokens, plain.logits(latent, tokens)[:, -1:].argmax(dim=-1)], dim=1)
+
+    figures = measured({"ours": cached, "baseline": uncached}, options, dtype)
+    return {**figures, "per_second": options.batch / figures["medians"]["ours"]}
+
+
+@torch.no_grad()
+def backbone_row(options: argparse.Namespace) -> dict:
+    """SeeCoder's backbone beside timm's Swin of the same sizes and type."""
+    from timm.models.swin_transformer import SwinTransformer
+
+    dtype, sizes = DTYPES[options.dtype], BACKBONES[options.size]
+    ours = random_(Swin(sizes).to(options.device, dtype).eval())
+    theirs = SwinTransformer(
+        img_size=options.pixels, window_size=sizes.window, embed_dim=sizes.width, depths=sizes.depths, num_heads=sizes.heads, num_classes=0
+    )
+    theirs = random_(theirs.to(options.device, dtype).eval())
+    images = torch.rand(options.batch, 3, options.pixels, options.pixels).to(options.device, dtype)
+    figures = measured({"ours": lambda: ours(images), "timm": lambda: theirs.forward_features(images)}, options, dtype)
+    return {**figures, "per_second": options.batch / figures["medians"]["ours"]}
+
+
+ROWS = {**dict.fromkeys(FLOWS, flow_row), "captions": captions_row, "backbone": backbone_row}
+
+
+def line(row: dict) -> str:
+    """A row for people."""
+    medians = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in row["medians"].items())
+    compared = ", ".join(f"{value:.2f}x {name}" for name, value in row["ratios"].items())
+    rate = f"; {row['achieved_flops'] / 1e12:.3f} TFLOP/s, {row['share']:.0%} of the matrix rate" if "share" in row else ""
+    return f"{row['what']:16} {medians}; {compared}{rate}; {row['per_second']:.3g} per second"
+
+
+def main(arguments: Sequence[str] | None = None) -> list[dict]:
+    """Measure, print and write what the command line asks for; returns the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    size_options(parser)
+    machine_options(parser)
+    peer_options(parser)
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="what to measure")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    settings = {name: getattr(options, name) for name in ("size", "pixels", "batch", "dtype", "repeats")}
+    rows = []
+    for what in options.only:
+        figures = ROWS[what](what, options) if what in FLOWS else ROWS[what](options)
+        rows.append({"what": what, **settings, **figures})
+        print(line(rows[-1]), flush=True)
+    write_record("speed", options, rows)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
