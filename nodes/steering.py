@@ -107,7 +107,7 @@ class VD_SteerByColor:
                 "model": MODEL,
                 "vae": VAE,
                 "image": ("IMAGE", {"tooltip": "Where the colours come from, in any size. One, or one for each sample."}),
-                "strength": strength(0.1, "How far each step goes towards these colours."),
+                "strength": strength(0.2, "How far each step goes towards these colours."),
                 **STEERING,
             }
         }

@@ -248,7 +248,7 @@ PINNED = {
             "model": ("MODEL", {}),
             "vae": ("VAE", {}),
             "image": ("IMAGE", {}),
-            "strength": ("FLOAT", {**NOTHING[1], "default": 0.1}),
+            "strength": ("FLOAT", {**NOTHING[1], "default": 0.2}),
             **STEERING,
         },
         {"MODEL": "MODEL"},

@@ -33,7 +33,7 @@ def latent_distance(latents: Tensor, wanted: Tensor, mask: Tensor | None = None)
 def color_distance(images: Tensor, palette: Tensor) -> Tensor:
     """How far, [B], the colours of pictures [B, 3, H, W] are from those of `palette` [1 or B, 3, h, w], wherever in it they are.
 
-    The squared sliced Wasserstein distance of the two distributions of colours (Bonneel et al. 2015, definition 4) along the 13
+    The squared sliced Wasserstein distance of the two distributions of colours (Bonneel et al. 2015) along the 13
     directions of a cube: 0 for the same colours in other places, |c|² / 3 for colours that are all off by c.
     Raises ValueError for another number of palettes.
     """

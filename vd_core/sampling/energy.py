@@ -28,8 +28,8 @@ class Energy:
     relative:   strength is the share of the step x0 - 2 E grad E / |grad E|² that takes an energy of squares to 0, to first order:
                 it means the same whatever the energy's units, and up to 1 it does not overshoot. If not, exp(-strength * of) is
                 p(y | x) itself.
-    exact:      the gradient passes through the network. If not, the network's Jacobian counts as 1 / sqrt(alphas_cumprod), the
-                whole noise as independent of x (Yu et al. 2023, FreeDoM, eq. 15; He et al. 2023, MPGD): no backward pass, no memory.
+    exact:      the gradient passes through the network. If not, the Jacobian of x0 counts as 1 / sqrt(alphas_cumprod), as if the noise
+                did not depend on x (He et al. 2024, MPGD): the network has no backward pass and keeps nothing in memory.
     """
 
     of: Callable[[Tensor, float], Tensor]
@@ -63,7 +63,7 @@ def steered_eps(
         eps - sqrt(1 - alpha) Σ strength grad_x log p(y | x)          (Dhariwal & Nichol 2021, algorithm 2)
 
     with log p(y | x) = -of(x0), x0 = (x - sqrt(1 - alpha) eps(x)) / sqrt(alpha), the gradient through x0 and through eps (Chung et al.
-    2023, DPS, eq. 10). denoise: x -> eps. unscale: x0 -> the latents that energies look at.
+    2023, DPS). denoise: x -> eps. unscale: x0 -> the latents that energies look at.
 
     Runs under inference mode too. For `exact` energies the activations of one evaluation of the network are kept in memory.
     """
