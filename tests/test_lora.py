@@ -160,6 +160,9 @@ def test_converted_with_a_lora(models, diffuser, tmp_path):
     apply_lora(diffuser, tmp_path / "a.safetensors", 0.5)
     found = load(tmp_path / "out.safetensors").diffuser.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in diffuser.state_dict().items())
+    convert(tmp_path / "out.safetensors", tmp_path / "half.safetensors", dtype=torch.float16)
+    convert(models / "tiny.safetensors", tmp_path / "once.safetensors", loras=[(tmp_path / "a.safetensors", 0.5)], dtype=torch.float16)
+    assert (tmp_path / "once.safetensors").read_bytes() == (tmp_path / "half.safetensors").read_bytes()  # rounded once
 
 
 def test_the_loss_falls_and_only_the_lora_learns(diffuser, tmp_path):

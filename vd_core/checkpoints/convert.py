@@ -50,7 +50,8 @@ def convert(
         if model.diffuser is None:
             raise ValueError(f"{path} changes a diffuser, and these files have none.")
         for layer, change in read_lora(path, model.diffuser).items():
-            tensors[f"diffuser.{layer}.weight"] = merged(tensors[f"diffuser.{layer}.weight"], change, strength)
+            weight = tensors[f"diffuser.{layer}.weight"]
+            tensors[f"diffuser.{layer}.weight"] = merged(weight.float() if dtype else weight, change, strength)
     if layout != "vd_core":
         write_safetensors(out, export(tensors, layout, config), {"format": "pt"}, dtype)
         return list(sources)
