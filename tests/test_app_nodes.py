@@ -175,3 +175,31 @@ def test_style_of_full_rank_is_all_and_an_unknown_choice_is_refused():
     torch.testing.assert_close(leading_components(tokens, 8), tokens)
     with pytest.raises(ValueError, match="The tokens of a picture are all, patches, style, got 'some'."):
         image_tokens(Context("image", tokens), "some")
+
+
+def looked_at(nodes, loaded, seed, weight=1.0):
+    """The context of a picture made by chance."""
+    image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(seed))
+    return nodes["VD_ImageContext"](clip_vision=loaded["clip_vision"], image=image, weight=weight)
+
+
+def drawn(nodes, loaded, context):
+    """A latent under a context."""
+    latent, sides = {"samples": torch.zeros(1, 4, 4, 4)}, dict(zip(("positive", "negative"), context, strict=True))
+    return nodes["VD_Sampler"](model=loaded["image_model"], latent_image=latent, seed=1, steps=2, **sides)[0]["samples"]
+
+
+def test_several_pictures_share_one_softmax(nodes, loaded):
+    """So their order does not count, and a picture that is there twice counts as once when it is alone, but more beside another."""
+
+    def joined(first, *others):
+        for other in others:
+            first = nodes["VD_Join"](**app_nodes.pairs(first, other))
+        return drawn(nodes, loaded, first)
+
+    one, other, third = (looked_at(nodes, loaded, seed, weight) for seed, weight in ((1, 1.0), (2, 0.5), (3, 1.5)))
+    mixed = joined(one, other, third)
+    torch.testing.assert_close(mixed, joined(third, one, other), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(joined(one, one), drawn(nodes, loaded, one), atol=1e-4, rtol=1e-4)
+    assert (joined(one, one, other) - joined(one, other)).abs().max() > 1e-2
+    assert (mixed - joined(one, other)).abs().max() > 1e-2
