@@ -7,6 +7,7 @@ from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Si
 from .guidance import VD_Guidance
 from .host import host
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
+from .low_pass import VD_LowPassTie
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
 from .ranking import VD_RankImages, VD_RankTexts
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
@@ -60,6 +61,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_SteerByColor": VD_SteerByColor,
     "VD_SteerToPicture": VD_SteerToPicture,
     "VD_ResolutionShift": VD_ResolutionShift,
+    "VD_LowPassTie": VD_LowPassTie,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -103,4 +105,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_SteerByColor": "Steer by Colours (VD)",
     "VD_SteerToPicture": "Steer to Picture (VD)",
     "VD_ResolutionShift": "Resolution Shift (VD)",
+    "VD_LowPassTie": "Low-Pass Tie (VD)",
 }

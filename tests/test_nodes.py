@@ -274,6 +274,16 @@ PINNED = {
         },
         {"MODEL": "MODEL"},
     ),
+    "VD_LowPassTie": (
+        {
+            "model": ("MODEL", {}),
+            "latent_image": ("LATENT", {}),
+            "factor": ("INT", {"default": 2, "min": 1, "max": 64}),
+            "strength": WHOLE,
+            "end": WHOLE,
+        },
+        {"MODEL": "MODEL"},
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
@@ -332,6 +342,7 @@ CATEGORIES = {
     "VD_SteerByColor": "VersatileDiffusion/steering",
     "VD_SteerToPicture": "VersatileDiffusion/steering",
     "VD_ResolutionShift": "VersatileDiffusion",
+    "VD_LowPassTie": "VersatileDiffusion",
 }
 
 

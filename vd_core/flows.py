@@ -21,6 +21,7 @@ from .sampling.corrections import PLAIN, GuidanceOptions
 from .sampling.energy import Energy, steered
 from .sampling.generate import generate, invert
 from .sampling.guidance import guided
+from .sampling.low_pass import LowPassTie, tied
 from .sampling.noise import BatchNoise, SampleNoise
 from .sampling.samplers import Callback
 from .sampling.schedule import Schedule
@@ -113,6 +114,7 @@ class VersatileDiffusion:
         mixing: Mixing = attention_mixing,
         energies: Sequence[Energy] = (),
         shift: ResolutionShift = UNSHIFTED,
+        tie: LowPassTie | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
@@ -122,13 +124,15 @@ class VersatileDiffusion:
         start: unscaled, as `invert` gives it.
         energies: what the samples are steered to make small, measured on unscaled latents.
         shift: for pictures of another size than the model was trained on.
+        tie: what the samples keep the large shapes of.
         The other arguments are those of `generate`.
 
         Raises ValueError for unknown samplers, kinds, shapes and ranges.
         """
         schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
+        denoise = tied(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
         x = generate(
-            steered(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, energies, scale),
+            steered(denoise, schedule, energies, scale),
             schedule,
             latent * scale,
             noise,
@@ -156,6 +160,7 @@ class VersatileDiffusion:
         guidance: GuidanceOptions = PLAIN,
         mixing: Mixing = attention_mixing,
         shift: ResolutionShift = UNSHIFTED,
+        tie: LowPassTie | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """The `start` from which `sample` under the same contexts, with "ddim", eta 0 and the same steps and cfg, leads back to `latent`.
@@ -163,7 +168,7 @@ class VersatileDiffusion:
         Latent and result are unscaled, of one shape. Raises ValueError for unknown kinds, shapes and ranges.
         """
         schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
-        denoise = guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance)
+        denoise = tied(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
         return invert(denoise, schedule, latent * scale, steps=steps, callback=callback) / scale
 
     def _latent_scale(self, data: str) -> float:

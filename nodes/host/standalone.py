@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ...vd_core.autoencoders.optimus import Optimus
@@ -21,6 +19,7 @@ from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
+from ...vd_core.sampling.low_pass import LowPassTie
 from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
@@ -29,6 +28,7 @@ from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler
 from ..layout import Conditioning, to_contexts
 from .parts import ImageVAE, SeeCoderEncoder
 from .results import numbered, outside
+from .terminal import progress
 
 INPUTS = Path(__file__).resolve().parents[2] / "workflows" / "input"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -62,6 +62,7 @@ class Flow:
     guidance: GuidanceOptions = PLAIN
     energies: tuple[Energy, ...] = ()
     shift: ResolutionShift = UNSHIFTED
+    tie: LowPassTie | None = None
 
     @property
     def data(self) -> str:
@@ -289,6 +290,7 @@ def sample(
             eta=eta,
             energies=model.energies,
             shift=model.shift,
+            tie=model.tie,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return made(latent, result.reshape(samples.shape), draws)
@@ -307,6 +309,7 @@ def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: 
             cfg=cfg,
             guidance=model.guidance,
             shift=model.shift,
+            tie=model.tie,
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return result.reshape(samples.shape)
@@ -322,25 +325,13 @@ def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float,
     return replace(model, shift=shift_of(model.sizes, latent["samples"], trained_side, noisy, clean))
 
 
+def tie(model: Flow, tie: LowPassTie) -> Flow:
+    """A MODEL whose samples are tied to a source. The last tie counts. Raises ValueError for texts."""
+    if model.sizes.layers == "0d":
+        raise ValueError("Low-Pass Tie (VD) works on pictures only: connect image_model.")
+    return replace(model, tie=tie)
+
+
 def official_ddim(model: Flow, steps: int, eta: float):
     """A SAMPLER and SIGMAS are of no use here."""
     raise ValueError("Official DDIM (VD) feeds ComfyUI's SamplerCustom; without ComfyUI use Multi-Flow Sampler (VD).")
-
-
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on the terminal: call what it gives with (done, total). It appears with the first call and is wiped off at the
-    end, after an error too, so that no sentence stands on its line."""
-    bar = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc=title, total=total, leave=False)
-        bar.update(done - bar.n)
-
-    try:
-        yield report
-    finally:
-        if bar is not None:
-            bar.close()

@@ -144,6 +144,9 @@ UNSAMPLED = node("KSamplerAdvanced", **{**FIRST_STAGE.inputs, **ONE_PICTURE, "ad
                                         "return_with_leftover_noise": "disable"})  # fmt: skip
 LARGE = empty(1, 128, 128)
 SHIFTED = node("VD_ResolutionShift", model=MODEL, latent_image=LARGE, noisy=1.0, clean=1.0, trained_side=0)
+ENLARGED = node("VAEEncode", pixels=node("ImageScaleBy", image=PICTURE, upscale_method="bicubic", scale_by=2.0), vae=VAE)
+TIED = node("VD_LowPassTie", model=MODEL, latent_image=ENLARGED, factor=2, strength=1.0, end=0.9)
+SECOND_PASS = {**MULTI_FLOW.inputs, "latent_image": ENLARGED, "fidelity": 0.5}
 UPSCALED = node("LatentUpscale", samples=ksampler(MODEL, APPLE, empty()), upscale_method="bilinear", width=96, height=96, crop="disabled")
 BF16 = image_model(weight_dtype="bf16")[0]
 LOW, HIGH = {"start": 0.0, "end": 0.5}, {"start": 0.5, "end": 1.0}
@@ -199,6 +202,14 @@ GRAPHS: dict[str, Graph] = {
         )
         for name, scheduler in (("dpmpp_2m", "karras"), ("dpmpp_2m", "normal"), ("euler", "simple"), ("uni_pc", "ddim_uniform"))
     },
+    "tied": Graph(
+        "Low-Pass Tie (VD), KSampler", sampled(TIED, latent=ENLARGED, denoise=0.5), differs=sampled(latent=ENLARGED, denoise=0.5)
+    ),
+    "tied-multi-flow": Graph(
+        "Low-Pass Tie (VD), Multi-Flow Sampler (VD)",
+        picture(node("VD_Sampler", **{**SECOND_PASS, "model": TIED})),
+        differs=picture(node("VD_Sampler", **SECOND_PASS)),
+    ),
     "shifted-multi-flow": Graph(
         "Resolution Shift (VD), Multi-Flow Sampler (VD)",
         picture(node("VD_Sampler", **{**MULTI_FLOW.inputs, "model": SHIFTED, "latent_image": LARGE})),

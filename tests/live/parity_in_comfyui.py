@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tests"), str(ROOT)]
 
 import app_nodes  # noqa: E402
+import latents_in_comfyui  # noqa: E402
 import parity  # noqa: E402
 
 PACK = "vd_parity_pack"
@@ -154,33 +155,9 @@ class Parity:
                 arguments = (*pair, latent, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0)
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
                 self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False)["samples"])
-            self.latents(ours, theirs, (positive, negative), latent, data)
+            latents_in_comfyui.compare(self, part, ours, theirs, (positive, negative), latent, data)
         tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
         self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
-
-    def latents(self, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
-        """Inversion and noise masks here and without ComfyUI; what core's KSampler and the multi-flow sampler keep of a masked latent."""
-        standalone, samples = part("nodes.host.standalone"), latent["samples"]
-        start = self.nodes["VD_Invert"]().execute(ours, *pair, latent, 6, 1.0)[0]
-        self.compare(f"latents {data} inverted: standalone", start["samples"], standalone.invert(theirs, *pair, latent, 6, 1.0))
-        soft = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8) if data == "image" else torch.full((1, 1, 1, 1), 0.3)
-        hard = (soft > 0.5).float() if data == "image" else torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
-        for name, mask, begin in (("soft mask", soft, None), ("mask", hard, None), ("masked start", hard, start), ("start", None, start)):
-            masked = latent if mask is None else {**latent, "noise_mask": mask}
-            arguments = (*pair, masked, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample", begin)
-            here = self.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
-            self.compare(f"latents {data} {name}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
-            if mask is hard:
-                self.differences[f"kept {data} {name}: changed values"] = float(((here != samples) & (mask == 0)).sum())
-        if data == "image":
-            self.shifted(ours, theirs, pair, latent)
-        import nodes as stock
-
-        masked = {**latent, "noise_mask": hard}
-        for sampler in ("euler", "dpmpp_2m", "ddim"):
-            out = values(stock.KSampler, ours, 5, 6, 2.0, sampler, "karras", *pair, masked)[0]["samples"]
-            kept = (hard == 0).expand_as(samples)
-            self.compare(f"kept {data} KSampler {sampler}: source", out[kept], samples[kept])
 
     def steering(self) -> None:
         """Steering nodes here, against the same energies without ComfyUI, with the embedded model."""
@@ -212,19 +189,6 @@ class Parity:
                 arguments = (*contexts, {"samples": torch.zeros(2, 16, 8, 8)}, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample")
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
                 self.compare(f"{name} {gradient}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
-
-    def shifted(self, ours, theirs, pair: tuple, latent: dict) -> None:
-        """The resolution shift here and without ComfyUI; without effect at the trained size."""
-        standalone, shift = part("nodes.host.standalone"), self.nodes["VD_ResolutionShift"]()
-        large = {"samples": torch.randn((1, 16, 16, 12), generator=torch.Generator().manual_seed(8))}
-        for name, noisy, clean in (("shifted", 1.0, 1.0), ("interpolated", 1.0, 0.0)):
-            (here,), there = shift.execute(ours, large, noisy, clean, 0), standalone.shift_resolution(theirs, large, 0, noisy, clean)
-            for sampler, fidelity in (("ddim", 0.0), ("dpmpp_2m", 0.5)):
-                arguments = (*pair, large, 5, 10, 2.0, sampler, 0.0, fidelity, "per sample")
-                sampled = self.nodes["VD_Sampler"]().execute(here, *arguments)[0]["samples"]
-                self.compare(f"{name} {sampler}: standalone", sampled, standalone.sample(there, *arguments)["samples"])
-        one, other = (model.get_model_object("model_sampling").sigmas for model in (ours, shift.execute(ours, latent, 1.0, 1.0, 0)[0]))
-        self.differences["kept shift at the trained size: changed values"] = float((one != other).sum())
 
     def blends(self, encode, clip, data: str) -> dict[str, tuple]:
         """Blends in which contexts act in places, at times and as strongly as they should, as positive and negative."""

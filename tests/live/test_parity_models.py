@@ -90,6 +90,7 @@ def test_networks_equal_vd_core_bit_for_bit(differences):
         ("latents ", ": standalone", 10, 1e-4),
         ("shifted ", ": standalone", 2, 1e-4),
         ("interpolated ", ": standalone", 2, 1e-4),
+        ("tied", ": standalone", 1, 1e-4),
         ("kept ", ": changed values", 5, 0.0),
         ("kept ", ": source", 6, 2e-7),
         ("VD_Steer", ": standalone", 6, 1e-4),

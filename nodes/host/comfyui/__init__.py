@@ -16,6 +16,7 @@ from .files import (
 )
 from .guidance import with_guidance
 from .image_vae import encode_sample
+from .low_pass import tie
 from .sampling import config, invert, official_ddim, sample
 from .seecoder import check_width
 from .shift import schedule_of, shift_resolution
@@ -49,5 +50,6 @@ __all__ = [
     "schedule_of",
     "shift_resolution",
     "steer",
+    "tie",
     "with_guidance",
 ]
