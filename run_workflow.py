@@ -54,11 +54,11 @@ def load_pack(root: Path = ROOT, name: str = PACKAGE) -> ModuleType:
 
 
 def load_host(module: str) -> ModuleType:
-    """A module of nodes/host alone: to talk to a ComfyUI takes neither the pack's nodes nor torch."""
+    """A module of nodes/host or of checkout alone: to talk to a ComfyUI takes neither the pack's nodes nor torch."""
     package = f"{PACKAGE}_host"
     if package not in sys.modules:
         sys.modules[package] = ModuleType(package)
-        sys.modules[package].__path__ = [str(ROOT / "nodes" / "host")]
+        sys.modules[package].__path__ = [str(ROOT / "nodes" / "host"), str(ROOT / "checkout")]
     return importlib.import_module(f"{package}.{module}")
 
 

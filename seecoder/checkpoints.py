@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -60,9 +61,10 @@ def read(path: str | Path) -> dict[str, Tensor]:
     if head[6:] == b"\0\0{":  # the length of a JSON header in eight bytes, then the header
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, MemoryError, OSError) as error:
             raise ValueError(f"{path} is truncated or corrupt; download it again.") from error
     try:
+        check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler meets foreign bytes here and can fail in any way
         raise ValueError(
@@ -70,9 +72,21 @@ def read(path: str | Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(content, dict):
         content = content.get("state_dict", content)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
         raise ValueError(f"{path} holds no dictionary of tensors.")
     return content
+
+
+def check_zip(path: Path) -> None:
+    """Raise ValueError for a zip file that unpacks to more than its size (torch.save never compresses) or has a damaged pickle."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("a zip bomb")
+        for entry in archive.infolist():
+            if entry.filename.endswith("data.pkl"):
+                archive.read(entry)  # compares its checksum
 
 
 def from_tensors(
@@ -114,7 +128,7 @@ def fill(
     wanted = {key: released_name(prefix + key) for key in module.state_dict()}
     missing = set(wanted.values()) - tensors.keys()
     unexpected = {key for key in tensors.keys() - wanted.values() if not re.match(DERIVED, key)}
-    state, misshapen = {}, set()
+    state, misshapen, worthless = {}, set(), set()
     for key, empty in module.state_dict().items():
         if (name := wanted[key]) not in missing:
             part, whole = third(key), list(empty.shape)
@@ -122,18 +136,35 @@ def fill(
                 whole[0] *= 3
             if list(tensors[name].shape) != whole:
                 misshapen.add(f"{name} is {list(tensors[name].shape)} where {whole} is needed")
+            elif not finite(tensors[name]):
+                worthless.add(name)
             else:
                 state[key] = (tensors[name] if part is None else tensors[name].chunk(3)[part]).to(dtype or tensors[name].dtype)
-    groups = ((missing, "missing key"), (unexpected, "unexpected key"), (misshapen, "misshapen key"))
+    groups = (
+        (missing, "missing key"),
+        (unexpected, "unexpected key"),
+        (misshapen, "misshapen key"),
+        (worthless, "key without finite numbers"),
+    )
     if faults := "; ".join(listed(keys, noun) for keys, noun in groups if keys):
         raise ValueError(f"{source} does not fit a SeeCoder: {faults}.")
     module.load_state_dict(state, strict=True, assign=True)
 
 
+def finite(tensor: Tensor) -> bool:
+    """Whether a weight has a fraction and all its values are numbers: neither bound of what holds a NaN is finite."""
+    if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
+        return tensor.is_meta or tensor.is_floating_point()
+    # 8-bit floats have no order of their own.
+    return bool(torch.stack((tensor.half() if tensor.itemsize == 1 else tensor).aminmax()).isfinite().all())
+
+
 def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence."""
+    """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
     more = ", …" if len(keys) > 4 else ""
-    return f"{len(keys)} {noun}{'s' if len(keys) > 1 else ''}: {', '.join(sorted(keys)[:4])}{more}"
+    nouns = noun.replace("key", "keys") if len(keys) > 1 else noun
+    names = ("".join(letter if letter.isprintable() else "?" for letter in key[:200]) for key in sorted(keys)[:4])
+    return f"{len(keys)} {nouns}: {', '.join(names)}{more}"
 
 
 def released_state(model: SeeCoder) -> dict[str, Tensor]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import get_args, get_origin, get_type_hints
+
+LARGEST = 1 << 17  # of any size; vocabularies have the largest ones
+DEEPEST = 256  # of what counts layers, so that a file cannot make us build for hours
+COUNTS = ("layers", "num_res_blocks")
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,10 @@ class DataConfig:
     second_dim: int = 4  # 0d only: inside, activations are [B, C, second_dim, 1]
     preview: tuple[tuple[float, float, float], ...] = ()
     side: int = 64  # 2d only: H and W of the latents that it was trained on
+
+    def __post_init__(self) -> None:
+        if not self.latent_scale > 0:
+            raise ValueError(f"latent_scale must be above 0, got {self.latent_scale}")
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,12 @@ class ScheduleConfig:
     beta_start: float = 0.00085
     beta_end: float = 0.012
     prediction: str = "eps"  # what the network predicts: "eps", or "v" (Salimans & Ho 2022)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(f"betas must rise between 0 and 1, got {self.beta_start} to {self.beta_end}")
+        if self.prediction not in ("eps", "v"):
+            raise ValueError(f"prediction must be eps or v, got {self.prediction!r}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +157,7 @@ class VDConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> VDConfig:
-        """Inverse of `to_dict`, from parsed JSON. Raises TypeError on an unknown or missing field."""
+        """Inverse of `to_dict`, from parsed JSON. Raises TypeError on a wrong field, ValueError on a value that no model has."""
 
         def transformer(sizes: dict) -> TransformerConfig:
             return TransformerConfig(**sizes)
@@ -158,10 +174,38 @@ class VDConfig:
             clip[tower] = transformer(clip[tower])
         for part in ("encoder", "decoder"):
             text_vae[part] = transformer(text_vae[part])
-        return cls(
+        config = cls(
             diffuser=DiffuserConfig(**tuples(diffuser)),
             schedule=ScheduleConfig(**values["schedule"]),
             clip=ClipConfig(**clip),
             image_vae=ImageVAEConfig(**tuples(values["image_vae"])),
             text_vae=TextVAEConfig(**text_vae),
         )
+        check(config)
+        return config
+
+
+def check(sizes: object, where: str = "") -> None:
+    """Raise ValueError for a value of another type than its field has, or beyond what any model has; the end of a sentence."""
+    kinds = get_type_hints(type(sizes))
+    for entry in fields(sizes):
+        name, value = f"{where}{entry.name}", getattr(sizes, entry.name)
+        most = DEEPEST if entry.name in COUNTS else LARGEST
+        if not fits(value, kinds[entry.name], most):
+            raise ValueError(f"{name} is {str(value)[:80]}, which no model has")
+        for key, member in value.items() if isinstance(value, dict) else [("", value)]:
+            if is_dataclass(member):
+                check(member, f"{name}.{key}." if key else f"{name}.")
+
+
+def fits(value: object, kind: type, most: int) -> bool:
+    """Whether a value is of a type; numbers finite, whole ones within 0..most, tuples no longer than there are levels in a network."""
+    inner = get_args(kind)
+    if get_origin(kind) is tuple:
+        kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) <= DEEPEST and all(map(fits, value, kinds, [most] * len(kinds)))
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) and fits(member, inner[1], most) for key, member in value.items())
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is not int or type(value) is int and 0 <= value <= most)

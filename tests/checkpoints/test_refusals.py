@@ -67,7 +67,7 @@ BAD_FILES = {
     "web page": (lambda path: path.write_text("\n<!DOCTYPE html><html>Not found"), "is a web page saved under the name of a model"),
     "picture": (lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(100)), "is neither a safetensors file nor one of torch.save"),
     "huge header": (lambda path: path.write_bytes((2**40).to_bytes(8, "little") + b"{}"), "is truncated or corrupt"),
-    "zip bomb": (bomb, "claims to unpack to 10000000 bytes"),
+    "zip bomb": (bomb, "it claims to unpack to 10000000 bytes, more than its own"),
     "not a dictionary": (lambda path: torch.save([torch.zeros(3)], path), "holds a list, not a dictionary of tensors"),
     "not only tensors": (
         lambda path: torch.save({"a": torch.zeros(1), "lr": 0.1}, path),

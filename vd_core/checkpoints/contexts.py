@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..context import Context
-from .read import read
+from .read import first_line, read
 from .write import write_safetensors
 
 TENSORS = ("tokens", "null", "emphasis", "null_emphasis")
@@ -70,8 +70,8 @@ def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is no array of numbers: {error}.") from error
+    except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
+        raise ValueError(f"{path} is no array of numbers: {first_line(error)}.") from error
     if array.dtype.kind != "f":
         raise ValueError(f"{path} holds values of type {array.dtype} where numbers with a fraction are needed.")
     return {"tokens": torch.from_numpy(array.astype(np.float32))}, None

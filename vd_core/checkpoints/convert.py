@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..config import VDConfig
 from .layouts import CONVERTED, STABLE_DIFFUSION
-from .load import Paths, choose, locate_vocabularies, open_checkpoints, read_parts
+from .load import Paths, choose, empty_model, locate_vocabularies, open_checkpoints, read_parts
 from .lora import merged, read_lora
-from .parts import build
 from .vocabularies import missing_vocabularies, to_tensors
 from .write import export, metadata, write_safetensors
 
@@ -44,7 +43,7 @@ def convert(
         return ["diffuser"]
     checkpoints, config = open_checkpoints(paths, config, CONVERTED)
     sources = choose(checkpoints, config, None)
-    model = build(config, sources)
+    model = empty_model(checkpoints, config, sources)
     tensors = read_parts(sources, model)
     for path, strength in loras:
         if model.diffuser is None:
@@ -77,6 +76,6 @@ def stable_diffusion_unet(paths: Paths, config: VDConfig | None = None) -> dict[
     kinds = {kind for kind in config.diffuser.context for checkpoint in checkpoints if f"diffuser.context.{kind}" in checkpoint.keys}
     kind = kinds.pop() if len(kinds) == 1 else "text"
     sources = choose(checkpoints, config, ["diffuser.data.image", f"diffuser.context.{kind}"])
-    tensors = read_parts(sources, build(config, sources))
+    tensors = read_parts(sources, empty_model(checkpoints, config, sources))
     renamed = {key.replace(f"diffuser.context.{kind}.", "diffuser.context.text."): tensor for key, tensor in tensors.items()}
     return export(renamed, STABLE_DIFFUSION.name, config)

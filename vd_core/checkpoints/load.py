@@ -17,7 +17,7 @@ from .key_maps import KeyMap, Place, to_ours
 from .layouts import LAYOUTS, Layout, detect
 from .parts import build, modules_of, part_names, state_of
 from .published import published
-from .read import WeightsFile, read
+from .read import WeightsFile, first_line, read
 from .vocabularies import find_vocabularies, from_tensors, missing_vocabularies
 
 Paths = str | Path | Sequence[str | Path]
@@ -65,7 +65,7 @@ def file_config(file: WeightsFile) -> VDConfig:
     """The sizes in the header of one of our files."""
     try:
         return VDConfig.from_dict(json.loads(file.metadata["vd_config"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"The model sizes (vd_config) in {file.path} cannot be understood: {error}.") from error
 
 
@@ -92,34 +92,61 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
 
 
 def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence."""
+    """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
     more = ", …" if len(keys) > 4 else ""
-    return f"{len(keys)} {noun}{'s' if len(keys) > 1 else ''}: {', '.join(sorted(keys)[:4])}{more}"
+    nouns = noun.replace("key", "keys") if len(keys) > 1 else noun
+    return f"{len(keys)} {nouns}: {', '.join(printable(key) for key in sorted(keys)[:4])}{more}"
 
 
-def read_part(checkpoint: Checkpoint, part: str, shapes: Mapping[str, torch.Size]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of one part by our keys, and what is wrong with them: missing, unexpected and misshapen keys, named as in the file."""
+def printable(key: str) -> str:
+    """A key of a file on one line of at most 200 characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in key[:200])
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether all values are numbers, in one pass and without a copy: neither bound of what holds a NaN is finite."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    # 8-bit floats have no order of their own.
+    return bool(torch.stack((tensor.half() if tensor.itemsize == 1 else tensor).aminmax()).isfinite().all())
+
+
+def read_part(checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of one part by our keys, and what is wrong with them: missing, unexpected, misshapen keys and values that are no
+    weights, named as in the file. empty: the tensors of the model, of which the shape and the type count."""
     held = checkpoint.keys[part]
     names = {key: places[0].key for key, places in held.items()}
-    wanted = {key: shape for key, shape in shapes.items() if key.startswith(f"{part}.")}
+    wanted = {key: tensor for key, tensor in empty.items() if key.startswith(f"{part}.")}
     tensors = {key: checkpoint.tensor(part, key) for key in wanted if key in held}
     missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in wanted.keys() - held.keys()]
     unexpected = [names[key] for key in held.keys() - wanted.keys()]
     misshapen = [
-        f"{names[key]} is {list(tensor.shape)} where {list(wanted[key])} is needed"
+        f"{names[key]} is {list(tensor.shape)} where {list(wanted[key].shape)} is needed"
         for key, tensor in tensors.items()
-        if tensor.shape != wanted[key]
+        if tensor.shape != wanted[key].shape
     ]
-    groups = ((missing, "missing key"), (unexpected, "unexpected key"), (misshapen, "misshapen key"))
+    mistyped = [
+        f"{names[key]} is {tensor.dtype}"
+        for key, tensor in tensors.items()
+        if tensor.is_floating_point() != wanted[key].is_floating_point() or tensor.is_complex()
+    ]
+    endless = [names[key] for key, tensor in tensors.items() if not mistyped and not finite(tensor)]
+    groups = (
+        (missing, "missing key"),
+        (unexpected, "unexpected key"),
+        (misshapen, "misshapen key"),
+        (mistyped, "key of the wrong type"),
+        (endless, "key with values that are not finite"),
+    )
     return tensors, [listed(keys, noun) for keys, noun in groups if keys]
 
 
 def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion) -> dict[str, Tensor]:
     """The tensors of the given parts, from the file chosen for each, by our keys. Raises ValueError for parts that do not fit the model."""
-    shapes = {key: tensor.shape for key, tensor in state_of(model).items()}
+    empty = state_of(model)
     state: dict[str, Tensor] = {}
     for part, checkpoint in sources.items():
-        tensors, faults = read_part(checkpoint, part, shapes)
+        tensors, faults = read_part(checkpoint, part, empty)
         if faults:
             raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
         state |= tensors
@@ -182,8 +209,19 @@ def read_weights(
         vocabularies, folders = locate_vocabularies(checkpoints, config, vocabularies)
         if vocabularies is None and "text_vae" in sources:
             raise FileNotFoundError(missing_vocabularies(folders))
-    model = build(config, sources, vocabularies)
+    model = empty_model(checkpoints, config, sources, vocabularies)
     return Weights(model, read_parts(sources, model), vocabularies)
+
+
+def empty_model(
+    checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None
+) -> VersatileDiffusion:
+    """The parts without memory. Raises ValueError for sizes that each are possible, but not together."""
+    try:
+        return build(config, parts, vocabularies)
+    except Exception as error:  # such sizes fail somewhere inside torch and transformers, in any way
+        files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
+        raise ValueError(f"The model sizes for {files} do not fit together: {first_line(error)}.") from error
 
 
 def locate_vocabularies(

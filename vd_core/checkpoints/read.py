@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -83,9 +84,7 @@ def read(path: str | Path) -> WeightsFile:
 
     Raises FileNotFoundError for a missing path, ValueError for everything that holds no weights or must not be opened.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+    path = existing(path)
     if path.is_dir():
         return read_folder(path)
     head = first_bytes(path)
@@ -97,6 +96,20 @@ def read(path: str | Path) -> WeightsFile:
         check_protocol(path, head)
         return WeightsFile(path, read_torch(path, mmap=False))
     raise ValueError(f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}.")
+
+
+def existing(path: str | Path) -> Path:
+    """The path of a file or folder. Raises FileNotFoundError where there is none, ValueError for devices and pipes, which may never end."""
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {path}.") from None
+    except (OSError, ValueError) as error:  # links in a circle, names that cannot be
+        raise FileNotFoundError(f"There is no file that can be read at {path}: {first_line(error)}.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path} is neither a file nor a folder, but a device or a pipe.")
+    return path
 
 
 def first_bytes(path: Path) -> bytes:
@@ -114,16 +127,21 @@ def first_bytes(path: Path) -> bytes:
 
 def corrupt(path: Path, error: Exception) -> ValueError:
     """What to say when a parser fails. torch's own message on pickles advises to run them, so it is not repeated."""
-    first = next(iter(str(error).splitlines()), "")
-    reason = "its pickle cannot be read" if isinstance(error, pickle.UnpicklingError) else first or type(error).__name__
+    reason = "its pickle cannot be read" if isinstance(error, pickle.UnpicklingError) else first_line(error)
     return ValueError(f"{path} is truncated or corrupt ({reason}); download it again.")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, as a part of a sentence."""
+    line = next(iter(str(error).splitlines()), "")[:300].rstrip(" .")
+    return line or type(error).__name__
 
 
 def read_safetensors(path: Path) -> WeightsFile:
     """Open a safetensors file; its header is checked against its size at once."""
     try:
         weights = LazySafetensors(path)
-    except SafetensorError as error:
+    except (SafetensorError, MemoryError, OSError) as error:
         raise corrupt(path, error) from error
     return WeightsFile(path, weights, weights.metadata)
 
@@ -133,15 +151,15 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            pickles = [archive.open(entry).read(2) for entry in entries if entry.filename.endswith("data.pkl")]
+            # torch.save never compresses, so a model's entries are no larger than its file.
+            if (claimed := sum(entry.file_size for entry in entries)) > (actual := path.stat().st_size):
+                raise ValueError(f"it claims to unpack to {claimed} bytes, more than its own {actual}")
+            # Read as a whole, so that their checksums are compared.
+            pickles = [archive.read(entry) for entry in entries if entry.filename.endswith("data.pkl")]
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
         raise corrupt(path, error) from error
     for head in pickles:
         check_protocol(path, head)
-    # torch.save never compresses, so a model's entries are no larger than its file.
-    claimed, actual = sum(entry.file_size for entry in entries), path.stat().st_size
-    if claimed > actual:
-        raise ValueError(f"{path} claims to unpack to {claimed} bytes, more than its own {actual}; refused.")
     if any(entry.filename.split("/")[1:2] == ["constants.pkl"] for entry in entries):
         raise ValueError(f"{path} is a TorchScript program, not a file of weights; refused.")
     return read_torch(path, mmap=True)

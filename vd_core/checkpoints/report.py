@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from ..config import VDConfig
 from .key_maps import to_ours
@@ -22,8 +22,8 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
     flows:  "CONTEXT-to-OUTPUT" -> the parts that are missing for it.
     """
     checkpoints, config = open_checkpoints(paths, config)
-    shapes = {key: tensor.shape for key, tensor in state_of(build(config, part_names(config))).items()}
-    files = [describe(checkpoint, config, shapes) for checkpoint in checkpoints]
+    empty = state_of(build(config, part_names(config)))
+    files = [describe(checkpoint, config, empty) for checkpoint in checkpoints]
     usable = {part for file in files for part, details in file["parts"].items() if not details["faults"]}
     vocabularies, _ = locate_vocabularies(checkpoints, config, None)
     flows = {}
@@ -34,7 +34,7 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
     return {"files": files, "config": config.to_dict(), "vocabularies": vocabularies is not None, "flows": flows}
 
 
-def describe(checkpoint: Checkpoint, config: VDConfig, shapes: dict[str, torch.Size]) -> dict[str, Any]:
+def describe(checkpoint: Checkpoint, config: VDConfig, empty: dict[str, Tensor]) -> dict[str, Any]:
     """One file."""
     parts = {}
     for part in part_names(config):
@@ -44,7 +44,7 @@ def describe(checkpoint: Checkpoint, config: VDConfig, shapes: dict[str, torch.S
             parts[part] = {
                 "parameters": sum(tensor.numel() for tensor in tensors),
                 "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}),
-                "faults": read_part(checkpoint, part, shapes)[1],
+                "faults": read_part(checkpoint, part, empty)[1],
             }
     return {
         "path": str(checkpoint.file.path),

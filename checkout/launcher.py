@@ -1,4 +1,7 @@
-"""Starts a ComfyUI checkout for as long as it is needed: as its owner would, but with output folders of its own."""
+"""Starts a ComfyUI checkout for as long as it is needed: as its owner would, but with output folders of its own.
+
+It lies outside of nodes/, as nodes must not start processes; `run_workflow.py` imports it beside the modules of nodes/host.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,115 @@
+"""Runs one case in a child process with bounds on memory and time, and says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 20  # of processor time; ten times that on the clock, as the machine may be busy
+MEMORY = 2 << 30  # bytes beyond what the parent has
+ENDS = ("refused", "survived", "lost", "executed", "hung", "wrong")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a case ended (one of `ENDS`) and what it said."""
+
+    end: str
+    said: str = ""
+
+
+def sentence(error: BaseException, *names: object) -> Result:
+    """`refused` for one clear sentence that names what it is about, else `lost`."""
+    said = str(error)
+    clear = isinstance(error, (ValueError, OSError)) and "\n" not in said and 20 <= len(said) <= 1500 and said.endswith(".")
+    if clear and not isinstance(error, UnicodeError) and all(str(name) in said for name in names):
+        return Result("refused", said)
+    return Result("lost", f"{type(error).__name__}: {said[:400]} | {' '.join(traceback.format_exc()[-600:].split())}")
+
+
+def forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEMORY) -> Result:
+    """The result of a case that runs in a child: `hung` beyond its time, `lost` if the child dies otherwise."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        answer(case, writer, seconds, memory)
+    os.close(writer)
+    deadline, received = time.monotonic() + 10 * seconds, b""
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        while ready := select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]:
+            if not (piece := stream.read(1 << 16)):
+                break
+            received += piece
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if received:
+        return Result(**json.loads(received))
+    slow = not ready or os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+    return Result("hung" if slow else "lost", f"the child ended with status {status}")
+
+
+def answer(case: Callable[[], Result], writer: int, seconds: int, memory: int) -> None:
+    """What the child does; it never returns."""
+    try:
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + memory, now + memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        try:
+            result = case()
+        except BaseException as error:  # whatever it is, the parent must hear of it
+            result = Result("lost", f"{type(error).__name__}: {str(error)[:400]} | {' '.join(traceback.format_exc()[-600:].split())}")
+        os.write(writer, json.dumps({"end": result.end, "said": result.said[:2000]}).encode("utf-8", "replace"))
+    finally:
+        os._exit(0)
+
+
+class Table:
+    """Counts of how cases ended, by kind, and those that ended badly."""
+
+    def __init__(self):
+        self.rows: dict[str, Counter] = {}
+        self.bad: list[str] = []
+
+    def add(self, kind: str, name: str, result: Result) -> None:
+        """Count one case."""
+        self.rows.setdefault(kind, Counter())[result.end] += 1
+        if result.end not in ("refused", "survived"):
+            self.bad.append(f"{kind} · {name} · {result.end}: {result.said}")
+            print(self.bad[-1], file=sys.stderr, flush=True)
+
+    def __str__(self) -> str:
+        """A Markdown table."""
+        lines = ["| kind | tried | " + " | ".join(ENDS) + " |", "|---|" + "--:|" * (len(ENDS) + 1)]
+        total = Counter()
+        for kind, counts in self.rows.items():
+            total.update(counts)
+            lines.append(f"| {kind} | {counts.total()} | " + " | ".join(str(counts[end]) for end in ENDS) + " |")
+        return "\n".join([*lines, f"| all | {total.total()} | " + " | ".join(str(total[end]) for end in ENDS) + " |"])
+
+
+@contextlib.contextmanager
+def environment(**values: str):
+    """Environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
