@@ -22,8 +22,8 @@ from vd_core.flows import image_tokens
 
 HERE = Path(__file__).parent
 FOLDERS = [str(HERE / "golden" / "vd"), *filter(None, [os.environ.get("VD_GOLDEN")])]
-CASES = {case.name: case for case in parity.find_cases(FOLDERS)}
-APPS = [case for case in parity.find_cases(FOLDERS) if case.name.startswith("app_")]
+CASES = parity.find_cases(FOLDERS)
+APPS = [case for case in CASES if case.name.startswith("app_")]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def app(pack, nodes, tmp_path_factory):
 
 def loaded_of(case, nodes, folder):
     """The loaders' outputs for the case's model as one file, the folder, and the prompts that its CLIP reads."""
-    writer = CASES["app_i2t"]  # its config names the vocabularies
-    vocabularies = parity_models.vocabularies(writer)
+    others = {other.name: other for other in CASES if other.root == case.root}
+    vocabularies = parity_models.vocabularies(others.get("app_i2t", case))  # the config of a case with texts names them
     whole = load(case.weights(), config=parity_models.vd_config(case.sizes), vocabularies=vocabularies)
     save_model(folder / "golden.safetensors", whole, vocabularies)
     with pytest.MonkeyPatch.context() as environment:
@@ -55,8 +55,8 @@ def loaded_of(case, nodes, folder):
         loaders = "VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision"
         outputs = [output for loader in loaders for output in nodes[loader](model="golden.safetensors")]
     models = dict(zip(names, outputs, strict=True))
-    read = CASES["clip_context"]
-    ids = dict(zip(read.config["texts"], read.io["text_ids"].long(), strict=True))
+    read = others.get("clip_context")
+    ids = dict(zip(read.config["texts"], read.io["text_ids"].long(), strict=True)) if read else {}
     models["clip"].tokenizer = SimpleNamespace(
         weighted=lambda texts: (torch.stack([ids[text] for text in texts]), torch.ones(len(texts), 77))
     )
