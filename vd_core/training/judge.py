@@ -13,7 +13,7 @@ from .clip import distort
 from .dataset import CaptionedPictures
 from .loop import fit
 
-STEPS, BATCH = 1500, 64
+EPOCHS, BATCH = 100, 64
 
 
 class Judge(nn.Module):
@@ -67,11 +67,15 @@ def judge_losses(data: CaptionedPictures, batch: int = BATCH):
     return losses
 
 
-def train_judge(data: CaptionedPictures, out: Path, steps: int = STEPS) -> Judge:
-    """Train the judge of these pictures in the folder `out`, or load it when it is there. Raises ValueError when it judges other ones."""
+def train_judge(data: CaptionedPictures, out: Path, steps: int | None = None) -> Judge:
+    """Train the judge of these pictures in the folder `out`, or load it when it is there; by default it sees each picture EPOCHS times.
+
+    Raises ValueError when the judge in `out` is one of other pictures.
+    """
     from .small_model import digest
 
     torch.manual_seed(0)
     judge = Judge(len(data.names), len(data.styles))
     trained_on = {"data": digest([data.images, data.name, data.style])}
+    steps = steps or max(1, EPOCHS * len(data.images) // BATCH)
     return fit(judge, judge_losses(data), out, steps=steps, lr=2e-3, trained_on=trained_on, ema=0.99)
