@@ -25,6 +25,7 @@ GROUPS = {
         "image-variation-fidelity",
         "inpaint",
         "bipartite-variations",
+        "hires-pass",
         "best-of-n",
         "guidance-options",
         "negative-picture",
