@@ -95,3 +95,19 @@ def test_latents_go_through_the_vae(run):
 def test_preview_any_shows_everything():
     shown = [stand_ins.PreviewAny().execute(value)["result"][0] for value in ("ä", 1, True, None, [1, "ä"], {"a": torch.zeros(1)})]
     assert shown == ["ä", "1", "True", "None", '[1, "ä"]', "{'a': tensor([0.])}"]
+
+
+def test_a_noise_mask_goes_with_the_latent():
+    latent, mask = {"samples": torch.zeros(2, 4, 8, 8), "batch_index": [3, 4]}, torch.rand(2, 64, 64)
+    (masked,) = stand_ins.SetLatentNoiseMask().execute(latent, mask)
+    assert masked["samples"] is latent["samples"] and masked["batch_index"] == [3, 4] and "noise_mask" not in latent
+    assert torch.equal(masked["noise_mask"], mask[:, None])
+
+
+def test_pictures_are_scaled_by_a_factor():
+    image = torch.rand(2, 4, 6, 3)
+    (twice,) = stand_ins.ImageScaleBy().execute(image, "nearest-exact", 2.0)
+    assert torch.equal(twice, image.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    (half,) = stand_ins.ImageScaleBy().execute(image, "area", 0.5)
+    torch.testing.assert_close(half, image.reshape(2, 2, 2, 3, 2, 3).mean(dim=(2, 4)))
+    assert stand_ins.ImageScaleBy().execute(image, "bicubic", 1.3)[0].shape == (2, 5, 8, 3)

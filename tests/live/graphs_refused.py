@@ -78,6 +78,17 @@ def multi_flow(model, latent, context: Node = APPLE) -> Node:
     return node("VD_Sampler", model=model, positive=context[0], negative=context[1], latent_image=latent, **inputs)
 
 
+def from_inverted(steps: int) -> Node:
+    """A latent sampled from an inverted one, in 4 steps."""
+    wires = {"model": IMAGE[0], "positive": APPLE[0], "negative": APPLE[1], "latent_image": DRAWN}
+    sampler = multi_flow(IMAGE[0], DRAWN)
+    return node("VD_Sampler", **sampler.inputs, start_noise=node("VD_Invert", **wires, steps=steps, cfg=1.0))
+
+
+SHIFT = {"latent_image": DRAWN, "noisy": 1.0, "clean": 1.0, "trained_side": 0}
+TIE = {"latent_image": DRAWN, "factor": 2, "strength": 1.0, "end": 1.0}
+
+
 def official(scheduled) -> Node:
     """SamplerCustom with the official DDIM of a model."""
     ddim = node("VD_OfficialDDIM", model=scheduled, steps=4, eta=0.0)
@@ -146,6 +157,14 @@ GRAPHS: dict[str, Graph] = {
     "text-tome": Graph("TomePatchModel, text model", patched("TomePatchModel", ratio=0.3), NO_BLOCKS),
     "text-deep-shrink": Graph("PatchModelAddDownscale, text model", patched("PatchModelAddDownscale", **DEEP_SHRINK), NO_BLOCKS),
     "text-ipadapter": Graph("Attention patch, text model", patched("VDLive_AttentionPatches", way="attn2 replace"), NO_BLOCKS),
+    "text-shift": Graph("Resolution Shift (VD), text model", patched("VD_ResolutionShift", **SHIFT), "works on pictures only"),
+    "text-tie": Graph("Low-Pass Tie (VD), text model", patched("VD_LowPassTie", **TIE), "works on pictures only"),
+    "tie-of-another-size": Graph(
+        "Low-Pass Tie (VD) to a small latent",
+        image(model=node("VD_LowPassTie", model=IMAGE[0], **TIE), latent=empty(1, 128, 128)),
+        "as large",
+    ),
+    "inverted-in-other-steps": Graph("Invert Latent (VD) in 6 steps, sampled in 4", picture(from_inverted(6)), "let both have the same"),
     "text-controlnet": Graph("ControlNet, text model", controlled(), "A ControlNet works on pictures only"),
     "text-gligen": Graph("GLIGEN, text model", boxed(), "GLIGEN works on pictures only"),
     "text-area": Graph("ConditioningSetArea, text model", text(positive=AREA), "An area works on pictures only"),
