@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from vd_core.checkpoints.load import load
+from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.noise import sample_noise
 from vd_core.training import sheets, small_model
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.small_model import SmallModelTraining, train
+from vd_core.training.small_model import SmallModelTraining, partners, train
 
 STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1}
 
@@ -65,13 +66,41 @@ def test_flows_are_trained_on_parts_of_captions_and_views_of_pictures(trained, d
     torch.testing.assert_close(flows["text"].latents["image"], own.repeat(6, 1, 1, 1))  # texts meet pictures as they are
 
     views = run.views()
-    assert torch.equal(views[:7], data.pixels[data.train]) and len(views) == len(flows["image"].contexts["image"]) == 21
+    assert torch.equal(views[:7], data.pixels[data.train]) and len(views) == 21 and len(flows["image"].contexts["image"]) == 21 + 4 * 7
     for row in (0, 8, 20):
         torch.testing.assert_close(flows["image"].contexts["image"][row], clip.encode_image(views[row : row + 1])[0])
         torch.testing.assert_close(flows["image"].latents["image"][row], image_vae.encode(views[row : row + 1])[0] * scale["image"])
-    torch.testing.assert_close(flows["image"].latents["text"], text_vae.encode(said).repeat(3, 1) * scale["text"])
+    torch.testing.assert_close(flows["image"].latents["text"][:21], text_vae.encode(said).repeat(3, 1) * scale["text"])
     null = flows["image"].nulls["image"]
     assert not null[0].any() and null[1].any() and len(null) == 2
+
+
+def test_a_picture_in_focus_is_trained_to_be_what_the_focus_leaves(trained, data, monkeypatch):
+    """At 0 the same name in another style, and the name alone; at 1 another name in the same style, and the style alone."""
+    monkeypatch.setattr(small_model, "VIEWS", 3)
+    run = SmallModelTraining(data, trained.parent, STEPS)
+    image_vae, clip, text_vae = run.image_vae(), run.clip(), run.text_vae()
+    flows, config = run.prepare(image_vae, clip, text_vae)
+    pictures, model = data.pixels[data.train], VersatileDiffusion(config, clip=clip)
+    latents = image_vae.encode(pictures) * config.diffuser.data["image"].latent_scale
+    for first, level, labels, left in ((21, 0.0, data.name, "red apple"), (21 + 14, 1.0, data.style, "flat style")):
+        labels, rows = labels[data.train], slice(first, first + 7)
+        torch.testing.assert_close(flows["image"].contexts["image"][rows], model.encode_image(pictures, focus=level).tokens)
+        drawn = torch.cdist(flows["image"].latents["image"][rows].flatten(1), latents.flatten(1)).argmin(dim=1)
+        assert torch.equal(labels[drawn], labels)
+        alone = torch.bincount(labels)[labels] == 1
+        assert ((drawn == torch.arange(7)) == alone).all()
+        told = text_vae.encode([left])[0] * config.diffuser.data["text"].latent_scale
+        torch.testing.assert_close(flows["image"].latents["text"][first + 2], told)  # the third picture: red apple, flat style
+
+
+def test_partners():
+    labels = torch.tensor([0, 1, 0, 2, 1, 0])
+    places = partners(labels, torch.Generator().manual_seed(0))
+    assert torch.equal(labels[places], labels) and sorted(places.tolist()) == list(range(6))
+    assert (places == torch.arange(6)).tolist() == [False, False, False, True, False, False]
+    draws = {tuple(partners(labels, torch.Generator().manual_seed(seed)).tolist()) for seed in range(20)}
+    assert len(draws) > 1
 
 
 def test_views_are_the_pictures_then_distorted_then_recoloured(data, tmp_path):

@@ -17,7 +17,7 @@ from ..checkpoints.write import save_model
 from ..config import ClipConfig, DataConfig, DiffuserConfig, ImageVAEConfig, ScheduleConfig, TextVAEConfig, TransformerConfig, VDConfig
 from ..diffuser.model import Diffuser
 from ..encoders.clip import Clip
-from ..flows import VersatileDiffusion
+from ..flows import VersatileDiffusion, image_context
 from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
@@ -34,6 +34,7 @@ STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 3000, "diffuser": 12000}
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
 
 VIEWS = 8  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
+FOCUSED = 2  # copies of each picture at focus 0, drawn as its name in another style, and at focus 1, drawn as another name in its style
 WHOLE = 4  # whole captions to one name alone and one style alone that the flows from texts see: so names and styles become words apart
 
 
@@ -146,7 +147,9 @@ class SmallModelTraining:
         """What the flows from texts and from images are trained on, condition kind -> data, and the config with the measured scales.
 
         Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images meet what they show: a
-        distorted picture its own latent, so that they are copied by looking and not known by heart. Both meet their captions.
+        distorted picture its own latent, so that they are copied by looking and not known by heart. Both meet their captions. Images in
+        focus meet what the focus leaves: at 0, semantics, a picture of the same name and the name alone; at 1, style, another one in the
+        same style and the style alone.
         """
         images, texts = encode(image_vae, self.images), text_vae.encode(self.captions)
         data = {
@@ -157,7 +160,13 @@ class SmallModelTraining:
         config = replace(self.config, diffuser=replace(self.config.diffuser, data=data))
         black = clip.encode_image(torch.zeros(1, 3, 64, 64))
         said = self.captions * WHOLE + self.names + self.styles
-        views = self.views()
+        views, generator = self.views(), torch.Generator().manual_seed(0)
+        contexts, seen, told = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :])], [texts.repeat(VIEWS, 1)]
+        for level, number, left in ((0.0, self.data.name, self.names), (1.0, self.data.style, self.styles)):
+            for _ in range(FOCUSED):
+                contexts.append(encode_images(clip, self.images, level))
+                seen.append(images[partners(number[self.data.train], generator)])
+                told.append(text_vae.encode(left))
         nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
 
         def flow_data(kind: str, contexts: Tensor, images: Tensor, texts: Tensor) -> FlowData:
@@ -166,12 +175,7 @@ class SmallModelTraining:
 
         flows = {
             "text": flow_data("text", clip.encode_text(said), images.repeat(WHOLE + 2, 1, 1, 1), text_vae.encode(said)),
-            "image": flow_data(
-                "image",
-                torch.cat([clip.encode_image(chunk) for chunk in views.split(64)]),
-                torch.cat([images, encode(image_vae, views[len(images) :])]),
-                texts.repeat(VIEWS, 1),
-            ),
+            "image": flow_data("image", torch.cat(contexts), torch.cat(seen), torch.cat(told)),
         }
         return flows, config
 
@@ -206,6 +210,21 @@ def train(data: CaptionedPictures, out: Path, steps: dict[str, int]) -> Path:
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Latents [N, C, h, w] of many pictures [N, 3, H, W]."""
     return torch.cat([vae.encode(chunk) for chunk in images.split(64)])
+
+
+def encode_images(clip: Clip, images: Tensor, focus: float = 0.5) -> Tensor:
+    """Context tokens [N, n, d] of many pictures [N, 3, H, W]."""
+    return torch.cat([image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)])
+
+
+def partners(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """For each of labels [N] the place of another one with the same label, at random; its own where there is no other."""
+    places = torch.arange(len(labels))
+    for label in labels.unique():
+        same = (labels == label).nonzero()[:, 0]
+        same = same[torch.randperm(len(same), generator=generator)]
+        places[same] = same.roll(1)
+    return places
 
 
 def digest(tensors) -> str:
