@@ -124,6 +124,8 @@ def joined(first: Conditioning, second: Conditioning, share: float | None) -> Co
     if any(len(layout) > 1 for layout in layouts) or len(kinds) > 1:
         raise ValueError(f"Only contexts of one kind can be joined, got {' and '.join(sorted(kinds))}: blend them instead.")
     emphasis = joined_emphasis([(options.get("vd_emphasis"), one), (more.get("vd_emphasis"), other)])
+    if one.shape[2] != other.shape[2]:
+        raise ValueError(f"Contexts of widths {one.shape[2]} and {other.shape[2]} cannot be joined: they come from different models.")
     if share is None:
         tokens = along_tokens((one, other))
     elif emphasis is not None:

@@ -3,6 +3,8 @@
 from ..vd_core.sheet import sheet
 from .images import rgb
 
+MOST_LETTERS = 10_000  # each is measured to fit its column
+
 
 class VD_Sheet:
     """Pictures side by side with labels."""
@@ -31,4 +33,6 @@ class VD_Sheet:
         }
 
     def execute(self, image, columns, labels, title):
+        if len(labels) + len(title) > MOST_LETTERS:
+            raise ValueError(f"labels and title have {len(labels) + len(title)} letters; a sheet takes {MOST_LETTERS}.")
         return (sheet(rgb(image), columns, labels.rstrip().splitlines(), title).movedim(1, -1),)

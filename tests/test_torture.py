@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are bo
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_breaks(kind, tmp_path: Path):
     table = Table()
-    KINDS[kind](tmp_path, 1, 0.005, table)
+    KINDS[kind](tmp_path, 1, 0.004, table)
     assert table.rows and not table.bad
 
 

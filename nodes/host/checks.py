@@ -112,6 +112,8 @@ def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
         low, high = entry.options.get("min", -math.inf), entry.options.get("max", math.inf)
         if not low <= value <= high:
             raise WorkflowError(f"{where}: {value} is outside {low} to {high}.")
+    if entry.type == "STRING":  # JSON may hold halves of characters, which no tokenizer takes
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return WIDGETS[entry.type](value)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\.|$)", re.IGNORECASE)
+LONGEST = 200  # bytes: file systems take 255, and a number and an ending follow
+
 
 def numbered(folder: Path, stem: str, ending: str) -> Path:
     """The next free path folder/stem_00001ending, one above the highest number there is; makes the folder."""
@@ -15,9 +18,25 @@ def numbered(folder: Path, stem: str, ending: str) -> Path:
 
 
 def outside(prefix: str) -> bool:
-    """Whether a file name prefix would leave the output folder, on any system."""
+    """Whether a file name prefix would leave the output folder, on any system; Windows has devices in every folder."""
     parts = re.split(r"[/\\]", prefix)
-    return "\0" in prefix or ".." in parts or parts[0] == "" and len(parts) > 1 or bool(re.match("[A-Za-z]:", prefix))
+    leaves = "\0" in prefix or ".." in parts or parts[0] == "" and len(parts) > 1
+    return leaves or bool(re.match("[A-Za-z]:", prefix)) or any(DEVICE.match(part) for part in parts)
+
+
+def place(prefix: str, directory: str) -> tuple[Path, str]:
+    """The folder below the output folder, and the start of the name, that a prefix stands for. Raises ValueError for one that leaves it,
+    through a link too, and for names that no file can have."""
+    if outside(prefix):
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.")
+    if any(len(part.encode("utf-8", "replace")) > LONGEST for part in re.split(r"[/\\]", prefix)):
+        raise ValueError(f"filename_prefix {prefix[:40]!r} … is too long for the name of a file; use less than {LONGEST} letters.")
+    root = Path(directory).resolve()
+    subfolder, _, stem = prefix.replace("\\", "/").rpartition("/")
+    folder = (root / subfolder).resolve()
+    if not folder.is_relative_to(root):
+        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder through a link.")
+    return folder, stem
 
 
 def write_texts(title: str, texts: list[str], output: Path) -> None:

@@ -37,6 +37,17 @@ def run(nodes: list[Node], hidden: dict, output: Path) -> None:
                     report(node.title, shown, output)
             except (ValueError, OSError) as error:
                 raise WorkflowError(f"{node.title}: {error}") from error
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise WorkflowError(
+                    f"{node.title}: There is not enough memory for this; make fewer or smaller pictures at once."
+                ) from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether torch or Python found no memory; on a CPU torch says so with a plain RuntimeError."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:

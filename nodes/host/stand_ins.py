@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .results import numbered, outside
+from .results import numbered, outside, place
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
     """Saves IMAGE as PNG files with JSON text chunks; returns their `ui` entry. Raises ValueError for a bad prefix or shape."""
-    if outside(prefix):
-        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.")
-    if images.ndim != 4 or images.shape[-1] not in (3, 4):
+    folder, stem = place(prefix, output_directory)
+    if images.ndim != 4 or images.shape[-1] not in (3, 4) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
-    root = Path(output_directory).resolve()
-    subfolder, _, stem = prefix.replace("\\", "/").rpartition("/")
-    folder = (root / subfolder).resolve()
-    if not folder.is_relative_to(root):
-        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder through a link.")
+    subfolder = prefix.replace("\\", "/").rpartition("/")[0]
     info = PngInfo()
     for name, value in chunks.items():
         info.add_text(name, json.dumps(value))
@@ -158,7 +152,9 @@ class VAEEncode:
         return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
 
     def execute(self, pixels, vae):
-        return ({"samples": vae.encode(pixels[..., :3])},)
+        if pixels.ndim != 4 or pixels.shape[-1] not in (3, 4) or 0 in pixels.shape or not pixels.is_floating_point():
+            raise ValueError(f"pixels must be pictures [batch, height, width, 3 or 4] in 0..1, got {list(pixels.shape)}.")
+        return ({"samples": vae.encode(pixels[..., :3].float())},)
 
 
 class SetLatentNoiseMask:

@@ -27,7 +27,7 @@ from ..choices import EMBEDDED
 from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from ..layout import Conditioning, to_contexts
 from .parts import ImageVAE, SeeCoderEncoder
-from .results import numbered, outside
+from .results import numbered, place
 from .terminal import progress
 
 INPUTS = Path(__file__).resolve().parents[2] / "workflows" / "input"
@@ -134,10 +134,7 @@ def find(name: str, role: str) -> Path:
 
 def output_file(prefix: str, ending: str, directory: str) -> Path:
     """The next free path for a file in the output folder. Raises ValueError for a prefix that leaves it."""
-    if outside(prefix):
-        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.")
-    subfolder, _, stem = prefix.replace("\\", "/").rpartition("/")
-    return numbered(Path(directory) / subfolder, stem, f"_{ending}")
+    return numbered(*place(prefix, directory), f"_{ending}")
 
 
 def read(path: Path, part: str) -> VersatileDiffusion:

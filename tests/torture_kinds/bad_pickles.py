@@ -83,14 +83,7 @@ def program(protocol: int, body: bytes) -> bytes:
     return start + b"}" + text("diffuser.time_embed.0.weight") + body + b"s."
 
 
-def laughs(depth: int) -> bytes:
-    """A tuple that holds itself twice, over and over: small here, endless for whoever walks through it."""
-    rows = b")" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(depth))
-    return b"\x80\x02}" + rows + b"K\x01s."
-
-
 ODD = {
-    "billion laughs as a key": lambda: laughs(60),
     "deep nesting": lambda: b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".",
     "deep lists": lambda: b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
     "a string of 4 GB": lambda: b"\x80\x02X\xff\xff\xff\xff.",
