@@ -135,6 +135,25 @@ def test_the_model_draws_prior_pictures_itself(tune, tmp_path):
     assert records(tmp_path / "run")[-1].keys() >= {"text_to_image", "prior_text_to_image"}
 
 
+def test_shift_trains_pictures_at_other_levels(tune):
+    plain, shifted = tune("plain"), tune("shifted", replace(QUICK, shift=True))
+    assert any(not torch.equal(plain[key], shifted[key]) for key in plain)
+    texts = replace(QUICK, stages=((FOUR[2:], 3),))
+    assert_same(tune("texts", texts), tune("texts shifted", replace(texts, shift=True)))
+
+
+def test_frozen_weights_in_half_precision(tune, tmp_path):
+    half = replace(
+        QUICK, lora=LORA, stages=((FOUR, 2),), precision=torch.bfloat16, weights=torch.bfloat16, checkpointing=True, sheet_size=1
+    )
+    result = tune("run", half)
+    assert all(tensor.dtype in (torch.float16, torch.float32) for tensor in result.values())
+    assert any(tensor.any() for key, tensor in result.items() if key.endswith("lora_B.weight"))
+    assert (tmp_path / "run" / "sheet-000002.png").exists()
+    with pytest.raises(ValueError, match="give --precision bf16"):
+        replace(half, precision=torch.float32)
+
+
 def test_without_average_the_weights_themselves_are_written(tune, tmp_path):
     result = tune("run", replace(QUICK, ema=0))
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["module"]
@@ -199,9 +218,10 @@ def test_two_processes_train_as_one_does(pictures, models, tmp_path):
         runs.append((records(out), load_file(out / "model.safetensors")))
     (curve, weights), (other_curve, other_weights) = runs
     assert [record["step"] for record in curve] == [2, 4, 6]
-    for record, other in zip(curve, other_curve, strict=True):
-        for name in ("image_to_image", "text_to_image"):
-            assert other[name] == pytest.approx(record[name], abs=2e-5)
+    names = ("image_to_image", "text_to_image")
+    apart = [abs(record[name] - other[name]) for record, other in zip(curve, other_curve, strict=True) for name in names]
+    print(f"losses: at most {max(apart):.1g} apart")
+    assert max(apart) < 2e-5
     # Of gradients near zero AdamW keeps the sign only, so single weights may differ by more than the rest.
     start = {f"diffuser.{key}": value for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()}
     moved = sum((weight - start[key]).square().sum() for key, weight in weights.items())

@@ -1,14 +1,14 @@
 """The published refinements of the diffusion loss: identities and closed forms."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from vd_core.config import ScheduleConfig
 from vd_core.sampling.schedule import Schedule
-from vd_core.training.loss import Refinements, flow_loss, min_snr_weights, multiscale_errors, shifted_timesteps
+from vd_core.sampling.shift import ResolutionShift
+from vd_core.training.diffuser import FlowData, flow_losses
+from vd_core.training.loss import Refinements, flow_loss, min_snr_weights, multiscale_errors
 
 SCHEDULES = {prediction: Schedule(ScheduleConfig(prediction=prediction)) for prediction in ("eps", "v")}
 EVERY = torch.arange(1000)
@@ -28,7 +28,6 @@ def loss(refinements, prediction="eps", side=8, t=(10, 700)):
 
 def test_neutral_settings_change_nothing_bit_for_bit():
     plain = loss(Refinements())
-    assert torch.equal(loss(Refinements(trained_side=8)), plain)
     torch.testing.assert_close(loss(Refinements(multiscale=8)), plain)
     torch.testing.assert_close(loss(Refinements(min_snr=1e9)), plain)  # of the noise: min(SNR, ∞) / SNR = 1
 
@@ -71,44 +70,27 @@ def test_multiscale_is_the_weighted_sum_over_sizes():
     assert multiscale_errors(torch.randn(3, 24), 4).shape == (3,)
 
 
-def test_shift_has_the_reference_logsnr():
-    schedule = SCHEDULES["eps"]
-    assert torch.equal(shifted_timesteps(schedule, EVERY, 64, 64), EVERY)
-    shifted = shifted_timesteps(schedule, EVERY, 128, 64)
-    inside = shifted < 999
-    wanted = snr().log() - 2 * math.log(2)
-    steps = (snr(EVERY[1:]).log() - snr(EVERY[:-1]).log()).abs().max()
-    assert ((snr(shifted).log() - wanted).abs()[inside] <= steps / 2 + 1e-6).all()
-    assert (shifted[1:] >= shifted[:-1]).all() and (shifted >= EVERY).all() and shifted[-1] == 999
-    assert (shifted_timesteps(schedule, EVERY, 32, 64) <= EVERY).all()
+def test_shifted_levels_are_drawn_for_pictures_only():
+    seen = []
+
+    class Seeing(torch.nn.Module):
+        def forward(self, x, t, contexts, data):
+            seen.append((data, t.clone()))
+            return x
+
+    shift = ResolutionShift.of_size(16, 16, 8)
+    levels = torch.from_numpy(Schedule(ScheduleConfig(), shift).shifted_timesteps())
+    assert shift == ResolutionShift(2.0, 2.0) and (levels[1:-1] > torch.arange(1, 999)).float().mean() > 0.9
+    tokens = {"text": torch.zeros(2, 3, 40)}
+    flows = FlowData({"image": torch.randn(2, 4, 16, 16), "text": torch.randn(2, 24)}, tokens, tokens)
+    for chosen in ({}, {"image": levels}):
+        losses = flow_losses(flows, SCHEDULES["eps"], {("image", "text"): 64, ("text", "text"): 64}, levels=chosen)
+        list(losses(Seeing(), torch.Generator().manual_seed(0)))
+    (_, plain), (_, words), (_, shifted), (_, same) = seen
+    assert torch.equal(shifted, levels[plain]) and torch.equal(words, same)
 
 
-def test_averaged_noise_at_the_shifted_level_is_that_of_the_trained_size():
-    """Monte Carlo: 2x2 means of a constant picture's noise at the shifted t have the SNR of t."""
-    schedule, t = SCHEDULES["eps"], torch.tensor([400])
-    shifted = shifted_timesteps(schedule, t, 16, 8)
-    noisy = schedule.q_sample(
-        torch.ones(4000, 1, 16, 16), shifted, torch.randn(4000, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    )
-    small = F.avg_pool2d(noisy, 2)
-    assert (small.mean() ** 2 / small.var()).item() == pytest.approx(snr(t).item(), rel=0.02)
-
-
-def test_larger_latents_are_noised_more():
-    alphas = []
-
-    def predict(x, t, contexts, data):
-        alphas.append(t.clone())
-        return x
-
-    t = torch.tensor([100, 500])
-    for side in (8, 16):
-        x = torch.randn(2, 4, side, side)
-        flow_loss(predict, SCHEDULES["eps"], "image", "text", x, t, x, torch.zeros(2, 3, 40), Refinements(trained_side=8))
-    assert torch.equal(alphas[0], t) and (alphas[1] > t).all()
-
-
-@pytest.mark.parametrize("name", ["min_snr", "multiscale", "trained_side"])
+@pytest.mark.parametrize("name", ["min_snr", "multiscale"])
 def test_settings_are_positive(name):
     with pytest.raises(ValueError, match=f"{name} must be above 0, got 0"):
         Refinements(**{name: 0})

@@ -165,7 +165,7 @@ class Schedule:
         if spacing not in SPACINGS:
             raise ValueError(f'The spacing of steps is one of {", ".join(SPACINGS)}, got "{spacing}".')
         spaced = SPACINGS[spacing](n, self.timesteps).clip(max=self.timesteps - 1)
-        timesteps = torch.from_numpy(np.unique(self._shifted_timesteps()[spaced])).flip(0)
+        timesteps = torch.from_numpy(np.unique(self.shifted_timesteps()[spaced])).flip(0)
         # Rounded to float32 and widened, as the official coefficients are: unrounded values give other sigmas.
         alphas_cumprod = self.alphas_cumprod[torch.cat([timesteps, timesteps.new_zeros(1)])].double()
         return Steps(timesteps, alphas_cumprod)
@@ -175,7 +175,7 @@ class Schedule:
         alphas_cumprod = self.alphas_cumprod[timesteps].double()
         return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().float()
 
-    def _shifted_timesteps(self) -> np.ndarray:
+    def shifted_timesteps(self) -> np.ndarray:
         """For every timestep the one, at least 1, whose noise is nearest to the shifted noise."""
         log_sigmas = self.sigmas(torch.arange(self.timesteps)).double().log().numpy()
         nearest = np.interp(self.shift.log_sigmas(log_sigmas), log_sigmas, np.arange(self.timesteps))

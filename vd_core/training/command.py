@@ -67,7 +67,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--lr-scales", nargs="+", default=[], metavar="GROUP=X", help="of the learning rate, in the same way")
     how.add_argument("--min-snr", type=float, metavar="GAMMA", help="min-SNR weights of the noise levels (5 in the paper)")
     how.add_argument("--multiscale", type=int, metavar="SIDE", help="simple diffusion's loss on halved latents down to this side")
-    how.add_argument("--trained-side", type=int, metavar="SIDE", help="latents larger than this are trained on its shifted schedule")
+    how.add_argument(
+        "--shift", action="store_true", help="train larger latents than the model's own on simple diffusion's shifted schedule"
+    )
     how.add_argument("--seed", type=int, default=0)
 
     where = parser.add_argument_group("where it is trained, and what is shown")
@@ -124,7 +126,8 @@ def settings(options: argparse.Namespace) -> Settings:
         seed=options.seed,
         gradient_scales=numbers(options.gradient_scales),
         rates=numbers(options.lr_scales),
-        refinements=Refinements(options.min_snr, options.multiscale, options.trained_side),
+        refinements=Refinements(options.min_snr, options.multiscale),
+        shift=options.shift,
         precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
         weights=PRECISIONS[options.frozen],
         checkpointing=options.checkpointing,

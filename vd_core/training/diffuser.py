@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ def flow_losses(
     precision: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     checkpointing: bool = False,
+    levels: Mapping[str, Tensor] = MappingProxyType({}),
 ):
     """Loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its batch size, one after the other.
 
@@ -57,6 +59,7 @@ def flow_losses(
 
     precision:     of the network's matrix products; float32 trains without autocast.
     checkpointing: trade time for memory: the layers' insides are computed once more on the way back.
+    levels:        output kind -> the timestep that stands for each drawn one, [timesteps], as in a shifted schedule.
     """
     device = torch.device(device)
 
@@ -64,6 +67,7 @@ def flow_losses(
         for (data, kind), size in batches.items():
             x0, tokens = flows.batch(data, kind, size, dropout, generator)
             t = torch.randint(schedule.timesteps, (size,), generator=generator)
+            t = levels[data][t] if data in levels else t
             noise = torch.randn(x0.shape, generator=generator)
             x0, t, noise, tokens = (tensor[share(size)].to(device) for tensor in (x0, t, noise, tokens))
             with (

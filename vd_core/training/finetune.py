@@ -19,6 +19,7 @@ from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
 from ..sampling.schedule import Schedule
+from ..sampling.shift import UNSHIFTED, ResolutionShift
 from . import distributed
 from .diffuser import FlowData, flow_losses, layer_group
 from .finetune_sheets import Sheets
@@ -73,6 +74,7 @@ class Settings:
     dropout:         share of samples whose context is dropped, for classifier-free guidance.
     gradient_scales, rates: layer group ("global", "data", "context") -> factor of its gradients (VD, Algorithm 1), of its learning rate;
                      0 freezes it.
+    shift:           train pictures larger than the model's at the noise levels of simple diffusion's shifted schedule.
     precision:       of the matrix products; weights: of the frozen weights under a LoRA.
     cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
     """
@@ -90,6 +92,7 @@ class Settings:
     gradient_scales: dict[str, float] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     refinements: Refinements = PLAIN
+    shift: bool = False
     precision: torch.dtype = torch.float32
     weights: torch.dtype = torch.float32
     checkpointing: bool = False
@@ -99,6 +102,10 @@ class Settings:
     cfg: float = 7.5
     lora: LoraSettings | None = None
     prior: PriorSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights != torch.float32 and self.precision != self.weights:
+            raise ValueError("Frozen weights in bf16 need matrix products in bf16 too: give --precision bf16.")
 
     @property
     def flows(self) -> list[Flow]:
@@ -208,6 +215,7 @@ class Run:
             "precision": settings.precision,
             "device": settings.device,
             "checkpointing": settings.checkpointing,
+            "levels": self.levels(),
         }
         batches = dict.fromkeys(flows, settings.batch)
         own = flow_losses(self.pictures.flows, self.schedule, batches, **options)
@@ -220,6 +228,16 @@ class Run:
                     yield from ((f"prior_{name}", settings.prior.weight * loss) for name, loss in kept(diffuser, generator))
 
         return losses
+
+    def levels(self) -> dict[str, Tensor]:
+        """The shifted schedules: kinds of pictures -> the timestep that stands for each. A sampler with the same shift visits the same."""
+        found = {}
+        for kind, latents in self.pictures.flows.latents.items():
+            if self.settings.shift and latents.ndim == 4:
+                shift = ResolutionShift.of_size(*latents.shape[2:], self.vd.config.diffuser.data[kind].side)
+                if shift != UNSHIFTED:
+                    found[kind] = torch.from_numpy(Schedule(self.vd.config.schedule, shift).shifted_timesteps())
+        return found
 
     def changed(self, module: nn.Module) -> AbstractContextManager[Diffuser]:
         """The diffuser that trained weights stand for: themselves, or the frozen one with a LoRA."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,13 +18,10 @@ class Refinements:
     min_snr:    gamma of min-SNR weights (Hang et al. 2023; 5 there); None = every noise level counts the same.
     multiscale: smallest side of the multiscale loss (Hoogeboom et al. 2023, "simple diffusion", section 3.3; 32 there); None = full size
                 only. Texts and latents of odd sides have no other scales.
-    trained_side: side of the latents that the schedule was made for; larger ones are trained at the noise levels of simple diffusion's
-                shifted schedule (section 3.1). None = no shift.
     """
 
     min_snr: float | None = None
     multiscale: int | None = None
-    trained_side: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -52,8 +47,6 @@ def flow_loss(
 
     t [B] are timesteps 0..timesteps-1, noise is standard normal of x0's shape. The target is what the schedule's `prediction` names.
     """
-    if refinements.trained_side and x0.ndim == 4:
-        t = shifted_timesteps(schedule, t, max(x0.shape[2:]), refinements.trained_side)
     x = schedule.q_sample(x0, t, noise)
     prediction, target = diffuser(x, t, [(kind, tokens, 1.0)], data).float(), schedule.target(x0, t, noise)
     if refinements.min_snr is None and (refinements.multiscale is None or x0.ndim != 4):
@@ -88,17 +81,3 @@ def multiscale_errors(difference: Tensor, smallest: int | None) -> Tensor:
     weights = [1 / max(scale.shape[2:]) for scale in scales]
     errors = [scale.square().flatten(1).mean(dim=1) * weight for scale, weight in zip(scales, weights, strict=True)]
     return sum(errors) / sum(weights)
-
-
-def shifted_timesteps(schedule: Schedule, t: Tensor, side: int, trained_side: int) -> Tensor:
-    """The timesteps [B] whose logSNR is that of t [B] plus 2 log(trained_side / side), clamped to the noisiest.
-
-    Averaging over squares takes noise away, so larger pictures need more of it to be as unclear (Hoogeboom et al. 2023, eq. 6). The
-    network keeps its own meaning of t, only how often each level is trained changes, hence every sampler stays right.
-    """
-    alphas = schedule.alphas_cumprod.double()
-    logsnr = (alphas / (1 - alphas)).log()
-    wanted = logsnr[t.cpu()] + 2 * math.log(trained_side / side)
-    later = torch.searchsorted(-logsnr, -wanted).clamp(1, len(logsnr) - 1)
-    nearer = (wanted - logsnr[later]).abs() < (logsnr[later - 1] - wanted).abs()
-    return torch.where(nearer, later, later - 1).to(t)
