@@ -142,7 +142,10 @@ def test_prepared_rows_are_kept_and_other_data_refused(folder, models):
     assert again().digest == first.digest
     with pytest.raises(ValueError, match="was made with other size: choose an empty folder"):
         again(size=64)
-    (folder / "b.txt").write_text("other words", encoding="utf-8")
+    (folder / "b.png").touch()
+    assert fingerprint(folder) == before
+    words = (folder / "b.txt").read_text(encoding="utf-8")
+    (folder / "b.txt").write_text(words.replace("flat", "tall"), encoding="utf-8")
     assert fingerprint(folder) != before
     with pytest.raises(ValueError, match="was made with other data"):
         again()
