@@ -28,7 +28,7 @@ from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
 
-STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 3000, "diffuser": 12000}
+STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
@@ -116,7 +116,7 @@ class SmallModelTraining:
         longest = max(map(len, rows))
         tokens = torch.tensor([row + [-100] * (longest - len(row)) for row in rows])
         losses = text_vae_losses(optimus.pieces(texts), tokens, batch=128)
-        return self.fit("text_vae", optimus, losses, lr=1e-3, parts=self.words_hash)
+        return self.fit("text_vae", optimus, losses, lr=2e-3, parts=self.words_hash)
 
     def diffuser(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> VersatileDiffusion:
         """All four flows, on what the frozen parts make of the training pictures; returns the whole model."""

@@ -18,6 +18,7 @@ def text_vae_losses(pieces: Tensor, tokens: Tensor, batch: int, kl_weight: float
     """
 
     def losses(optimus: Optimus, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        optimus.encoder.eval()  # without dropout, which is for long training on long texts: names are learned sooner
         chosen = torch.randint(len(pieces), (batch,), generator=generator)
         noise = torch.randn(batch, optimus.config.latent_width, generator=generator)
         target = tokens[chosen]
