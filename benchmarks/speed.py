@@ -26,6 +26,7 @@ from benchmarks.peers import peer_options, peer_step
 from seecoder.config import SeeCoderConfig, SwinConfig
 from seecoder.swin import Swin
 from vd_core.autoencoders.optimus import Optimus
+from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.guidance import guided
 
 STEPS = 50  # per picture, as officially
@@ -36,9 +37,9 @@ BACKBONES = {
 }
 
 
-def our_step(case: Case) -> Callable[[], Tensor]:
+def our_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     """A guided step as the product runs it."""
-    denoise = guided(case.diffuser, case.schedule, case.contexts, case.data, CFG)
+    denoise = guided(diffuser, case.schedule, case.contexts, case.data, CFG)
     return lambda: denoise(case.latent, TIMESTEP)
 
 
@@ -58,7 +59,7 @@ def flow_row(flow: str, options: argparse.Namespace) -> dict:
     """A guided step of a flow."""
     dtype = DTYPES[options.dtype]
     case = case_of(flow, options, dtype)
-    functions = {"ours": our_step(case), "baseline": plain_step(case, plain_diffuser(case.diffuser))}
+    functions = {"ours": our_step(case, case.diffuser), "baseline": plain_step(case, plain_diffuser(case.diffuser))}
     if case.data == "image" and len(case.kinds) == 1:
         functions |= {name: peer_step(name, case) for name in options.peers}
     figures, cost = measured(functions, options, dtype), flops(case)
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         figures = ROWS[what](what, options) if what in FLOWS else ROWS[what](options)
         rows.append({"what": what, **settings, **figures})
         print(line(rows[-1]), flush=True)
-    write_record("speed", options, rows)
+        write_record("speed", options, rows)  # after every row: a run that is stopped keeps them
     return rows
 
 

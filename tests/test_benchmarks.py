@@ -1,12 +1,13 @@
 """The benchmarks compute what they claim to compare; at tiny sizes, seconds in all."""
 
+import argparse
 import json
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks import measure, speed
+from benchmarks import load, measure, memory, scaling, speed, table
 from benchmarks.baseline import flops, plain_attention, plain_diffuser, plain_step
 from benchmarks.cases import FLOWS, SIZES, Case
 from vd_core.diffuser.layers import Attention
@@ -18,7 +19,7 @@ TINY = {flow: Case(SIZES["tiny"], data, kinds, pixels=64, batch=2) for flow, (da
 @torch.inference_mode()
 def test_the_baseline_computes_the_same_step(flow):
     case = TINY[flow]
-    ours, plain = speed.our_step(case)(), plain_step(case, plain_diffuser(case.diffuser))()
+    ours, plain = speed.our_step(case, case.diffuser)(), plain_step(case, plain_diffuser(case.diffuser))()
     assert ours.std() > 0.1
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
 
@@ -70,3 +71,57 @@ def test_speed_writes_what_it_measured(tmp_path):
     assert (flow["what"], captions["what"]) == ("text-to-text", "captions")
     assert flow["medians"]["ours"] == pytest.approx(flow["flops"] / flow["achieved_flops"])
     assert flow["share"] == pytest.approx(flow["achieved_flops"] / flow["matrix_flops"])
+
+
+def test_exponents_of_exact_powers():
+    a, k = scaling.exponent([1, 2, 4], [3.0, 12.0, 48.0])
+    assert (a, k) == (pytest.approx(3), pytest.approx(2))
+    with pytest.raises(ValueError, match="two sizes"):
+        scaling.exponent([2, 2], [1.0, 1.0])
+
+
+def test_scaling_measures_fits_and_draws(tmp_path, monkeypatch):
+    monkeypatch.setitem(scaling.POINTS, "steps", (1, 3))
+    arguments = ["--size", "tiny", "--pixels", "64", "--repeats", "1", "--only", "steps", "--plots", str(tmp_path)]
+    (row,) = scaling.main(arguments)
+    assert row["sizes"] == [1, 3] and len(row["seconds"]["ours"]) == len(row["seconds"]["baseline"]) == 2
+    assert (tmp_path / "scaling-steps.png").stat().st_size > 1000
+
+
+def test_a_file_of_the_layers_that_a_flow_needs(tmp_path):
+    """Loaded it gives a step of full variance; every tensor's bytes are read, and no more."""
+    options = argparse.Namespace(scratch=tmp_path, size="tiny", flow="image-to-text", file_dtype="float16")
+    case = TINY["image-to-text"]
+    path = load.random_file(case, options)
+    diffuser = load.load(path, parts=load.parts_of(case)).diffuser
+    assert list(diffuser.data) == ["text"] and list(diffuser.context) == ["image"]
+    assert sum(map(len, load.read_bytes(path))) == 2 * sum(weight.numel() for weight in diffuser.parameters())
+    plain = load.plain_load(path, case).state_dict()
+    assert all(torch.equal(weight, plain[key]) for key, weight in diffuser.state_dict().items())
+    with torch.inference_mode():
+        assert speed.our_step(case, diffuser)().isfinite().all()
+
+
+def test_memory_counts_a_step_and_its_weights():
+    options = argparse.Namespace(size="tiny", pixels=64, batch=1, device="cpu", dtype="float32")
+    row = memory.measured("text-to-image", "ours", options)
+    assert row["weights"] == 4 * sum(weight.numel() for weight in TINY["text-to-image"].diffuser.parameters())
+    assert measure.resident("VmHWM") >= measure.resident("VmRSS") > row["weights"]
+
+
+def test_tables_stand_between_the_marks():
+    row = {
+        "what": "dual",
+        "size": "tiny",
+        "pixels": 64,
+        "batch": 2,
+        "dtype": "float32",
+        "medians": {"ours": 0.5},
+        "ratios": {"baseline": 1.5},
+    }
+    written = table.table({"benchmark": "speed", "machine": measure.machine("cpu"), "command": "python x", "rows": [row]})
+    assert "| dual, tiny, 64 px, batch 2, float32 | 0.5 | baseline 1.50× |" in written and "`python x`" in written
+    page = f"a\n{table.START}old\n{table.END}b\n"
+    assert table.inserted(page, written) == f"a\n{table.START}{written}{table.END}b\n"
+    with pytest.raises(ValueError, match="between"):
+        table.inserted("a\n", written)
