@@ -68,7 +68,8 @@ def test_command_prints_the_figures(data, model, vocabularies, tmp_path, monkeyp
     for part in ("trained", "held out"):
         assert figures[part]["autoencoder PSNR"] > 0
         assert all(0 <= value <= 1 for flow in ("text to image", "image to text") for value in figures[part][flow].values())
-    assert len(table(figures).splitlines()) == 2 + 13 + 1
+    assert all(0 <= value <= 1 for value in figures["trained"]["clip finds"].values())
+    assert len(table(figures).splitlines()) == 2 + 13 + 4 + 3 + 1
 
 
 def test_commands_refuse_with_one_sentence(tmp_path, capsys):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..context import Context, blend
 from ..flows import VersatileDiffusion
 from ..sampling.noise import sample_noise
+from .clip import retrieval
 from .dataset import CaptionedPictures
 from .image_vae import psnr
 from .judge import Judge, spoil
@@ -45,6 +46,7 @@ def evaluate(
             "pairs": len(indices),
             "autoencoder PSNR": round(float(psnr(model.image_vae, data.pixels[indices]).mean()), 2),
             "text autoencoder exact": share(a == b for a, b in zip(read(model, model.text_vae.encode(captions)), captions, strict=True)),
+            "clip finds": retrieval(model.clip, data, indices),
             "text to image": nearest(drawn, latents, indices),
             "image variation": nearest(varied, latents, indices),
             "image to text": agreement(read(model, write(model, [seen], len(indices))), captions),
