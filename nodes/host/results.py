@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\.|$)", re.IGNORECASE)
@@ -15,6 +18,19 @@ def numbered(folder: Path, stem: str, ending: str) -> Path:
     pattern = re.compile(re.escape(stem) + r"_(\d+)" + re.escape(ending))
     taken = [int(match[1]) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
     return folder / f"{stem}_{max(taken, default=0) + 1:05d}{ending}"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside this one to write to, which takes its place at the end: what is there under its name is complete."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def outside(prefix: str) -> bool:
@@ -42,5 +58,6 @@ def place(prefix: str, directory: str) -> tuple[Path, str]:
 def write_texts(title: str, texts: list[str], output: Path) -> None:
     """Prints the texts of a node and writes them to one file; prints its path too."""
     path = numbered(output, re.sub(r"[^\w-]+", "-", title).strip("-")[:100] or "text", ".txt")
-    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    with whole(path) as part:
+        part.write_text("\n".join(texts) + "\n", encoding="utf-8")
     print(*texts, path, sep="\n", flush=True)

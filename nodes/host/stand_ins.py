@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .results import numbered, outside, place
+from .results import numbered, outside, place, whole
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
@@ -31,7 +31,8 @@ def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> 
         # Quirk kept: ComfyUI cuts the fraction off, it does not round.
         pixels = (image.detach().float().cpu().numpy() * 255.0).clip(0, 255).astype(np.uint8)
         path = numbered(folder, stem, "_.png")
-        Image.fromarray(pixels).save(path, pnginfo=info, compress_level=4)
+        with whole(path) as part:
+            Image.fromarray(pixels).save(part, format="PNG", pnginfo=info, compress_level=4)
         written.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
     return {"images": written}
 
