@@ -31,7 +31,7 @@ class VD_ColorAdjust:
         }
 
     def execute(self, image, reference):
-        pictures, wanted = (x[..., :3].movedim(-1, 1) for x in (image, reference))
+        pictures, wanted = rgb(image), rgb(reference)
         return (match_color(pictures, wanted).movedim(1, -1),)
 
 
@@ -92,5 +92,5 @@ class VD_ImageEncode:
 
     def execute(self, pixels, vae, seed, batch_size):
         noise = official_noise(seed, {})
-        latents = host.encode_sample(vae, pixels[..., :3], noise)
+        latents = host.encode_sample(vae, rgb(pixels).float().movedim(1, -1), noise)
         return ({"samples": latents.repeat(batch_size, 1, 1, 1), DRAWN: noise.drawn},)

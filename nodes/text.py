@@ -90,6 +90,10 @@ class VD_EditText:
 
     def execute(self, text_vae, samples, remove, add):
         latents = flat(samples["samples"])
+        if latents.shape[1] != text_vae.width:
+            raise ValueError(
+                f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: they come from another model."
+            )
         zero = torch.zeros_like(latents[:1])
         taken, given = (text_vae.encode([text]).to(latents) if text.strip() else zero for text in (remove, add))
         return ({**samples, "samples": edit_latent(latents, taken, given)[:, :, None, None]},)

@@ -56,7 +56,7 @@ def timesteps_of(text: str, schedule: Schedule) -> list[int]:
     """Timesteps written with spaces or commas between. Raises ValueError for none, for other words, and for those out of range."""
     words = text.replace(",", " ").split()
     if not words or not all(word.isdecimal() and int(word) < schedule.timesteps for word in words):
-        raise ValueError(f"timesteps are numbers from 0 (data) to {schedule.timesteps - 1} (noise) with spaces between, got {text!r}.")
+        raise ValueError(f"timesteps are numbers from 0 (data) to {schedule.timesteps - 1} (noise) with spaces between, got {text[:60]!r}.")
     return [int(word) for word in words]
 
 

@@ -110,7 +110,12 @@ def label(prompt: dict, node_id: str) -> str:
 
 def picture(name: str, folders: list[Path]) -> Path | None:
     """The first file of this name: as given, then below the folders."""
-    return next((path for path in [Path(name), *(folder / name for folder in folders)] if path.is_file()), None)
+    if len(name.encode("utf-8", "replace")) > 4000:  # longer than any path; systems refuse even to look
+        return None
+    try:
+        return next((path for path in [Path(name), *(folder / name for folder in folders)] if path.is_file()), None)
+    except OSError:  # a name that is too long
+        return None
 
 
 def prepare(workflow: Path, catalogue: Catalogue, assignments: list[str], seed: int | None) -> tuple[dict, dict]:

@@ -149,7 +149,7 @@ class Bench:
             "VD_TEXT_VAE": [text_vae],
             "CLIP": [clip],
             "CLIP_VISION": [vision],
-            "CONDITIONING": [text[0], text[1], image[0], image[1], text[0], image[0], many[0], many[1], *foreign, broken, []],
+            "CONDITIONING": [text[0], text[1], image[0], image[1], text[0], image[0], many[0], many[1], *foreign, broken],
             "LATENT": list(latents(latent, words).values()),
             "IMAGE": list(pictures().values()),
             "MASK": list(masks().values()),

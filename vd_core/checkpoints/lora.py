@@ -99,7 +99,7 @@ def read_lora(path: str | Path, diffuser: Diffuser) -> dict[str, Change]:
                     used |= {*keys, f"{name}.alpha"}
                     check(path, keys[1], changes[layer], layers[layer].weight.shape)
     if not changes:
-        raise ValueError(f"{path} changes none of the layers of this model: {', '.join(list(weights)[:2])}, …")
+        raise ValueError(f"{path} changes none of the layers of this model: {', '.join(list(weights)[:2])}, ….")
     if unused := weights.keys() - used:
         log.warning("%s has %d tensors for layers that are not loaded, such as %s", path, len(unused), min(unused))
     return changes
