@@ -40,6 +40,8 @@ class VD_Region:
         }
 
     def execute(self, positive, negative, x, y, width, height, start, end, mask=None):
+        if mask is not None and (mask.ndim != 3 or 0 in mask.shape):
+            raise ValueError(f"mask must hold masks [batch, height, width], got {list(mask.shape)}.")
         region = Region(boxed(mask, x, y, width, height), start, end)
 
         def place(part: Part) -> Part:
