@@ -64,7 +64,7 @@ spoon 🥄, knife 🔪, vase 🏺, globe 🌍, mountain 🏔️, desert island �
 ambulance 🚑, police car 🚓, racing car 🏎️, motorcycle 🏍️, scooter 🛵, fuel pump ⛽, traffic light 🚦, stop sign 🛑, canoe 🛶,
 satellite 🛰️, hourglass ⌛, watch ⌚, alarm clock ⏰, full moon 🌕, thermometer 🌡️, tornado 🌪️, comet ☄️, party popper 🎉, ribbon 🎀,
 ticket 🎫, volleyball 🏐, american football 🏈, bowling 🎳, ping pong 🏓, boxing glove 🥊, ice skate ⛸️, eight ball 🎱, crystal ball 🔮,
-video game 🎮, joystick 🕹️, artist palette 🎨, necktie 👔, t-shirt 👕, jeans 👖, kimono 👘, handbag 👜, high heel 👠, boot 👢,
+video game 🎮, joystick 🕹️, artist palette 🎨, necktie 👔, shirt 👕, jeans 👖, kimono 👘, handbag 👜, high heel 👠, boot 👢,
 graduation cap 🎓, lipstick 💄, ring 💍, megaphone 📣, headphones 🎧, radio 📻, saxophone 🎷, mobile phone 📱, battery 🔋,
 electric plug 🔌, floppy disk 💾, movie camera 🎥, magnifying glass 🔍, flashlight 🔦, red lantern 🏮, books 📚, money bag 💰,
 envelope ✉️, package 📦, mailbox 📫, paintbrush 🖌️, briefcase 💼, calendar 📅, paperclip 📎, dagger 🗡️, bow and arrow 🏹, shield 🛡️,
