@@ -45,6 +45,7 @@ def run(tmp_path):
         return subprocess.Popen(
             [sys.executable, ROOT / "run_workflow.py", flow if isinstance(flow, Path) else "flow.json", *options], text=True,
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start what runs in the background deaf to Ctrl+C
         )  # fmt: skip
 
     return go
