@@ -36,6 +36,8 @@ GROUPS = {
         "multi-context",
         "subject",
         "regions",
+        "guidance-per-context",
+        "prompt-weights",
         "interpolate-pictures",
         "text-difference",
         "brain-decoding",
