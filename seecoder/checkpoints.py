@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickletools
 import re
 import zipfile
 from collections.abc import Collection, Mapping
@@ -17,6 +19,9 @@ from .model import SeeCoder
 from .sizes import seecoder_config
 
 PREFIX = "ctx.image."  # where the whole Prompt-Free Diffusion model has its encoder
+LONGEST = 8 << 20  # bytes of a pickle; tensors' numbers lie outside of it
+NAMES = ("GLOBAL", "BINUNICODE", "SHORT_BINSTRING")
+SHARED = 20  # how often a pickle may refer back to anything but names
 DERIVED = r"imencoder\..*\.relative_position_index$"  # buffers that follow from the window
 
 # Where our name of a weight differs from the released one; every weight of ours lies in a leaf module.
@@ -64,7 +69,8 @@ def read(path: str | Path) -> dict[str, Tensor]:
         except (SafetensorError, MemoryError, OSError) as error:
             raise ValueError(f"{path} is truncated or corrupt; download it again.") from error
     try:
-        check_zip(path)
+        for data in pickles(path):
+            check_pickle(data)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler meets foreign bytes here and can fail in any way
         raise ValueError(
@@ -77,16 +83,38 @@ def read(path: str | Path) -> dict[str, Tensor]:
     return content
 
 
-def check_zip(path: Path) -> None:
-    """Raise ValueError for a zip file that unpacks to more than its size (torch.save never compresses) or has a damaged pickle."""
+def pickles(path: Path) -> list[bytes]:
+    """The pickles of a file of torch.save, which before torch 1.6 were five in a row before the tensors' numbers.
+
+    Raises ValueError for a zip file that unpacks to more than its size (torch.save never compresses) or has a damaged pickle.
+    """
     if not zipfile.is_zipfile(path):
-        return
+        with path.open("rb") as file:
+            return [file.read(LONGEST)]
     with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+        entries = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size or any(entry.file_size > LONGEST for entry in entries):
             raise ValueError("a zip bomb")
-        for entry in archive.infolist():
-            if entry.filename.endswith("data.pkl"):
-                archive.read(entry)  # compares its checksum
+        return [archive.read(entry) for entry in entries]  # which compares their checksums
+
+
+def check_pickle(data: bytes) -> None:
+    """Raise ValueError where pickles in a row refer back to anything that can hold something else: nested pairs of one another keep
+    torch's unpickler busy without end. What is no pickle is left to torch, which stops there."""
+    stream, shared = io.BytesIO(data), 0
+    for _ in range(5):
+        plain, last = set(), ""
+        try:
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in ("BINPUT", "LONG_BINPUT"):
+                    (plain.add if last in NAMES else plain.discard)(argument)
+                shared += opcode.name in ("BINGET", "LONG_BINGET") and argument not in plain
+                last = opcode.name
+        except ValueError:
+            break
+    if shared > SHARED or stream.tell() == LONGEST:
+        raise ValueError("a pickle without end")
 
 
 def from_tensors(

@@ -83,6 +83,13 @@ def program(protocol: int, body: bytes) -> bytes:
     return start + b"}" + text("diffuser.time_embed.0.weight") + body + b"s."
 
 
+def nested_lists() -> bytes:
+    """Forty lists, each to be put twice into the one before it, but only when all are there; the first is called."""
+    made = b"".join(b"]q" + bytes([number]) for number in range(41))
+    filled = b"".join(b"h%ch%cah%ca" % (number, number + 1, number + 1) for number in range(40))
+    return b"\x80\x02(" + made + filled + b"h\x00NR."
+
+
 ODD = {
     "deep nesting": lambda: b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".",
     "deep lists": lambda: b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
@@ -90,6 +97,11 @@ ODD = {
     "a long of 2 GB": lambda: b"\x80\x02\x8b\xff\xff\xff\x7f.",
     "memo index 2^32": lambda: b"\x80\x02}r\xff\xff\xff\xff.",
     "memo that is not there": lambda: b"\x80\x02h\x07.",
+    "nested pairs as a key": lambda: b"\x80\x02}" + text("a") + b"q\x00" + b"h\x00\x86q\x00" * 60 + b"K\x01s.",
+    "nested wide tuples as a key": lambda: b"\x80\x02}K\x01q\x00" + (b"(" + b"h\x00" * 900 + b"tq\x00") * 4 + b"K\x01s.",
+    "nested pairs called": lambda: b"\x80\x02}" + text("a") + b"q\x00" + b"h\x00\x86q\x00" * 60 + b"NR.",
+    "nested lists called": nested_lists,
+    "a million lists": lambda: b"\x80\x02" + b"]" * 2_000_000 + b".",
     "no stop": lambda: b"\x80\x02}",
     "only stop": lambda: b"\x80\x02.",
     "pop of an empty stack": lambda: b"\x80\x020.",

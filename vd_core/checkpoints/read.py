@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .pickles import LONGEST, check_pickles
+
 DIFFUSERS_FOLDERS = ("image_unet", "text_unet", "vae", "text_encoder", "image_encoder")
 WEIGHT_NAMES = tuple(
     f"{stem}{variant}{ending}"
@@ -94,6 +96,7 @@ def read(path: str | Path) -> WeightsFile:
         return WeightsFile(path, read_zip(path))
     if head.startswith(b"\x80"):
         check_protocol(path, head)
+        check_legacy(path)
         return WeightsFile(path, read_torch(path, mmap=False))
     raise ValueError(f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}.")
 
@@ -155,7 +158,12 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
             if (claimed := sum(entry.file_size for entry in entries)) > (actual := path.stat().st_size):
                 raise ValueError(f"it claims to unpack to {claimed} bytes, more than its own {actual}")
             # Read as a whole, so that their checksums are compared.
-            pickles = [archive.read(entry) for entry in entries if entry.filename.endswith("data.pkl")]
+            pickled = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+            if any(entry.file_size > LONGEST for entry in pickled):
+                raise ValueError(f"its pickle takes more than {LONGEST >> 20} MB")
+            pickles = [archive.read(entry) for entry in pickled]
+            for pickle_data in pickles:
+                check_pickles(pickle_data, 1)
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
         raise corrupt(path, error) from error
     for head in pickles:
@@ -163,6 +171,16 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     if any(entry.filename.split("/")[1:2] == ["constants.pkl"] for entry in entries):
         raise ValueError(f"{path} is a TorchScript program, not a file of weights; refused.")
     return read_torch(path, mmap=True)
+
+
+def check_legacy(path: Path) -> None:
+    """Refuse a file from before torch 1.6, five pickles in front of the tensors' numbers, that torch would read without end."""
+    with path.open("rb") as file:
+        head = file.read(LONGEST)
+    try:
+        check_pickles(head, 5, cut=len(head) == LONGEST)
+    except ValueError as error:
+        raise corrupt(path, error) from error
 
 
 def check_protocol(path: Path, head: bytes) -> None:
