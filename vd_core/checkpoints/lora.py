@@ -83,12 +83,15 @@ def read_lora(path: str | Path, diffuser: Diffuser) -> dict[str, Change]:
     Files of `save_lora`, and files for Stable Diffusion 1 in the names of kohya or of its UNet, which change the text context layers.
     Raises ValueError for a file that changes nothing here, for other methods than LoRA, and for shapes that do not fit.
     """
-    weights = read(path).weights
+    file = read(path)
+    weights, made_for = file.weights, file.metadata.get("vd_lora", "").split(", ")
     if others := [key for key in weights if key.endswith((".dora_scale", ".lora_mid.weight")) or ".hada_" in key or ".lokr_" in key]:
         raise ValueError(f"{path} is no plain LoRA ({others[0]}): only ComfyUI can apply it.")
     layers = adaptable(diffuser)
     changes, used = {}, set()
-    for layer, names in file_names(layers, diffuser.config, list(diffuser.data)).items():
+    # Two kinds of pictures have the same names in their MODELs: our own files say which one they are for.
+    kinds = [kind for kind in diffuser.data if kind in made_for] or list(diffuser.data)
+    for layer, names in file_names(layers, diffuser.config, kinds).items():
         for name in [*names, *(f"lora_unet_{name.removeprefix(PREFIX).replace('.', '_')}" for name in names)]:
             for leaves in LEAVES:
                 keys = [f"{name}.{leaf}" for leaf in leaves]

@@ -29,8 +29,9 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
     flows = {}
     for data in config.diffuser.data:
         for context in config.diffuser.context:
-            missing = [part for part in parts_of_flow(data, context) if part not in usable]
-            flows[f"{context}-to-{data}"] = missing + (["vocabularies"] if data == "text" and vocabularies is None else [])
+            needed = parts_of_flow(data, context)
+            missing = [part for part in needed if part not in usable]
+            flows[f"{context}-to-{data}"] = missing + (["vocabularies"] if "text_vae" in needed and vocabularies is None else [])
     return {"files": files, "config": config.to_dict(), "vocabularies": vocabularies is not None, "flows": flows}
 
 
