@@ -171,7 +171,7 @@ def test_refusals(tmp_path, folder, monkeypatch):
 @pytest.mark.ray
 def test_a_killed_job_on_ray_goes_on(folder, tmp_path):
     """Killed with all its processes at any moment, then run to its end: the rows of an uninterrupted run."""
-    pytest.importorskip("ray", reason='ray is not installed: pip install "ray[data]"')
+    pytest.importorskip("ray.data", reason='ray is not installed: pip install "ray[data]"')
     command = [sys.executable, "-m", "vd_core", "bulk", "embed", str(folder), "OUT", "--batch", "1", "--workers", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vd_core.encoders.clip import normalise
-from vd_core.training.clip import ContrastiveClip, Texts, contrastive_losses, distort, positions, recolour, retrieval
+from vd_core.training.clip import ContrastiveClip, Texts, contrastive_losses, distort, halved, ink, positions, recolour, retrieval
 from vd_core.training.dataset import CaptionedPictures, caption
 from vd_core.training.outlines import NameSpace, outlines, surfaces
 
@@ -112,6 +112,27 @@ def test_recoloured_pictures_keep_black_and_white():
     assert ends[0].max() < 0.02 and ends[1].min() > 0.99
     greys = (coloured.amax(dim=1) - coloured.amin(dim=1)).amax(dim=(1, 2)) < 1e-5
     assert 2 <= greys.sum() <= 13  # about a third
+
+
+def test_a_picture_in_ink_has_its_dark_lines_and_edges_alone(data):
+    picture = torch.stack([0.2 * torch.ones(3, 56, 56), data.pixels[1]])  # one flat and dark, one a red disc on white
+    drawn = ink(picture, torch.Generator().manual_seed(0))
+    assert drawn.shape == picture.shape and drawn[0].min() > 0.85  # nothing is darker than around
+    disc = X**2 + Y**2 - 0.5
+    assert drawn[1, 0][disc > 0.3].min() > 0.85 and drawn[1, 0][disc < -0.3].min() > 0.85  # far from the edge: white, inside too
+    assert drawn[1, 0][disc.abs() < 0.05].min() < 0.1 and (drawn[1].amax(dim=0) == drawn[1].amin(dim=0)).all()
+
+
+def test_halves_are_of_two_pictures_in_one_style():
+    style = torch.arange(40) % 3
+    images = (torch.arange(40) / 40).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    mixed = halved(images, style, torch.Generator().manual_seed(0))
+    assert torch.equal(mixed[..., :4, :4], images[..., :4, :4])
+    other = (mixed[:, 0, -1, -1] * 40).round().long()
+    assert (style[other] == style).all() and not (other == torch.arange(40)).any()
+    right = (mixed[:, 0, 0, -1] * 40).round().long() == other
+    assert 8 < right.sum() < 32 and torch.equal(mixed[right][..., 4:], images[other[right]][..., 4:])
+    assert torch.equal(mixed[~right][..., 4:, :], images[other[~right]][..., 4:, :])
 
 
 def test_outlines_are_alike_for_other_colours_and_contrasts(data):

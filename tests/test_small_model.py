@@ -10,8 +10,8 @@ from vd_core.checkpoints.load import load
 from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.noise import sample_noise
 from vd_core.training import sheets, small_model
-from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.small_model import SmallModelTraining, partners, train
+from vd_core.training.dataset import CaptionedPictures, partners
+from vd_core.training.small_model import SmallModelTraining, train
 
 STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1}
 

@@ -65,7 +65,9 @@ def page(server, shots: Path, mode: str, names: list[str]) -> dict[str, dict]:
     """What the page made of workflow files; see page.mjs."""
     files = [str(FOLDER / f"{name}.json") for name in names]
     script = str(Path(__file__).with_name("page.mjs"))
-    done = subprocess.run(["node", script, server.client.url, str(shots), mode, *files], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        ["node", script, server.client.url, str(shots), mode, *files], capture_output=True, text=True, timeout=60 + 30 * len(files)
+    )
     assert not done.returncode, done.stderr[-2000:]
     return {report["workflow"]: report for report in map(json.loads, done.stdout.splitlines())}
 

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from ..encoders.clip import Clip, normalise
 from ..tokenizers import ClipTokenizer
-from .dataset import CaptionedPictures, style_caption
+from .dataset import CaptionedPictures, partners, style_caption
 from .outlines import BINS, MAGNITUDES, NameSpace, outlines, surfaces
 
 CELL = BINS + len(MAGNITUDES) - 1 + 12  # what the closed forms say about each patch
 HALF = 0.7  # share of the steps that see half of the patches (FLIP, Li et al. 2023): cheaper, and an augmentation
-PLAIN = 0.6  # share of the pictures that keep their colours
+# Of the pictures, this share keeps its colours and as much again is given half of another picture in the same style, so that styles are
+# learned as such and not known by heart; of the others, half change their colours and half are drawn in ink.
+PLAIN = 0.3
+STRAIGHT = 0.4  # share of the pictures that are mirrored at most: turning and scaling softens what tells styles apart
 
 
 class ContrastiveClip(nn.Module):
@@ -58,8 +61,11 @@ def positions(grid: int, width: int) -> Tensor:
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
 
 
-def distort(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """Turn, scale, shift and mirror each picture [B, 3, S, S] a little at random; what comes in from outside repeats the border."""
+def distort(images: Tensor, generator: torch.Generator, strength: float | Tensor = 1.0) -> Tensor:
+    """Turn, scale, shift and mirror each picture [B, 3, S, S] a little at random; what comes in from outside repeats the border.
+
+    strength: of all but the mirroring, for all pictures or one for each, [B].
+    """
     count = len(images)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -87,6 +93,21 @@ def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> 
     return torch.einsum("bij,bjhw->bihw", mix, images).clamp(1e-4, 1) ** gamma
 
 
+def ink(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture [B, 3, S, S] in 0..1 in black lines on white: ink where it is darker than around (XDoG, Winnemöller et al. 2012)."""
+    grey = images.mean(dim=1, keepdim=True)
+    around = F.avg_pool2d(grey, 9, stride=1, padding=4, count_include_pad=False)
+    spared = 0.05 + 0.1 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    return (40 * (grey - around + spared)).sigmoid().expand_as(images)
+
+
+def halved(images: Tensor, style: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture [B, 3, S, S] with one half, right or lower, of another one in the same style [B]: no thing any more, but a style."""
+    half = torch.arange(images.shape[-1]) >= images.shape[-1] // 2
+    right = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(torch.where(right, half, half[:, None]), images[partners(style, generator)], images)
+
+
 @dataclass(frozen=True)
 class Texts:
     """Token ids of what is said about pictures: names [n, L], styles [s, L], captions of both [n, s, L]."""
@@ -111,9 +132,10 @@ class Texts:
 def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts, names_per_batch: int):
     """Loss function for `loop.fit` over aligned pictures [N, 3, S, S] in 0..1 and the numbers of their names and styles [N].
 
-    A batch holds all pictures of some names: styles are told apart on one thing, and names across styles. Five losses add up:
-    - the name, among those of the batch and as many others, whatever the colours;
-    - the style, and the caption among those of the batch, for pictures with their own colours;
+    A batch holds all pictures of some names: styles are told apart on one thing, and names across styles. Losses add up:
+    - the name, among those of the batch and as many others, whatever the colours, also of drawings in ink;
+    - the style, for pictures with their own colours, whole or of two halves;
+    - the caption among those of the batch, for pictures as they are;
     - the picture's place in the `NameSpace` of these pictures, from its global token;
     - the outline and the surface of each patch, from its token.
     """
@@ -122,11 +144,16 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
     def losses(model: ContrastiveClip, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         drawn = torch.randperm(len(texts.names), generator=generator)[: 2 * names_per_batch]
         chosen = torch.isin(name, drawn[:names_per_batch]).nonzero()[:, 0]
-        pictures = distort(images[chosen], generator, strength=0.7)
+        straight = torch.rand(len(chosen), generator=generator) < STRAIGHT
+        pictures = distort(images[chosen], generator, strength=0.7 * ~straight)
         place = space.embed(outlines(pictures))
-        plain = torch.rand(len(chosen), generator=generator) < PLAIN
-        plain[0] = True
-        pictures = torch.where(plain[:, None, None, None], pictures, recolour(pictures, generator))
+        kind = torch.rand(len(chosen), generator=generator)
+        kind[0] = 0  # one at least is plain
+        plain, halves, inked = kind < PLAIN, (kind >= PLAIN) & (kind < 2 * PLAIN), kind > (1 + 2 * PLAIN) / 2
+        named, styled = ~halves, plain | halves
+        mixed, drawing, recoloured = halved(pictures, style[chosen], generator), ink(pictures, generator), recolour(pictures, generator)
+        for which, variant in ((halves, mixed), (inked, drawing), (~styled & ~inked, recoloured)):
+            pictures = torch.where(which[:, None, None, None], variant, pictures)
         cells = torch.cat([outlines(pictures, model.grid), surfaces(pictures, model.grid)], dim=1).flatten(2).mT
         patches = torch.rand(len(chosen), model.grid**2, generator=generator).argsort(dim=1)
         kept = patches[:, : model.grid**2 // 2] if torch.rand(1, generator=generator) < HALF else patches
@@ -136,14 +163,14 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
             captions = model.read(texts.captions[name[chosen], style[chosen]][plain])
         scales = model.log_scales.exp().clamp(max=100)
         seen = tokens[:, 0]
-        name_loss = F.cross_entropy(scales[0] * seen @ names.T, (name[chosen][:, None] == drawn).int().argmax(dim=1))
-        style_loss = F.cross_entropy(scales[1] * seen[plain] @ styles.T, style[chosen][plain])
+        name_loss = F.cross_entropy(scales[0] * seen[named] @ names.T, (name[chosen][:, None] == drawn).int().argmax(dim=1)[named])
+        style_loss = F.cross_entropy(scales[1] * seen[styled] @ styles.T, style[chosen][styled])
         logits = scales[2] * seen[plain] @ captions.T
         own = torch.arange(len(logits))
         caption_loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-        place_loss = 1 - F.cosine_similarity(model.name_space(seen), place).mean()
+        place_loss = 1 - F.cosine_similarity(model.name_space(seen[named]), place[named]).mean()
         cell_loss = F.mse_loss(model.cells(tokens[:, 1:]), cells[torch.arange(len(kept))[:, None], kept])
-        yield "clip", name_loss + style_loss + 0.5 * caption_loss + 4 * place_loss + 16 * cell_loss
+        yield "clip", name_loss + 2 * style_loss + 0.5 * caption_loss + 4 * place_loss + 16 * cell_loss
 
     return losses
 

@@ -90,3 +90,13 @@ class CaptionedPictures:
     def held_out(self) -> Tensor:
         """Indices of the pictures whose (name, style) pair is never trained on."""
         return self.is_held_out.nonzero()[:, 0]
+
+
+def partners(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """For each of labels [N] the place of another one with the same label, at random; its own where there is no other."""
+    places = torch.arange(len(labels))
+    for label in labels.unique():
+        same = (labels == label).nonzero()[:, 0]
+        same = same[torch.randperm(len(same), generator=generator)]
+        places[same] = same.roll(1)
+    return places

@@ -22,7 +22,7 @@ from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
 from .clip import ContrastiveClip, Texts, contrastive_losses, distort, recolour
-from .dataset import CaptionedPictures, style_caption
+from .dataset import CaptionedPictures, partners, style_caption
 from .diffuser import FlowData, flow_losses, initialise
 from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
@@ -215,16 +215,6 @@ def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
 def encode_images(clip: Clip, images: Tensor, focus: float = 0.5) -> Tensor:
     """Context tokens [N, n, d] of many pictures [N, 3, H, W]."""
     return torch.cat([image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)])
-
-
-def partners(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """For each of labels [N] the place of another one with the same label, at random; its own where there is no other."""
-    places = torch.arange(len(labels))
-    for label in labels.unique():
-        same = (labels == label).nonzero()[:, 0]
-        same = same[torch.randperm(len(same), generator=generator)]
-        places[same] = same.roll(1)
-    return places
 
 
 def digest(tensors) -> str:
