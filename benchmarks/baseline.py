@@ -23,7 +23,7 @@ from vd_core.diffuser.model import Diffuser
 
 
 def einsum_attention(self: Attention, x: Tensor, context: Tensor | None = None, emphasis: Tensor | None = None) -> Tensor:
-    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); emphasis as in `Attention`."""
+    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); emphasis as in `Attention`. A row of the context for each sample."""
     context = x if context is None else context
     q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=self.heads) for tokens in (self.to_q(x), self.to_k(context), self.to_v(context)))
     scores = torch.einsum("b h i d, b h j d -> b h i j", q, k) * q.shape[-1] ** -0.5

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from plainly import plainly
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -66,7 +67,7 @@ def run_pfd(case):
         noise, first = batch_noise(config["noise_seed"]), []
         x = noise.draw(io[f"ddim_init{suffix}"].shape)
         yield f"ddim_init{suffix}", x, io[f"ddim_init{suffix}"]
-        denoise = guided(unet, schedule, contexts, "image", config["guidance"])
+        denoise = guided(plainly(unet) if suffix else unet, schedule, contexts, "image", config["guidance"])
         out = ddim(
             denoise,
             x,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from plainly import plainly
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
@@ -41,14 +42,14 @@ class Counting:
 
 def sampled(guidance, cfg=7.5, data="image", sampler="ddim", contexts=CONTEXTS, schedule=SCHEDULES[1], diffuser=None, steps=10):
     """A sample with these options."""
-    denoise = guided(diffuser or Counting(), schedule, contexts, data, cfg, guidance=guidance)
+    denoise = guided(plainly(diffuser or Counting()), schedule, contexts, data, cfg, guidance=guidance)
     return generate(denoise, schedule, torch.zeros(SHAPES[data]), sample_noise(0), sampler=sampler, steps=steps)
 
 
 def data_of(guidance, cfg=7.5, data="image", t=501, schedule=SCHEDULES[1], contexts=CONTEXTS):
     """The data that one guided step predicts."""
     x = randn(*SHAPES[data], seed=5)
-    eps = guided(Counting(), schedule, contexts, data, cfg, guidance=guidance)(x, t)
+    eps = guided(plainly(Counting()), schedule, contexts, data, cfg, guidance=guidance)(x, t)
     return predict_x0(x, eps, schedule.alphas_cumprod[t].item()), x
 
 

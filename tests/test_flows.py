@@ -60,10 +60,10 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.alphas, self.x0, self.evaluations = Schedule(config.schedule).alphas_cumprod.double(), x0, 0
 
-    def forward(self, x, t, contexts, data, mixing):
-        self.evaluations += len(x) // len(self.x0)
+    def forward(self, x, t, contexts, data, mixing, evaluations):
+        self.evaluations += evaluations
         alpha = self.alphas[t[0]]
-        return (x - alpha.sqrt() * self.x0.repeat(len(x) // len(self.x0), *[1] * (x.ndim - 1))) / (1 - alpha).sqrt()
+        return ((x - alpha.sqrt() * self.x0) / (1 - alpha).sqrt()).repeat(evaluations, *[1] * (x.ndim - 1))
 
 
 @DATA
@@ -113,8 +113,8 @@ def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, conte
     """With a network that predicts no noise, DDIM only rescales x, so the start can be read from the result."""
     scale = config.diffuser.data[data].latent_scale
 
-    def silent(x, t, contexts, data, mixing):
-        timesteps.append(int(t[0]))
+    def silent(x, t, contexts, data, mixing, evaluations):
+        timesteps.append(int(t))
         return torch.zeros_like(x)
 
     timesteps, clean = [], latent(data) / scale

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from plainly import plainly
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
@@ -94,7 +95,7 @@ def test_the_chain_is_the_full_sum_whatever_it_leaves_out():
 )
 def test_evaluations_per_step(cfg, evaluations):
     recorder = Recorder()
-    denoise = guided(recorder, EPS, [TEXT, IMAGE], "image", cfg)
+    denoise = guided(plainly(recorder), EPS, [TEXT, IMAGE], "image", cfg)
     for t in (981, 501, 1):
         assert denoise(X, t).shape == X.shape
     assert recorder.evaluations == [evaluations] * 3
@@ -102,10 +103,10 @@ def test_evaluations_per_step(cfg, evaluations):
 
 def test_what_the_diffuser_is_asked():
     recorder, mixing = Recorder(), layer_mixing(0)
-    guided(recorder, EPS, [TEXT, IMAGE], "image", [2, 3], mixing)(X, 501)
+    guided(plainly(recorder), EPS, [TEXT, IMAGE], "image", [2, 3], mixing)(X, 501)
     ((x, t, contexts, data, used),) = recorder.calls
     assert torch.equal(x, torch.cat([X, X, X])) and t.tolist() == [501] * 6 and data == "image" and used is mixing
-    (text_kind, text, text_share, _), (image_kind, image, image_share, _) = contexts
+    (text_kind, text, text_share, *_), (image_kind, image, image_share, *_) = contexts
     assert (text_kind, text_share, image_kind, image_share) == ("text", 0.25, "image", 0.75)
     conditional, unconditional = TEXT.tokens.expand(2, -1, -1), TEXT.null.expand(2, -1, -1)
     assert torch.equal(text, torch.cat([unconditional, conditional, conditional]))
@@ -153,14 +154,14 @@ def test_a_perfect_v_prediction_is_turned_into_the_noise(t):
     def perfect(x, t, contexts, data, mixing):
         return v
 
-    eps = guided(perfect, V, [TEXT], "image", 1)(x, t)
+    eps = guided(plainly(perfect), V, [TEXT], "image", 1)(x, t)
     torch.testing.assert_close(eps, noise, rtol=0, atol=1e-5)
 
 
 def test_guided_v_predictions_are_the_guided_noise():
     """The change from v to eps is affine, and guidance an affine combination: their order does not matter."""
     calls = Recorder(lambda x, t, contexts, data, mixing: contexts[0][1].mean() + contexts[0][1].mean(dim=(1, 2))[:, None, None, None] * x)
-    out = guided(calls, V, [TEXT], "image", 4)(X, 501)
+    out = guided(plainly(calls), V, [TEXT], "image", 4)(X, 501)
     x, t, contexts, *_ = calls.calls[0]
     unconditional, conditional = calls.diffuser(*calls.calls[0]).chunk(2)
     e_u, e_c = (V.to_eps(X, v, 501) for v in (unconditional, conditional))
@@ -169,7 +170,7 @@ def test_guided_v_predictions_are_the_guided_noise():
 
 def test_tokens_follow_the_dtype_of_the_latent():
     recorder = Recorder()
-    assert guided(recorder, V, [TEXT], "image", 2)(X.half(), 501).dtype == torch.float16
+    assert guided(plainly(recorder), V, [TEXT], "image", 2)(X.half(), 501).dtype == torch.float16
     assert recorder.calls[0][2][0][1].dtype == torch.float16
 
 
@@ -184,16 +185,16 @@ def test_tokens_follow_the_dtype_of_the_latent():
 )
 def test_refusals(contexts, cfg, sentence):
     with pytest.raises(ValueError, match=sentence):
-        guided(Recorder(), EPS, contexts, "image", cfg)
+        guided(plainly(Recorder()), EPS, contexts, "image", cfg)
 
 
 def test_contexts_of_another_batch_size_are_refused():
     three = Context("text", randn(3, 4, 40))
     with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
-        guided(Recorder(), EPS, [TEXT, three], "image")(X, 501)
+        guided(plainly(Recorder()), EPS, [TEXT, three], "image")(X, 501)
     one_sample = Context("text", randn(1, 4, 40), randn(3, 4, 40))
     with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
-        guided(Recorder(), EPS, [one_sample], "image")(X, 501)
+        guided(plainly(Recorder()), EPS, [one_sample], "image")(X, 501)
 
 
 @pytest.mark.parametrize("factors", [(1, 1), (2, 2), (0.5, 2), (1, 0), (0, 3)])

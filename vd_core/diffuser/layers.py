@@ -32,10 +32,19 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(embedding)))
 
 
-class Attention(nn.Module):
-    """Multi-head attention of x [B, n, width] to a context [B, m, context_width]; to itself without a context.
+def repeated(x: Tensor, evaluations: int) -> Tensor:
+    """[B, …] for each evaluation of a batch, one after the other: [evaluations * B, …]."""
+    return x if evaluations == 1 else x.repeat(evaluations, *[1] * (x.ndim - 1))
 
-    emphasis: [B, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log emphasis).
+
+Memory = tuple[Tensor, Tensor]  # keys and values of tokens, [rows, heads, m, width / heads]
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x [B, n, width] to a context [rows, m, context_width] or the `memory` of one; to itself without a context.
+
+    rows:     B, or fewer: each is then read by as many consecutive samples.
+    emphasis: [rows, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log emphasis).
     """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, ops=nn):
@@ -46,14 +55,21 @@ class Attention(nn.Module):
         self.to_v = ops.Linear(context_width or width, width, bias=False)
         self.to_out = nn.Sequential(ops.Linear(width, width))
 
-    def forward(self, x: Tensor, context: Tensor | None = None, emphasis: Tensor | None = None) -> Tensor:
-        context = x if context is None else context
+    def memory(self, context: Tensor) -> Memory:
+        """Keys and values of tokens: good for as long as the tokens and the weights are."""
+        return self.by_head(self.to_k(context)), self.by_head(self.to_v(context))
+
+    def by_head(self, tokens: Tensor) -> Tensor:
+        """[B, n, width] -> [B, heads, n, width / heads]."""
+        return rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
+
+    def forward(self, x: Tensor, context: Tensor | Memory | None = None, emphasis: Tensor | None = None) -> Tensor:
+        keys, values = context if isinstance(context, tuple) else self.memory(x if context is None else context)
         bias = None if emphasis is None else emphasis.log()[:, None, None]
-        q, k, v = (
-            rearrange(project(source), "b n (h d) -> b h n d", h=self.heads)
-            for project, source in ((self.to_q, x), (self.to_k, context), (self.to_v, context))
-        )
-        return self.to_out(rearrange(F.scaled_dot_product_attention(q, k, v, bias), "b h n d -> b n (h d)"))
+        # Samples that read the same row are one long sequence of queries.
+        queries = self.by_head(self.to_q(x).reshape(len(keys), -1, x.shape[2]))
+        mixed = F.scaled_dot_product_attention(queries, keys, values, bias)
+        return self.to_out(rearrange(mixed, "b h n d -> b n (h d)").reshape(x.shape))
 
 
 class GatedGELU(nn.Module):

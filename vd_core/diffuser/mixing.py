@@ -12,6 +12,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from .layers import repeated
+
 Layer = Callable[[Tensor, Tensor], Tensor]  # (h, tokens) -> h
 Ratio = float | Tensor  # a number, or a map [1 or B, 1, height, width] of any size
 Mixing = Callable[[Tensor, Sequence[Layer], Sequence[tuple[Tensor, Ratio]]], Tensor]
@@ -22,19 +24,23 @@ def attention_mixing(h: Tensor, layers: Sequence[Layer], contexts: Sequence[tupl
 
     A ratio that is a map mixes each place of h [B, C, h, w] on its own. A context with ratio 0 is not run.
     """
-    outputs = [(layer, tokens, at(h, ratio)) for layer, (tokens, ratio) in zip(layers, contexts, strict=True)]
-    outputs = [output for output in outputs if isinstance(output[2], Tensor) or output[2] != 0]
-    if len(outputs) == 1 and not isinstance(outputs[0][2], Tensor) and outputs[0][2] == 1:
-        return outputs[0][0](h, outputs[0][1])
-    return sum(layer(h, tokens) * ratio for layer, tokens, ratio in outputs)
+    acting = [(layer, tokens, ratio) for layer, (tokens, ratio) in zip(layers, contexts, strict=True) if not is_number(ratio, 0)]
+    if len(acting) == 1 and is_number(acting[0][2], 1):
+        return acting[0][0](h, acting[0][1])
+    return sum(shared(layer(h, tokens), ratio) for layer, tokens, ratio in acting)
 
 
-def at(h: Tensor, ratio: Ratio) -> Ratio:
-    """A ratio at the places of h [B, C, h, w]: maps are averaged over each place and repeated for the evaluations of a batch."""
+def is_number(ratio: Ratio, number: float) -> bool:
+    """Whether a ratio is that number, everywhere and known without looking into a map."""
+    return not isinstance(ratio, Tensor) and ratio == number
+
+
+def shared(h: Tensor, ratio: Ratio) -> Tensor:
+    """h [B, C, h, w] times a ratio: maps are averaged over each place and repeated for the evaluations of a batch."""
     if not isinstance(ratio, Tensor):
-        return ratio
+        return h * ratio
     shares = F.adaptive_avg_pool2d(ratio, h.shape[2:]).to(h)
-    return shares if len(shares) == 1 else shares.repeat(len(h) // len(shares), 1, 1, 1)
+    return h * (shares if len(shares) == 1 else repeated(shares, len(h) // len(shares)))
 
 
 def layer_mixing(seed: int) -> Mixing:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config import DiffuserConfig
 from .context_layers import ContextLayer
 from .data import data_layers
-from .layers import TimeEmbedding
+from .layers import Memory, TimeEmbedding, repeated
 from .mixing import Mixing, Ratio, attention_mixing
 from .plan import Step, plan
 
@@ -21,15 +21,20 @@ class Reading(NamedTuple):
     """One context as the diffuser reads it.
 
     kind:     names the context layers.
-    tokens:   [B, n, d].
+    tokens:   [rows, n, d], one row for each sample of each evaluation, or fewer: then each for as many consecutive samples.
     ratio:    its share, a number or a map [1 or B, 1, height, width]; the shares of all add up to 1.
-    emphasis: how often each token counts, [B, n]; None = once.
+    emphasis: how often each token counts, [rows, n]; None = once.
+    silent:   the first evaluations, so many, read zeros instead and have no rows. To the bit what rows of zeros give, with less work.
+    memory:   keeps keys and values of the tokens, by layer, from call to call: an empty dictionary that stays with these tokens and
+              these weights. None = they are computed in every call.
     """
 
     kind: str
     tokens: Tensor
     ratio: Ratio
     emphasis: Tensor | None = None
+    silent: int = 0
+    memory: dict[int, Memory] | None = None
 
 
 class Diffuser(nn.Module):
@@ -63,39 +68,53 @@ class Diffuser(nn.Module):
         data: str,
         mixing: Mixing = attention_mixing,
         trace: Callable[[Step, Tensor], None] | None = None,
+        evaluations: int = 1,
     ) -> Tensor:
         """Predict the noise (or v, see `ScheduleConfig.prediction`).
 
-        x:        noisy latent of kind `data`, scaled: [B, C, H, W] for 2D data, [B, C] for 0D.
-        t:        timesteps [B], 0..999.
-        contexts: a `Reading` each, or its first three entries; any number, kinds may repeat.
-        trace:    called with every step that ran a layer and its output.
+        x:           noisy latent of kind `data`, scaled: [B, C, H, W] for 2D data, [B, C] for 0D.
+        t:           timesteps [B], 0..999, or [1] for all.
+        contexts:    a `Reading` each, or its first three entries; any number, kinds may repeat.
+        trace:       called with every step that ran a layer and its output.
+        evaluations: how often x is evaluated, each time under its own rows of the contexts (guidance: twice).
 
-        Returns the prediction in x's shape. Raises ValueError for missing contexts, kinds that were not
-        built, and shapes that do not fit.
+        Returns the predictions, one evaluation after the other: [evaluations * B, …]. Raises ValueError for missing contexts, kinds
+        that were not built, and shapes that do not fit.
         """
         readings = [Reading(*context) for context in contexts]
-        self.check(x, readings, data)
+        self.check(x, readings, data, evaluations)
         emb = self.time_embed(t, x.dtype)
         layers = self.data[data]
         tokens = [(reading.tokens, reading.ratio) for reading in readings]
-        h, saved = x, []
+        h, saved, ahead = x, [], evaluations  # until the first context layer reads, all evaluations are one
         for step in self.plan:
             if step.op == "save":
                 saved.append(h)
                 continue
             if step.op == "load":
-                h = torch.cat([h, saved.pop()], dim=1)
+                skip = saved.pop()
+                h = torch.cat([h, repeated(skip, len(h) // len(skip))], dim=1)
                 continue
             if step.op == "context":
-                h = mixing(h, [partial(self.context[r.kind][step.index], emphasis=r.emphasis) for r in readings], tokens)
+                h = mixing(h, [partial(self.read, reading=r, index=step.index, evaluations=ahead, batch=len(x)) for r in readings], tokens)
+                emb, ahead = emb if len(emb) == 1 else repeated(emb, ahead), 1
             else:
                 h = layers[step.index](h, emb) if step.role == "res" else layers[step.index](h)
             if trace is not None:
                 trace(step, h)
         return h
 
-    def check(self, x: Tensor, contexts: Sequence[Reading], data: str) -> None:
+    def read(self, h: Tensor, tokens: Tensor, reading: Reading, index: int, evaluations: int, batch: int) -> Tensor:
+        """A context layer reads the tokens of a reading, or what it remembers of them."""
+        layer, context = self.context[reading.kind][index], tokens
+        if reading.memory is not None:
+            if index not in reading.memory:
+                with torch.no_grad():
+                    reading.memory[index] = layer.memory(tokens)
+            context = reading.memory[index]
+        return layer(h, context, reading.emphasis, evaluations, reading.silent * batch)
+
+    def check(self, x: Tensor, contexts: Sequence[Reading], data: str, evaluations: int) -> None:
         """Raise a ValueError that names what does not fit together."""
         if data not in self.data:
             raise ValueError(f'This diffuser has no data layers for "{data}"; it has: {", ".join(self.data) or "none"}.')
@@ -108,8 +127,10 @@ class Diffuser(nn.Module):
             raise ValueError(f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}.")
         if not contexts:
             raise ValueError("The diffuser needs at least one context.")
-        for kind, tokens, *_ in contexts:
+        for kind, tokens, _, _, silent, _ in contexts:
             if kind not in self.context:
                 raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {", ".join(self.context) or "none"}.')
             if tokens.shape[-1] != self.config.context[kind]:
                 raise ValueError(f"The {kind} context layers read tokens of width {self.config.context[kind]}, got {tokens.shape[-1]}.")
+            if (evaluations - silent) * len(x) % len(tokens):
+                raise ValueError(f"{len(tokens)} rows of tokens cannot be shared by {(evaluations - silent) * len(x)} samples.")

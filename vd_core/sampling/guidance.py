@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import sqrt
 
 import torch
@@ -66,7 +67,8 @@ def guided(
     cfg:      one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1 costs one evaluation and
               ignores the unconditional tokens.
     guidance: when the scales act, and corrections of what they do; these compare with the prediction at cfg 1.
-    The evaluations of one step run as one batch, unconditional first, like the official code's.
+    The evaluations of one step run as one batch, unconditional first, like the official code's. What the diffuser makes of the contexts
+    alone is kept from step to step, so its weights must stay as they are.
 
     Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts; `denoise` raises it for a
     context of another batch size than x.
@@ -79,34 +81,29 @@ def guided(
     reference = guidance_chain([context.guidance for context in contexts]) if isinstance(cfg, int | float) else outside
     compares = guidance.compares and bool(inside[1]) and inside != reference
 
-    def tokens(number: int, batch: int, kept: list[int]) -> Tensor:
-        """Tokens of one context for all evaluations, [len(kept) * batch, n, d]."""
+    @cache
+    def reading(number: int, kept: tuple[int, ...], batch: int, dtype: torch.dtype, device: torch.device) -> Reading:
+        """One context for all evaluations of a batch."""
         context = contexts[number]
-        samples = max(len(context.tokens), len(context.unconditional))
+        weighted = context.emphasis is not None or context.null_emphasis is not None
+        plain = context.tokens.new_ones(1, context.tokens.shape[1])
+        sides = [(context.unconditional, context.null_emphasis), (context.tokens, context.emphasis)]
+        sides = [(tokens, plain if emphasis is None else emphasis) for tokens, emphasis in sides]
+        samples = max(len(part) for side in sides for part in side)
         if samples not in (1, batch):
             raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")
-        return torch.cat([(context.tokens if number < k else context.unconditional).expand(batch, -1, -1) for k in kept])
-
-    def emphasis(number: int, batch: int, kept: list[int]) -> Tensor | None:
-        """Emphasis of one context for all evaluations, [len(kept) * batch, n]."""
-        context = contexts[number]
-        if context.emphasis is None and context.null_emphasis is None:
-            return None
-        plain = context.tokens.new_ones(1, context.tokens.shape[1])
-        sides = [plain if side is None else side for side in (context.emphasis, context.null_emphasis)]
-        return torch.cat([sides[number >= k].expand(batch, -1) for k in kept])
-
-    def reading(number: int, x: Tensor, share: float | Tensor, kept: list[int]) -> Reading:
-        """One context for all evaluations of x."""
-        weights = emphasis(number, len(x), kept)
-        return Reading(contexts[number].kind, tokens(number, len(x), kept).to(x), share, None if weights is None else weights.to(x))
+        # The first evaluations are the unconditional ones; one at least has tokens.
+        silent = min(sum(k <= number for k in kept), len(kept) - 1) if context.null is None else 0
+        rows = [sides[number < k] for k in kept[silent:]]
+        tokens, emphasis = (torch.cat([side[part].expand(samples, *side[part].shape[1:]) for side in rows]) for part in (0, 1))
+        emphasis = emphasis.to(device, dtype) if weighted else None
+        return Reading(context.kind, tokens.to(device, dtype), 0.0, emphasis, silent, memory={})
 
     def evaluate(x: Tensor, t: int, kept: list[int]) -> dict[int, Tensor]:
         """The predictions e_k, as one batch."""
         local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), len(x), x.shape[2:])
-        inputs = [reading(number, x, share, kept) for number, share in enumerate(local)]
-        timesteps = torch.full((len(x) * len(kept),), t, device=x.device)
-        outputs = diffuser(torch.cat([x] * len(kept)), timesteps, inputs, data, mixing).chunk(len(kept))
+        readings = [reading(number, tuple(kept), len(x), x.dtype, x.device)._replace(ratio=share) for number, share in enumerate(local)]
+        outputs = diffuser(x, torch.full((1,), t, device=x.device), readings, data, mixing, evaluations=len(kept)).chunk(len(kept))
         return dict(zip(kept, outputs, strict=True))
 
     def denoise(x: Tensor, t: int) -> Tensor:
