@@ -41,6 +41,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--comfyui", type=Path, metavar="PATH",
         help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: COMFYUI_ARGS, else --cpu without a GPU)",
     )  # fmt: skip
+    parser.add_argument(
+        "--wait", type=float, default=60, metavar="SECONDS", help="with --server: how long it may take to come back when it is lost"
+    )
     return parser.parse_args(argv)
 
 
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the workflow where the command line says."""
     given = args.output, args.set, args.seed, ROOT / "workflows" / "input"
     if args.server is not None:
-        load_host("remote").run_file(args.workflow, load_host("client").Server(args.server), *given)
+        load_host("remote").run_file(args.workflow, load_host("client").Server(args.server), *given, wait=args.wait)
     elif args.comfyui:
         with (
             tempfile.TemporaryDirectory(prefix="run_workflow_", ignore_cleanup_errors=True) as folder,

@@ -31,7 +31,7 @@ OBJECT_INFO = {
 class FakeComfyUI:
     """The server and what it was told. `job(fake, prompt_id, prompt)` runs in a thread of its own for each prompt that is queued."""
 
-    def __init__(self, job=None, rejection=None):
+    def __init__(self, job=None, rejection=None, port=0):
         self.job, self.rejection = job or succeed, rejection
         self.object_info = OBJECT_INFO
         self.requests, self.uploads, self.deleted, self.interrupted = [], {}, [], []
@@ -52,7 +52,7 @@ class FakeComfyUI:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 fake.post(self, urlsplit(self.path).path, body)
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()

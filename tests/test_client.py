@@ -264,7 +264,7 @@ def test_a_server_that_dies_is_missed(refused):
         threading.Thread(target=fake.close).start()
 
     with FakeComfyUI(job) as fake:
-        assert refused(fake) == f"The connection to ComfyUI at {fake.url} was lost before the job ended."
+        assert refused(fake, None, "--wait", "0") == f"The connection to ComfyUI at {fake.url} was lost before the job ended."
         fake.close = lambda: None
 
 

@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        bare = isinstance(error, OSError) and error.errno is not None
+        print(f"error: {error.filename or 'A file'} cannot be used: {error.strerror}." if bare else f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

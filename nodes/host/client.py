@@ -25,7 +25,15 @@ PREVIEWS = (1, 4)  # the binary messages that carry a preview picture
 
 
 class Unreachable(WorkflowError):
-    """Nobody answers, or no longer."""
+    """Nobody answers, or no longer. `job`: the id of the job that was queued there."""
+
+    def __init__(self, sentence: str, job: str = ""):
+        super().__init__(sentence)
+        self.job = job
+
+
+class Gone(WorkflowError):
+    """The server does not know the job."""
 
 
 class Rejected(WorkflowError):
@@ -110,6 +118,18 @@ class Server:
         """The server's own figures, in a short time: it is there."""
         return self.get("/system_stats", SHORT)
 
+    def await_return(self, seconds: float) -> None:
+        """Returns when the server answers. Raises Unreachable if it does not within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.greet()
+                return
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
+
     def upload(self, picture: Path, folder: str) -> str:
         """Copies a picture into the server's "input" or "temp" folder -> how nodes name it there. Nothing is overwritten."""
         boundary = uuid.uuid4().hex
@@ -135,7 +155,7 @@ class Server:
             return None
         entry = self.get(f"/history/{quote(prompt_id)}").get(prompt_id)
         if entry is None:
-            raise WorkflowError(f"The job is gone: it was deleted from the queue of {self.url}, or the server has started anew.")
+            raise Gone(f"The job is gone: it was deleted from the queue of {self.url}, or the server has started anew.")
         return entry
 
     def cancel(self, prompt_id: str) -> None:
@@ -150,10 +170,10 @@ class Server:
         """Queues a prompt and follows it to its end -> its entry in the history. A job that is not followed to its end is cancelled.
 
         extra: `extra_data` of the prompt. on_event: called with each event {"type", "data"} of the job; previews are
-        {"type": "preview", "data": bytes}. Raises Rejected, or WorkflowError where the connection is lost.
+        {"type": "preview", "data": bytes}. Raises Rejected, Unreachable where the server is lost or has started anew, else WorkflowError.
         """
         prompt_id, client_id = str(uuid.uuid4()), uuid.uuid4().hex  # our own: known even if the answer never comes
-        listener = self.listen(client_id)  # before the job, so that no event is missed
+        listener, cut = self.listen(client_id), False  # before the job, so that no event is missed
         try:
             request = {"prompt": prompt, "prompt_id": prompt_id, "client_id": client_id, "extra_data": extra}
             reply = self.read_json("/prompt", self.post("/prompt", request))
@@ -167,15 +187,19 @@ class Server:
                 except OSError:
                     listener.close()
                     time.sleep(0.5)
-                    listener, message = self.listen(client_id), None  # servers in between cut quiet connections
+                    listener, message, cut = self.listen(client_id), None, True  # servers in between cut quiet connections
                 event = self.read_event(message, prompt_id)
                 if event:
                     on_event(event)
                 if message is None or event and event["type"] == "executing" and event["data"].get("node") is None:
                     entry = self.outcome(prompt_id)  # events may be lost, the history is not
             return entry
+        except Gone as error:
+            if not cut:  # then somebody deleted it
+                raise
+            raise Unreachable(f"ComfyUI at {self.url} has started anew before the job ended.", prompt_id) from error
         except Unreachable as error:
-            raise Unreachable(f"The connection to ComfyUI at {self.url} was lost before the job ended.") from error
+            raise Unreachable(f"The connection to ComfyUI at {self.url} was lost before the job ended.", prompt_id) from error
         except BaseException:
             self.cancel(prompt_id)
             raise
@@ -191,7 +215,7 @@ class Server:
 
     @staticmethod
     def read_event(message: str | bytes | None, prompt_id: str) -> dict | None:
-        """A message of the server as an event of this job; Nshared others."""
+        """A message of the server as an event of this job; None for all others."""
         if isinstance(message, bytes):
             return {"type": "preview", "data": message[4:]} if int.from_bytes(message[:4], "big") in PREVIEWS else None
         try:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
 from . import graph
-from .client import Server, failure
-from .results import numbered, outside, write_texts
+from .client import Server, Unreachable, failure
+from .results import make_ready, numbered, outside, whole, write_texts
+
+RESTARTS = 3  # of a server in the middle of one job; a job that kills it time and again is given up
 
 
 def run_file(
-    workflow: Path, server: Server, output: Path, assignments: list[str], seed: int | None, pictures: Path, uploads: str = "input"
-) -> None:
+    workflow: Path, server: Server, output: Path, assignments: list[str], seed: int | None, pictures: Path,
+    uploads: str = "input", wait: float = 0,
+) -> None:  # fmt: skip
     """Reads and changes a workflow file, runs it on a server, and prints what it fetched from there.
 
     assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last. uploads: the server's folder ("input" or
-    "temp") that they are copied to. Raises WorkflowError.
+    "temp") that they are copied to. wait: how many seconds a server that is lost in the middle may take to come back; what was not
+    fetched from it by then is made again. Raises WorkflowError.
     """
     server.greet()
     classes = server.get("/object_info")
@@ -29,14 +34,33 @@ def run_file(
         f"is of the class {{name}}, which the ComfyUI at {server.url} does not have: install the node pack there that brings it.",
     )
     prompt, canvas = graph.prepare(workflow, catalogue, assignments, seed)
+    make_ready(output)
     upload_pictures(prompt, catalogue, [workflow.resolve().parent, pictures], server, uploads)
     silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
     with closing(Screen(prompt, silent, server, output)) as screen:
-        entry = server.run(prompt, {"extra_pnginfo": canvas}, screen.show)
-        for key, results in (entry.get("outputs") or {}).items():
-            screen.deliver(key, results)
+        entry = follow(screen, {"extra_pnginfo": canvas}, wait)
     if sentence := failure(entry, prompt):
         raise graph.WorkflowError(sentence)
+
+
+def follow(screen: Screen, extra: dict, wait: float) -> dict:
+    """Runs a job to its end, again where the server was lost -> its entry in the history."""
+    server, restarts = screen.server, 0
+    while prompt := screen.unfinished():
+        try:
+            entry = server.run(prompt, extra, screen.show)
+            for key, results in (entry.get("outputs") or {}).items():
+                screen.deliver(key, results)
+            return entry
+        except Unreachable as error:
+            if not wait or restarts == RESTARTS:
+                raise
+            restarts += 1
+            screen.close()
+            print(f"{error} It has {wait:g} seconds to come back; what is here is not made again.", file=sys.stderr, flush=True)
+            server.await_return(wait)
+            server.cancel(error.job)  # if it was only slow to answer
+    return {"status": {"status_str": "success"}}
 
 
 def upload_pictures(prompt: dict, catalogue: graph.Catalogue, folders: list[Path], server: Server, uploads: str) -> None:
@@ -55,7 +79,8 @@ class Screen:
     def __init__(self, prompt: dict, silent: set[str], server: Server, output: Path):
         """silent: the ids of nodes that are no output nodes; what they show is for the canvas."""
         self.prompt, self.server, self.output = prompt, server, output
-        self.bar, self.running, self.delivered = None, None, silent
+        self.bar, self.running, self.silent = None, None, silent
+        self.delivered, self.fetched = set(), Counter()  # nodes that are done with, files of each node
 
     def title(self, key: str) -> str:
         """The title of a node; one that another node made while it ran has none of its own."""
@@ -80,16 +105,23 @@ class Screen:
 
     def deliver(self, key: str, results: dict | None) -> None:
         """Fetches and prints the files and texts of a node, unless that was done before."""
-        if key in self.delivered or not results:
+        if key in self.silent | self.delivered or not results:
             return
-        self.delivered.add(key)
         self.close()
-        for files in results.values():
-            for file in files if isinstance(files, list) else ():
-                if isinstance(file, dict) and isinstance(file.get("filename"), str):
-                    print(self.fetch(file), flush=True)
+        files = [file for row in results.values() if isinstance(row, list) for file in row]
+        files = [file for file in files if isinstance(file, dict) and isinstance(file.get("filename"), str)]
+        for file in files[self.fetched[key] :]:
+            print(self.fetch(file), flush=True)
+            self.fetched[key] += 1
         if texts := results.get("text"):
             write_texts(self.title(key), [str(text) for text in texts], self.output)
+        self.delivered.add(key)
+
+    def unfinished(self) -> dict:
+        """The prompt without the output nodes whose results are here, unless another node takes something from them; {} if all are here."""
+        links = [value[0] for node in self.prompt.values() for value in node["inputs"].values() if isinstance(value, list) and value]
+        left = {key: node for key, node in self.prompt.items() if key not in self.delivered or key in links}
+        return left if left.keys() - self.silent - self.delivered else {}
 
     def fetch(self, file: dict) -> Path:
         """Writes an output file of the server below the output folder, under the next number that is free here."""
@@ -100,7 +132,11 @@ class Screen:
         stem = "preview" if file.get("type") == "temp" else re.sub(r"_\d{5,}_?$", "", path.stem)
         data = self.server.view(file)
         target = numbered(self.output / path.parent, stem, f"_{path.suffix}")
-        target.write_bytes(data)
+        try:
+            with whole(target) as part:
+                part.write_bytes(data)
+        except OSError as error:
+            raise OSError(f"{str(error).rstrip('.')}. The server keeps it as {name}.") from error
         return target
 
     def close(self) -> None:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\.|$)", re.IGNORECASE)
 LONGEST = 200  # bytes: file systems take 255, and a number and an ending follow
 
 
+def make(folder: Path) -> None:
+    """Makes a folder if need be. Raises OSError with one sentence."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+
+
+def make_ready(folder: Path) -> None:
+    """Makes the output folder and tries whether it takes a file: before any work is done is the time to say so. Raises OSError."""
+    make(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"Nothing can be written into {folder}: {error.strerror or error}; choose another folder with --output.") from error
+
+
 def numbered(folder: Path, stem: str, ending: str) -> Path:
     """The next free path folder/stem_00001ending, one above the highest number there is; makes the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     pattern = re.compile(re.escape(stem) + r"_(\d+)" + re.escape(ending))
     taken = [int(match[1]) for path in folder.iterdir() if (match := pattern.fullmatch(path.name))]
     return folder / f"{stem}_{max(taken, default=0) + 1:05d}{ending}"
@@ -28,9 +47,10 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise OSError(f"{path} cannot be written: {error.strerror or error}; make room there, or choose another folder.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def outside(prefix: str) -> bool:
@@ -57,7 +77,8 @@ def place(prefix: str, directory: str) -> tuple[Path, str]:
 
 def write_texts(title: str, texts: list[str], output: Path) -> None:
     """Prints the texts of a node and writes them to one file; prints its path too."""
+    print(*texts, sep="\n", flush=True)  # first: whatever becomes of the file, they can be read
     path = numbered(output, re.sub(r"[^\w-]+", "-", title).strip("-")[:100] or "text", ".txt")
     with whole(path) as part:
         part.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    print(*texts, path, sep="\n", flush=True)
+    print(path, flush=True)

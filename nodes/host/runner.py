@@ -9,7 +9,7 @@ import torch
 
 from .checks import Node, check
 from .graph import WorkflowError, of_classes, prepare
-from .results import write_texts
+from .results import make_ready, write_texts
 from .stand_ins import STAND_INS
 
 
@@ -17,17 +17,22 @@ def run_file(workflow: Path, classes: dict, output: Path, assignments: list[str]
     """Reads, changes, checks and runs a workflow file, and prints what it wrote.
 
     classes: NODE_CLASS_MAPPINGS. assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last.
-    Raises WorkflowError.
+    Raises WorkflowError, OSError for an output folder that takes no files.
     """
     classes = {**STAND_INS, **classes}
     prompt, canvas = prepare(workflow, of_classes(classes), assignments, seed)
     nodes = check(prompt, classes, [workflow.resolve().parent, pictures])
+    make_ready(output)
     run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(output)}, output)
 
 
 def run(nodes: list[Node], hidden: dict, output: Path) -> None:
-    """Runs checked nodes in their order, each once. hidden: the values of hidden inputs. Raises WorkflowError "TITLE: sentence"."""
+    """Runs checked nodes in their order, each once. hidden: the values of hidden inputs. Raises WorkflowError "TITLE: sentence".
+
+    Where a result cannot be written, as on a full disk, the other nodes run nevertheless.
+    """
     results: dict[str, list[list]] = {}
+    unwritten = []
     with torch.inference_mode():
         for node in nodes:
             print(node.title, file=sys.stderr, flush=True)
@@ -36,13 +41,17 @@ def run(nodes: list[Node], hidden: dict, output: Path) -> None:
                 if getattr(node.cls, "OUTPUT_NODE", False):
                     report(node.title, shown, output)
             except (ValueError, OSError) as error:
-                raise WorkflowError(f"{node.title}: {error}") from error
+                if isinstance(error, ValueError) or node.cls.RETURN_TYPES and node.id not in results:
+                    raise WorkflowError(f"{node.title}: {error}") from error
+                unwritten.append(f"{node.title}: {error}")
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 raise WorkflowError(
                     f"{node.title}: There is not enough memory for this; make fewer or smaller pictures at once."
                 ) from error
+    if unwritten:
+        raise WorkflowError(" ".join(unwritten))
 
 
 def out_of_memory(error: Exception) -> bool:

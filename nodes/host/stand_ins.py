@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,23 +20,38 @@ from .results import numbered, outside, place, whole
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
-    """Saves IMAGE as PNG files with JSON text chunks; returns their `ui` entry. Raises ValueError for a bad prefix or shape."""
+    """Saves IMAGE as PNG files with JSON text chunks; returns their `ui` entry. Raises ValueError for a bad prefix or shape, and OSError
+    where they cannot be written, with the folder for temporary files that took them instead."""
     folder, stem = place(prefix, output_directory)
     if images.ndim != 4 or images.shape[-1] not in (3, 4) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
+    try:
+        names = write_png_files(images, folder, stem, chunks)
+    except OSError as error:
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="versatile_diffusion_"))
+            write_png_files(images, kept, stem, chunks)
+        except OSError:
+            raise error from None
+        raise OSError(f"{str(error).rstrip('.')}. The pictures of this node are kept in {kept}.") from error
     subfolder = prefix.replace("\\", "/").rpartition("/")[0]
+    return {"images": [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]}
+
+
+def write_png_files(images, folder: Path, stem: str, chunks: dict) -> list[str]:
+    """Writes pictures under the next free numbers -> their names."""
     info = PngInfo()
     for name, value in chunks.items():
         info.add_text(name, json.dumps(value))
-    written = []
+    names = []
     for image in images:
         # Quirk kept: ComfyUI cuts the fraction off, it does not round.
         pixels = (image.detach().float().cpu().numpy() * 255.0).clip(0, 255).astype(np.uint8)
         path = numbered(folder, stem, "_.png")
         with whole(path) as part:
             Image.fromarray(pixels).save(part, format="PNG", pnginfo=info, compress_level=4)
-        written.append({"filename": path.name, "subfolder": subfolder, "type": "output"})
-    return {"images": written}
+        names.append(path.name)
+    return names
 
 
 class LoadImage:

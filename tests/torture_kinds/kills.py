@@ -1,11 +1,16 @@
-"""Work that is killed at random moments: what was written before is whole, and a training goes on as if nothing had happened."""
+"""Work that is killed at random moments: what was written before is whole, and what resumes ends as if nothing had happened."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
 import os
 import random
-import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,14 +21,23 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+import run_workflow
 from run_workflow import load_host
+from vd_core.bulk import job as jobs
+from vd_core.bulk.tasks import Settings
+from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.write import write_safetensors
+from vd_core.embedded import MODEL
 from vd_core.training.loop import fit
 
-from .forked import Result, Table, forked, sentence
+from .forked import Result, Table, forked
 
-KILLS = 70  # of each kind
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 70  # of what is done in a moment
+LONG_KILLS = 40  # of what takes seconds
+RAY_KILLS = 6  # of whole bulk jobs with their processes
 STEPS = 40
+PROMPTS = "red apple, 3d style\nbanana, flat style\n" * 8
 
 
 def killed(work: Callable[[], object], seconds: float) -> None:
@@ -31,6 +45,9 @@ def killed(work: Callable[[], object], seconds: float) -> None:
     child = os.fork()
     if not child:
         try:
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
             work()
         finally:
             os._exit(0)
@@ -83,15 +100,84 @@ def drawn(folder: Path) -> Result:
     return Result("survived")
 
 
-def full(folder: Path) -> Result:
-    """A disk without room: a sentence, and nothing under the final name."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-    try:
-        load_host("stand_ins").SaveImage().execute(torch.rand(1, 256, 256, 3), "picture", {}, {}, str(folder))
-    except OSError as error:
-        return Result("wrong", "a part is left") if list(folder.iterdir()) else sentence(error, "picture")
-    return Result("wrong", "written in spite of the limit")
+def convert_again(path: Path) -> None:
+    """The embedded model in one precision after the other."""
+    while True:
+        for dtype in (torch.bfloat16, torch.float16):
+            convert([MODEL], path, dtype=dtype)
+
+
+def hashes(folder: Path, pattern: str) -> dict[str, str]:
+    """The contents of files by their names."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(pattern))}
+
+
+def known(folder: Path, pattern: str, whole: set[str]) -> Result:
+    """All files that have their final name are some of those that an undisturbed run writes."""
+    strange = [name for name, content in hashes(folder, pattern).items() if content not in whole]
+    return Result("wrong", f"{strange} are not whole") if strange else Result("survived")
+
+
+def make_in_bulk(source: Path, out: Path) -> None:
+    """A bulk job, or what is left of it, with its worker in this process."""
+    job = jobs.open_job(source, out, Settings("text-to-image", steps=1, cfg=2.0), 1)
+    worker = jobs.Worker(job.settings, out, job.batch)
+    for number in job.missing():
+        worker({"part": [number], "rows": [json.dumps([(row.id, str(row.path), row.at) for row in job.part(number)])]})
+
+
+def bulk_on_ray(source: Path, out: Path) -> subprocess.Popen:
+    """`python -m vd_core bulk` in a process of its own."""
+    command = [sys.executable, "-m", "vd_core", "bulk", "text-to-image", str(source), str(out), "--batch", "1", "--steps", "1"]
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def run_again(folder: Path) -> None:
+    """A workflow with pictures and texts, time and again."""
+    while True:
+        run_once(folder)
+
+
+def run_once(folder: Path) -> None:
+    """The quick start in few steps."""
+    run_workflow.main([str(ROOT / "workflows/api/quick-start.json"), "--output", str(folder), "--set", "Draw.steps=3"])
+
+
+def work_of_seconds(folder: Path, rng: random.Random, count: int, table: Table) -> None:
+    """Kills of conversions, queued jobs and bulk jobs."""
+    (folder / "job").mkdir()
+    for dtype in (torch.bfloat16, torch.float16):
+        convert([MODEL], folder / f"{dtype}.known", dtype=dtype)
+    models = set(hashes(folder, "*.known").values())
+    shutil.copy(folder / "torch.float16.known", folder / "model.safetensors")
+    forked(lambda: run_once(folder / "undisturbed") or Result("survived"))
+    results = set(hashes(folder / "undisturbed", "*.*").values())
+    for number in range(count):
+        killed(partial(convert_again, folder / "model.safetensors"), rng.uniform(0, 1.5))
+        table.add("killed while converting", str(number), known(folder, "model.safetensors", models))
+        killed(partial(run_again, folder / "job"), rng.uniform(0, 5))
+        table.add("killed in a workflow", str(number), known(folder / "job", "[!.]*", results))
+    (source := folder / "prompts.txt").write_text(PROMPTS)
+    make_in_bulk(source, folder / "whole")
+    whole = hashes(folder / "whole", "part-*")
+    for number in range(count):
+        out = folder / f"bulk{number // 4}"  # four kills for each job
+        killed(partial(make_in_bulk, source, out), rng.uniform(0.1, 0.8))
+        table.add("killed in a bulk job", str(number), known(out, "part-*", set(whole.values())))
+        if number % 4 == 3:
+            make_in_bulk(source, out)
+            same = hashes(out, "part-*") == whole
+            table.add("bulk jobs resumed", out.name, Result("survived" if same else "wrong", "other parts"))
+    for number in range(round(RAY_KILLS * count / LONG_KILLS) if importlib.util.find_spec("ray") else 0):
+        process, out = bulk_on_ray(source, folder / "ray"), folder / "ray"
+        time.sleep(rng.uniform(5, 25))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        table.add("bulk jobs on Ray killed with all their processes", str(number), known(out, "part-*", set(whole.values())))
+    if (folder / "ray").exists():
+        bulk_on_ray(source, folder / "ray").wait()
+        same = hashes(folder / "ray", "part-*") == whole
+        table.add("bulk jobs resumed", "ray", Result("survived" if same else "wrong", "other parts"))
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
@@ -109,5 +195,4 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
         table.add("killed while training, resumed", str(number), forked(partial(resumed, place, known)))
         killed(partial(draw, pictures), rng.uniform(0, 0.15))
         table.add("killed while pictures are saved", str(number), forked(partial(drawn, pictures)))
-    (folder / "full").mkdir()
-    table.add("disk full", "SaveImage", forked(partial(full, folder / "full")))
+    work_of_seconds(folder, rng, max(1, round(LONG_KILLS * share)), table)

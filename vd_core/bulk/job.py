@@ -44,13 +44,17 @@ class Worker:
         self.out, self.batch, self.runner = out, batch, Runner(settings)
 
     def __call__(self, batch: dict) -> dict:
-        """Run and write parts, each a number and its rows as JSON -> how many rows each had."""
-        counts = []
+        """Run and write parts, each a number and its rows as JSON -> how many rows each had, and why it cannot be written, or ""."""
+        counts, errors = [], []
         for number, rows in zip(map(int, batch["part"]), map(json.loads, batch["rows"]), strict=True):
             results = self.runner([Row(name, Path(path), at) for name, path, at in rows])
-            write_part(part_path(self.out, self.runner.settings.task, number), results, number * self.batch)
+            try:
+                write_part(part_path(self.out, self.runner.settings.task, number), results, number * self.batch)
+                errors.append("")
+            except OSError as error:
+                errors.append(str(error))
             counts.append(len(results))
-        return {"rows": counts}
+        return {"rows": counts, "error": errors}
 
 
 def open_job(source: Path, out: Path, settings: Settings, batch: int) -> Job:
@@ -85,7 +89,7 @@ def run(
     address:  of a Ray cluster that sees the input, the output and the model files under the same paths; None = this machine.
     progress: called with the number of rows whenever a part is done.
 
-    Raises ValueError without Ray, RuntimeError when the workers cannot run.
+    Raises ValueError without Ray, OSError when a part cannot be written, RuntimeError when the workers cannot run.
     """
     missing = job.missing()
     if missing:
@@ -123,6 +127,8 @@ def on_ray(job: Job, missing: list[int], workers: int, gpus: float, address: str
             num_gpus=gpus,
         )
         for row in done.iter_rows():
+            if row["error"]:
+                raise OSError(f"{row['error']} The same command then goes on.")
             progress(int(row["rows"]))
     finally:
         ray.shutdown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,7 +70,10 @@ def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside `path` that takes its place at the end, or vanishes if anything fails."""
+    """A new file beside `path` that takes its place at the end, or vanishes if anything fails.
+
+    Raises FileNotFoundError for a missing folder, OSError with one sentence where it cannot be written, as on a full disk.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into.")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -80,8 +83,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno is None:  # a sentence of our own
+            raise
+        raise OSError(f"{path} cannot be written: {error.strerror}; make room there, or choose another folder.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # in a folder that takes no files there is none
+            part.unlink()
 
 
 def save_model(

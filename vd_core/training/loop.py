@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..checkpoints.write import replacing
 from . import distributed
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,12 @@ class Group(NamedTuple):
 
 
 def save(state: dict, path: Path) -> None:
-    """Write atomically: a killed run leaves the last complete checkpoint."""
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    """Write atomically: a killed run leaves the last complete checkpoint. Raises OSError where it cannot be written."""
+    try:
+        with replacing(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # of torch's writer, when the file refuses
+        raise OSError(f"{path} cannot be written: make room there, then the same command goes on from the checkpoint before it.") from error
 
 
 def fit(
@@ -167,7 +169,8 @@ def journal(path: Path, step: int) -> Iterator[Callable[[dict], None]]:
         return
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    with replacing(path) as file:
+        file.write("".join(f"{line}\n" for line in kept).encode())
     with path.open("a", encoding="utf-8") as file:
 
         def write(record: dict) -> None:

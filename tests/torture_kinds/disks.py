@@ -1,0 +1,158 @@
+"""Output folders on disks that are full or read-only: one sentence, nothing half written, pictures that were made kept elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import re
+import resource
+import signal
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+
+import run_workflow
+from vd_core import __main__ as commands
+from vd_core.bulk import job as jobs
+from vd_core.bulk.tasks import Settings
+from vd_core.checkpoints.contexts import save_context
+from vd_core.context import Context
+from vd_core.embedded import MODEL
+from vd_core.training.loop import fit
+
+from .forked import Result, Table, forked, sentence
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / "workflows" / "api"
+NEW_NAMESPACE, PRIVATE, READ_ONLY = 0x20000, 1 << 18 | 1 << 14, 1 | 1 << 5  # of unshare(2) and mount(2)
+SMALL = 16_384  # bytes: less than any result
+
+
+def mounted(folder: Path, read_only: bool) -> None:
+    """A small disk of this process alone at a folder, with a file on it. Raises PermissionError for those who may not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    calls = [
+        lambda: libc.unshare(NEW_NAMESPACE),
+        lambda: libc.mount(None, b"/", None, PRIVATE, None),
+        lambda: libc.mount(b"none", str(folder).encode(), b"tmpfs", 0, f"size={SMALL}".encode()),
+    ]
+    for call in calls:
+        if call():
+            raise PermissionError(ctypes.get_errno())
+    (folder / "before.txt").write_text("what was there")
+    if read_only and libc.mount(b"none", str(folder).encode(), b"tmpfs", READ_ONLY, None):
+        raise PermissionError(ctypes.get_errno())
+
+
+def limited(folder: Path) -> None:
+    """No file may grow beyond some kilobytes, as under a quota; anybody may ask for that."""
+    (folder / "before.txt").write_text("what was there")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL // 8, SMALL // 8))
+
+
+DISKS: dict[str, Callable[[Path], None]] = {
+    "full": partial(mounted, read_only=False),
+    "read-only": partial(mounted, read_only=True),
+    "limited": limited,
+}
+
+
+def workflow(name: str, folder: Path) -> str:
+    """The last words of a workflow that runs in a moment."""
+    prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
+    few = [f"--set={key}.{name}={value}" for key, node in prompt.items() for name, value in {"steps": 1}.items() if name in node["inputs"]]
+    return last_words(run_workflow.main, [str(WORKFLOWS / f"{name}.json"), "--output", str(folder), *few])
+
+
+def last_words(main: Callable[[list[str]], int], arguments: list[str]) -> str:
+    """The last line that a command prints on stderr when it fails."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        status = main(arguments)
+    return said.getvalue().strip().splitlines()[-1] if status else ""
+
+
+def converted(folder: Path) -> str:
+    """The last words of a conversion."""
+    return last_words(commands.main, ["convert", str(MODEL), str(folder / "model.safetensors")])
+
+
+def trained(folder: Path) -> str:
+    """What a training says that cannot save."""
+
+    def losses(model: nn.Module, generator: torch.Generator):
+        yield "loss", model(torch.randn(4, 200, generator=generator)).square().mean()
+
+    return told(lambda: fit(nn.Linear(200, 200), losses, folder, steps=3, lr=1e-3, trained_on={}, save_every=1))
+
+
+def made_in_bulk(folder: Path) -> str:
+    """What a worker of a bulk job says that cannot write its part."""
+    rows = folder.parent / "prompts.txt"
+    job = jobs.Job(tuple(jobs.find_rows(rows, "text")), folder, Settings("text-to-image", steps=1, size=256), 1)
+    part = {"part": [0], "rows": [json.dumps([(row.id, str(row.path), row.at) for row in job.part(0)])]}
+    return jobs.Worker(job.settings, folder, 1)(part)["error"][0]
+
+
+def saved(folder: Path) -> str:
+    """What the node says that saves contexts."""
+    return told(lambda: save_context(folder / "context.safetensors", Context("text", torch.randn(9, 7, 80))))
+
+
+def told(work: Callable[[], object]) -> str:
+    """The sentence of an error."""
+    try:
+        work()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+WRITERS: dict[str, Callable[[Path], str]] = {
+    "pictures": partial(workflow, "dual-context"),
+    "pictures and texts": partial(workflow, "quick-start"),
+    "contexts": saved,
+    "convert": converted,
+    "train": trained,
+    "bulk": made_in_bulk,
+}
+
+
+def outcome(write: Callable[[Path], str], prepare: Callable[[Path], None], folder: Path) -> Result:
+    """One writer on one disk."""
+    try:
+        prepare(folder)
+    except PermissionError as error:
+        return Result("survived", f"not allowed here: {error}")
+    tempfile.tempdir = str(folder.parent)
+    said = write(folder)
+    pictures = list(folder.glob("*.png"))
+    whole = [path for path in folder.glob("*.txt") if path.read_text().endswith("style\n")]
+    left = {path.name for path in folder.iterdir()} - {"before.txt", "log.jsonl", *(path.name for path in pictures + whole)}
+    if not said or left or (folder / "before.txt").read_text() != "what was there":
+        return Result("wrong", f"said {said!r}, left {left}")
+    if kept := re.search(r"are kept in (\S+)\.(?: |$)", said):
+        pictures += (found := list(Path(kept[1]).glob("*.png")))
+        if len(found) != 4:
+            return Result("lost", said)
+    for path in pictures:
+        with Image.open(path) as picture:
+            picture.load()
+    return sentence(OSError(said), folder.name)
+
+
+def torture(folder: Path, seed: int, share: float, table: Table) -> None:
+    """Every writer on every disk."""
+    (folder / "prompts.txt").write_text("red apple, 3d style\n")
+    cases = [(disk, writer) for disk in DISKS for writer in WRITERS]
+    for disk, writer in cases if share >= 0.02 else cases[:: len(WRITERS) + 1]:
+        place = folder / f"{disk} disk, {writer}".replace(" ", "_").replace(",", "")
+        place.mkdir()
+        table.add("full and read-only disks", f"{disk}, {writer}", forked(partial(outcome, WRITERS[writer], DISKS[disk], place)))
