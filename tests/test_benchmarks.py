@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks import load, measure, memory, scaling, speed, table
+from benchmarks import bulk, load, measure, memory, scaling, speed, table
 from benchmarks.baseline import flops, plain_attention, plain_diffuser, plain_step
 from benchmarks.cases import FLOWS, SIZES, Case
 from vd_core.diffuser.layers import Attention
@@ -125,3 +127,18 @@ def test_tables_stand_between_the_marks():
     assert table.inserted(page, written) == f"a\n{table.START}{written}{table.END}b\n"
     with pytest.raises(ValueError, match="between"):
         table.inserted("a\n", written)
+
+
+def test_rows_per_second_count_from_when_all_workers_run(tmp_path):
+    for number, at in enumerate((100.0, 130.0, 131.0, 132.0)):  # a second worker that starts late
+        part = tmp_path / f"part-{number:06}.tar"
+        part.touch()
+        os.utime(part, (at, at))
+    assert bulk.rate(tmp_path, workers=2) == 2 * bulk.BATCH / 2.0
+    assert bulk.rate(tmp_path, workers=1) == 3 * bulk.BATCH / 32.0
+
+
+def test_a_job_is_killed_where_it_stands(tmp_path):
+    code = "import pathlib, time\nfor i in range(9): pathlib.Path(f'part-{i}').touch(); time.sleep(0.2)\ntime.sleep(60)"
+    bulk.stop([sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{code}"], tmp_path, parts=3)
+    assert 3 <= len(list(tmp_path.iterdir())) < 9

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vd_core.bulk import job as jobs
@@ -49,7 +50,7 @@ def locally(monkeypatch):
     """Parts run in this process instead of Ray's; the list says which did."""
     ran = []
 
-    def run(job, missing, workers, gpus, address, progress):
+    def run(job, missing, workers, gpus, threads, address, progress):
         worker = jobs.Worker(job.settings, job.out, job.batch)
         for number in missing:
             ran.append(number)
@@ -143,6 +144,14 @@ def test_what_was_stopped_goes_on_and_ends_alike(folder, locally, tmp_path):
     ]
 
 
+def test_a_worker_computes_on_its_own_threads(tmp_path):
+    before = torch.get_num_threads()
+    for threads in (2, 1):
+        jobs.Worker(replace(QUICK, task="embed"), tmp_path, batch=2, threads=threads)
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+
+
 def test_a_folder_holds_one_job(folder, tmp_path):
     jobs.open_job(folder, tmp_path / "out", QUICK, batch=2)
     with pytest.raises(ValueError, match="holds a job with other settings"):
@@ -157,6 +166,7 @@ def test_refusals(tmp_path, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "empty").mkdir()
     for action, error, sentence in (
+        (lambda: jobs.run(job, workers=0), ValueError, "at least one worker with one thread, got 0 with 1"),
         (lambda: jobs.run(job), ValueError, r'pip install "ray\[data\]"'),
         (lambda: find_rows(tmp_path / "no", "picture"), FileNotFoundError, "There is no file or folder"),
         (lambda: find_rows(tmp_path / "empty", "picture"), ValueError, "There is no picture in .*: the job reads .png"),

@@ -133,6 +133,6 @@ def test_other_vocabularies_are_refused(trained, data):
     run = SmallModelTraining(data, trained.parent, STEPS)
     run.words_hash = {"vocabularies": "other"}
     for stage in (run.clip, run.text_vae):
-        with pytest.raises(ValueError, match="was trained on .* Choose an empty folder"):
+        with pytest.raises(ValueError, match="another run: vocabularies is other, .* Choose an empty folder"):
             stage()
     assert run.image_vae()

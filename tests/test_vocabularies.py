@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from vd_core.training.dataset import caption
 from vd_core.training.emoji import NAMES, STYLES
 from vd_core.training.vocabularies import learn
 
+ROOT = Path(__file__).resolve().parents[1]
 CAPTIONS = [caption(name, style) for name, _ in NAMES for style in STYLES]
 WORDS = sorted({word for text in CAPTIONS for word in text.replace(",", "").split()})
 STRANGE = "Zebra’s 漢字 & 42 ünïcodes\tor 🍎?"
@@ -83,3 +87,10 @@ def test_clip_ids_are_dense(clip):
 def test_learning_is_deterministic(words):
     assert learn(CAPTIONS) == words
     assert learn(CAPTIONS[::-1]).bert == words.bert
+
+
+def test_the_command_line_starts_without_the_large_libraries():
+    code = "import sys, vd_core.__main__, vd_core.training.command; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "'vd_core.training.small_model'" in loaded
+    assert not any(f"'{name}'" in loaded for name in ("open_clip", "transformers", "torchvision", "ray", "pyarrow"))

@@ -95,7 +95,7 @@ def with_strength(entry: str) -> tuple[str, float]:
 
 def add_train(commands: argparse._SubParsersAction) -> None:
     """The command `train`."""
-    parser = commands.add_parser("train", help="train a small model like the embedded one; resumes where it was stopped")
+    parser = commands.add_parser("train", help="train a small model like the embedded one (on your own pictures: finetune); resumes")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder of the run: checkpoints, logs, sample sheets, model.safetensors")
     parser.add_argument(
         "--data", type=Path, default=FOLDER, metavar="DIR", help="pictures.webp and pictures.json; default: the embedded ones"
@@ -196,6 +196,7 @@ def add_bulk(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, metavar="ROWS", help="rows that run together, and that one part holds")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each with a model of its own")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU for each worker; default: 1")
     parser.add_argument("--gpus", type=float, default=0, metavar="SHARE", help="of a GPU for each worker")
     parser.add_argument("--address", help="of a Ray cluster that sees all files under the same paths; default: this machine")
     parser.set_defaults(run=run_bulk)
@@ -211,7 +212,7 @@ def run_bulk(options: argparse.Namespace) -> None:
     waiting = sum(len(job.part(number)) for number in job.missing())
     with tqdm(total=len(job.rows), initial=len(job.rows) - waiting, unit=" rows") as bar:
         try:
-            failed = run(job, options.workers, options.gpus, options.address, bar.update)
+            failed = run(job, options.workers, options.gpus, options.threads, options.address, bar.update)
         except KeyboardInterrupt:
             raise ValueError("Stopped: the same command goes on with what is missing.") from None
     print(f"{options.output}: {len(job.rows) - failed} of {len(job.rows)} rows done, {failed} failed (errors.jsonl)")

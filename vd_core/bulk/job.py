@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from ..checkpoints.write import replacing
 from .parts import errors, part_path, write_part
 from .rows import Row, find_rows
@@ -38,9 +40,10 @@ class Job:
 
 
 class Worker:
-    """What runs in each process: Ray Data makes one per process and calls it with parts."""
+    """What runs in each process: Ray Data makes one per process and calls it with parts. It computes on `threads` threads of the CPU."""
 
-    def __init__(self, settings: Settings, out: Path, batch: int):
+    def __init__(self, settings: Settings, out: Path, batch: int, threads: int = 1):
+        torch.set_num_threads(threads)
         self.out, self.batch, self.runner = out, batch, Runner(settings)
 
     def __call__(self, batch: dict) -> dict:
@@ -81,19 +84,28 @@ def open_job(source: Path, out: Path, settings: Settings, batch: int) -> Job:
 
 
 def run(
-    job: Job, workers: int = 1, gpus: float = 0, address: str | None = None, progress: Callable[[int], None] = lambda rows: None
+    job: Job,
+    workers: int = 1,
+    gpus: float = 0,
+    threads: int = 1,
+    address: str | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> int:
     """Run what is missing of a job on `workers` processes; returns how many of all rows failed, which `errors.jsonl` lists.
 
     gpus:     share of a GPU for each worker.
+    threads:  of the CPU for each worker; for small models many workers of one thread do more than few of many.
     address:  of a Ray cluster that sees the input, the output and the model files under the same paths; None = this machine.
     progress: called with the number of rows whenever a part is done.
 
-    Raises ValueError without Ray, OSError when a part cannot be written, RuntimeError when the workers cannot run.
+    Raises ValueError without Ray and for less than one worker or thread, OSError when a part cannot be written, RuntimeError when the
+    workers cannot run.
     """
+    if min(workers, threads) < 1:
+        raise ValueError(f"A job needs at least one worker with one thread, got {workers} with {threads}.")
     missing = job.missing()
     if missing:
-        on_ray(job, missing, workers, gpus, address, progress)
+        on_ray(job, missing, workers, gpus, threads, address, progress)
     for leftover in job.out.glob(".part-*"):  # of workers that were killed
         leftover.unlink()
     failed = [row for path in sorted(job.out.glob("part-*")) for row in errors(path)]
@@ -102,14 +114,16 @@ def run(
     return len(failed)
 
 
-def on_ray(job: Job, missing: list[int], workers: int, gpus: float, address: str | None, progress: Callable[[int], None]) -> None:
+def on_ray(
+    job: Job, missing: list[int], workers: int, gpus: float, threads: int, address: str | None, progress: Callable[[int], None]
+) -> None:
     """Hand the missing parts out."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # it would call home, and chat
     try:
         import ray
     except ImportError as error:
         raise ValueError(INSTALL) from error
-    where = {"num_cpus": workers + 1, "include_dashboard": False} if address is None else {}
+    where = {"num_cpus": workers * threads + 1, "include_dashboard": False} if address is None else {}
     code = {} if address is None else {"py_modules": [str(Path(__file__).resolve().parents[1])]}
     ray.init(address or "local", logging_level="ERROR", log_to_driver=False, runtime_env=code, **where)
     try:
@@ -120,10 +134,10 @@ def on_ray(job: Job, missing: list[int], workers: int, gpus: float, address: str
         ]
         done = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
             Worker,
-            fn_constructor_args=(job.settings, job.out.resolve(), job.batch),
+            fn_constructor_args=(job.settings, job.out.resolve(), job.batch, threads),
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(parts))),
             batch_size=1,
-            num_cpus=1,
+            num_cpus=threads,
             num_gpus=gpus,
         )
         for row in done.iter_rows():

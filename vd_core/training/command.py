@@ -164,6 +164,7 @@ def bar(step: int, steps: int, left: float) -> None:
         width = 30
         done = step * width // steps
         hours, minutes, seconds = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
-        print(f"\r[{'#' * done}{'.' * (width - done)}] {step}/{steps}, {hours}:{minutes:02}:{seconds:02} left ", end="", file=sys.stderr)
+        text = f"[{'#' * done}{'.' * (width - done)}] {step}/{steps}, {hours}:{minutes:02}:{seconds:02} left "
+        print(text, end="\r", flush=True, file=sys.stderr)  # the cursor stays in front: a line of the log takes the bar's place
         if step == steps:
             print(file=sys.stderr)

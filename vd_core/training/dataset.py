@@ -46,7 +46,10 @@ class CaptionedPictures:
         sheet, index = Path(folder, "pictures.webp"), Path(folder, "pictures.json")
         for path in (sheet, index):
             if not path.exists():
-                raise FileNotFoundError(f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first.")
+                raise FileNotFoundError(
+                    f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first. Pictures of your own are "
+                    "trained on by `python -m vd_core finetune`."
+                )
         entries = json.loads(index.read_text(encoding="utf-8"))
         size, columns = entries["size"], entries["columns"]
         pixels = torch.from_numpy(np.asarray(Image.open(sheet).convert("RGB")).copy())

@@ -159,7 +159,8 @@ class Run:
         else:
             names = select(vd.diffuser, settings.lora.layers)
             self.module = Lora(vd.diffuser, names, settings.lora.rank, settings.lora.alpha)
-            self.trains = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}, {len(names)} layers of {settings.lora.layers}"
+            words = " ".join(settings.lora.layers)
+            self.trains = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}, {len(names)} layers of {words}"
             named = zip(names, self.module.layers, strict=True)
             self.groups = groups(((name, parameter) for name, layer in named for parameter in layer.parameters()), settings)
         self.trained_on |= {"trains": self.trains}

@@ -98,8 +98,10 @@ def fit(
     step = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state["trained_on"] != trained_on:
-            raise ValueError(f"{checkpoint} was trained on {state['trained_on']}, this run uses {trained_on}. Choose an empty folder.")
+        before = state["trained_on"]
+        if changed := [name for name in {**before, **trained_on} if before.get(name) != trained_on.get(name)]:
+            values = "; ".join(f"{name} is {trained_on.get(name)}, there it was {before.get(name)}" for name in changed)
+            raise ValueError(f"{out} holds another run: {values}. Choose an empty folder, or the same {' and '.join(changed)}.")
         step = state["step"]
         module.load_state_dict(state["module"])
         average.load_state_dict(state["average"])

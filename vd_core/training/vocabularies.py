@@ -7,7 +7,6 @@ import json
 import string
 from collections.abc import Sequence
 
-from open_clip.tokenizer import bytes_to_unicode
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from ..tokenizers import Vocabularies
@@ -42,9 +41,16 @@ def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") 
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
+def byte_letters() -> list[str]:
+    """The 256 characters that GPT-2 and CLIP write bytes with."""
+    from open_clip.tokenizer import bytes_to_unicode  # takes seconds
+
+    return list(bytes_to_unicode().values())
+
+
 def gpt2(texts: Sequence[str]) -> tuple[str, str]:
     """Byte-level BPE as vocab.json and merges.txt."""
-    alphabet = list(bytes_to_unicode().values())
+    alphabet = byte_letters()
     merges = byte_pairs(alphabet, texts)
     tokens = dict.fromkeys([*alphabet, *(merge.replace(" ", "") for merge in merges)])
     return json.dumps({token: number for number, token in enumerate(tokens)}), "\n".join(["#version: 0.2", *merges])
@@ -52,7 +58,7 @@ def gpt2(texts: Sequence[str]) -> tuple[str, str]:
 
 def clip(words: Sequence[str]) -> bytes:
     """CLIP's BPE in open_clip's format: gzipped merges below a header line."""
-    merges = byte_pairs(list(bytes_to_unicode().values()), words, suffix="</w>")
+    merges = byte_pairs(byte_letters(), words, suffix="</w>")
     # open_clip numbers the merged tokens without looking for repetitions.
     merges = list({merge.replace(" ", ""): merge for merge in merges}.values())
     return gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0)

@@ -1,0 +1,118 @@
+"""Bulk jobs on Ray: what a second worker brings, and what is left of a job that is killed again and again.
+
+python benchmarks/bulk.py workers    # rows per second of 1 and of 2 workers, taking turns; about 3 minutes on two idle cores
+python benchmarks/bulk.py kills      # 500 pictures, killed three times with SIGKILL, against an uninterrupted run; about 2 minutes
+
+The pictures are those of the embedded model, over again where there are not enough. A worker's rate counts from the moment when every
+worker has written its first part, so that starting Ray and loading the model does not count; both are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.measure import ROOT, ratio
+from vd_core.embedded import FOLDER
+from vd_core.pictures import to_pil
+from vd_core.training.dataset import CaptionedPictures
+
+BATCH = 4
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """So many PNG files."""
+    folder.mkdir()
+    pictures = to_pil(CaptionedPictures.load(FOLDER).pixels)
+    for number in range(count):
+        pictures[number % len(pictures)].save(folder / f"{number:04}.png")
+
+
+def command(source: Path, out: Path, workers: int, steps: int) -> list[str]:
+    """The job: a variation of each picture."""
+    options = ["--workers", str(workers), "--steps", str(steps), "--batch", str(BATCH)]
+    return [sys.executable, "-m", "vd_core", "bulk", "variation", str(source), str(out), *options]
+
+
+def rate(out: Path, workers: int) -> float:
+    """Rows per second of a finished job, from when all workers had written a part to the last part."""
+    written = sorted(path.stat().st_mtime for path in out.glob("part-*"))
+    return (len(written) - workers) * BATCH / (written[-1] - written[workers - 1])
+
+
+def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
+    """Prints and returns the medians of the rates, and the ratio of neighbours."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    with TemporaryDirectory() as folder:
+        write_pictures(Path(folder, "in"), rows)
+        for number in range(repeats):
+            for workers, found in rates.items():
+                out, start = Path(folder, f"{number}-{workers}"), time.monotonic()
+                subprocess.run(command(Path(folder, "in"), out, workers, steps), cwd=ROOT, check=True, capture_output=True)
+                found.append(rate(out, workers))
+                print(f"{workers} workers: {found[-1]:.1f} rows/s; {time.monotonic() - start:.1f} s in all", flush=True)
+    result = {"one": median(rates[1]), "two": median(rates[2]), "ratio": ratio(rates[2], rates[1])}
+    print(f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do {result['ratio']:.2f} times as much as 1")
+    return result
+
+
+def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool:
+    """Prints, and returns, whether a job that was killed at random moments ends with the files of an uninterrupted one."""
+    with TemporaryDirectory() as folder:
+        source, whole, killed = (Path(folder, name) for name in ("in", "whole", "killed"))
+        write_pictures(source, rows)
+        parts = -(-rows // BATCH)
+        for wanted in sorted(random.Random(0).sample(range(1, parts), kills)):
+            stop(command(source, killed, workers, steps), killed, wanted)
+            left = [path.name for path in killed.glob(".part-*")]
+            print(f"killed with {len(list(killed.glob('part-*')))} of {parts} parts written, {len(left)} begun", flush=True)
+        before = {path.name: path.stat().st_mtime_ns for path in killed.glob("part-*")}
+        for out in (killed, whole):
+            subprocess.run(command(source, out, workers, steps), cwd=ROOT, check=True, capture_output=True)
+        again = [name for name, at in before.items() if (killed / name).stat().st_mtime_ns != at]
+        files = [{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()} for out in (killed, whole)]
+        found = "the same bytes" if files[0] == files[1] else "DIFFERENT bytes"
+        print(f"{rows} rows: {found} in {len(files[0])} files; {len(again)} parts done twice")
+        return files[0] == files[1] and not again
+
+
+def stop(job: Sequence[str], out: Path, parts: int) -> None:
+    """Kill a job with all its processes once it has written so many parts."""
+    process = subprocess.Popen(job, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(out.glob("part-*"))) < parts:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status is 1 when rows differ."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    for name, rows, steps in (("workers", 256, 20), ("kills", 500, 2)):
+        option = commands.add_parser(name).add_argument
+        option("--rows", type=int, default=rows)
+        option("--steps", type=int, default=steps)
+        option("--repeats" if name == "workers" else "--kills", type=int, default=3, dest="times")
+    options = parser.parse_args(arguments)
+    if options.what == "kills":
+        return 0 if kill_and_resume(options.rows, options.times, options.steps) else 1
+    measure_workers(options.rows, options.times, options.steps)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
