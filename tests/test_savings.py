@@ -86,9 +86,7 @@ def test_layer_mixing_and_guidance_that_comes_and_goes(diffuser, data):
 
 def test_gradients_pass_through_what_is_remembered(diffuser):
     energy = Energy(lambda x0, alpha: x0.square().flatten(1).sum(dim=1), strength=0.5)
-    fast, slow = (
-        steered(guided(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy]) for walk in (diffuser, plainly(diffuser))
-    )
+    fast, slow = (steered(guided(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy]) for walk in (diffuser, plainly(diffuser)))
     with torch.inference_mode():
         assert_equal_up_to_rounding(steps(fast, "image"), steps(slow, "image"))
 
