@@ -1,5 +1,6 @@
 """Training on anyone's pictures: stages, resuming bit for bit, layer groups, prior preservation, several processes."""
 
+import argparse
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
+from vd_core.training import command
 from vd_core.training.finetune import RECIPES, LoraSettings, PriorSettings, Settings, finetune
 
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
@@ -235,3 +237,16 @@ def test_a_batch_is_shared_evenly(tune, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 3)
     with pytest.raises(ValueError, match="A batch of 2 cannot be shared by 3 processes: choose a multiple of 3"):
         tune("run")
+
+
+def test_defaults_suit_the_model():
+    parser = argparse.ArgumentParser()
+    command.add_options(parser)
+
+    def chosen(*options):
+        found = command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
+        return found.lr, found.size, found.cfg
+
+    assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
+    assert chosen("--model", "a.safetensors") == (1e-5, 512, 7.5) and chosen("--model", "a.safetensors", "--lora", "8")[0] == 1e-4
+    assert chosen("--lora", "8", "--lr", "0.5")[0] == 0.5

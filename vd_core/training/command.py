@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     how = parser.add_argument_group("how it is trained")
     how.add_argument("--batch", type=int, default=4, help="samples per step and flow, over all processes; default: 4")
-    how.add_argument("--lr", type=float, help="learning rate; default: 1e-5, with --lora 1e-4")
+    how.add_argument("--lr", type=float, help="learning rate; default: 1e-5, with --lora 1e-4; embedded model: ten times that")
     how.add_argument("--warmup", type=int, default=100, metavar="STEPS", help="steps in which the learning rate rises; default: 100")
     how.add_argument("--dropout", type=float, default=0.1, help="share of dropped contexts, for guidance; default: 0.1")
     how.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights; 0 saves their memory; default: 0.999")
@@ -117,7 +117,7 @@ def settings(options: argparse.Namespace) -> Settings:
         stages=tuple(zip(map(flows_named, options.flows), steps, strict=True)),
         size=options.size or (64 if is_embedded else 512),
         batch=options.batch,
-        lr=options.lr or (1e-4 if lora else 1e-5),
+        lr=options.lr or (1e-4 if lora else 1e-5) * (10 if is_embedded else 1),
         warmup=options.warmup,
         caption=options.caption,
         dropout=options.dropout,
