@@ -14,13 +14,14 @@ from ...vd_core.autoencoders.optimus import Optimus
 from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import DataConfig, VDConfig
 from ...vd_core.context import Blend
+from ...vd_core.diffuser.overflow import named_layers, watched
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.low_pass import LowPassTie
-from ...vd_core.sampling.noise import BatchNoise
+from ...vd_core.sampling.noise import BatchNoise, SampleNoise
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED
@@ -270,26 +271,34 @@ def sample(
     contexts = to_contexts(positive, negative)
     samples = fit_latent(latent["samples"], model.sizes, model.data)
     start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
-    draws = sampler_noise(noise, seed, latent)
-    with progress("sampling") as report:
-        result = model.under(contexts).sample(
-            model.data,
-            contexts,
-            model.inner(samples),
-            draws,
-            mask=None if mask is None else model.inner(fit_mask(mask, samples)),
-            start=None if start is None else model.inner(start),
-            fidelity=fidelity,
-            sampler=sampler,
-            steps=steps,
-            cfg=cfg,
-            guidance=model.guidance,
-            eta=eta,
-            energies=model.energies,
-            shift=model.shift,
-            tie=model.tie,
-            callback=lambda i, total, x, x0: report(i + 1, total),
-        )
+    flow = model.under(contexts)
+
+    def run(draws: BatchNoise | SampleNoise) -> Tensor:
+        with progress("sampling") as report:
+            return flow.sample(
+                model.data,
+                contexts,
+                model.inner(samples),
+                draws,
+                mask=None if mask is None else model.inner(fit_mask(mask, samples)),
+                start=None if start is None else model.inner(start),
+                fidelity=fidelity,
+                sampler=sampler,
+                steps=steps,
+                cfg=cfg,
+                guidance=model.guidance,
+                eta=eta,
+                energies=model.energies,
+                shift=model.shift,
+                tie=model.tie,
+                callback=lambda i, total, x, x0: report(i + 1, total),
+            )
+
+    result = run(draws := sampler_noise(noise, seed, latent))
+    if not result.isfinite().all():  # a black picture: once more, to see where it comes from
+        tokens = [side for context in contexts for side in (context.tokens, context.unconditional)]
+        with watched(named_layers(flow.diffuser, model.data), samples, *tokens):
+            run(sampler_noise(noise, seed, latent))
     return made(latent, result.reshape(samples.shape), draws)
 
 

@@ -21,7 +21,7 @@ from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.embedded import MODEL
 from ...choices import EMBEDDED, WEIGHT_DTYPES
-from . import context_guidance
+from . import context_guidance, overflow
 from .clip import clip_target
 from .models import FlowModel, ImageUNet, TextDiffuser, core_config
 from .seecoder import SeeCoderEncoder
@@ -103,6 +103,7 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher
     model.diffusion_model.load_state_dict(state, strict=True)
     patcher = CORE_PATCHER(model, load_device=device, offload_device=model_management.unet_offload_device())
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "vd_context_guidance", context_guidance.predict)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_overflow", overflow.sample)
     return patcher
 
 
