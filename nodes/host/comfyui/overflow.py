@@ -15,13 +15,14 @@ from ...latents import check_finite
 ROLES = {ResBlock: "residual", SpatialTransformer: "context", Downsample: "downsampling", Upsample: "upsampling"}
 
 
-def sample(executor: WrapperExecutor, *given) -> Tensor:
-    """Wraps a whole sampling. Where its result is not finite it is done once more with an eye on each layer. Raises ValueError then."""
-    result = executor(*given)
+def sample(executor: WrapperExecutor, *given, **more) -> Tensor:
+    """Wraps a whole sampling, whose arguments differ among cores. Where its result is not finite it is done once more with an eye on
+    each layer; then raises ValueError."""
+    result = executor(*given, **more)
     if not result.isfinite().all():
         network = executor.class_obj.model_patcher.model.diffusion_model
         with watched(layers_of(network) if isinstance(network, UNetModel) else named_layers(network, network.kind)):
-            executor(*given)
+            executor(*given, **more)
         check_finite(result)
     return result
 
