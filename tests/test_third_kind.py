@@ -81,7 +81,7 @@ def test_melodies_pass_the_autoencoder_and_the_encoder():
     assert latents.shape == (15, 64) and set(latents.unique().tolist()) == {-1.0, 1.0}
     assert torch.equal(autoencoder.decode(latents + 0.9 * torch.rand_like(latents).sub(0.5)), book)
     context = encode_melody(book)
-    assert context.tokens.shape == (15, 16, 32)
+    assert context.tokens.shape == (15, 16, 256)
     torch.testing.assert_close(context.tokens.norm(dim=2), torch.ones(15, 16))
     assert (torch.cdist(context.tokens.flatten(1), context.tokens.flatten(1)) > 0.5).sum() == 15 * 14
 

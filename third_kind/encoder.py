@@ -1,4 +1,4 @@
-"""The context encoder of melodies: what is played, and when. The context layers' own projections are all that learns to read it."""
+"""The context encoder of melodies: which note is played when, one out of 256. The context layers' own projections learn to read it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,5 @@ from .melodies import SLOTS, TOKENS
 
 
 def encode_melody(melodies: Tensor) -> Context:
-    """Melodies [B, SLOTS] -> a context [B, SLOTS, TOKENS + SLOTS] of tokens of norm 1; unconditional are zeros."""
-    place = torch.eye(SLOTS).expand(len(melodies), -1, -1)
-    return Context("melody", F.normalize(torch.cat([F.one_hot(melodies, TOKENS).float(), place], dim=2), dim=2))
+    """Melodies [B, SLOTS] -> a context [B, SLOTS, SLOTS * TOKENS] of tokens of norm 1; unconditional are zeros."""
+    return Context("melody", F.one_hot(torch.arange(SLOTS) * TOKENS + melodies, SLOTS * TOKENS).float())

@@ -6,6 +6,7 @@ python -m third_kind.evaluate RUN      # RUN/flows.png and .wav files; figures o
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -108,6 +109,12 @@ def parameters(config: DiffuserConfig) -> tuple[int, int]:
     return sum(count.values()), len(config.data) * len(config.context) * shared + len(config.context) * data + len(config.data) * context
 
 
+def pictures_of(count: int) -> DiffuserConfig:
+    """Versatile Diffusion with so many kinds, each as large as its pictures."""
+    config, kinds = VDConfig().diffuser, range(count)
+    return replace(config, data={f"{k}": config.data["image"] for k in kinds}, context={f"{k}": config.context["image"] for k in kinds})
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN")
@@ -115,8 +122,9 @@ if __name__ == "__main__":
     parser.add_argument("--show", nargs="+", default=["rocket, flat style", "fox, 3d style"], metavar="CAPTION", help="what is shown")
     arguments = parser.parse_args()
     model, data = load([arguments.run / "melody.safetensors", MODEL]), CaptionedPictures.load(FOLDER)
-    for title, config in (("this model", model.config), ("at full size", extended(VDConfig()))):
-        one, many = parameters(config.diffuser)
-        print(f"{title}: one diffuser {one / 1e6:.1f} M parameters, nine single-flow ones {many / 1e6:.1f} M: {many / one:.2f} times")
+    sizes = {"this model": model.config.diffuser, "Versatile Diffusion with melodies": extended(VDConfig()).diffuser}
+    for title, config in (sizes | {f"{count} kinds of pictures at full size": pictures_of(count) for count in range(1, 6)}).items():
+        one, many = parameters(config)
+        print(f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M together: {many / one:.2f} times as many")
     show(model, data, [data.captions.index(caption) for caption in arguments.show], arguments.run)
     figures(model, data, arguments.count)

@@ -34,7 +34,7 @@ from .melodies import songbook
 KIND = Path(__file__).with_name("kind.json")
 VIEWS = 4  # of each picture: itself, and distorted ones
 # Samples per step of the new flows (output kind, condition kind).
-BATCHES = {("melody", "text"): 32, ("melody", "image"): 32, ("melody", "melody"): 8, ("text", "melody"): 32, ("image", "melody"): 16}
+BATCHES = {("melody", "text"): 48, ("melody", "image"): 48, ("melody", "melody"): 8, ("text", "melody"): 24, ("image", "melody"): 16}
 
 
 def extended(config: VDConfig) -> VDConfig:
