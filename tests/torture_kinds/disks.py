@@ -134,7 +134,7 @@ def outcome(write: Callable[[Path], str], prepare: Callable[[Path], None], folde
     tempfile.tempdir = str(folder.parent)
     said = write(folder)
     pictures = list(folder.glob("*.png"))
-    whole = [path for path in folder.glob("*.txt") if path.read_text().endswith("style\n")]
+    whole = [path for path in folder.glob("*.txt") if path.read_text().endswith("\n")]
     left = {path.name for path in folder.iterdir()} - {"before.txt", "log.jsonl", *(path.name for path in pictures + whole)}
     if not said or left or (folder / "before.txt").read_text() != "what was there":
         return Result("wrong", f"said {said!r}, left {left}")
