@@ -289,7 +289,7 @@ def test_another_server_is_not_taken_for_comfyui(refused):
 def test_errors_of_the_server_are_told(refused):
     with FakeComfyUI() as fake:
         fake.answer = lambda handler, *_, answer=fake.answer: answer(handler, b"log in\nfirst", 401)
-        assert refused(fake) == f"ComfyUI at {fake.url} answered 401 to GET /system_stats: log in first"
+        assert refused(fake) == f"ComfyUI at {fake.url} answered 401 to GET /system_stats: log in first."
 
 
 def test_accounts_in_the_address(run):

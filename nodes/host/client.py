@@ -91,7 +91,9 @@ class Server:
             if error.code == 400 and path == "/prompt":
                 return body
             said = " ".join(body.decode("utf-8", "replace").split())[:200]
-            raise WorkflowError(f"ComfyUI at {self.url} answered {error.code} to {request.get_method()} {path}: {said}") from error
+            raise WorkflowError(
+                f"ComfyUI at {self.url} answered {error.code} to {request.get_method()} {path}: {said.rstrip('.')}."
+            ) from error
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or repr(error)
             raise Unreachable(f"ComfyUI at {self.url} cannot be reached: {reason}.") from error

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from .results import numbered, outside, place, whole
+from .results import numbered, place, whole
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
@@ -98,8 +98,10 @@ class SaveImage:
             return True
         if not isinstance(filename_prefix, str):
             return f"filename_prefix takes STRING, not {filename_prefix!r}."
-        if outside(filename_prefix):
-            return f"filename_prefix {filename_prefix!r} leaves the output folder; use a plain name, with sub-folders at most."
+        try:
+            place(filename_prefix, ".")
+        except ValueError as error:
+            return str(error)
         return True
 
     def execute(self, images, filename_prefix, prompt, extra_pnginfo, output_directory):

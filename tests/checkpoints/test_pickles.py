@@ -11,9 +11,9 @@ from vd_core.checkpoints import read as files
 from vd_core.checkpoints.pickles import check_pickles
 
 ENDLESS = {
-    "nested pairs as a key": "nests more than 1000 values in a tuple",
-    "nested wide tuples as a key": "repeats itself within itself|nests more than 1000 values in a tuple",
-    "nested pairs called": "nests more than 1000 values in a tuple",
+    "nested pairs as a key": "nests more than 1000 values in one",
+    "nested wide tuples as a key": "repeats itself within itself|nests more than 1000 values in one",
+    "nested pairs called": "nests more than 1000 values in one",
     "nested lists called": "repeats itself within itself",
     "a list in itself": "repeats itself within itself",
     "a million lists": "has more than 1000000 steps",

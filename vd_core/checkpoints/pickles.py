@@ -89,7 +89,7 @@ def check_pickle(stream: io.BytesIO) -> None:
                 taken, stack = taken_by(name, stack, below)
                 made.append(Value(taken, 1 + sum(value.weight for value in taken)))
                 if made[-1].weight > LARGEST:
-                    raise Endless(f"its pickle nests more than {LARGEST} values in a tuple")
+                    raise Endless(f"its pickle nests more than {LARGEST} values in one")
                 stack.append(made[-1])
             elif name in FILLED:
                 taken, stack = taken_by(name, stack, below)

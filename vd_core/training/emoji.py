@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -94,15 +95,15 @@ def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str
 
 
 def fetch(package: str) -> dict[str, bytes]:
-    """The files of one npm package, path -> content. Raises RuntimeError without npm, and with npm's words when it fails."""
+    """The files of one npm package, path -> content. Raises ValueError without npm, and with npm's words when it fails."""
     npm = shutil.which("npm")
     if npm is None:
-        raise RuntimeError("The pictures come from npm packages: install Node.js and npm first.")
+        raise ValueError("The pictures come from npm packages: install Node.js and npm first.")
     with tempfile.TemporaryDirectory() as folder:
         try:
             packed = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=True)
         except subprocess.CalledProcessError as error:
-            raise RuntimeError(f"npm could not fetch {package}: {error.stderr.strip()[:300]}") from None
+            raise ValueError(f"npm could not fetch {package}: {' '.join(error.stderr.split())[:300]}.") from None
         with tarfile.open(Path(folder, packed.stdout.split()[-1])) as archive:
             return {m.name.partition("/")[2]: archive.extractfile(m).read() for m in archive if m.isfile()}
 
@@ -118,7 +119,7 @@ def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable
     try:
         import resvg_py
     except ImportError:
-        raise RuntimeError("Drawing the SVG pictures needs the Python package resvg-py: pip install resvg-py") from None
+        raise ValueError("Drawing the SVG pictures needs the Python package resvg-py: pip install resvg-py.") from None
     icons, characters = json.loads(files["icons.json"]), json.loads(files.get("chars.json", b"{}"))
 
     def render(character: str) -> Image.Image | None:
@@ -187,4 +188,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
     parser.add_argument("--names", type=int, default=128, help="how many emoji names (default 128)")
     arguments = parser.parse_args()
-    build(arguments.out, arguments.names)
+    try:
+        build(arguments.out, arguments.names)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
