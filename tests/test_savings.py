@@ -10,7 +10,8 @@ from plainly import plainly
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context, Region
-from vd_core.diffuser.layers import Attention
+from vd_core.diffuser import layers
+from vd_core.diffuser.layers import Attention, attend
 from vd_core.diffuser.mixing import layer_mixing
 from vd_core.sampling.corrections import GuidanceOptions
 from vd_core.sampling.energy import Energy, steered
@@ -151,3 +152,21 @@ def test_silent_evaluations_are_not_attended(diffuser):
 def test_rows_that_cannot_be_shared_are_refused(diffuser):
     with pytest.raises(ValueError, match="2 rows of tokens cannot be shared by 3 samples"):
         diffuser(randn(3, 4, 6, 8), torch.tensor([1]), [("text", randn(2, 5, 40), 1.0)], "image")
+
+
+@pytest.mark.parametrize("at_once", [1 << 20, 600, 100])  # all heads, two heads, blocks of 20 queries
+@pytest.mark.parametrize("emphasis", [None, (2.0, 0.5, 1.0, 0.0, 1.0)])
+def test_attention_in_blocks_is_as_exact_as_torch_in_bfloat16(emphasis, at_once, monkeypatch):
+    monkeypatch.setattr(layers, "SCORES", at_once)
+    q, k, v = randn(2, 3, 60, 40), randn(2, 3, 5, 40, seed=1), randn(2, 3, 5, 40, seed=2)
+    bias = None if emphasis is None else torch.tensor(emphasis, dtype=q.dtype).log().expand(2, 1, 1, 5)
+    exact = attend(q, k, v, bias)
+    torch.testing.assert_close(exact, torch.einsum("bhij,bhjd->bhid", weights(q, k, bias), v))
+    halves = [None if part is None else part.bfloat16() for part in (q, k, v, bias)]
+    ours, theirs = (product(*halves).double() - exact for product in (attend, torch.nn.functional.scaled_dot_product_attention))
+    assert ours.norm() < 1.5 * theirs.norm() < 0.02 * exact.norm()
+
+
+def weights(q, k, bias):
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) / q.shape[-1] ** 0.5
+    return (scores if bias is None else scores + bias).softmax(dim=-1)
