@@ -1,6 +1,7 @@
 """Every layout gives the same model back, whole or in parts, in any precision."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from written import (
     write_open_clip,
 )
 
+from vd_core.checkpoints import mapped, write
 from vd_core.checkpoints import read as read_module
-from vd_core.checkpoints import write
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.parts import part_names, state_of
@@ -120,6 +121,23 @@ def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
         *IMAGE_VARIATION,
     }
     assert loaded.text_vae is None and loaded.clip.text_tower is None and list(loaded.diffuser.data) == ["image"]
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_what_was_read_is_let_go_of(ending, state, own, tmp_path, monkeypatch):
+    """Files are mapped anew while they are read: no mapping outlives its tensors, and the values are the same."""
+    monkeypatch.setattr(mapped, "LET_GO", 10_000)
+    path = own
+    if ending == "pth":
+        path = tmp_path / "kl-f8.pth"
+        torch.save(export(state, "kl-f8", CONFIG), path)
+    weights, maps = read(path).weights, Path("/proc/self/maps")
+    first = weights.weights
+    assert sum(float(weights[key].float().sum()) for key in weights) and weights.weights is not first
+    del first
+    assert not maps.exists() or maps.read_text().count(str(path)) <= 2
+    loaded = state_of(load(path, parts=["image_vae"], config=CONFIG))
+    assert loaded and all(torch.equal(tensor, state[key]) for key, tensor in loaded.items())
 
 
 def test_a_part_is_taken_from_the_first_file_that_has_it(own, state, tmp_path):

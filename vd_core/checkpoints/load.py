@@ -111,26 +111,28 @@ def finite(tensor: Tensor) -> bool:
     return bool(torch.stack((tensor.half() if tensor.itemsize == 1 else tensor).aminmax()).isfinite().all())
 
 
-def read_part(checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def read_part(
+    checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of one part by our keys, and what is wrong with them: missing, unexpected, misshapen keys and values that are no
-    weights, named as in the file. empty: the tensors of the model, of which the shape and the type count."""
+    weights, named as in the file. empty: the tensors of the model, of which the shape and the type count. dtype: as that of
+    `read_weights`."""
     held = checkpoint.keys[part]
     names = {key: places[0].key for key, places in held.items()}
     wanted = {key: tensor for key, tensor in empty.items() if key.startswith(f"{part}.")}
-    tensors = {key: checkpoint.tensor(part, key) for key in wanted if key in held}
     missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in wanted.keys() - held.keys()]
     unexpected = [names[key] for key in held.keys() - wanted.keys()]
-    misshapen = [
-        f"{names[key]} is {list(tensor.shape)} where {list(wanted[key].shape)} is needed"
-        for key, tensor in tensors.items()
-        if tensor.shape != wanted[key].shape
-    ]
-    mistyped = [
-        f"{names[key]} is {tensor.dtype}"
-        for key, tensor in tensors.items()
-        if tensor.is_floating_point() != wanted[key].is_floating_point() or tensor.is_complex()
-    ]
-    endless = [names[key] for key, tensor in tensors.items() if not mistyped and not finite(tensor)]
+    tensors, misshapen, mistyped, endless = {}, [], [], []
+    for key in (key for key in wanted if key in held):
+        tensor = checkpoint.tensor(part, key)
+        if tensor.shape != wanted[key].shape:
+            misshapen.append(f"{names[key]} is {list(tensor.shape)} where {list(wanted[key].shape)} is needed")
+        if tensor.is_floating_point() != wanted[key].is_floating_point() or tensor.is_complex():
+            mistyped.append(f"{names[key]} is {tensor.dtype}")
+        elif not finite(tensor):
+            endless.append(names[key])
+        # One after the other, so that there are two copies of one tensor only.
+        tensors[key] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     groups = (
         (missing, "missing key"),
         (unexpected, "unexpected key"),
@@ -141,12 +143,12 @@ def read_part(checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor]) ->
     return tensors, [listed(keys, noun) for keys, noun in groups if keys]
 
 
-def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion) -> dict[str, Tensor]:
+def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """The tensors of the given parts, from the file chosen for each, by our keys. Raises ValueError for parts that do not fit the model."""
     empty = state_of(model)
     state: dict[str, Tensor] = {}
     for part, checkpoint in sources.items():
-        tensors, faults = read_part(checkpoint, part, empty)
+        tensors, faults = read_part(checkpoint, part, empty, dtype)
         if faults:
             raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
         state |= tensors
@@ -155,7 +157,7 @@ def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion) -> 
 
 @dataclass(frozen=True)
 class Weights:
-    """Checked weights: an empty model of the wanted parts, and the tensors for it, by our keys and as the files hold them."""
+    """Checked weights: an empty model of the wanted parts, and the tensors for it, by our keys."""
 
     model: VersatileDiffusion
     state: dict[str, Tensor]
@@ -177,10 +179,9 @@ def load(
 
     The other arguments, and what is raised, are those of `read_weights`.
     """
-    weights = read_weights(paths, parts=parts, config=config, vocabularies=vocabularies)
-    state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in weights.state.items()}
+    weights = read_weights(paths, parts=parts, config=config, vocabularies=vocabularies, dtype=dtype)
     for prefix, module in modules_of(weights.model).items():
-        own = {key: state[f"{prefix}.{key}"] for key in module.state_dict()}
+        own = {key: weights.state[f"{prefix}.{key}"] for key in module.state_dict()}
         module.load_state_dict(own, strict=True, assign=True)
     return weights.model
 
@@ -191,6 +192,7 @@ def read_weights(
     parts: Iterable[str] | None = None,
     config: VDConfig | None = None,
     vocabularies: Vocabularies | str | Path | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Weights:
     """Read a model, or the wanted parts of it, without filling modules: a host may have its own.
 
@@ -200,6 +202,7 @@ def read_weights(
     config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
     vocabularies: those of the text autoencoder, or a folder to look for them in; they are also looked for in the files, beside
             them, and in the local Hugging Face cache.
+    dtype:  of all floating point weights; None means as the files hold them.
 
     Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
     """
@@ -210,7 +213,7 @@ def read_weights(
         if vocabularies is None and "text_vae" in sources:
             raise FileNotFoundError(missing_vocabularies(folders))
     model = empty_model(checkpoints, config, sources, vocabularies)
-    return Weights(model, read_parts(sources, model), vocabularies)
+    return Weights(model, read_parts(sources, model, dtype), vocabularies)
 
 
 def empty_model(

@@ -12,12 +12,14 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .mapped import MappedAnew
 from .pickles import LONGEST, check_pickles
 
 DIFFUSERS_FOLDERS = ("image_unet", "text_unet", "vae", "text_encoder", "image_encoder")
@@ -142,11 +144,16 @@ def first_line(error: Exception) -> str:
 
 def read_safetensors(path: Path) -> WeightsFile:
     """Open a safetensors file; its header is checked against its size at once."""
+    weights = MappedAnew(partial(map_safetensors, path))
+    return WeightsFile(path, weights, weights.weights.metadata)
+
+
+def map_safetensors(path: Path) -> LazySafetensors:
+    """Map a safetensors file."""
     try:
-        weights = LazySafetensors(path)
+        return LazySafetensors(path)
     except (SafetensorError, MemoryError, OSError) as error:
         raise corrupt(path, error) from error
-    return WeightsFile(path, weights, weights.metadata)
 
 
 def read_zip(path: Path) -> Mapping[str, Tensor]:
@@ -170,7 +177,7 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
         check_protocol(path, head)
     if any(entry.filename.split("/")[1:2] == ["constants.pkl"] for entry in entries):
         raise ValueError(f"{path} is a TorchScript program, not a file of weights; refused.")
-    return read_torch(path, mmap=True)
+    return MappedAnew(partial(read_torch, path, mmap=True))
 
 
 def check_legacy(path: Path) -> None:
