@@ -205,6 +205,10 @@ class ImageScaleBy:
 
     def execute(self, image, upscale_method, scale_by):
         size = [round(side * scale_by) for side in image.shape[1:3]]
+        if image.ndim != 4 or 0 in image.shape or 0 in size or not image.is_floating_point():
+            raise ValueError(
+                f"Pictures {list(image.shape)} cannot be scaled by {scale_by:g}: nothing would be left of them, or they are none."
+            )
         return (torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=upscale_method).movedim(1, -1),)
 
 
