@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vd_core.encoders.focus import component_factors, focus
+from vd_core.encoders.focus import component_factors, focus, leading_components
 
 LEVELS = [0.0, 0.1, 0.49, 0.51, 0.8, 1.0]
 
@@ -127,3 +127,11 @@ def test_levels_outside_the_range_are_refused(tokens, level):
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="acts on tokens"):
         focus(torch.zeros(shape), 0.5)
+
+
+def test_values_that_are_not_finite_are_refused(tokens):
+    tokens = tokens.clone()
+    tokens[0, 0, 0] = float("nan")
+    for change in (lambda: focus(tokens, 1.0), lambda: leading_components(tokens, 3)):
+        with pytest.raises(ValueError, match="not finite numbers, so it has no focus"):
+            change()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vd_core.context import Context
-from vd_core.interpolation import interpolate, slerp, text_diff
+from vd_core.interpolation import interpolate, interpolate_latents, slerp, text_diff
 
 
 def draw(*shape, seed=0):
@@ -80,3 +80,8 @@ def test_a_text_difference_turns_every_token_towards_it():
 def test_equal_texts_change_nothing():
     context = Context("image", A)
     assert text_diff(context, A[0, :1], A[0, :1], 0.5) is context
+
+
+def test_latents_without_a_side_are_refused():
+    with pytest.raises(ValueError, match="Only two single latents"):
+        interpolate_latents(torch.zeros(1, 4, 0, 8), torch.zeros(1, 4, 0, 8), [0.5])

@@ -90,7 +90,7 @@ def interpolate_latents(first: Tensor, second: Tensor, shares: Sequence[float]) 
 
     Raises ValueError for other shapes.
     """
-    if first.shape != second.shape or len(first) != 1:
+    if first.shape != second.shape or len(first) != 1 or not first.numel():
         raise ValueError(f"Only two single latents of one shape can be interpolated, got {list(first.shape)} and {list(second.shape)}.")
     flat = first.flatten(1), second.to(first).flatten(1)
     return torch.cat([slerp(*flat, share) for share in shares]).reshape(-1, *first.shape[1:])

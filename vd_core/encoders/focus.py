@@ -33,7 +33,7 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
 
     level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or features lower the rank.
     The official app's focus, with an exact singular value decomposition in place of its randomised one.
-    Raises ValueError for a level outside 0..1 and for another shape.
+    Raises ValueError for a level outside 0..1, for another shape and for values that are not finite.
     """
     if tokens.ndim != 3 or 0 in tokens.shape:
         raise ValueError(f"The focus acts on tokens [batch, tokens, width], got {list(tokens.shape)}.")
@@ -41,9 +41,7 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
         raise ValueError(f"The focus lies between 0 (semantics) and 1 (style), got {level}.")
     if level == 0.5:
         return tokens
-    x = tokens.float()
-    mean = x.mean(dim=-1, keepdim=True)
-    u, s, v = torch.linalg.svd(x - mean, full_matrices=False)
+    x, mean, u, s, v = decomposed(tokens)
     rank = min(rank, s.shape[-1])
     factors = torch.zeros_like(s)
     factors[:, :rank] = component_factors(level, rank, drop).to(s)
@@ -60,8 +58,16 @@ def leading_components(tokens: Tensor, rank: int) -> Tensor:
     """Patch tokens [B, n, d] -> the same by their `rank` leading components alone, per sample: the style of the official I2T2I app.
 
     Each token's mean over its features is kept; no contrast is restored, as that app did not. A rank of min(n, d) changes nothing.
+    Raises ValueError for values that are not finite.
     """
+    _, mean, u, s, v = decomposed(tokens)
+    return ((u[..., :rank] * s[:, None, :rank]) @ v[:, :rank] + mean).to(tokens)
+
+
+def decomposed(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Tokens [B, n, d] as float32, each token's mean, and the singular value decomposition of the rest."""
+    if not tokens.isfinite().all():
+        raise ValueError("The picture or the mask holds values that are not finite numbers, so it has no focus to move.")
     x = tokens.float()
     mean = x.mean(dim=-1, keepdim=True)
-    u, s, v = torch.linalg.svd(x - mean, full_matrices=False)
-    return ((u[..., :rank] * s[:, None, :rank]) @ v[:, :rank] + mean).to(tokens)
+    return x, mean, *torch.linalg.svd(x - mean, full_matrices=False)
