@@ -10,4 +10,5 @@ WEIGHT_DTYPES = {
     "bf16": "bfloat16",
     "fp8_e4m3fn": "float8_e4m3fn",
     "fp8_e5m2": "float8_e5m2",
+    "auto": None,  # on a CPU what it is fastest with, elsewhere as default
 }

@@ -24,7 +24,11 @@ def contexts_input(output: str) -> tuple:
 
 DTYPE_INPUT = (
     list(WEIGHT_DTYPES),
-    {"default": "default", "tooltip": "How weights are kept in memory: default suits your device, fp8 needs the least.", "advanced": True},
+    {
+        "default": "default",
+        "tooltip": "How weights are kept in memory: default suits your device, fp8 needs the least, auto is fastest on a CPU.",
+        "advanced": True,
+    },
 )
 
 

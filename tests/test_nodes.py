@@ -56,7 +56,7 @@ def test_nodes_are_thin_and_hold_nothing(pack):
 def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, pack, monkeypatch):
     standalone = importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
     parts, read = [], standalone.read
-    monkeypatch.setattr(standalone, "read", lambda path, part: parts.append(part) or read(path, part))
+    monkeypatch.setattr(standalone, "read", lambda path, part, dtype: parts.append(part) or read(path, part, dtype))
     words, seen = text(nodes, loaded), picture(nodes, loaded)
     alone = draw(nodes, loaded, words)
     assert parts == ["diffuser.data.image", "diffuser.context.text"]
@@ -194,7 +194,7 @@ def refusals(nodes, loaded):
     yield lambda: loaded["vae"].encode(torch.zeros(1, 63, 64, 3)), "Image sides must be divisible by 8, got 63x64"
     yield lambda: picture(nodes, loaded, unconditional="white"), "unconditional image is one of zeros, black, grey"
     yield lambda: nodes["VD_LoadClip"](model="nothing.pth"), "There is no nothing.pth in"
-    yield lambda: nodes["VD_LoadImageModel"](model="tiny.safetensors", weight_dtype="fp16"), "weight_dtype fp16 needs ComfyUI"
+    yield lambda: nodes["VD_LoadImageModel"](model="tiny.safetensors", weight_dtype="fp8_e5m2"), "weight_dtype fp8_e5m2 needs ComfyUI"
     yield lambda: nodes["VD_OfficialDDIM"](model=loaded["image_model"]), "without ComfyUI use Multi-Flow Sampler (VD)"
 
 

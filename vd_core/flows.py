@@ -14,6 +14,7 @@ from .config import VDConfig
 from .context import Blend, Context
 from .diffuser.mixing import Mixing, attention_mixing
 from .diffuser.model import Diffuser
+from .diffuser.precision import at_own_precision
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
@@ -75,7 +76,8 @@ def image_tokens(context: Context, which: str) -> Context:
 class VersatileDiffusion:
     """The parts of one model; those that were not loaded are None.
 
-    Image latents are unscaled everywhere outside `sample`, as ComfyUI's are; text latents are [B, channels].
+    Image latents are unscaled everywhere outside `sample`, as ComfyUI's are; text latents are [B, channels]. The diffuser may have weights
+    of another type than latents and contexts.
     """
 
     config: VDConfig
@@ -130,7 +132,7 @@ class VersatileDiffusion:
         Raises ValueError for unknown samplers, kinds, shapes and ranges.
         """
         schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
-        denoise = tied(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
+        denoise = tied(guided(at_own_precision(self.diffuser), schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
         x = generate(
             steered(denoise, schedule, energies, scale),
             schedule,
@@ -168,7 +170,7 @@ class VersatileDiffusion:
         Latent and result are unscaled, of one shape. Raises ValueError for unknown kinds, shapes and ranges.
         """
         schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
-        denoise = tied(guided(self.diffuser, schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
+        denoise = tied(guided(at_own_precision(self.diffuser), schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
         return invert(denoise, schedule, latent * scale, steps=steps, callback=callback) / scale
 
     def _latent_scale(self, data: str) -> float:

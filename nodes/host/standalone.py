@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
@@ -15,6 +16,7 @@ from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import DataConfig, VDConfig
 from ...vd_core.context import Blend
 from ...vd_core.diffuser.overflow import named_layers, watched
+from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.flows import VersatileDiffusion
@@ -24,7 +26,7 @@ from ...vd_core.sampling.low_pass import LowPassTie
 from ...vd_core.sampling.noise import BatchNoise, SampleNoise
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
-from ..choices import EMBEDDED
+from ..choices import EMBEDDED, WEIGHT_DTYPES
 from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from ..layout import Conditioning, to_contexts
 from .parts import ImageVAE, SeeCoderEncoder
@@ -41,16 +43,17 @@ class Layers:
 
     path: Path
     data: str
+    dtype: torch.dtype = torch.float32
     model: VersatileDiffusion | None = None
 
     def under(self, kinds: Iterable[str]) -> VersatileDiffusion:
         """The model with the layers that read these kinds of contexts; what is missing is read."""
         if self.model is None:
-            self.model = read(self.path, f"diffuser.data.{self.data}")
+            self.model = read(self.path, f"diffuser.data.{self.data}", self.dtype)
         context = self.model.diffuser.context
         for kind in kinds:
             if kind not in context:
-                context[kind] = read(self.path, f"diffuser.context.{kind}").diffuser.context[kind]
+                context[kind] = read(self.path, f"diffuser.context.{kind}", self.dtype).diffuser.context[kind]
         return self.model
 
 
@@ -138,22 +141,24 @@ def output_file(prefix: str, ending: str, directory: str) -> Path:
     return numbered(*place(prefix, directory), f"_{ending}")
 
 
-def read(path: Path, part: str) -> VersatileDiffusion:
+def read(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:
     """The model with one part."""
     from ...vd_core.checkpoints.load import load
 
-    return load(path, parts=[part])
+    return load(path, parts=[part], dtype=dtype)
 
 
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
     """The flows that make `data` as a MODEL. Layers are read when a sample needs them, so `contexts` leaves nothing to do."""
     from ...vd_core.checkpoints.load import choose, open_checkpoints
 
-    if dtype not in ("default", "fp32"):
-        raise ValueError(f"weight_dtype {dtype} needs ComfyUI: without it weights are float32, so choose default.")
+    if dtype.startswith("fp8"):
+        raise ValueError(
+            f"weight_dtype {dtype} needs ComfyUI: choose default (float32), auto (what this processor is fastest with) or bf16."
+        )
     checkpoints, config = open_checkpoints(path)
     choose(checkpoints, config, [f"diffuser.data.{data}"])
-    return Flow(config, Layers(path, data))
+    return Flow(config, Layers(path, data, fastest_dtype() if dtype == "auto" else getattr(torch, WEIGHT_DTYPES[dtype] or "float32")))
 
 
 def load_clip(path: Path) -> Clip:

@@ -83,6 +83,7 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher
     """The flows that make `data`, under the contexts of that choice, as a MODEL. dtype: a key of WEIGHT_DTYPES."""
     from ....vd_core.checkpoints.key_maps import KeyMap, unet_model
     from ....vd_core.checkpoints.load import open_checkpoints, read_weights
+    from ....vd_core.diffuser.precision import fastest_dtype
 
     kinds = list(open_checkpoints(path)[1].diffuser.context) if contexts == "all" else [contexts]
     weights = read_weights(path, parts=[f"diffuser.data.{data}", *(f"diffuser.context.{kind}" for kind in kinds)])
@@ -95,6 +96,8 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher
     core = core_config(config, data, {kind: config.diffuser.context[kind] for kind in kinds})
     device, types = model_management.get_torch_device(), core.supported_inference_dtypes
     wanted = WEIGHT_DTYPES[dtype] and getattr(torch, WEIGHT_DTYPES[dtype])
+    if dtype == "auto" and device.type == "cpu":
+        wanted = fastest_dtype()
     stored = wanted or model_management.unet_dtype(
         model_params=calculate_parameters(state), supported_dtypes=types, weight_dtype=weight_dtype(state)
     )
