@@ -8,10 +8,11 @@ from ..vd_core.pictures import resize
 
 
 def rgb(image: Tensor) -> Tensor:
-    """IMAGE [B, H, W, 1, 3 or 4] in 0..1 -> [B, 3, H, W]; grey is repeated, an alpha channel dropped. Raises ValueError for others."""
+    """IMAGE [B, H, W, 1, 3 or 4] in 0..1 -> [B, 3, H, W], float32; grey is repeated, an alpha channel dropped. Raises ValueError for
+    others."""
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape or not image.is_floating_point():
         raise ValueError(f"image must hold pictures [batch, height, width, channels], grey, RGB or RGBA, got {list(image.shape)}.")
-    pictures = image.movedim(-1, 1)
+    pictures = image.float().movedim(-1, 1)
     return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
 
 

@@ -57,8 +57,8 @@ def test_pictures_of_every_kind_reach_the_encoder_as_rgb(encode, encoder):
     grey = torch.rand(2, 5, 1, 1)
     encode(grey)
     assert torch.equal(encoder.images, grey.movedim(-1, 1).expand(2, 3, 5, 1))
-    encode(torch.rand(1, 6, 7, 4))
-    assert encoder.images.shape == (1, 3, 6, 7)
+    encode(torch.rand(1, 6, 7, 4).half())
+    assert encoder.images.shape == (1, 3, 6, 7) and encoder.images.dtype == torch.float32
 
 
 def test_large_pictures_are_scaled_down(encode, encoder):

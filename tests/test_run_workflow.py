@@ -144,6 +144,7 @@ def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
         (painting(text=None), "input text: it takes STRING, not None."),
         ({"1": node("Paint", text="x"), "2": node("PreviewImage", images=["1", 0])}, "Paint (node 1), input seed: it is required"),
         ({"1": node("LoadImage", image="no.png"), "2": node("PreviewImage", images=["1", 0])}, "there is no picture no.png"),
+        ({"1": node("LoadImage", image="a\nb"), "2": node("PreviewImage", images=["1", 0])}, "there is no picture a?b, neither"),
         ({"1": node("LoadImage", image=""), "2": node("PreviewImage", images=["1", 0])}, "it takes the name of a picture"),
     ],
 )

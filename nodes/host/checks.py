@@ -124,4 +124,5 @@ def find_picture(name, where: str, folders: list[Path]) -> str:
     name = re.sub(r" \[(input|output|temp)\]$", "", name)
     if path := picture(name, folders):
         return str(path)
-    raise WorkflowError(f"{where}: there is no picture {name[:200]}, neither as given nor in {' or '.join(map(str, folders))}.")
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name[:200])
+    raise WorkflowError(f"{where}: there is no picture {shown}, neither as given nor in {' or '.join(map(str, folders))}.")
