@@ -88,9 +88,11 @@ def common_steps(first: dict, second: dict) -> dict:
 
 
 def shift_of(sizes: DataConfig, samples: Tensor, trained_side: int, noisy: float, clean: float) -> ResolutionShift:
-    """The shift of a model with these latents for latents [B, C, h, w]. Raises ValueError for texts."""
+    """The shift of a model with these latents for latents [B, C, h, w]. Raises ValueError for texts and other shapes."""
     if sizes.layers == "0d":
         raise ValueError("Resolution Shift (VD) works on pictures only: connect image_model.")
+    if samples.ndim != 4:
+        raise ValueError(f"latent_image must be latents of pictures [batch, channels, height, width], got {list(samples.shape)}.")
     return ResolutionShift.of_size(*samples.shape[2:], trained_side or sizes.side, noisy, clean)
 
 
