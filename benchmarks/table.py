@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.cases import FLOWS
 
 START, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
@@ -49,6 +55,11 @@ COLUMNS: dict[str, list[Column]] = {
         ("seconds", lambda row: f"{row['medians']['ours']:.3g}"),
         ("of reading alone", lambda row: f"{row['to_reading']['ours']:.2f}× (plain {row['to_reading']['plain']:.2f}×)"),
         ("peak of the weights", lambda row: f"{row['peak_to_weights']:.2f}×"),
+    ],
+    "quality": [
+        ("distance to the first of them", lambda row: row["what"]),
+        ("evaluations", lambda row: f"{row['evaluations']}"),
+        *((flow, lambda row, flow=flow: f"{row['distance'][flow]:.2g}") for flow in FLOWS),
     ],
     "scaling": [
         ("cost against", lambda row: f"{row['what']}; {row['flow']}, {row['size']}, {row['dtype']}"),

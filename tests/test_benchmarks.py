@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import bulk, load, measure, memory, scaling, speed, table
+from benchmarks import bulk, load, measure, memory, quality, scaling, speed, table
 from benchmarks.baseline import flops, plain_attention, plain_diffuser, plain_step
 from benchmarks.cases import FLOWS, SIZES, Case
+from vd_core.context import Context
 from vd_core.diffuser.layers import Attention
 
 TINY = {flow: Case(SIZES["tiny"], data, kinds, pixels=64, batch=2) for flow, (data, kinds) in FLOWS.items()}
@@ -142,3 +143,21 @@ def test_a_job_is_killed_where_it_stands(tmp_path):
     code = "import pathlib, time\nfor i in range(9): pathlib.Path(f'part-{i}').touch(); time.sleep(0.2)\ntime.sleep(60)"
     bulk.stop([sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{code}"], tmp_path, parts=3)
     assert 3 <= len(list(tmp_path.iterdir())) < 9
+
+
+def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
+    """Few steps here: more of them are nearer, and float32 is next to float64."""
+    few = {"many": quality.Setting("ddim", 8), "half": quality.Setting("ddim", 4), "two": quality.Setting("ddim", 2)}
+    interval = {"guided at first": quality.Setting("ddim", 4, quality.GuidanceOptions(end=0.4))}
+    monkeypatch.setitem(quality.TABLES, "steps", few | interval)
+    monkeypatch.setitem(quality.TABLES, "bits", {"float64": quality.Setting("ddim", 2, dtype=torch.float64), "float32": few["two"]})
+    contexts = {kind: Context(kind, torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3))) for kind in ("text", "image")}
+    monkeypatch.setattr(quality, "contexts_of", lambda model, samples: contexts)
+    many, half, two, at_first = quality.distances(model, "steps", 2)
+    assert [row["evaluations"] for row in (many, half, two, at_first)] == [16, 8, 4, 5]
+    for flow in FLOWS:
+        assert many["distance"][flow] == 0 < half["distance"][flow] < two["distance"][flow]
+    _, single = quality.distances(model, "bits", 2)
+    assert all(0 < value < 1e-3 for value in single["distance"].values())
+    written = table.table({"benchmark": "quality", "machine": measure.machine("cpu"), "command": "x", "rows": [many, half]})
+    assert "| many | 16 | 0 |" in written
