@@ -41,18 +41,8 @@ def word_generators(seed: int, latent: dict, official: bool) -> Generators:
 
 
 def made(latent: dict, samples: Tensor, noise: BatchNoise | SampleNoise) -> dict:
-    """The LATENT that was made of another one with this noise. Raises ValueError for samples that are not finite."""
-    check_finite(samples)
+    """The LATENT that was made of another one with this noise."""
     return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
-
-
-def check_finite(samples: Tensor) -> None:
-    """Raise ValueError for samples that are not finite, though every layer's output is: they would be a black picture or an empty text."""
-    if not samples.isfinite().all():
-        raise ValueError(
-            f"The sampler made values that are not finite numbers in {samples.isfinite().logical_not().flatten(1).any(1).sum()} of "
-            f"{len(samples)} samples ({samples.dtype}): a picture, mask or latent holds such values, or cfg is far too high."
-        )
 
 
 def fit_latent(latent: Tensor, sizes: DataConfig, data: str) -> Tensor:

@@ -32,7 +32,7 @@ ARROWS = {
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
     "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
     "embedded": set(),
-    "bulk": {"checkpoints", "context", "embedded", "flows", "pictures", "sampling"},
+    "bulk": {"checkpoints", "context", "diffuser", "embedded", "flows", "pictures", "sampling"},
     "training": {
         "config",
         "context",

@@ -178,6 +178,14 @@ def test_refusals(tmp_path, folder, monkeypatch):
             action()
 
 
+def test_pictures_that_would_be_black_are_errors_that_name_the_layer(folder):
+    runner = Runner(QUICK)
+    runner.model.diffuser.context["image"][-1].proj_out.weight.data.mul_(1e38)
+    results = runner(find_rows(folder, "picture"))
+    assert not any("pictures" in result for result in results)
+    assert "failed: Output block 3's image context layer gave inf in float32: its weights are damaged" in results[0]["error"]
+
+
 @pytest.mark.ray
 def test_a_killed_job_on_ray_goes_on(folder, tmp_path):
     """Killed with all its processes at any moment, then run to its end: the rows of an uninterrupted run."""

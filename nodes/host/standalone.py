@@ -15,7 +15,7 @@ from ...vd_core.autoencoders.optimus import Optimus
 from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import DataConfig, VDConfig
 from ...vd_core.context import Blend
-from ...vd_core.diffuser.overflow import named_layers, watched
+from ...vd_core.diffuser.overflow import named_layers, named_where_not_finite
 from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
@@ -23,7 +23,7 @@ from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.low_pass import LowPassTie
-from ...vd_core.sampling.noise import BatchNoise, SampleNoise
+from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED, WEIGHT_DTYPES
@@ -276,9 +276,11 @@ def sample(
     contexts = to_contexts(positive, negative)
     samples = fit_latent(latent["samples"], model.sizes, model.data)
     start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
-    flow = model.under(contexts)
+    flow, draws = model.under(contexts), None
 
-    def run(draws: BatchNoise | SampleNoise) -> Tensor:
+    def run() -> Tensor:
+        nonlocal draws
+        draws = sampler_noise(noise, seed, latent)
         with progress("sampling") as report:
             return flow.sample(
                 model.data,
@@ -299,11 +301,8 @@ def sample(
                 callback=lambda i, total, x, x0: report(i + 1, total),
             )
 
-    result = run(draws := sampler_noise(noise, seed, latent))
-    if not result.isfinite().all():  # a black picture: once more, to see where it comes from
-        tokens = [side for context in contexts for side in (context.tokens, context.unconditional)]
-        with watched(named_layers(flow.diffuser, model.data), samples, *tokens):
-            run(sampler_noise(noise, seed, latent))
+    tokens = [side for context in contexts for side in (context.tokens, context.unconditional)]
+    result = named_where_not_finite(run, named_layers(flow.diffuser, model.data), samples, *tokens)
     return made(latent, result.reshape(samples.shape), draws)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..context import Context
+from ..diffuser.overflow import named_layers, named_where_not_finite
 from ..embedded import MODEL
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, resize_and_crop, to_pil
@@ -131,12 +132,16 @@ class Runner:
         return [{"pictures": files[i : i + self.settings.count]} for i in range(0, len(files), self.settings.count)]
 
     def sampled(self, data: str, context: Context, shape: tuple[int, ...], rows) -> Tensor:
-        """Latents [rows * count, …] under a context with a sample per row."""
+        """Latents [rows * count, …] under a context with a sample per row. Raises ValueError where they are not finite."""
         count, settings = self.settings.count, self.settings
         repeated = replace(context, tokens=context.tokens.repeat_interleave(count, dim=0))
-        noise = SampleNoise(iter(self.generators(rows, "noise")))
         latent = torch.zeros(len(rows) * count, *shape, device=self.device)
-        return self.model.sample(data, [repeated], latent, noise, sampler=settings.sampler, steps=settings.steps, cfg=settings.cfg)
+
+        def run() -> Tensor:
+            noise = SampleNoise(iter(self.generators(rows, "noise")))
+            return self.model.sample(data, [repeated], latent, noise, sampler=settings.sampler, steps=settings.steps, cfg=settings.cfg)
+
+        return named_where_not_finite(run, named_layers(self.model.diffuser, data), repeated.tokens)
 
     def generators(self, rows, purpose: str) -> list[torch.Generator]:
         """A stream of random numbers for each result, from the seed, the row's id and the number of the result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -35,6 +35,19 @@ def named_layers(diffuser: Diffuser, data: str) -> Iterator[tuple[str, nn.Module
 def block_name(stage: str, number: int) -> str:
     """How a block is called."""
     return "The middle block" if stage == "mid" else f"{'Input' if stage == 'in' else 'Output'} block {number}"
+
+
+def named_where_not_finite(run: Callable[[], Tensor], layers: Iterable[tuple[str, nn.Module]], *inputs: Tensor) -> Tensor:
+    """The samples that `run` gives. Where they are not finite it runs once more, `watched`, and raises ValueError in any case."""
+    samples = run()
+    if samples.isfinite().all():
+        return samples
+    with watched(layers, *inputs):
+        run()
+    raise ValueError(
+        f"The sampler made values that are not finite numbers in {samples.isfinite().logical_not().flatten(1).any(1).sum()} of "
+        f"{len(samples)} samples ({samples.dtype}), though no layer did: cfg is far too high."
+    )
 
 
 @contextmanager

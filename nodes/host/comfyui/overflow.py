@@ -9,22 +9,16 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor, nn
 
-from ....vd_core.diffuser.overflow import block_name, named_layers, watched
-from ...latents import check_finite
+from ....vd_core.diffuser.overflow import block_name, named_layers, named_where_not_finite
 
 ROLES = {ResBlock: "residual", SpatialTransformer: "context", Downsample: "downsampling", Upsample: "upsampling"}
 
 
 def sample(executor: WrapperExecutor, *given, **more) -> Tensor:
-    """Wraps a whole sampling, whose arguments differ among cores. Where its result is not finite it is done once more with an eye on
-    each layer; then raises ValueError."""
-    result = executor(*given, **more)
-    if not result.isfinite().all():
-        network = executor.class_obj.model_patcher.model.diffusion_model
-        with watched(layers_of(network) if isinstance(network, UNetModel) else named_layers(network, network.kind)):
-            executor(*given, **more)
-        check_finite(result)
-    return result
+    """Wraps a whole sampling, whose arguments differ among cores. Raises ValueError where its result is not finite."""
+    network = executor.class_obj.model_patcher.model.diffusion_model
+    layers = layers_of(network) if isinstance(network, UNetModel) else named_layers(network, network.kind)
+    return named_where_not_finite(lambda: executor(*given, **more), layers)
 
 
 def layers_of(unet: UNetModel) -> Iterator[tuple[str, nn.Module]]:
