@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vd_core.checkpoints.load import load
@@ -18,7 +19,8 @@ from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.flows import VersatileDiffusion
-from vd_core.pictures import to_pil
+from vd_core.lettering import font, lines_of
+from vd_core.pictures import from_pil, to_pil
 from vd_core.sampling.noise import sample_noise
 from vd_core.sheet import sheet
 from vd_core.training.dataset import CaptionedPictures
@@ -84,10 +86,8 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
         }
         for i in range(len(things)):
             for output, values in {"given": given[kind], **made}.items():
-                what = kind if output == "given" else output
-                rows.append(tile(what, values[i]))
-                said = f"“{values[i]}”" if what == "text" else what
-                labels.append(f"given: {said}" if output == "given" else f"→ {said}")
+                rows.append(tile(kind if output == "given" else output, values[i]))
+                labels.append(f"given: {kind}" if output == "given" else f"to {output}")
         if kind == "text":
             for caption, melody in zip(captions, made["melody"], strict=True):
                 write_wav(out / f"{caption}.wav", melody)
@@ -95,9 +95,16 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
     to_pil(page)[0].save(out / "flows.png")
 
 
-def tile(kind: str, value: Tensor | str) -> Tensor:
-    """One thing as a picture [3, 64, 64]; of a text, blank paper, for it is the label."""
-    return value if kind == "image" else roll(value) if kind == "melody" else torch.full((3, 64, 64), 0.94)
+def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
+    """One thing as a picture [3, side, side]."""
+    if kind != "text":
+        picture = value if kind == "image" else roll(value)
+        return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(side // picture.shape[2], 2)
+    page, letters = Image.new("RGB", (side, side), (242, 242, 242)), font(22)
+    ImageDraw.Draw(page).multiline_text(
+        (side / 2, side / 2), "\n".join(lines_of(value, letters, side - 20)), (38, 38, 42), letters, "mm", align="center"
+    )
+    return from_pil([page])[0]
 
 
 def parameters(config: DiffuserConfig) -> tuple[int, int]:

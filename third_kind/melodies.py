@@ -43,7 +43,7 @@ def recognised(melodies: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
 
 def roll(melody: Tensor, side: int = 64) -> Tensor:
     """A melody [SLOTS] as a picture [3, side, side]: time to the right, high notes above, a held note goes on."""
-    picture, cell, note = torch.full((3, SLOTS, SLOTS), 1.0), side // SLOTS, REST
+    picture, cell, note = torch.full((3, SLOTS, SLOTS), 0.95), side // SLOTS, REST
     for slot, token in enumerate(melody.tolist()):
         note = note if token == HOLD else token
         if note >= LOWEST:

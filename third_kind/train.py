@@ -104,7 +104,7 @@ def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="RUN")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2200)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     print(train(load(MODEL), CaptionedPictures.load(FOLDER), arguments.out, arguments.steps))
