@@ -129,7 +129,8 @@ if __name__ == "__main__":
     parser.add_argument("--show", nargs="+", default=["rocket, flat style", "fox, 3d style"], metavar="CAPTION", help="what is shown")
     arguments = parser.parse_args()
     model, data = load([arguments.run / "melody.safetensors", MODEL]), CaptionedPictures.load(FOLDER)
-    sizes = {"this model": model.config.diffuser, "Versatile Diffusion with melodies": extended(VDConfig()).diffuser}
+    sizes = {"this model": model.config, "Versatile Diffusion v1.0": VDConfig(), "the same with melodies": extended(VDConfig())}
+    sizes = {title: config.diffuser for title, config in sizes.items()}
     for title, config in (sizes | {f"{count} kinds of pictures at full size": pictures_of(count) for count in range(1, 6)}).items():
         one, many = parameters(config)
         print(f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M together: {many / one:.2f} times as many")
