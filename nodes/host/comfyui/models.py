@@ -137,9 +137,26 @@ class TextDiffuser(Diffuser):
         """The network's output in x's shape."""
         check_contexts(vd_layout, context, self.contexts)
         ratios = shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
+        if vd_emphasis is not None:
+            rows = max(len(context), len(vd_emphasis))
+            context, vd_emphasis = (part.repeat_interleave(rows // len(part), dim=0) for part in (context, vd_emphasis))
         parts = zip(vd_layout, split_tokens(context, vd_layout), ratios, split_emphasis(vd_emphasis, vd_layout), strict=True)
         readings = [Reading(part.kind, tokens, ratio, emphasis) for part, tokens, ratio, emphasis in parts]
         return super().forward(x.flatten(1), timesteps, readings, self.kind).reshape(x.shape)
+
+
+class TokensForAll(conds.CONDRegular):
+    """Tokens [1 or B, n, …] or their emphasis for the network of texts, which reads one row for a whole batch instead of copies of it."""
+
+    def process_cond(self, batch_size, **kwargs):
+        return self if len(self.cond) == 1 else super().process_cond(batch_size, **kwargs)
+
+    def can_concat(self, other):
+        return self.cond.shape[1:] == other.cond.shape[1:] and self.cond.device == other.cond.device
+
+    def concat(self, others):
+        sides = [side.cond for side in (self, *others)]
+        return torch.cat([side.expand(max(map(len, sides)), *side.shape[1:]) for side in sides])
 
 
 def shares(layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None) -> list[Ratio]:
@@ -195,9 +212,10 @@ class FlowModel(BaseModel):
         if kwargs.get("area") is not None and any(part.region and part.region.mask is not None for part in layout):
             raise ValueError("A context with a region cannot get an area too: the region already says where it acts.")
         # Core's own class for cross-attention repeats tokens where lengths differ, which would break the layout.
-        ours = {"c_crossattn": conds.CONDRegular(tokens), "vd_layout": conds.CONDConstant(layout)}
+        for_batch = TokensForAll if sizes.layers == "0d" else conds.CONDRegular
+        ours = {"c_crossattn": for_batch(tokens), "vd_layout": conds.CONDConstant(layout)}
         if (emphasis := kwargs.get("vd_emphasis")) is not None:
-            ours["vd_emphasis"] = conds.CONDRegular(emphasis)
+            ours["vd_emphasis"] = for_batch(emphasis)
         return {**super().extra_conds(**kwargs), **ours}
 
 
