@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
+from .memory import in_parts
 
 
 @dataclass(eq=False)
@@ -19,11 +20,11 @@ class ImageVAE:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled."""
-        return self.autoencoder.encode(pixels[..., :3].movedim(-1, 1))
+        return in_parts(self.autoencoder.encode, pixels[..., :3].movedim(-1, 1))
 
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
-        return self.autoencoder.decode(samples).movedim(1, -1)
+        return in_parts(self.autoencoder.decode, samples).movedim(1, -1)
 
 
 @dataclass(eq=False)

@@ -9,6 +9,7 @@ import torch
 
 from .checks import Node, check
 from .graph import WorkflowError, of_classes, prepare
+from .memory import out_of_memory
 from .results import make_ready, write_texts
 from .stand_ins import STAND_INS
 
@@ -52,11 +53,6 @@ def run(nodes: list[Node], hidden: dict, output: Path) -> None:
                 ) from error
     if unwritten:
         raise WorkflowError(" ".join(unwritten))
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether torch or Python found no memory; on a CPU torch says so with a plain RuntimeError."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:
