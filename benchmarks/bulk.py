@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 when rows differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
-    for name, rows, steps in (("workers", 256, 20), ("kills", 500, 2)):
+    for name, rows, steps in (("workers", 128, 20), ("kills", 500, 2)):
         option = commands.add_parser(name).add_argument
         option("--rows", type=int, default=rows)
         option("--steps", type=int, default=steps)
