@@ -1,6 +1,6 @@
 """Region (VD), guidance per context and weights in prompts, end to end on the embedded model.
 
-PYTHONPATH=tests python -m tests.test_region_nodes prints the figures of the README.
+PYTHONPATH=tests python -m tests.test_region_nodes prints the figures of docs/figures.md.
 """
 
 import pytest
@@ -111,7 +111,7 @@ def test_refusals(nodes, embedded, region, sentence):
 
 
 def figures(nodes, embedded):
-    """Lines for the README."""
+    """Lines for the docs/figures.md."""
     styles = ("3d", "flat", "noto", "line")
     names = ("red apple", "sunflower", "rocket", "banana", "strawberry", "star", "red heart", "pizza")
     texts = [f"{name}, {styles[number % 4]} style" for number, name in enumerate(names)]
