@@ -104,3 +104,9 @@ def test_a_cut_connection_alone_makes_nothing_anew(run):
     with FakeComfyUI(job) as fake:
         assert run(fake)[:2] == (0, "output/sub/art_00001_.png\n" + TEXTS)
         assert fake.requests.count("/prompt") == 1
+
+
+def test_a_workflow_without_outputs_is_for_the_server_to_refuse(run, tmp_path):
+    (tmp_path / "flow.json").write_text(json.dumps({"1": painting()["1"]}), encoding="utf-8")
+    with FakeComfyUI(rejection={"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []}) as fake:
+        assert run(fake)[::2] == (1, "ComfyUI does not take this workflow: Prompt has no outputs.\n")

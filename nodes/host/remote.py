@@ -121,7 +121,7 @@ class Screen:
         """The prompt without the output nodes whose results are here, unless another node takes something from them; {} if all are here."""
         links = [value[0] for node in self.prompt.values() for value in node["inputs"].values() if isinstance(value, list) and value]
         left = {key: node for key, node in self.prompt.items() if key not in self.delivered or key in links}
-        return left if left.keys() - self.silent - self.delivered else {}
+        return left if not self.delivered or left.keys() - self.silent - self.delivered else {}
 
     def fetch(self, file: dict) -> Path:
         """Writes an output file of the server below the output folder, under the next number that is free here."""
