@@ -64,6 +64,7 @@ COLUMNS: dict[str, list[Column]] = {
     "scaling": [
         ("cost against", lambda row: f"{row['what']}; {row['flow']}, {row['size']}, {row['dtype']}"),
         ("from … to", lambda row: f"{row['sizes'][0]:g} … {row['sizes'][-1]:g}"),
+        ("the last takes", lambda row: f"{row['seconds']['ours'][-1] / row['seconds']['ours'][0]:.2f}× the first"),
         ("exponent", lambda row: f"{row['exponents']['ours']:.2f}"),
         ("baseline", lambda row: f"{row['exponents']['baseline']:.2f}"),
     ],
