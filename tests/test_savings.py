@@ -85,8 +85,9 @@ def test_layer_mixing_and_guidance_that_comes_and_goes(diffuser, data):
     assert_equal_up_to_rounding(steps(fast, data), steps(slow, data))
 
 
-def test_gradients_pass_through_what_is_remembered(diffuser):
-    energy = Energy(lambda x0, alpha: x0.square().flatten(1).sum(dim=1), strength=0.5)
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.0, 0.3), (0.3, 1.0)])  # remembered with gradients, without, or used by both
+def test_gradients_pass_through_what_is_remembered(diffuser, start, end):
+    energy = Energy(lambda x0, alpha: x0.square().flatten(1).sum(dim=1), 0.5, start, end)
     fast, slow = (steered(guided(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy]) for walk in (diffuser, plainly(diffuser)))
     with torch.inference_mode():
         assert_equal_up_to_rounding(steps(fast, "image"), steps(slow, "image"))
