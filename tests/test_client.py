@@ -148,6 +148,7 @@ def test_a_connection_that_is_cut_is_made_anew(run):
 
     with FakeComfyUI(job) as fake:
         assert run(fake)[:2] == (0, "output/sub/art_00001_.png\nä fox\nan owl\noutput/What-is-it_00001.txt\n")
+        assert fake.requests.count("/prompt") == 1  # the connection, not the job
     assert fake.requests.count("/ws") == 2
 
 

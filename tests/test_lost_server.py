@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from fake_comfyui import PICTURE, FakeComfyUI, succeed
+from fake_comfyui import PICTURE, FakeComfyUI
 from test_client import painting
 
 import run_workflow
@@ -91,19 +91,6 @@ def test_a_job_that_kills_every_server_is_given_up(run, monkeypatch):
     assert status == 1 and out == "" and len(made) == 1 + load_host("remote").RESTARTS
     assert said.splitlines()[-1].endswith("before the job ended.")
     made[-1].close()
-
-
-def test_a_cut_connection_alone_makes_nothing_anew(run):
-    def job(fake, key, prompt):
-        fake.hang_up()
-        while not fake.sockets:
-            time.sleep(0.01)
-        time.sleep(0.05)
-        succeed(fake, key, prompt)
-
-    with FakeComfyUI(job) as fake:
-        assert run(fake)[:2] == (0, "output/sub/art_00001_.png\n" + TEXTS)
-        assert fake.requests.count("/prompt") == 1
 
 
 def test_a_workflow_without_outputs_is_for_the_server_to_refuse(run, tmp_path):
