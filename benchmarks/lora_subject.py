@@ -22,8 +22,8 @@ from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import to_pil
 from vd_core.sampling.noise import sample_noise
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.finetune import LoraSettings, PriorSettings, Settings, finetune
 from vd_core.training.sheets import grid
+from vd_core.training.train import LoraSettings, PriorSettings, Settings, train
 
 STYLES = ("blob", "flat", "noto", "3d")
 
@@ -63,7 +63,7 @@ def main(run: Path) -> None:
         lora=LoraSettings(8, 8.0, ("context:attn",)),
         prior=PriorSettings(run / "class"),
     )
-    lora = finetune(run / "subject", MODEL, run / "lora", settings)
+    lora = train(run / "subject", MODEL, run / "lora", settings)
 
     with torch.inference_mode():
         latents = torch.cat([vd.image_vae.encode(chunk) for chunk in torch.cat([data.pixels, subject]).split(64)])

@@ -33,7 +33,7 @@ QUESTIONS = {
     "checkpoints/parts.py": "the two towers of CLIP",
     "encoders/clip.py": "the two towers of CLIP",
     "interpolation.py": "texts turn CLIP's embeddings of pictures",
-    "training/finetune_sheets.py": "a user's folder holds pictures and captions",
+    "training/flow_sheets.py": "a user's folder holds pictures and captions",
 }
 
 

@@ -1,4 +1,4 @@
-"""python -m vd_core {inspect, convert, train, finetune, evaluate, bulk}: model files, training, figures, and bulk jobs."""
+"""python -m vd_core {inspect, convert, train, small-model, evaluate, bulk}: model files, training, figures, and bulk jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_inspect(commands)
     add_convert(commands)
     add_train(commands)
-    add_finetune(commands)
+    add_small_model(commands)
     add_evaluate(commands)
     add_bulk(commands)
     options = parser.parse_args(arguments)
@@ -95,7 +95,25 @@ def with_strength(entry: str) -> tuple[str, float]:
 
 def add_train(commands: argparse._SubParsersAction) -> None:
     """The command `train`."""
-    parser = commands.add_parser("train", help="train a small model like the embedded one (on your own pictures: finetune); resumes")
+    # Imported here, as it is small; torch is there already.
+    from .training.train_command import add_options
+
+    text = "train a model, or a LoRA for it, on your own pictures with captions; resumes where it was stopped"
+    parser = commands.add_parser("train", help=text, description=f"{text}. Under torchrun several processes train together.")
+    add_options(parser)
+    parser.set_defaults(run=run_train)
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train."""
+    from .training.train_command import run
+
+    run(options)
+
+
+def add_small_model(commands: argparse._SubParsersAction) -> None:
+    """The command `small-model`."""
+    parser = commands.add_parser("small-model", help="build a small model like the embedded one from nothing, stage by stage; resumes")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder of the run: checkpoints, logs, sample sheets, model.safetensors")
     parser.add_argument(
         "--data", type=Path, default=FOLDER, metavar="DIR", help="pictures.webp and pictures.json; default: the embedded ones"
@@ -103,10 +121,10 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--steps", nargs="+", default=[], metavar="STAGE=N", help="of image_vae, clip, text_vae, diffuser; default: as the embedded model"
     )
-    parser.set_defaults(run=run_train)
+    parser.set_defaults(run=run_small_model)
 
 
-def run_train(options: argparse.Namespace) -> None:
+def run_small_model(options: argparse.Namespace) -> None:
     """Train all stages."""
     # Imported here: the other commands need nothing of the training.
     from .training.dataset import CaptionedPictures
@@ -119,24 +137,6 @@ def run_train(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     steps = STEPS | {stage: int(number) for stage, number in given.items()}
     print(train(CaptionedPictures.load(options.data), options.out, steps))
-
-
-def add_finetune(commands: argparse._SubParsersAction) -> None:
-    """The command `finetune`."""
-    # Imported here, as it is small; torch is there already.
-    from .training.command import add_options
-
-    text = "train a model, or a LoRA for it, on your own pictures with captions; resumes where it was stopped"
-    parser = commands.add_parser("finetune", help=text, description=f"{text}. Under torchrun several processes train together.")
-    add_options(parser)
-    parser.set_defaults(run=run_finetune)
-
-
-def run_finetune(options: argparse.Namespace) -> None:
-    """Train."""
-    from .training.command import run
-
-    run(options)
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:

@@ -48,7 +48,7 @@ class CaptionedPictures:
             if not path.exists():
                 raise FileNotFoundError(
                     f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first. Pictures of your own are "
-                    "trained on by `python -m vd_core finetune`."
+                    "trained on by `python -m vd_core train`."
                 )
         entries = json.loads(index.read_text(encoding="utf-8"))
         size, columns = entries["size"], entries["columns"]

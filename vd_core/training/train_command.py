@@ -1,4 +1,4 @@
-"""The options of `python -m vd_core finetune`, and what they mean as `Settings`."""
+"""The options of `python -m vd_core train`, and what they mean as `Settings`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 
 from ..embedded import MODEL
 from . import distributed
-from .finetune import RECIPES, LoraSettings, PriorSettings, Settings, finetune
 from .loss import Refinements
 from .prepared import Flow
+from .train import RECIPES, LoraSettings, PriorSettings, Settings, train
 
 FLOWS = {f"{kind}_to_{data}": (data, kind) for data, kind in RECIPES["four"]}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
     device = distributed.start(options.device)
     logging.basicConfig(level=logging.INFO if distributed.is_first() else logging.ERROR, format="%(asctime)s %(message)s")
     try:
-        written = finetune(
+        written = train(
             options.data, options.model, options.out, replace(chosen, device=str(device)), bar if distributed.is_first() else None
         )
     finally:

@@ -22,7 +22,7 @@ from ..sampling.schedule import Schedule
 from ..sampling.shift import UNSHIFTED, ResolutionShift
 from . import distributed
 from .diffuser import FlowData, flow_losses, layer_group
-from .finetune_sheets import Sheets
+from .flow_sheets import Sheets
 from .loop import Group, fit
 from .lora import Lora, select
 from .loss import PLAIN, Refinements
@@ -113,7 +113,7 @@ class Settings:
         return list(dict.fromkeys(flow for flows, _ in self.stages for flow in flows))
 
 
-def finetune(
+def train(
     data: Path, model: Paths, out: Path, settings: Settings, progress: Callable[[int, int, float], None] | None = None
 ) -> Path | None:
     """Train, or resume, a run in the folder `out`; returns the file that was written, None in processes that are not the first.

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
-from vd_core.training import command
-from vd_core.training.finetune import RECIPES, LoraSettings, PriorSettings, Settings, finetune
+from vd_core.training import train_command
+from vd_core.training.train import RECIPES, LoraSettings, PriorSettings, Settings, train
 
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
 DUAL, FOUR = RECIPES["dual"], RECIPES["four"]
@@ -42,7 +42,7 @@ def tune(pictures, models, tmp_path):
     """Runs a training in the folder NAME -> the tensors it wrote."""
 
     def run(name, settings=QUICK, data=pictures, progress=None):
-        return load_file(finetune(data, models / "tiny.safetensors", tmp_path / name, settings, progress))
+        return load_file(train(data, models / "tiny.safetensors", tmp_path / name, settings, progress))
 
     return run
 
@@ -180,7 +180,7 @@ COMMAND = ["--flows", "dual", "--steps", "6", "--batch", "4", "--size", "32", "-
 
 
 def test_command_line(pictures, models, tmp_path, capsys):
-    arguments = ["finetune", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]
+    arguments = ["train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]
     lora = [*arguments, "--lora", "2", "--layers", "context.text:attn2", "--min-snr", "5", "--device", "cpu"]
     assert main(lora) == 1
     assert "image_to_image runs through none of the layers that are trained: leave it out" in capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_two_processes_train_as_one_does(pictures, models, tmp_path):
     for count in (1, 2):
         out = tmp_path / str(count)
         launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={count}", f"--master_port={port}", "--master_addr=127.0.0.1"]
-        arguments = ["-m", "vd_core", "finetune", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(out), *COMMAND]
+        arguments = ["-m", "vd_core", "train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(out), *COMMAND]
         done = subprocess.run(
             [sys.executable, *launcher, *arguments, "--warmup", "2", "--lr", "1e-3", "--every", "2", "--device", "cpu"],
             cwd=root,
@@ -241,10 +241,10 @@ def test_a_batch_is_shared_evenly(tune, monkeypatch):
 
 def test_defaults_suit_the_model():
     parser = argparse.ArgumentParser()
-    command.add_options(parser)
+    train_command.add_options(parser)
 
     def chosen(*options):
-        found = command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
+        found = train_command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
         return found.lr, found.size, found.cfg
 
     assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
