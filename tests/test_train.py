@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
+from vd_core.checkpoints.write import save_model
 from vd_core.training import train_command
 from vd_core.training.train import RECIPES, LoraSettings, PriorSettings, Settings, train
 
@@ -55,9 +56,9 @@ def assert_same(a, b):
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["weights", "lora"])
-def test_killed_at_a_random_step_and_resumed_is_uninterrupted_bit_for_bit(tune, tmp_path, lora):
-    settings = replace(QUICK, stages=((DUAL[:1], 3), (DUAL, 4)), lora=lora, save_every=2)
+@pytest.mark.parametrize("what", [{}, {"lora": LORA}, {"from_scratch": True}], ids=["weights", "lora", "scratch"])
+def test_killed_at_a_random_step_and_resumed_is_uninterrupted_bit_for_bit(tune, tmp_path, what):
+    settings = replace(QUICK, stages=((DUAL[:1], 3), (DUAL, 4)), save_every=2, **what)
     whole = tune("whole", settings)
     killed_at = random.randrange(1, 7)
 
@@ -96,6 +97,23 @@ def test_only_the_parts_of_the_flows_are_trained_and_written(tune, models, pictu
     whole = load([tmp_path / "run" / "model.safetensors", models / "tiny.safetensors"])
     assert torch.equal(whole.diffuser.state_dict()["data.image.0.conv.weight"], result["diffuser.data.image.0.conv.weight"])
     assert whole.text_vae is not None and "text" in whole.diffuser.data
+
+
+def test_from_scratch_nothing_of_the_old_diffuser_is_left(pictures, models, vocabularies, tmp_path):
+    """The same result, to the bit, whatever weights the diffuser had."""
+    whole = load(models / "tiny.safetensors")
+    with torch.no_grad():
+        for parameter in whole.diffuser.parameters():
+            parameter.mul_(2).add_(1)
+    save_model(tmp_path / "other.safetensors", whole, vocabularies)
+    settings = replace(QUICK, stages=((FOUR, 2),), from_scratch=True)
+    results = [
+        load_file(train(pictures, model, tmp_path / str(number), settings))
+        for number, model in enumerate((models / "tiny.safetensors", tmp_path / "other.safetensors"))
+    ]
+    assert_same(*results)
+    old = load(models / "tiny.safetensors").diffuser.state_dict()
+    assert all(not torch.equal(results[0][f"diffuser.{key}"], value) for key, value in old.items() if "norm" not in key)
 
 
 def test_scale_zero_freezes_a_group(tune, models):
@@ -152,6 +170,8 @@ def test_frozen_weights_in_half_precision(tune, tmp_path):
     assert all(tensor.dtype in (torch.float16, torch.float32) for tensor in result.values())
     assert any(tensor.any() for key, tensor in result.items() if key.endswith("lora_B.weight"))
     assert (tmp_path / "run" / "sheet-000002.png").exists()
+    with pytest.raises(ValueError, match="leave out --lora, or --from-scratch"):
+        replace(half, from_scratch=True)
     with pytest.raises(ValueError, match="give --precision bf16"):
         replace(half, precision=torch.float32)
 
@@ -250,3 +270,4 @@ def test_defaults_suit_the_model():
     assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
     assert chosen("--model", "a.safetensors") == (1e-5, 512, 7.5) and chosen("--model", "a.safetensors", "--lora", "8")[0] == 1e-4
     assert chosen("--lora", "8", "--lr", "0.5")[0] == 0.5
+    assert chosen("--from-scratch")[0] == 1e-3 and chosen("--model", "a.safetensors", "--from-scratch")[0] == 1e-4

@@ -99,6 +99,14 @@ def layer_group(name: str) -> str:
     return "global" if head == "time_embed" else head
 
 
+def draw_anew(diffuser: Diffuser) -> None:
+    """Replace all weights by starting weights, drawn from torch's global generator."""
+    for module in diffuser.modules():
+        if next(module.parameters(recurse=False), None) is not None:
+            module.reset_parameters()
+    initialise(diffuser)
+
+
 @torch.no_grad()
 def initialise(diffuser: Diffuser) -> None:
     """Starting weights: residual branches and outputs begin at zero, context projections see tokens of unit scale."""

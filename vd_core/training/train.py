@@ -21,7 +21,7 @@ from ..flows import VersatileDiffusion
 from ..sampling.schedule import Schedule
 from ..sampling.shift import UNSHIFTED, ResolutionShift
 from . import distributed
-from .diffuser import FlowData, flow_losses, layer_group
+from .diffuser import FlowData, draw_anew, flow_losses, layer_group
 from .flow_sheets import Sheets
 from .loop import Group, fit
 from .lora import Lora, select
@@ -77,6 +77,7 @@ class Settings:
     shift:           train pictures larger than the model's at the noise levels of simple diffusion's shifted schedule.
     precision:       of the matrix products; weights: of the frozen weights under a LoRA.
     cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
+    from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders stay those of the model.
     """
 
     stages: tuple[tuple[tuple[Flow, ...], int], ...]
@@ -102,8 +103,11 @@ class Settings:
     cfg: float = 7.5
     lora: LoraSettings | None = None
     prior: PriorSettings | None = None
+    from_scratch: bool = False
 
     def __post_init__(self) -> None:
+        if self.from_scratch and self.lora:
+            raise ValueError("A LoRA changes weights that are there: leave out --lora, or --from-scratch.")
         if self.weights != torch.float32 and self.precision != self.weights:
             raise ValueError("Frozen weights in bf16 need matrix products in bf16 too: give --precision bf16.")
 
@@ -147,11 +151,13 @@ class Run:
     def __init__(self, settings: Settings, vd: VersatileDiffusion, pictures: Prepared, prior: Prepared | None, out: Path):
         self.settings, self.vd, self.pictures, self.prior, self.out = settings, vd, pictures, prior, out
         self.schedule, self.step = Schedule(vd.config.schedule), 0
+        torch.manual_seed(settings.seed)
+        if settings.from_scratch:
+            draw_anew(vd.diffuser)
         self.trained_on = {
             "data": pictures.digest,
             "model": digest(tensor.view(torch.uint8) for tensor in vd.diffuser.state_dict().values()),
         }
-        torch.manual_seed(settings.seed)
         vd.diffuser.requires_grad_(settings.lora is None)
         if settings.lora is None:
             self.module, self.trains = vd.diffuser, "all weights"

@@ -40,6 +40,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"one entry per stage: {', '.join(RECIPES)} (the paper's recipe), or flows joined by +, of {', '.join(FLOWS)}",
     )
     what.add_argument("--steps", nargs="+", type=int, default=[1000], metavar="N", help="steps of each stage; default: 1000")
+    what.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="draw the diffuser's weights anew and train them from nothing; the model's sizes, CLIP and autoencoders stay. Flows that are "
+        "left out of --flows are lost",
+    )
     what.add_argument("--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves; 8 is a good start")
     what.add_argument("--alpha", type=float, help="a LoRA is scaled by alpha / rank; default: the rank")
     what.add_argument(
@@ -58,7 +64,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     how = parser.add_argument_group("how it is trained")
     how.add_argument("--batch", type=int, default=4, help="samples per step and flow, over all processes; default: 4")
-    how.add_argument("--lr", type=float, help="learning rate; default: 1e-5, with --lora 1e-4; embedded model: ten times that")
+    how.add_argument(
+        "--lr", type=float, help="learning rate; default: 1e-5, with --lora or --from-scratch 1e-4; embedded model: ten times that"
+    )
     how.add_argument("--warmup", type=int, default=100, metavar="STEPS", help="steps in which the learning rate rises; default: 100")
     how.add_argument("--dropout", type=float, default=0.1, help="share of dropped contexts, for guidance; default: 0.1")
     how.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights; 0 saves their memory; default: 0.999")
@@ -117,7 +125,7 @@ def settings(options: argparse.Namespace) -> Settings:
         stages=tuple(zip(map(flows_named, options.flows), steps, strict=True)),
         size=options.size or (64 if is_embedded else 512),
         batch=options.batch,
-        lr=options.lr or (1e-4 if lora else 1e-5) * (10 if is_embedded else 1),
+        lr=options.lr or (1e-4 if lora or options.from_scratch else 1e-5) * (10 if is_embedded else 1),
         warmup=options.warmup,
         caption=options.caption,
         dropout=options.dropout,
@@ -137,6 +145,7 @@ def settings(options: argparse.Namespace) -> Settings:
         cfg=options.cfg or (2.0 if is_embedded else 7.5),
         lora=lora,
         prior=prior,
+        from_scratch=options.from_scratch,
     )
 
 
