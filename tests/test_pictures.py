@@ -106,3 +106,9 @@ def test_the_crop_is_central():
 def test_shapes_that_are_no_pictures_are_refused(shape):
     with pytest.raises(ValueError, match="Pictures must be"):
         to_pil(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_no_picture(value):
+    with pytest.raises(ValueError, match="not finite numbers"):
+        to_pil(torch.full((1, 3, 8, 8), value))

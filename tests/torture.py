@@ -18,11 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from torture_kinds import bad_files, bad_graphs, bad_inputs, disks, kills  # noqa: E402
+from torture_kinds import bad_files, bad_graphs, bad_inputs, bad_vocabularies, disks, kills  # noqa: E402
 from torture_kinds.forked import Table  # noqa: E402
 
 KINDS = {
     "files": bad_files.torture,
+    "vocabularies": bad_vocabularies.torture,
     "graphs": bad_graphs.torture,
     "inputs": bad_inputs.torture,
     "kills": kills.torture,

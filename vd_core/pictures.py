@@ -16,9 +16,14 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
-    """Pictures [B, 3, H, W] or masks [B, 1, H, W] in 0..1 -> PIL pictures, RGB or L. Raises ValueError for other shapes."""
+    """Pictures [B, 3, H, W] or masks [B, 1, H, W] in 0..1 -> PIL pictures, RGB or L.
+
+    Raises ValueError for other shapes, and for values that are not finite, which 8 bits would hide.
+    """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, 1 or 3, height, width], got {list(images.shape)}.")
+    if not images.isfinite().all():
+        raise ValueError("A picture or a mask holds values that are not finite numbers (NaN or inf): what made it went wrong.")
     arrays = to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]
 

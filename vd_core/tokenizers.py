@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +35,9 @@ CLEAN_UP = (
 )
 
 
+MOST_MERGES = 16 << 20  # bytes, unpacked; CLIP's own take 3 MB
+
+
 @dataclass(frozen=True)
 class Vocabularies:
     """The vocabulary files of one model, as their text.
@@ -49,11 +55,16 @@ class Vocabularies:
 
 
 class ClipTokenizer:
-    """Prompts -> ids [B, positions]: start token, text, end token, padded with the end token."""
+    """Prompts -> ids [B, positions]: start token, text, end token, padded with the end token.
+
+    merges: as in `Vocabularies.clip_merges`. Raises ValueError for others.
+    """
 
     def __init__(self, merges: bytes | None = None, positions: int = 77):
         import open_clip  # takes a second
 
+        if merges is not None:
+            check_clip_merges(merges)
         self.bpe = open_clip.SimpleTokenizer() if merges is None else open_clip.SimpleTokenizer(bpe_path=io.BytesIO(merges))
         self.positions = positions
 
@@ -87,10 +98,15 @@ class BertTokenizer:
     """Sentences -> word pieces [B, n] between [CLS] and [SEP], padded with 0.
 
     Quirk kept: the text is lower-cased although the official vocabulary is cased, and accents stay.
+
+    Raises ValueError for a vocabulary with a piece twice, or without one of the special ones.
     """
 
     def __init__(self, vocabulary: str, max_pieces: int = 77):
-        self.ids = {piece: number for number, piece in enumerate(vocabulary.splitlines())}
+        pieces = vocabulary.splitlines()
+        self.ids = {piece: number for number, piece in enumerate(pieces)}
+        if len(self.ids) != len(pieces) or not self.ids.keys() >= {"[UNK]", "[CLS]", "[SEP]"}:
+            raise ValueError("The BERT vocabulary needs each piece once, one per line, [UNK], [CLS] and [SEP] among them.")
         self.max_pieces = max_pieces
         self.tokenizer = Tokenizer(models.WordPiece(self.ids, unk_token="[UNK]", max_input_chars_per_word=100))
         self.tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
@@ -110,12 +126,19 @@ class BertTokenizer:
 
 
 class Gpt2Tokenizer:
-    """Sentences <-> byte-pair ids. <PAD>, <BOS> and <EOS> follow the vocabulary, in this order."""
+    """Sentences <-> byte-pair ids. <PAD>, <BOS> and <EOS> follow the vocabulary, in this order.
+
+    Raises ValueError for a vocabulary that does not number its tokens from 0 on, and for merges of another one.
+    """
 
     def __init__(self, vocabulary: str, merges: str):
-        vocab = json.loads(vocabulary)
+        vocab = numbered_tokens(vocabulary)
+        if vocab is None:
+            raise ValueError("The GPT-2 vocabulary must be a JSON object that numbers its tokens from 0 on.")
         pairs = [tuple(line.split(" ")) for line in merges.splitlines() if line and not line.startswith("#version")]
-        if any(len(pair) != 2 or "".join(pair) not in vocab for pair in pairs):
+        made = {"".join(pair) for pair in pairs}
+        unmade = [token for token in vocab if len(token) > 1 and token not in made and not re.fullmatch("<.*>", token)]
+        if any(len(pair) != 2 for pair in pairs) or not made <= vocab.keys() or unmade:
             raise ValueError("The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and merges.txt of one model.")
         self.tokenizer = Tokenizer(models.BPE(vocab, pairs))
         self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -140,6 +163,29 @@ class Gpt2Tokenizer:
         for before, after in CLEAN_UP:
             text = text.replace(before, after)
         return text
+
+
+def numbered_tokens(vocabulary: str) -> dict[str, int] | None:
+    """The tokens of a vocab.json, or None where it is none."""
+    try:
+        vocab = json.loads(vocabulary)
+    except (ValueError, RecursionError):
+        return None
+    ids = vocab.values() if isinstance(vocab, dict) else ()
+    complete = ids and all(type(number) is int for number in ids) and set(ids) == set(range(len(vocab)))
+    return vocab if complete else None
+
+
+def check_clip_merges(merges: bytes) -> None:
+    """Raise ValueError for what is no gzipped list of pairs, or would unpack to more than any list of merges takes."""
+    try:
+        with gzip.open(io.BytesIO(merges)) as file:
+            text = file.read(MOST_MERGES + 1)
+        whole = len(text) <= MOST_MERGES and all(len(line.split()) == 2 for line in text.decode("utf-8").split("\n")[1:])
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error):
+        whole = False
+    if not whole:
+        raise ValueError(f"CLIP's merges must be a gzipped list of pairs of at most {MOST_MERGES >> 20} MB.")
 
 
 def warn_cut(tokens: int, room: int, rest: str) -> None:

@@ -25,6 +25,8 @@ def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> 
     folder, stem = place(prefix, output_directory)
     if images.ndim != 4 or images.shape[-1] not in (3, 4) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
+    if not images.isfinite().all():
+        raise ValueError("A picture to save holds values that are not finite numbers (NaN or inf): what made it went wrong.")
     try:
         names = write_png_files(images, folder, stem, chunks)
     except OSError as error:

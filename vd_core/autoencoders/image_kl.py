@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ImageVAEConfig
+from .finite import guard
 
 
 def norm(channels: int) -> nn.GroupNorm:
@@ -146,7 +147,7 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """Image autoencoder; f = `factor` (8 for VD)."""
+    """Image autoencoder; f = `factor` (8 for VD). All its methods raise ValueError where values are not finite, and name the part."""
 
     def __init__(self, config: ImageVAEConfig):
         super().__init__()
@@ -156,6 +157,7 @@ class AutoencoderKL(nn.Module):
         self.decoder = Decoder(config)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+        guard(self)
         self.eval()
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:

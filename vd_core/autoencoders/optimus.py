@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import TextVAEConfig, TransformerConfig
 from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
+from .finite import check_finite
 from .gpt2 import GPT2, Cache
 
 if TYPE_CHECKING:  # transformers takes seconds to import: the function that needs it imports it
@@ -53,13 +54,15 @@ class Optimus(nn.Module):
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Sentences -> latents [B, latent_width], the posterior mean (VD never samples it).
 
-        Raises ValueError for an empty list and for a string in place of a list.
+        Raises ValueError for an empty list, for a string in place of a list and for weights that give no finite numbers.
         """
         if isinstance(texts, str):
             raise ValueError(f"Optimus encodes a list of sentences, got the string {texts!r}.")
         if not texts:
             raise ValueError("There is no text to encode.")
-        return self.posterior(self.pieces(list(texts)).to(self.encoder_linear.weight.device))[0]
+        mean = self.posterior(self.pieces(list(texts)).to(self.encoder_linear.weight.device))[0]
+        check_finite("The text autoencoder's encoder", mean)
+        return mean
 
     def memory(self, latents: Tensor) -> Cache:
         """The latents as one slot before the first token, in every layer both key and value: the cache to start with."""
@@ -96,7 +99,8 @@ class Optimus(nn.Module):
         top_k, top_p: see `filter_logits`; 0 and 1 keep everything.
         progress:    called as progress(done, total) after every token, with done = total at the end; it stops decoding by raising.
 
-        Raises ValueError for latents of another shape, a temperature below 0, or another number of generators than of latents.
+        Raises ValueError for latents of another shape or that are not finite, for weights that give no finite numbers, a temperature
+        below 0, or another number of generators than of latents.
         """
         rows = self.decode_ids(latents, generators, temperature, top_k, top_p, progress)
         return [self.sentence(row) for row in rows]
@@ -148,6 +152,7 @@ class Optimus(nn.Module):
         while any(row[-1] != self.words.eos for row in rows):
             last = torch.tensor([[row[-1]] for row in rows], device=latents.device)
             logits, cache = self.step(latents, last, cache)
+            check_finite("The text autoencoder's decoder", logits, latents)
             for row, logit, generator in zip(rows, logits[:, -1].float().cpu(), generators, strict=True):
                 if row[-1] != self.words.eos:
                     row.append(choose(logit, generator))

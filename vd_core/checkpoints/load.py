@@ -219,12 +219,12 @@ def read_weights(
 def empty_model(
     checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None
 ) -> VersatileDiffusion:
-    """The parts without memory. Raises ValueError for sizes that each are possible, but not together."""
+    """The parts without memory. Raises ValueError for sizes and vocabularies that each are possible, but not together."""
     try:
         return build(config, parts, vocabularies)
     except Exception as error:  # such sizes fail somewhere inside torch and transformers, in any way
         files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
-        raise ValueError(f"The model sizes for {files} do not fit together: {first_line(error)}.") from error
+        raise ValueError(f"The model sizes and vocabularies for {files} do not fit together: {first_line(error)}.") from error
 
 
 def locate_vocabularies(
@@ -235,7 +235,11 @@ def locate_vocabularies(
     folders = [Path(folder)] if folder else []
     folders += [path if path.is_dir() else path.parent for path in paths]
     for checkpoint in checkpoints:
-        if stored := from_tensors(checkpoint.file.weights):
+        try:
+            stored = from_tensors(checkpoint.file.weights)
+        except ValueError as error:
+            raise ValueError(f"The vocabularies in {checkpoint.file.path} are damaged: {error}.") from error
+        if stored:
             return stored, folders
     return find_vocabularies(folders, config.text_vae), folders
 

@@ -44,11 +44,16 @@ class EmptyParameters(TorchFunctionMode):
 
 
 def build(config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None) -> VersatileDiffusion:
-    """The given parts of a model, in eval mode, without memory for their parameters. Without vocabularies Optimus works on ids only."""
+    """The given parts of a model, in eval mode, without memory for their parameters. Without vocabularies Optimus works on ids only.
+
+    Raises ValueError for vocabularies that are damaged or of another size.
+    """
     model = VersatileDiffusion(config)
     towers = [tower for tower in ("text", "vision") if f"clip_{tower}" in parts]
     merges = vocabularies.clip_merges if vocabularies else None
     tokenizer = ClipTokenizer(merges, config.clip.text.positions) if "text" in towers else None
+    if tokenizer and vocabularies and tokenizer.bpe.vocab_size != config.clip.text.vocab_size:
+        raise ValueError(f"CLIP's vocabulary has {tokenizer.bpe.vocab_size} tokens where {config.clip.text.vocab_size} are needed.")
     with EmptyParameters():
         if any(part.startswith("diffuser.") for part in parts):
             data = [kind for kind in config.diffuser.data if f"diffuser.data.{kind}" in parts]

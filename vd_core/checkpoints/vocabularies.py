@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
 from ..config import TextVAEConfig
-from ..tokenizers import Vocabularies
+from ..tokenizers import Vocabularies, numbered_tokens
 
 PREFIX = "vocab."
 
@@ -45,12 +44,21 @@ def to_tensors(vocabularies: Vocabularies) -> dict[str, Tensor]:
 
 
 def from_tensors(weights: Mapping[str, Tensor]) -> Vocabularies | None:
-    """The vocabularies in one of our files, if it has them."""
-    if any(PREFIX + name not in weights for name in SOURCES):
+    """The vocabularies in one of our files, if it has them. Raises ValueError for some without the others, and for what are no texts."""
+    missing = [PREFIX + name for name in SOURCES if PREFIX + name not in weights]
+    if len(missing) == len(SOURCES):
         return None
-    texts = {name: weights[PREFIX + name].numpy().tobytes().decode() for name in SOURCES}
-    merges = weights[f"{PREFIX}clip_merges"].numpy().tobytes() if f"{PREFIX}clip_merges" in weights else None
-    return Vocabularies(**texts, clip_merges=merges)
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    found = {name: weights[PREFIX + name] for name in (*SOURCES, "clip_merges") if PREFIX + name in weights}
+    if mistyped := [name for name, tensor in found.items() if tensor.dtype != torch.uint8]:
+        raise ValueError(f"{PREFIX}{mistyped[0]} holds {found[mistyped[0]].dtype} in place of bytes")
+    contents = {name: tensor.numpy().tobytes() for name, tensor in found.items()}
+    try:
+        texts = {name: contents[name].decode() for name in SOURCES}
+    except UnicodeDecodeError as error:
+        raise ValueError("they are no text in UTF-8") from error
+    return Vocabularies(**texts, clip_merges=contents.get("clip_merges"))
 
 
 def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> Vocabularies | None:
@@ -63,17 +71,21 @@ def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> V
         places = [Path(folder) / file for folder in folders for file in source.names]
         cached = [try_to_load_from_cache(repository, source.file) for repository in source.repositories]
         places += [Path(path) for path in cached if isinstance(path, str)]
-        texts = (path.read_text(encoding="utf-8") for path in places if path.is_file())
-        found[name] = next((text for text in texts if fits(name, text, config)), None)
+        contents = (path.read_bytes() for path in places if path.is_file())
+        found[name] = next((content.decode() for content in contents if fits(name, content, config)), None)
     return None if None in found.values() else Vocabularies(**found)
 
 
-def fits(name: str, text: str, config: TextVAEConfig) -> bool:
+def fits(name: str, content: bytes, config: TextVAEConfig) -> bool:
     """Whether a vocabulary has the size that the model was made for; GPT-2 has three special tokens more than its file."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return False
     if name == "bert":
         return len(text.splitlines()) == config.encoder.vocab_size
     if name == "gpt2_vocab":
-        return len(json.loads(text)) + 3 == config.decoder.vocab_size
+        return len(numbered_tokens(text) or ()) + 3 == config.decoder.vocab_size
     return True
 
 

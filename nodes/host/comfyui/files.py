@@ -18,6 +18,7 @@ from comfy.utils import calculate_parameters, weight_dtype
 from torch import Tensor
 
 from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
+from ....vd_core.autoencoders.finite import guard
 from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.embedded import MODEL
 from ...choices import EMBEDDED, WEIGHT_DTYPES
@@ -152,7 +153,7 @@ def vision_sizes(config: ClipConfig) -> dict:
 
 
 class ImageVAE(comfy.sd.VAE):
-    """Core's VAE, which knows a text latent when it sees one."""
+    """Core's VAE, which knows a text latent when it sees one, and names what is not finite."""
 
     def decode(self, samples_in: Tensor, *args, **kwargs) -> Tensor:
         """Latents [B, C, h, w] -> IMAGE. Raises ValueError for text latents."""
@@ -170,6 +171,7 @@ def load_image_vae(path: Path) -> ImageVAE:
     vae = ImageVAE(sd=below("image_vae.", weights.state), config={"params": vae_sizes(config)})
     vae.latent_channels = config.latent_channels
     vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(config.channel_mult) - 1)
+    guard(vae.first_stage_model)
     return vae
 
 

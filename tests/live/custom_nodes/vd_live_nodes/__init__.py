@@ -188,6 +188,25 @@ class StrangeClip:
         return clip, comfy.clip_vision.ClipVisionModel(str(sizes))
 
 
+class ComputeIn:
+    """A MODEL or a VAE that computes in a type which core does not choose by itself on a CPU."""
+
+    RETURN_TYPES = ("MODEL", "VAE")
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "vae": ("VAE",), "dtype": (["float16", "bfloat16"],)}}
+
+    def execute(self, model, vae, dtype):
+        dtype = getattr(torch, dtype)
+        model.model.manual_cast_dtype = dtype  # with core's layers, which cast their weights to the type of what comes in
+        vae.first_stage_model.to(dtype)
+        vae.vae_dtype = dtype
+        return model, vae
+
+
 class CountCalls:
     """A MODEL that counts how often its network is called, and with how many rows."""
 
@@ -244,6 +263,7 @@ class Tokens:
 
 NODE_CLASS_MAPPINGS = {
     "VDLive_StrangeClip": StrangeClip,
+    "VDLive_ComputeIn": ComputeIn,
     "VDLive_CountCalls": CountCalls,
     "VDLive_ShowCalls": ShowCalls,
     "VDLive_Tokens": Tokens,
