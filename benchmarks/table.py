@@ -1,6 +1,7 @@
-"""Tables of Markdown from records: `python benchmarks/table.py RECORD.json… [--into docs/speed.md]`.
+"""Tables of Markdown from records: `python benchmarks/table.py RECORD.json… [--into docs/speed.md] [--summary README.md]`.
 
---into replaces what lies between the lines `<!-- benchmarks -->` and `<!-- /benchmarks -->` of a page.
+--into replaces what lies between the lines `<!-- benchmarks -->` and `<!-- /benchmarks -->` of a page; --summary does so with one
+short table for users of them all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ def case(row: dict) -> str:
 def others(row: dict) -> str:
     """How many times as long the contestants take."""
     return ", ".join(f"{name} {value:.2f}×" for name, value in row["ratios"].items())
+
+
+def extent(row: dict) -> str:
+    """The first and the last point of a curve; those of pixels are kept in thousands."""
+    return " … ".join(f"{round(1000 * size) if row['what'] == 'pixels' else size:g}" for size in (row["sizes"][0], row["sizes"][-1]))
 
 
 def mebibytes(count: float) -> str:
@@ -63,7 +69,7 @@ COLUMNS: dict[str, list[Column]] = {
     ],
     "scaling": [
         ("cost against", lambda row: f"{row['what']}; {row['flow']}, {row['size']}, {row['dtype']}"),
-        ("from … to", lambda row: f"{row['sizes'][0]:g} … {row['sizes'][-1]:g}"),
+        ("from … to", extent),
         ("the last takes", lambda row: f"{row['seconds']['ours'][-1] / row['seconds']['ours'][0]:.2f}× the first"),
         ("exponent", lambda row: f"{row['exponents']['ours']:.2f}"),
         ("baseline", lambda row: f"{row['exponents']['baseline']:.2f}"),
@@ -84,6 +90,70 @@ def table(record: dict) -> str:
     return heading + "\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+NAMES = {
+    "baseline": "the official code's way takes",
+    "diffusers": "diffusers' UNet takes",
+    "core": "ComfyUI's UNet takes",
+    "eager": "not compiled it takes",
+}
+Line = tuple[str, str, list[str]]  # what, its figure, what that is compared with
+
+
+def speed_line(row: dict) -> Line | None:
+    """A guided step, or the decoding of captions; SeeCoder's backbone is left to the whole tables."""
+    if row["what"] == "backbone":
+        return None
+    captions = row["what"] == "captions"
+    names = {**NAMES, "baseline": "without a cache it takes"} if captions else NAMES
+    what = f"{'decoding' if captions else 'guided step'}: {case(row)}"
+    return what, f"{row['medians']['ours']:.2g} s", [f"{names[name]} {value:.2f}×" for name, value in row["ratios"].items()]
+
+
+def scaling_line(row: dict) -> Line | None:
+    """What a batch of texts costs."""
+    if row["what"] != "batch" or FLOWS[row["flow"]][0] != "text":
+        return None
+    last, first = row["seconds"]["ours"][-1], row["seconds"]["ours"][0]
+    return (
+        f"guided step: {row['flow']}, {row['size']}, batch {row['sizes'][-1]}, {row['dtype']}",
+        f"{last:.2g} s",
+        [f"{last / first:.2f}× the time of one"],
+    )
+
+
+def memory_line(row: dict) -> Line:
+    """The most that a step holds."""
+    return f"memory: {case(row)}", mebibytes(row["peak"]), [f"{NAMES['baseline']} {row['ratio']:.2f}×"]
+
+
+def load_line(row: dict) -> Line:
+    """Loading, against reading the file."""
+    compared = [f"{row['to_reading']['ours']:.2f}× the time of reading alone", f"memory {row['peak_to_weights']:.2f}× the weights"]
+    what = f"file to first step: {row['what']}, {row['size']}, {row['file_dtype']} → {row['dtype']}"
+    return what, f"{row['medians']['ours']:.2g} s", compared
+
+
+SUMMARIES: dict[str, Callable[[dict], Line | None]] = {
+    "speed": speed_line,
+    "scaling": scaling_line,
+    "memory": memory_line,
+    "load": load_line,
+}
+
+
+def summary(records: Sequence[dict]) -> str:
+    """One table of what users ask first. A case that was measured in several runs stands in one line, with the figures of the first."""
+    lines: dict[str, tuple[str, dict[str, None]]] = {}
+    for record in records:
+        line_of = SUMMARIES.get(record["benchmark"], lambda row: None)
+        for what, figure, compared in filter(None, map(line_of, record["rows"])):
+            _, all_compared = lines.setdefault(what, (figure, {}))
+            known = {text.rpartition(" ")[0] for text in all_compared}
+            all_compared.update(dict.fromkeys(text for text in compared if text.rpartition(" ")[0] not in known))
+    body = "".join(f"| {what} | {figure} | {', '.join(compared)} |\n" for what, (figure, compared) in lines.items())
+    return f"| what | figure | compared |\n| --- | --- | --- |\n{body}"
+
+
 def inserted(page: str, tables: str) -> str:
     """A page with new tables between its marks. Raises ValueError for a page without them."""
     before, start, rest = page.partition(START)
@@ -93,17 +163,25 @@ def inserted(page: str, tables: str) -> str:
     return before + START + tables + END + after
 
 
+def replace(page: Path, tables: str) -> None:
+    """Put tables into a page. Raises ValueError as `inserted`."""
+    page.write_text(inserted(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables of some records, or put them into a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("records", nargs="+", type=Path)
-    parser.add_argument("--into", type=Path, help="a page with the two marks")
+    parser.add_argument("--into", type=Path, help="a page with the two marks, for all tables")
+    parser.add_argument("--summary", type=Path, help="a page with the two marks, for one short table")
     options = parser.parse_args(arguments)
-    tables = "\n".join(table(json.loads(path.read_text(encoding="utf-8"))) for path in options.records)
-    if options.into is None:
-        print(tables)
-    else:
-        options.into.write_text(inserted(options.into.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in options.records]
+    if options.summary is not None:
+        replace(options.summary, summary(records))
+    if options.into is not None:
+        replace(options.into, "\n".join(map(table, records)))
+    if options.into is None and options.summary is None:
+        print("\n".join(map(table, records)))
 
 
 if __name__ == "__main__":

@@ -130,6 +130,23 @@ def test_tables_stand_between_the_marks():
         table.inserted("a\n", written)
 
 
+def test_the_summary_has_one_line_for_each_case(tmp_path):
+    row = {"what": "dual", "size": "tiny", "pixels": 64, "batch": 2, "dtype": "float32", "medians": {"ours": 0.5}}
+    pixels = {"what": "pixels", "flow": "dual", "size": "tiny", "dtype": "float32", "sizes": [4.096, 65.536]}
+    pixels |= {"exponents": {"ours": 1.0, "baseline": 1.0}, "seconds": {"ours": [1.0, 2.0]}}
+    rows = {"speed": [row | {"ratios": {"baseline": 1.5}}, {"what": "backbone"}], "scaling": [pixels], "quality": [{}]}
+    records = [{"benchmark": name, "rows": those} for name, those in rows.items()]
+    again = {"benchmark": "speed", "rows": [row | {"medians": {"ours": 0.7}, "ratios": {"baseline": 1.6, "core": 1.2}}]}
+    line = "| guided step: dual, tiny, 64 px, batch 2, float32 | 0.5 s | the official code's way takes 1.50×, ComfyUI's UNet takes 1.20× |"
+    assert table.summary([*records, again]).splitlines()[2:] == [line]
+    assert table.extent(pixels) == "4096 … 65536"
+    record, page = tmp_path / "record.json", tmp_path / "page.md"
+    record.write_text(json.dumps(again))
+    page.write_text(table.START + table.END)
+    table.main([str(record), "--summary", str(page)])
+    assert "| 0.7 s | the official code's way takes 1.60×" in page.read_text()
+
+
 def test_rows_per_second_count_from_when_all_workers_run(tmp_path):
     for number, at in enumerate((100.0, 130.0, 131.0, 132.0)):  # a second worker that starts late
         part = tmp_path / f"part-{number:06}.tar"
