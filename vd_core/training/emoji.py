@@ -186,7 +186,7 @@ def build(out: Path, count: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
-    parser.add_argument("--names", type=int, default=128, help="how many emoji names (default 128)")
+    parser.add_argument("--names", type=int, default=256, help="how many emoji names (default 256)")
     arguments = parser.parse_args()
     try:
         build(arguments.out, arguments.names)

@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 
 def evaluate(
-    model: VersatileDiffusion, data: CaptionedPictures, judge: Judge | None = None, count: int = 200, progress: Progress = lambda text: None
+    model: VersatileDiffusion, data: CaptionedPictures, judge: Judge | None = None, count: int = 100, progress: Progress = lambda text: None
 ) -> dict:
     """The figures of the model card, for up to `count` trained pairs and all held-out ones, apart.
 
@@ -56,7 +56,7 @@ def evaluate(
             for flow, samples in (("text to image", drawn), ("image variation", varied)):
                 figures["judged"][f"{flow}, {part}"] = judged(judge, see(model, samples), data, indices)
             progress(f"{part}, focus")
-            figures["focus"][part] = focus_path(judge, model, data, latents, indices)
+            figures["focus"][part] = focus_path(judge, model, data, varied, indices)
     progress("blend")
     figures["blend"] = blend_path(model, data, latents, data.train[evenly][: count // 2])
     return figures
@@ -127,13 +127,14 @@ def judge_real(judge: Judge, model: VersatileDiffusion, data: CaptionedPictures)
 
 
 def focus_path(
-    judge: Judge, model: VersatileDiffusion, data: CaptionedPictures, latents: Tensor, indices: Tensor
+    judge: Judge, model: VersatileDiffusion, data: CaptionedPictures, varied: Tensor, indices: Tensor
 ) -> dict[str, dict[str, float]]:
-    """What an image variation keeps of the name and of the style, per focus: 0 semantics, 1 style."""
+    """What image variations keep of the name and of the style, per focus: 0 semantics, 1 style; `varied` are the latents at 0.5."""
     path = {}
     for level in FOCUSES:
         context = model.encode_image(data.pixels[indices], focus=level)
-        scores = judged(judge, see(model, draw(model, [context], latents[indices])), data, indices)
+        samples = varied if level == 0.5 else draw(model, [context], varied)
+        scores = judged(judge, see(model, samples), data, indices)
         path[f"focus {level}"] = {key: scores[key] for key in ("name", "style")}
     return path
 

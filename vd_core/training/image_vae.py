@@ -11,6 +11,7 @@ from torch import Tensor
 from ..autoencoders.image_kl import AutoencoderKL
 
 KL_WEIGHT = 1e-5  # keeps the latents bounded and near each other; a larger one blurs (Rombach et al. 2022, appendix G, use 1e-6)
+ROUGHNESS = 0.3  # at most, of noise on the latents, as a share of their spread: the decoder is to forgive what a diffuser leaves
 
 
 def edges(images: Tensor) -> Tensor:
@@ -29,7 +30,8 @@ def mirror(images: Tensor, generator: torch.Generator) -> Tensor:
 def image_vae_losses(images: Tensor, batch: int):
     """Loss function for `loop.fit` over images [N, 3, H, W] in 0..1.
 
-    Pixels, edges (which keep lines sharp), colours of 8x8 blocks (which come late without it), and KL.
+    Pixels, edges (which keep lines sharp), colours of 8x8 blocks (which come late without it), and KL. The decoder
+    meets rough latents, each between not at all and ROUGHNESS.
     """
 
     def losses(vae: AutoencoderKL, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
@@ -38,7 +40,8 @@ def image_vae_losses(images: Tensor, batch: int):
         with torch.autocast("cpu", torch.bfloat16):
             mean, logvar = vae.moments(x)
             mean, logvar = mean.float(), logvar.float()
-            y = vae.decode_unclamped(mean + (logvar / 2).exp() * noise_like).float()
+            rough = ROUGHNESS * mean.detach().std() * torch.rand(batch, 1, 1, 1, generator=generator)
+            y = vae.decode_unclamped(mean + (logvar.exp() + rough.square()).sqrt() * noise_like).float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
         pixels = F.l1_loss(y, x) + 4 * F.mse_loss(y, x)
         colours = F.l1_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
