@@ -19,6 +19,9 @@ from ..sampling.schedule import Schedule
 from .distributed import share
 from .loss import PLAIN, Refinements, flow_loss
 
+# What is computed once more, or put together, one at a time where memory is short.
+BLOCKS = ResBlock | ContextLayer
+
 
 @dataclass(frozen=True)
 class FlowData:
@@ -83,7 +86,7 @@ def flow_losses(
 @contextmanager
 def checkpointed(diffuser: Diffuser) -> Iterator[None]:
     """While it is active, residual blocks and context layers keep only their inputs for the way back (Chen et al. 2016)."""
-    layers = [module for module in diffuser.modules() if isinstance(module, ResBlock | ContextLayer)]
+    layers = [module for module in diffuser.modules() if isinstance(module, BLOCKS)]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
     try:

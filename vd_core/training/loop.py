@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..checkpoints.write import replacing
 from . import distributed
+
+if TYPE_CHECKING:
+    from .sharding import Sharding
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ def fit(
     groups: Sequence[Group] | None = None,
     # The attention is computed explicitly: the CPU's fused backward takes half of a step on short sequences.
     attention: Sequence[SDPBackend] = (SDPBackend.MATH,),
+    shard: Sharding | None = None,
     sheet: Callable[[nn.Module, Path], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
@@ -81,6 +85,8 @@ def fit(
     ema:        0 = no average: the trained weights themselves, without a second copy.
     until:      stop after this step, which is saved; the next call goes on, possibly with other losses. None = after all steps.
     groups:     None = all parameters that require gradients, as one.
+    shard:      copies of the module, divided among the processes, are trained and averaged in its place. Checkpoints, sheets and, in the
+                first process, the result are whole all the same: a run goes on with or without it, on any number of processes.
     sheet:      called with the averaged module and `out` at every save, to write samples that a person can look at.
     progress:   called after every step with (step, steps, seconds left).
 
@@ -90,23 +96,26 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
     groups = groups or [Group([p for p in module.parameters() if p.requires_grad])]
+    average = copy.deepcopy(module).requires_grad_(False).eval() if ema else module
+    state = stored(checkpoint, trained_on) if checkpoint.exists() else None
+    if state is not None:
+        module.load_state_dict(state["module"])
+        average.load_state_dict(state["average"])
+    shown = average
+    if shard is not None:
+        divided = shard.divided(module)
+        module, groups = divided, shard.groups(groups, module, divided)
+        average = shard.divided(average) if ema else module
     parameters = [p for group in groups for p in group.parameters]
     optimizer = torch.optim.AdamW(
         [{"params": group.parameters} for group in groups], lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
     )
-    average = copy.deepcopy(module).requires_grad_(False).eval() if ema else module
     step = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        before = state["trained_on"]
-        if changed := [name for name in {**before, **trained_on} if before.get(name) != trained_on.get(name)]:
-            values = "; ".join(f"{name} is {trained_on.get(name)}, there it was {before.get(name)}" for name in changed)
-            raise ValueError(f"{out} holds another run: {values}. Choose an empty folder, or the same {' and '.join(changed)}.")
+    if state is not None:
         step = state["step"]
-        module.load_state_dict(state["module"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict(state["optimizer"] if shard is None else shard.divided_state(state["optimizer"], parameters))
         log.info("%s: resumed at step %d of %d", out.name, step, steps)
+        del state
 
     module.train()
     last = steps if until is None else until
@@ -126,7 +135,8 @@ def fit(
                 sums[name] = sums.get(name, 0.0) + loss.item()
                 if not math.isfinite(sums[name]):
                     raise ValueError(f"The loss {name} is {loss.item()} at step {step}: start again with a lower learning rate.")
-            distributed.average(p.grad for p in parameters if p.grad is not None)
+            if shard is None:  # else done on the way back
+                distributed.average(p.grad for p in parameters if p.grad is not None)
             for group in groups:
                 if group.gradient_scale != 1:
                     torch._foreach_mul_([p.grad for p in group.parameters if p.grad is not None], group.gradient_scale)
@@ -147,13 +157,28 @@ def fit(
                 sums, recorded = {}, step
             if progress is not None:
                 progress(step, steps, left)
-            if distributed.is_first() and (step % save_every == 0 or step == last):
+            if step % save_every == 0 or step == last:
                 states = {"module": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-                save({"step": step, "trained_on": trained_on, **states}, checkpoint)
-                if sheet is not None:
-                    sheet(average, out)
+                states = states if shard is None else shard.whole_state(states)
+                if distributed.is_first():
+                    save({"step": step, "trained_on": trained_on, **states}, checkpoint)
+                    if shown is not average:
+                        shown.load_state_dict(states["average"])
+                    if sheet is not None:
+                        sheet(shown, out)
+                del states
     distributed.wait()  # the others read the checkpoint that the first one wrote
-    return average.eval()
+    return shown.eval()
+
+
+def stored(checkpoint: Path, trained_on: dict[str, str]) -> dict:
+    """A checkpoint. Raises ValueError when its run depends on other things."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    before = state["trained_on"]
+    if changed := [name for name in {**before, **trained_on} if before.get(name) != trained_on.get(name)]:
+        values = "; ".join(f"{name} is {trained_on.get(name)}, there it was {before.get(name)}" for name in changed)
+        raise ValueError(f"{checkpoint.parent} holds another run: {values}. Choose an empty folder, or the same {' and '.join(changed)}.")
+    return state
 
 
 @torch.no_grad()

@@ -78,6 +78,7 @@ class Settings:
     precision:       of the matrix products; weights: of the frozen weights under a LoRA.
     cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
     from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders stay those of the model.
+    shard:           divide trained weights among the processes (`sharding`).
     """
 
     stages: tuple[tuple[tuple[Flow, ...], int], ...]
@@ -104,10 +105,13 @@ class Settings:
     lora: LoraSettings | None = None
     prior: PriorSettings | None = None
     from_scratch: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if self.from_scratch and self.lora:
             raise ValueError("A LoRA changes weights that are there: leave out --lora, or --from-scratch.")
+        if self.shard and self.lora:
+            raise ValueError("--shard divides trained weights, and a LoRA has few: leave out --lora, or --shard.")
         if self.weights != torch.float32 and self.precision != self.weights:
             raise ValueError("Frozen weights in bf16 need matrix products in bf16 too: give --precision bf16.")
 
@@ -137,7 +141,7 @@ def train(
     parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
     layers = {part for part in parts if part.startswith("diffuser.")}
     diffuser = load(model, parts=layers, dtype=settings.weights if settings.lora else torch.float32).diffuser
-    vd = replace(load(model, parts=parts - layers), diffuser=diffuser.to(device))
+    vd = replace(load(model, parts=parts - layers), diffuser=diffuser if settings.shard else diffuser.to(device))
     run = Run(settings, vd, pictures, prior, out)
     trained = run.train(progress)
     if not distributed.is_first():
@@ -151,6 +155,12 @@ class Run:
     def __init__(self, settings: Settings, vd: VersatileDiffusion, pictures: Prepared, prior: Prepared | None, out: Path):
         self.settings, self.vd, self.pictures, self.prior, self.out = settings, vd, pictures, prior, out
         self.schedule, self.step = Schedule(vd.config.schedule), 0
+        self.sharding = None
+        if settings.shard:
+            # Imported here: the others need nothing of it.
+            from .sharding import Sharding
+
+            self.sharding = Sharding(torch.device(settings.device))
         torch.manual_seed(settings.seed)
         if settings.from_scratch:
             draw_anew(vd.diffuser)
@@ -189,7 +199,9 @@ class Run:
         def show(average: nn.Module, out: Path) -> None:
             loss_plot(out / "log.jsonl", out / "loss.png")
             with self.changed(average) as diffuser:
-                sheets.write(diffuser, out, self.step)
+                sheets.write(diffuser.to(settings.device), out, self.step)
+            if settings.shard:  # the device is for the parts
+                average.to("cpu")
 
         for flows, steps in settings.stages:
             until += steps
@@ -207,6 +219,7 @@ class Run:
                 warmup=settings.warmup,
                 save_every=settings.save_every,
                 groups=self.groups,
+                shard=self.sharding,
                 attention=attention_backends(self.pictures.flows, settings.device),
                 sheet=show,
                 progress=note,

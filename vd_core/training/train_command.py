@@ -85,6 +85,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32")
     where.add_argument("--frozen", choices=PRECISIONS, default="fp32", help="of the frozen weights under a LoRA; bf16 halves their memory")
     where.add_argument("--checkpointing", action="store_true", help="gradient checkpointing: much less memory, a third more time")
+    where.add_argument(
+        "--shard", action="store_true", help="under torchrun: divide weights, gradients, optimizer and average among the processes"
+    )
     where.add_argument("--every", type=int, default=500, metavar="N", help="steps between checkpoints and sample sheets; default: 500")
     where.add_argument("--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4")
     where.add_argument(
@@ -146,6 +149,7 @@ def settings(options: argparse.Namespace) -> Settings:
         lora=lora,
         prior=prior,
         from_scratch=options.from_scratch,
+        shard=options.shard,
     )
 
 
