@@ -35,12 +35,13 @@ CFG = 2.0  # of the embedded model
 
 @dataclass(frozen=True)
 class Setting:
-    """How samples are made."""
+    """How samples are made; stored: the type that weights are rounded to, if it is not that of the computation."""
 
     sampler: str = "dpmpp_2m"
     steps: int = 20
     guidance: GuidanceOptions = PLAIN
     dtype: torch.dtype = torch.float32
+    stored: torch.dtype | None = None
 
 
 STEPS = {
@@ -57,6 +58,9 @@ BITS = {
     "float32": Setting(),
     "float16": Setting(dtype=torch.float16),
     "bfloat16": Setting(dtype=torch.bfloat16),
+    # As ComfyUI runs them on this processor, to the bit: tests/live/test_small_cards.py.
+    "float32, weights float8_e4m3fn": Setting(stored=torch.float8_e4m3fn),
+    "float32, weights float8_e5m2": Setting(stored=torch.float8_e5m2),
 }
 TABLES = {"steps": STEPS, "bits": BITS}  # the first setting of each is its reference
 
@@ -76,7 +80,7 @@ def sampled(model: VersatileDiffusion, data: str, contexts: Blend, setting: Sett
     """Latents of a flow, in float64 if the network is, else in float32; and how often the network was evaluated for each."""
     sizes, samples = model.config.diffuser.data[data], len(contexts[0].tokens)
     shape = (samples, sizes.channels, sizes.side, sizes.side) if sizes.layers == "2d" else (samples, sizes.channels)
-    diffuser, evaluations = copy.deepcopy(model.diffuser).to(setting.dtype), []
+    diffuser, evaluations = copy.deepcopy(model.diffuser).to(setting.stored or setting.dtype).to(setting.dtype), []
     diffuser.register_forward_pre_hook(lambda module, inputs, names: evaluations.append(names["evaluations"]), with_kwargs=True)
     own = replace(model, diffuser=diffuser)
     latent = torch.zeros(shape, dtype=torch.float64 if setting.dtype == torch.float64 else torch.float32)
