@@ -95,10 +95,52 @@ def test_tables_give_rows(tmp_path):
     rows = find_rows(tmp_path, "picture")
     found = read_pictures(rows[::-1])
     assert [getattr(item, "size", None) for item in found] == [(50, 42), None, (50, 40)]
-    assert read_texts(find_rows(tmp_path, "text"))[::2] == ["a", "c"]
+    texts = read_texts(find_rows(tmp_path, "text"))
+    assert texts[::2] == ["a", "c"] and str(texts[1]) == "a.parquet#1 cannot be read: it holds no text."
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="b.parquet is no parquet file"):
         find_rows(tmp_path, "picture")
+
+
+def test_lines_end_where_their_numbers_say(tmp_path):
+    (tmp_path / "a.txt").write_text("one\u2028still one\x0b\x85\ntwo\n", encoding="utf-8")
+    rows = find_rows(tmp_path, "text")
+    assert [row.at for row in rows] == [0, 1] and read_texts(rows) == ["one\u2028still one", "two"]
+
+
+@pytest.mark.parametrize("line", ['{"text": null}', '{"text": 3}', "[" * 100_000, "[1]"])
+def test_what_is_no_text_is_an_error_of_its_row(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text(line + '\n{"text": "good"}\n')
+    bad, good = read_texts(find_rows(tmp_path, "text"))
+    assert str(bad).startswith("a.jsonl#0 cannot be read: ") and good == "good"
+
+
+@pytest.mark.parametrize("name", ["link.png", "link.txt", "link.tar", "link.parquet"])
+def test_links_that_lead_out_of_the_folder_are_refused(folder, tmp_path, name):
+    (tmp_path / "elsewhere").write_bytes(content(1))
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=f"{name} is a link that leads out of"):
+        find_rows(folder, "text" if name.endswith("txt") else "picture")
+    (folder / name).unlink()
+    (folder / "inside.png").symlink_to(folder / "0.png")
+    assert "inside.png" in [row.id for row in find_rows(folder, "picture")]
+
+
+def test_names_that_are_no_unicode_are_written_in_another_way(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(content(1))
+    (row,) = find_rows(tmp_path, "picture")
+    assert row.id == "\\udcff.png" and read_pictures([row])[0].size == (50, 41)
+
+
+def test_jobs_and_parts_that_are_damaged_are_named(folder, locally, tmp_path):
+    job = jobs.open_job(folder, tmp_path / "out", QUICK, batch=5)
+    part_path(job.out, "variation", 0).write_bytes(b"no tar")
+    with pytest.raises(ValueError, match="part-000000.tar is damaged: delete it"):
+        jobs.run(job)
+    for text in ("{", "[]", "[" * 100_000):
+        (job.out / "job.json").write_text(text)
+        with pytest.raises(ValueError, match="job.json is damaged"):
+            jobs.open_job(folder, tmp_path / "out", QUICK, batch=5)
 
 
 def test_a_result_does_not_depend_on_its_batch(folder):
@@ -168,7 +210,7 @@ def test_refusals(tmp_path, folder, monkeypatch):
     for action, error, sentence in (
         (lambda: jobs.run(job, workers=0), ValueError, "at least one worker with one thread, got 0 with 1"),
         (lambda: jobs.run(job), ValueError, r'pip install "ray\[data\]"'),
-        (lambda: find_rows(tmp_path / "no", "picture"), FileNotFoundError, "There is no file or folder"),
+        (lambda: find_rows(tmp_path / "no", "picture"), FileNotFoundError, "There is no file .*no"),
         (lambda: find_rows(tmp_path / "empty", "picture"), ValueError, "There is no picture in .*: the job reads .png"),
         (lambda: Settings("sing"), ValueError, "The task is one of caption"),
         (lambda: Settings("caption", count=0), ValueError, "at least one result"),

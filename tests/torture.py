@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from torture_kinds import bad_files, bad_graphs, bad_inputs, bad_vocabularies, disks, kills  # noqa: E402
+from torture_kinds import bad_files, bad_graphs, bad_inputs, bad_rows, bad_vocabularies, disks, kills  # noqa: E402
 from torture_kinds.forked import Table  # noqa: E402
 
 KINDS = {
@@ -26,6 +26,7 @@ KINDS = {
     "vocabularies": bad_vocabularies.torture,
     "graphs": bad_graphs.torture,
     "inputs": bad_inputs.torture,
+    "rows": bad_rows.torture,
     "kills": kills.torture,
     "disks": disks.torture,
 }

@@ -63,7 +63,8 @@ class Worker:
 def open_job(source: Path, out: Path, settings: Settings, batch: int) -> Job:
     """A new job, or the one that `out` already holds.
 
-    Raises ValueError when `out` holds a job with other settings or another input: its parts would not fit together.
+    Raises ValueError when `out` holds a job with other settings or another input: its parts would not fit together; OSError when nothing
+    can be written there; and what `find_rows` raises.
     """
     if batch < 1:
         raise ValueError(f"A part has at least one row, got {batch}.")
@@ -72,7 +73,7 @@ def open_job(source: Path, out: Path, settings: Settings, batch: int) -> Job:
     card = {"rows": len(job.rows), "rows_sha256": names, "batch": batch, "settings": json.loads(json.dumps(asdict(settings)))}
     path = out / "job.json"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = card_of(path)
         changed = [key for key in card if before.get(key) != card[key]]
         if changed:
             raise ValueError(f"{out} holds a job with other {', '.join(changed)}: go on with the same ones, or choose another folder.")
@@ -81,6 +82,17 @@ def open_job(source: Path, out: Path, settings: Settings, batch: int) -> Job:
         with replacing(path) as file:
             file.write(json.dumps(card, indent=1).encode())
     return job
+
+
+def card_of(path: Path) -> dict:
+    """What job.json says. Raises ValueError for a file that is none."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict):
+        raise ValueError(f"{path} is damaged, so nobody knows what job it is of: choose another folder.")
+    return card
 
 
 def run(

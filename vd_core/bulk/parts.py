@@ -52,16 +52,20 @@ def shard(results: Sequence[dict], first: int) -> bytes:
     return file.getvalue()
 
 
-def errors(path: Path) -> Iterator[dict]:
-    """The rows of a part that failed: id and error."""
+def errors(path: Path) -> list[dict]:
+    """The rows of a part that failed: id and error. Raises ValueError for a part that is damaged."""
+    try:
+        return [row for row in abouts(path) if row["error"]]
+    except Exception as error:  # whatever became of the file
+        raise ValueError(f"{path} is damaged: delete it, then the same command makes it anew.") from error
+
+
+def abouts(path: Path) -> Iterator[dict]:
+    """id and error of all rows of a part."""
     if path.suffix == ".tar":
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.name.endswith(".json"):
-                    about = json.load(tar.extractfile(member))
-                    if about["error"]:
-                        yield about
+        with tarfile.open(path, "r:") as tar:
+            yield from (json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json"))
     else:
         from pyarrow import parquet
 
-        yield from (row for row in parquet.read_table(path, columns=["id", "error"]).to_pylist() if row["error"])
+        yield from parquet.read_table(path, columns=["id", "error"]).to_pylist()

@@ -1,0 +1,231 @@
+"""What bulk jobs are given to read: names that lead elsewhere, links, bombs and damaged shards, tables, lists and pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import random
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vd_core.bulk.parts import errors, part_path, write_part
+from vd_core.bulk.rows import find_rows, read_pictures, read_texts
+
+from .forked import Result, Table, forked, sentence
+
+FLIPPED = 60  # of each format
+SECRET = "SECRET WORDS"
+NAMES = (
+    "../../elsewhere/secret", "/etc/passwd", "//server/share", "C:\\x", "c:x", "..\\..\\x", "a/../../../x", "~/x", "CON", "nul", "aux.x",
+    "COM1", "x\0y", "x\ny", "\udcff\udcfe", "a" * 300, "é" * 300, "\u202e", "", ".", "..", "-rf", "{}", "$(id)", "…" * 99,
+)  # fmt: skip
+Make = Callable[[Path], object]
+
+
+def png(width: int = 24, height: int = 16) -> bytes:
+    """A picture."""
+    file = io.BytesIO()
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, format="png")
+    return file.getvalue()
+
+
+def shard(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> None:
+    """A tar file of these members."""
+    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as tar:
+        for member, content in members:
+            member.size = len(content) if member.isreg() else 0
+            tar.addfile(member, io.BytesIO(content))
+
+
+def member(name: str, **values) -> tarfile.TarInfo:
+    """A member of that name."""
+    info = tarfile.TarInfo(name)
+    for key, value in values.items():
+        setattr(info, key, value)
+    return info
+
+
+def both(name: str) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """A picture and its text under a name."""
+    return [(member(f"{name}.png"), png()), (member(f"{name}.txt"), b"red apple")]
+
+
+def linked(kind: bytes, path: Path) -> None:
+    """Members that are links to a file elsewhere."""
+    target = str(path.parent.parent / "elsewhere" / "secret")
+    links = [(member(f"l{ending}", type=kind, linkname=f"{target}{ending}"), b"") for ending in (".png", ".txt")]
+    shard(path / "a.tar", links + both("good"))
+
+
+def claiming(path: Path) -> None:
+    """A member that claims 100 GB."""
+    info = member("a.png", size=100 << 30)
+    (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+
+
+def long_name(path: Path) -> None:
+    """A name that claims 100 GB."""
+    info = member("././@LongLink", size=100 << 30, type=tarfile.GNUTYPE_LONGNAME)
+    (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+
+
+def sparse(name: str, path: Path) -> None:
+    """A file of 100 GB that takes no room."""
+    (path / name).write_bytes(b"")
+    os.truncate(path / name, 100 << 30)
+
+
+def link(name: str, target: str, path: Path) -> None:
+    """A link in the folder."""
+    (path / name).symlink_to(path.parent / "elsewhere" / target if target[0] != "/" else target)
+
+
+def lines(content: bytes | str, name: str, path: Path) -> None:
+    """A file of texts."""
+    (path / name).write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+
+
+def table(columns: dict, path: Path) -> None:
+    """A parquet file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path / "a.parquet")
+
+
+def hostile() -> Iterator[tuple[str, Make]]:
+    """What is made to lead elsewhere, or to be too much."""
+    for name in NAMES:
+        yield f"member {name[:20]!r}", lambda path, name=name: shard(path / "a.tar", both(name))
+        if name not in ("", ".", "..") and "/" not in name and "\0" not in name and len(os.fsencode(name)) < 250:
+            yield (
+                f"file {name[:20]!r}",
+                lambda path, name=name: [(path / f"{name}.png").write_bytes(png()), lines("a", f"{name}.txt", path)],
+            )
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE):
+        yield f"members of type {kind!r}", partial(linked, kind)
+    for target in ("secret.png", "secret.txt", "secret.tar", "secret.parquet", "nothing.png", "/dev/zero", "/etc/passwd", "."):
+        for ending in (Path(target).suffix or ".txt", ".png"):
+            yield f"link{ending} to {target}", partial(link, f"link{ending}", target)
+    yield "link to a folder", partial(link, "folder", ".")
+    yield "link to itself", lambda path: (path / "a.png").symlink_to(path / "a.png")
+    yield "pipe", lambda path: [os.mkfifo(path / name) for name in ("a.png", "a.txt", "a.tar", "a.parquet")]
+    yield "member of 100 GB", claiming
+    yield "name of 100 GB", long_name
+    for name in ("a.png", "a.txt", "a.jsonl", "a.tar", "a.parquet"):
+        yield f"{name} of 100 GB", partial(sparse, name)
+    for mode in ("w:gz", "w:xz"):
+        yield f"compressed shard, {mode}", lambda path, mode=mode: shard(path / "a.tar", [(member("a.png"), bytes(200 << 20))], mode)
+    yield "picture of 60,000 sides", lambda path: (path / "a.png").write_bytes(png().replace(png()[16:24], b"\0\0\xea\x60" * 2))
+    texts = {
+        "no UTF-8": b"\xff\xfe\n",
+        "NUL": b"\0\n",
+        "unpaired": "\ud800\n",
+        "a million": "x" * 10**6,
+        "all ends": "a\x0bb\x1c\u2028c\x85d\ne\n",
+    }
+    objects = {
+        "null": '{"text": null}', "number": '{"text": 1}', "list": "[1]", "deep": "[" * 10**5, "twice": '{"text": "a", "text": {"a": 1}}',
+        "other": '{"x": 1}', "endless": '{"text": 1e999}', "surrogate": '{"text": "\\ud800"}',
+        "path": '{"image": "../../elsewhere/secret.png"}',
+    }  # fmt: skip
+    for name, content in texts.items():
+        yield f"text, {name}", partial(lines, content, "a.txt")
+    for name, content in objects.items():
+        yield f"JSON line, {name}", partial(lines, content + "\n", "a.jsonl")
+    if importlib.util.find_spec("pyarrow"):
+        secret = "../elsewhere/secret.png"
+        cells = {
+            "path": [{"bytes": None, "path": secret}],
+            "words": [secret],
+            "bytes": [secret.encode()],
+            "none": [None],
+            "numbers": [[1, 2]],
+        }
+        for name, values in cells.items():
+            yield f"table of {name}", partial(table, {"image": values, "text": values})
+
+
+def folders() -> Iterator[tuple[str, Make, bytes, str]]:
+    """(format, its bytes, its name) of good inputs, to be damaged."""
+    yield "png", png(), "a.png"
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for info, content in both("a") + both("b"):
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    yield "tar", file.getvalue(), "a.tar"
+    yield "jsonl", b'{"text": "red apple"}\n{"caption": "b"}\n', "a.jsonl"
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow
+        from pyarrow import parquet
+
+        file = io.BytesIO()
+        parquet.write_table(pyarrow.table({"image": [png(), png(8, 8)], "text": ["red apple", "b"]}), file)
+        yield "parquet", file.getvalue(), "a.parquet"
+
+
+def damaged(rng: random.Random) -> Iterator[tuple[str, Make]]:
+    """Bits flipped and ends cut."""
+    for kind, data, name in folders():
+        for number in range(FLIPPED):
+            changed = bytearray(data)
+            for _ in range(1 + number % 4):
+                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+            content = bytes(changed) if number % 3 else data[: rng.randrange(len(data))]
+            yield f"damaged {kind} #{number}", lambda path, name=name, content=content: (path / name).write_bytes(content)
+
+
+def outcome(place: Path) -> Result:
+    """The rows of a folder, read and written as a job does: nothing comes from elsewhere, nothing goes elsewhere."""
+    source, out, refused = place / "in", place / "out", None
+    for kind, read in (("picture", read_pictures), ("text", read_texts)):
+        try:
+            rows = find_rows(source, kind)
+        except (ValueError, OSError) as error:
+            if (refused := sentence(error)).end == "lost":
+                return refused
+            continue
+        results = [
+            {"id": row.id, "error": str(value) if isinstance(value, ValueError) else ""}
+            for row, value in zip(rows, read(rows), strict=True)
+        ]
+        if bad := [result["error"] for result in results if result["error"] and sentence(ValueError(result["error"])).end == "lost"]:
+            return Result("lost", bad[0])
+        for task in ("variation",) if kind == "picture" else ("text-to-image", "caption") if importlib.util.find_spec("pyarrow") else ():
+            made = [result if result["error"] else {**result, "captions": ["x"], "pictures": [b"png"]} for result in results]
+            write_part(part_path(out, task, 0), made, 0)
+            if len(errors(part_path(out, task, 0))) != sum(bool(result["error"]) for result in results):
+                return Result("wrong", "other errors were written")
+        seen = [value for value in read(rows) if not isinstance(value, ValueError)]
+        if any(SECRET in value if isinstance(value, str) else value.size == (77, 77) for value in seen):
+            return Result("executed", "it read what lies elsewhere")
+        for path in out.glob("*.tar"):
+            with tarfile.open(path) as tar:
+                if any("/" in name or ".." in name for name in tar.getnames()):
+                    return Result("wrong", "a name leads elsewhere")
+    stray = [str(path) for path in place.rglob("*") if path.parent.name not in ("in", "out", "elsewhere") and not path.is_dir()]
+    return Result("wrong", f"wrote {stray}") if stray else refused or Result("survived")
+
+
+def torture(folder: Path, seed: int, share: float, table: Table) -> None:
+    """All cases, or about a share of them."""
+    rng = random.Random(seed)
+    for number, (name, make) in enumerate([*hostile(), *damaged(rng)]):
+        if number % 50 and rng.random() >= share:
+            continue
+        place = folder / str(number)
+        for part in ("in", "out", "elsewhere"):
+            (place / part).mkdir(parents=True)
+        (place / "elsewhere" / "secret.txt").write_text(SECRET)
+        (place / "elsewhere" / "secret.png").write_bytes(png(77, 77))
+        shard(place / "elsewhere" / "secret.tar", [(member("s.png"), png(77, 77)), (member("s.txt"), SECRET.encode())])
+        make(place / "in")
+        table.add("what bulk jobs read", name, forked(partial(outcome, place)))
