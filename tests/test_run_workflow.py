@@ -239,3 +239,11 @@ def test_a_plain_script_from_any_folder(tmp_path):
     (tmp_path / "flow.json").write_text(json.dumps(flow))
     done = subprocess.run([sys.executable, ROOT / "run_workflow.py", "flow.json"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("output/Show_00001.txt\n"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "C:\\x.png", "..\\x.png", "\\\\server\\x.png", "nul"])
+def test_pictures_of_a_file_stay_in_their_folders(run, refused, tmp_path, name):
+    graph = {"1": node("LoadImage", image=name), "2": node("SaveImage", images=["1", 0], filename_prefix="a")}
+    assert "leads out of the folders of pictures" in refused(graph)
+    Image.new("RGB", (8, 8)).save(elsewhere := tmp_path.parent / "elsewhere.png")
+    assert run(graph, "--set", f"LoadImage.image={elsewhere}")[0] == 0  # who types the command may name any file

@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .results import outside
+
 WIDGETS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str, "COMBO": object}
 SEEDS = ("seed", "noise_seed")
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
@@ -129,9 +131,25 @@ def prepare(workflow: Path, catalogue: Catalogue, assignments: list[str], seed: 
         catalogue.inputs(node["class_type"], label(prompt, key))
     if seed is not None and not set_seed(prompt, catalogue, seed):
         print("--seed: no node of this workflow has a seed", file=sys.stderr)
-    for assignment in assignments:
-        set_input(prompt, catalogue, assignment)
+    changed = {set_input(prompt, catalogue, assignment) for assignment in assignments}
+    for key in prompt:
+        check_pictures(prompt, key, catalogue, changed)
     return prompt, canvas
+
+
+def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tuple[str, str]]) -> None:
+    """Raise WorkflowError for pictures of a node that lead out of the folders where pictures lie: the file may be a stranger's.
+
+    changed: (node id, input) of what the command line says, where any file may be named.
+    """
+    node = prompt[key]
+    for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
+        value = node["inputs"].get(name)
+        if entry.options.get("image_upload") and isinstance(value, str) and (key, name) not in changed and outside(value):
+            raise WorkflowError(
+                f"{label(prompt, key)}, input {name}: {value!r} leads out of the folders of pictures; if it is meant, "
+                f"say so on the command line: --set {key}.{name}=PATH."
+            )
 
 
 # Canvas format -> API format
@@ -200,8 +218,8 @@ def set_seed(prompt: dict, catalogue: Catalogue, seed: int) -> int:
     return count
 
 
-def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> None:
-    """Applies NODE.INPUT=VALUE. NODE is an id or a title that only one node has; VALUE is read as the input's type."""
+def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str, str]:
+    """Applies NODE.INPUT=VALUE -> (node id, input). NODE is an id or a title that only one node has; VALUE is read as the input's type."""
     target, equals, text = assignment.partition("=")
     node_name, dot, name = target.rpartition(".")
     if not (equals and dot and node_name and name):
@@ -218,6 +236,7 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> None:
     if name not in widgets:
         raise WorkflowError(f"--set {assignment}: {label(prompt, found[0])} has no value {name}, only {', '.join(widgets) or 'links'}.")
     node["inputs"][name] = parse_value(text, widgets[name], f"--set {assignment}")
+    return found[0], name
 
 
 def parse_value(text: str, entry: Input, where: str):
