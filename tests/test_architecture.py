@@ -43,6 +43,7 @@ ARROWS = {
         "sampling",
         "tokenizers",
         "pictures",
+        "plots",
         "sheet",
         "checkpoints",
         "embedded",

@@ -68,7 +68,8 @@ def test_stages_train_their_flows_and_the_log_says_so(tune, tmp_path, models):
     assert result.keys() == before.keys()
     assert all(not torch.equal(result[key], before[key]) for key in before)
     with Image.open(tmp_path / "run" / "sheet-000006.png") as sheet:
-        assert sheet.size == (2 * 32, 3 * 32)  # the pictures, and both flows to pictures
+        columns, rows = ((side - 11) // (160 + 11) for side in sheet.size)  # pictures of 32 pixels enlarged to 160, and gaps
+        assert columns == 2 and rows == 3  # the pictures, and both flows to pictures, with letters under each
     lines = (tmp_path / "run" / "sheet-000006.txt").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["image to text"] * 2 + ["text to text"] * 2
     with Image.open(tmp_path / "run" / "loss.png") as plot:
@@ -233,6 +234,26 @@ def test_a_batch_is_shared_evenly(tune, monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 3)
     with pytest.raises(ValueError, match="A batch of 2 cannot be shared by 3 processes: choose a multiple of 3"):
         tune("run")
+
+
+def test_the_bar_says_how_long_it_takes(capsys, monkeypatch):
+    train_command.bar(9, 20, 18.2)
+    assert not capsys.readouterr().err  # in a file there is no bar
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    train_command.bar(9, 20, 18.2)
+    train_command.bar(20, 20, 3909)
+    first, last = capsys.readouterr().err.split("\r")
+    assert first.split() == ["45", "%", "█" * 13 + "░" * 17, "9/20", "·", "0:18", "left"] and len(first) == len(last.strip("\n")) == 79
+    assert "100 %" in last and "1:05:09 left" in last and last.endswith("\n")
+
+
+def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "bar", stop)
+    assert main(["train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]) == 1
+    assert "error: Stopped: the same command goes on from the last checkpoint." in capsys.readouterr().err
 
 
 def test_defaults_suit_the_model():

@@ -12,9 +12,10 @@ from torch import Tensor
 from ..context import Context
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
+from ..pictures import to_pil
 from ..sampling.noise import sample_noise
+from ..sheet import sheet
 from .prepared import Flow, Prepared
-from .sheets import grid
 
 SAMPLER, STEPS = "dpmpp_2m", 20
 
@@ -32,24 +33,27 @@ class Sheets:
 
     @torch.no_grad()
     def write(self, diffuser: Diffuser, out: Path, step: int) -> None:
-        """`out`/sheet-STEP.png: the pictures, then a row per flow to pictures; `out`/sheet-STEP.txt: the sentences of flows to texts."""
+        """`out`/sheet-STEP.png: the pictures with their captions, then a row per flow to pictures, and `out`/sheet-STEP.txt: the sentences
+        of flows to texts."""
         if not self.count:
             return
-        vd, rows, lines = replace(self.vd, diffuser=diffuser), [], []
+        vd, rows, labels, lines = replace(self.vd, diffuser=diffuser), [], [], []
         pictured = any(data == "image" for data, _ in self.flows)
         if pictured:
             rows.append(vd.image_vae.decode(self.latents("image")))
+            labels += self.captions
         for data, kind in self.flows:
             result = self.sample(vd, data, kind)
             if data == "image":
                 rows.append(vd.image_vae.decode(result))
+                labels += [f"{kind} to image"] * self.count
             else:
                 generators = [torch.Generator().manual_seed(1) for _ in result]
                 sentences = vd.text_vae.decode(result, generators, temperature=0)
                 pairs = zip(self.captions, sentences, strict=True)
                 lines += [f"{kind} to text, {caption}: {sentence}" for caption, sentence in pairs]
         if rows:
-            grid(rows, out / f"sheet-{step:06}.png")
+            to_pil(sheet(torch.cat(rows), self.count, labels, f"step {step}"))[0].save(out / f"sheet-{step:06}.png")
         if lines:
             (out / f"sheet-{step:06}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

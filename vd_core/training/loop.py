@@ -153,7 +153,8 @@ def fit(
                 seconds = round(time.monotonic() - started, 1)
                 record = {"step": step, "seconds": seconds, **{k: round(v, 5) for k, v in zip(sums, means.tolist(), strict=True)}}
                 write(record)
-                log.info("%s %s · %d min left", out.name, json.dumps(record), left / 60)
+                named = " · ".join(f"{name.replace('_', ' ')} {mean:.4f}" for name, mean in zip(sums, means.tolist(), strict=True))
+                log.info("%s: step %d of %d · %s · %s left", out.name, step, steps, named, duration(left))
                 sums, recorded = {}, step
             if progress is not None:
                 progress(step, steps, left)
@@ -169,6 +170,12 @@ def fit(
                 del states
     distributed.wait()  # the others read the checkpoint that the first one wrote
     return shown.eval()
+
+
+def duration(seconds: float) -> str:
+    """Hours (if any), minutes and seconds, as in 1:05:09 or 5:09."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 def stored(checkpoint: Path, trained_on: dict[str, str]) -> dict:

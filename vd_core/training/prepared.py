@@ -70,6 +70,7 @@ def encode(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size
     for part in (vd.clip, vd.image_vae, vd.text_vae):
         if part is not None:
             part.to(device)
+    log.info("encoding the pictures of %s, once: what the encoders say is kept in %s", data, folder)
     encoders, hashed, shapes, captions = encoders_of(vd, flows), hashlib.sha256(), {}, []
     with ExitStack() as stack:
         out = {name: stack.enter_context((folder / name).open("wb")) for name in encoders}
@@ -85,7 +86,8 @@ def encode(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size
                 if not name.startswith("nulls"):
                     write(name, encoder(pictures.to(device), texts))
             captions += texts
-            log.info("%d pictures encoded", len(captions))
+            if len(captions) % 1024 < len(texts):  # a line now and then
+                log.info("%d pictures encoded", len(captions))
         if not captions:
             raise ValueError(f"There are no pictures in {data}.")
         for name, encoder in encoders.items():

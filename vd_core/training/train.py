@@ -187,7 +187,7 @@ class Run:
         """All stages; returns the averaged weights."""
         settings, total = self.settings, sum(steps for _, steps in self.settings.stages)
         count = sum(p.numel() for group in self.groups for p in group.parameters)
-        log.info("%d pictures; training %d parameters (%s)", len(self.pictures.captions), count, self.trains)
+        log.info("%d pictures; training %s parameters (%s)", len(self.pictures.captions), f"{count:,}", self.trains)
         sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, settings.cfg)
         until, module = 0, self.module
 

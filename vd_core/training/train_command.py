@@ -13,9 +13,12 @@ import torch
 
 from ..embedded import MODEL
 from . import distributed
+from .loop import duration
 from .loss import Refinements
 from .prepared import Flow
 from .train import RECIPES, LoraSettings, PriorSettings, Settings, train
+
+log = logging.getLogger(__name__)
 
 FLOWS = {f"{kind}_to_{data}": (data, kind) for data, kind in RECIPES["four"]}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -99,14 +102,19 @@ def run(options: argparse.Namespace) -> None:
     """Train, and say what was written."""
     chosen = settings(options)
     device = distributed.start(options.device)
-    logging.basicConfig(level=logging.INFO if distributed.is_first() else logging.ERROR, format="%(asctime)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Line("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if distributed.is_first() else logging.ERROR, handlers=[handler])
     try:
         written = train(
             options.data, options.model, options.out, replace(chosen, device=str(device)), bar if distributed.is_first() else None
         )
+    except KeyboardInterrupt:
+        raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
     finally:
         distributed.end()
     if written is not None:
+        log.info("done: losses and sheets lie in %s, beside what was trained:", options.out)
         print(written)
 
 
@@ -174,10 +182,13 @@ def numbers(entries: Sequence[str]) -> dict[str, float]:
 def bar(step: int, steps: int, left: float) -> None:
     """A progress bar with the time left, on a terminal."""
     if sys.stderr.isatty():
-        width = 30
-        done = step * width // steps
-        hours, minutes, seconds = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
-        text = f"[{'#' * done}{'.' * (width - done)}] {step}/{steps}, {hours}:{minutes:02}:{seconds:02} left "
-        print(text, end="\r", flush=True, file=sys.stderr)  # the cursor stays in front: a line of the log takes the bar's place
-        if step == steps:
-            print(file=sys.stderr)
+        done = 30 * step // steps
+        text = f"{100 * step // steps:3} % {'█' * done}{'░' * (30 - done)} {step}/{steps} · {duration(left)} left"
+        print(f"{text:<79}", end="\n" if step == steps else "\r", flush=True, file=sys.stderr)
+
+
+class Line(logging.Formatter):
+    """A line of the log, as long as what it may lie over: the bar, whose place it takes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{super().format(record):<79}" if sys.stderr.isatty() else super().format(record)
