@@ -1,14 +1,16 @@
-"""How fast the flows are: `python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core]`.
+"""How fast the flows are: `python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core] [--compile]`.
 
 For each flow the seconds of a guided step beside those of the plain baseline, taking turns, and of a matrix product as the yardstick;
 then the decoding of captions, and SeeCoder's backbone beside timm's Swin. Prints medians, ratios (how many times as long the others
-take) and what is reached of the machine's matrix rate.
+take) and what is reached of the machine's matrix rate. With --compile our steps are those of torch.compile, beside the eager ones; it
+prints how long compiling took and how far the results are apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -26,6 +28,7 @@ from benchmarks.peers import peer_options, peer_step
 from seecoder.config import SeeCoderConfig, SwinConfig
 from seecoder.swin import Swin
 from vd_core.autoencoders.optimus import Optimus
+from vd_core.diffuser.compiled import MODES
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.guidance import guided
 
@@ -41,6 +44,25 @@ def our_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     """A guided step as the product runs it."""
     denoise = guided(diffuser, case.schedule, case.contexts, case.data, CFG)
     return lambda: denoise(case.latent, TIMESTEP)
+
+
+def compiled(diffuser: Diffuser, mode: str) -> Diffuser:
+    """The same layers, compiled."""
+    with torch.device("meta"):
+        twin = Diffuser(diffuser.config, diffuser.data, diffuser.context).requires_grad_(False)
+    twin.load_state_dict(diffuser.state_dict(), assign=True)
+    twin.compile(mode)
+    return twin
+
+
+@torch.inference_mode()
+def first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> dict:
+    """How long the first compiled step takes, and its distance to the eager one, |difference| / |eager|."""
+    expected, start = eager(), time.perf_counter()
+    found = ours()
+    figures = {"first": time.perf_counter() - start, "difference": float((found - expected).norm() / expected.norm())}
+    print(f"compiled in {figures['first']:.3g} s, {figures['difference']:.2g} from eager", flush=True)
+    return figures
 
 
 def measured(functions: dict[str, Callable[[], object]], options: argparse.Namespace, dtype: torch.dtype) -> dict:
@@ -59,13 +81,18 @@ def flow_row(flow: str, options: argparse.Namespace) -> dict:
     """A guided step of a flow."""
     dtype = DTYPES[options.dtype]
     case = case_of(flow, options, dtype)
-    functions = {"ours": our_step(case, case.diffuser), "baseline": plain_step(case, plain_diffuser(case.diffuser))}
+    functions, extra = {"ours": our_step(case, case.diffuser)}, {}
+    if options.compile is not None:
+        functions = {"ours": our_step(case, compiled(case.diffuser, options.compile)), "eager": functions["ours"]}
+        extra = first_step(**functions)
+    functions |= {"baseline": plain_step(case, plain_diffuser(case.diffuser))}
     if case.data == "image" and len(case.kinds) == 1:
         functions |= {name: peer_step(name, case) for name in options.peers}
     figures, cost = measured(functions, options, dtype), flops(case)
     step = figures["medians"]["ours"]
     return {
         **figures,
+        **extra,
         "flops": cost,
         "achieved_flops": cost / step,
         "share": cost / step / figures["matrix_flops"],
@@ -132,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     size_options(parser)
     machine_options(parser)
     peer_options(parser)
+    parser.add_argument("--compile", nargs="?", const="default", choices=MODES[1:], help="torch.compile our steps, in this mode")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="what to measure")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

@@ -76,6 +76,15 @@ def test_speed_writes_what_it_measured(tmp_path):
     assert flow["share"] == pytest.approx(flow["achieved_flops"] / flow["matrix_flops"])
 
 
+def test_compiled_steps_are_of_the_same_weights_and_their_distance_is_told(capsys):
+    diffuser = TINY["text-to-image"].diffuser
+    twin = speed.compiled(diffuser, "reduce-overhead")
+    assert twin.compiled.mode == "reduce-overhead" and diffuser.compiled is None
+    assert all(one.data_ptr() == other.data_ptr() for one, other in zip(twin.parameters(), diffuser.parameters(), strict=True))
+    figures = speed.first_step(lambda: torch.full((4,), 1.5), lambda: torch.ones(4))
+    assert figures["difference"] == 0.5 and f"{figures['first']:.3g} s, 0.5 from eager" in capsys.readouterr().out
+
+
 def test_exponents_of_exact_powers():
     a, k = scaling.exponent([1, 2, 4], [3.0, 12.0, 48.0])
     assert (a, k) == (pytest.approx(3), pytest.approx(2))

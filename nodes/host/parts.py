@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 
 from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
+from ...vd_core.autoencoders.optimus import Optimus
+from ..latents import Generators
 from .memory import in_parts
+from .terminal import progress
 
 
 @dataclass(eq=False)
@@ -25,6 +29,27 @@ class ImageVAE:
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
         return in_parts(self.autoencoder.decode, samples).movedim(1, -1)
+
+
+@dataclass(eq=False)
+class TextVAE:
+    """A VD_TEXT_VAE."""
+
+    optimus: Optimus
+
+    @property
+    def width(self) -> int:
+        """The width of a text latent."""
+        return self.optimus.config.latent_width
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Sentences -> latents [B, width]."""
+        return self.optimus.encode(texts)
+
+    def decode(self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float) -> list[str]:
+        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them."""
+        with progress("writing") as report:
+            return self.optimus.decode(latents, generators, temperature, top_k, top_p, report)
 
 
 @dataclass(eq=False)

@@ -228,6 +228,20 @@ class VAEDecode:
         return (vae.decode(samples["samples"]),)
 
 
+class TorchCompileModel:
+    """A MODEL whose diffuser is compiled by torch when it is first needed; what cannot be compiled runs as it is, after a sentence."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "backend": (["inductor", "cudagraphs"],)}}
+
+    def execute(self, model, backend):
+        return (model.compiled(backend),)
+
+
 STAND_INS = {
     "LoadImage": LoadImage,
     "SaveImage": SaveImage,
@@ -238,4 +252,5 @@ STAND_INS = {
     "SetLatentNoiseMask": SetLatentNoiseMask,
     "ImageScaleBy": ImageScaleBy,
     "VAEDecode": VAEDecode,
+    "TorchCompileModel": TorchCompileModel,
 }

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
-from ...vd_core.autoencoders.optimus import Optimus
 from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import DataConfig, VDConfig
 from ...vd_core.context import Blend
@@ -27,9 +26,9 @@ from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED, WEIGHT_DTYPES
-from ..latents import Generators, fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
+from ..latents import fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from ..layout import Conditioning, to_contexts
-from .parts import ImageVAE, SeeCoderEncoder
+from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .results import numbered, place
 from .terminal import progress
 
@@ -39,17 +38,20 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 @dataclass(eq=False)
 class Layers:
-    """The layers of one kind of output, read when they are needed."""
+    """The layers of one kind of output, read when they are needed. backend: of torch.compile, where they are compiled."""
 
     path: Path
     data: str
     dtype: torch.dtype = torch.float32
+    backend: str | None = None
     model: VersatileDiffusion | None = None
 
     def under(self, kinds: Iterable[str]) -> VersatileDiffusion:
         """The model with the layers that read these kinds of contexts; what is missing is read."""
         if self.model is None:
             self.model = read(self.path, f"diffuser.data.{self.data}", self.dtype)
+            if self.backend is not None:
+                self.model.diffuser.compile(backend=self.backend)
         context = self.model.diffuser.context
         for kind in kinds:
             if kind not in context:
@@ -82,30 +84,13 @@ class Flow:
         """The model with the layers that read these contexts."""
         return self.layers.under({context.kind for context in contexts})
 
+    def compiled(self, backend: str) -> Flow:
+        """A copy with layers of its own, which torch compiles."""
+        return replace(self, layers=Layers(self.layers.path, self.data, self.layers.dtype, backend))
+
     def inner(self, latent: Tensor) -> Tensor:
         """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
         return latent.flatten(1) if self.sizes.layers == "0d" else latent
-
-
-@dataclass(eq=False)
-class TextVAE:
-    """A VD_TEXT_VAE."""
-
-    optimus: Optimus
-
-    @property
-    def width(self) -> int:
-        """The width of a text latent."""
-        return self.optimus.config.latent_width
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Sentences -> latents [B, width]."""
-        return self.optimus.encode(texts)
-
-    def decode(self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float) -> list[str]:
-        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them."""
-        with progress("writing") as report:
-            return self.optimus.decode(latents, generators, temperature, top_k, top_p, report)
 
 
 def register_folders() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import DiffuserConfig
+from .compiled import Compiled
 from .context_layers import ContextLayer
 from .data import data_layers
 from .layers import Memory, TimeEmbedding, repeated
@@ -58,7 +59,15 @@ class Diffuser(nn.Module):
                 for kind in (config.context if contexts is None else contexts)
             }
         )
+        self.compiled: Compiled | None = None
         self.eval()
+
+    def compile(self, mode: str | None = None, backend: str | Callable = "inductor") -> None:
+        """Compile the walk when it is first needed, which takes minutes, and run it so from then on; see `Compiled`.
+
+        It stays as it is where layers are drawn or looked at on the way: with another mixing than the usual one, or a trace.
+        """
+        self.compiled = Compiled(Diffuser.walk, mode, backend)
 
     def forward(
         self,
@@ -83,6 +92,24 @@ class Diffuser(nn.Module):
         """
         readings = [Reading(*context) for context in contexts]
         self.check(x, readings, data, evaluations)
+        if self.compiled is None or trace is not None or mixing is not attention_mixing:
+            return self.walk(x, t, readings, data, evaluations, mixing, trace)
+        for reading in readings:
+            for index in range(len(self.context[reading.kind])):
+                self.remembered(reading, index)
+        return self.compiled(self, x, t, readings, data, evaluations)
+
+    def walk(
+        self,
+        x: Tensor,
+        t: Tensor,
+        readings: Sequence[Reading],
+        data: str,
+        evaluations: int,
+        mixing: Mixing = attention_mixing,
+        trace: Callable[[Step, Tensor], None] | None = None,
+    ) -> Tensor:
+        """`forward` of arguments that fit together."""
         emb = self.time_embed(t, x.dtype)
         layers = self.data[data]
         tokens = [(reading.tokens, reading.ratio) for reading in readings]
@@ -106,13 +133,15 @@ class Diffuser(nn.Module):
 
     def read(self, h: Tensor, tokens: Tensor, reading: Reading, index: int, evaluations: int, batch: int) -> Tensor:
         """A context layer reads the tokens of a reading, or what it remembers of them."""
-        layer, context = self.context[reading.kind][index], tokens
-        if reading.memory is not None:
-            if index not in reading.memory:
-                with torch.no_grad():
-                    reading.memory[index] = layer.memory(tokens)
-            context = reading.memory[index]
-        return layer(h, context, reading.emphasis, evaluations, reading.silent * batch)
+        context = self.remembered(reading, index) or tokens
+        return self.context[reading.kind][index](h, context, reading.emphasis, evaluations, reading.silent * batch)
+
+    def remembered(self, reading: Reading, index: int) -> Memory | None:
+        """Keys and values of a reading's tokens in one layer, from its memory; None if it has none."""
+        if reading.memory is not None and index not in reading.memory:
+            with torch.no_grad():
+                reading.memory[index] = self.context[reading.kind][index].memory(reading.tokens)
+        return reading.memory and reading.memory[index]
 
     def check(self, x: Tensor, contexts: Sequence[Reading], data: str, evaluations: int) -> None:
         """Raise a ValueError that names what does not fit together."""

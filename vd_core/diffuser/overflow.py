@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -59,10 +59,16 @@ def watched(layers: Iterable[tuple[str, nn.Module]], *inputs: Tensor) -> Iterato
     check_inputs(inputs)
     handles = [layer.register_forward_hook(partial(look, name)) for name, layer in layers]
     try:
-        yield
+        with uncompiled():
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def uncompiled() -> AbstractContextManager:
+    """Inside, nothing that torch compiled runs so: it would not see hooks that came later. Before torch 2.6 there is no such switch."""
+    return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
 
 
 def check_inputs(inputs: Iterable[object]) -> None:
