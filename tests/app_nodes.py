@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import draws
 import torch
 from torch import Tensor
 
@@ -76,7 +77,8 @@ def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
     yield "latent", latent["samples"].reshape(io["latent"].shape) * scale, io["latent"]
     if texts:
         written = nodes["VD_TextDecode"](text_vae=models["text_vae"], samples=latent, seed=seed, noise="official")
-        yield "output_text", written["result"][0], config["output_text"]
+        if draws.as_recorded():
+            yield "output_text", written["result"][0], config["output_text"]
         return
     (images,) = nodes["VAEDecode"](samples=latent, vae=models["vae"])
     if arguments.get("clr_adj") == "Simple":

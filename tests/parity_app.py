@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import draws
 import torch
 from parity_models import DIFFUSER, model_of
 from torch import Tensor
@@ -55,7 +56,8 @@ def run_app(case):
     yield "latent", latent * sizes.latent_scale, case.io["latent"]
     if text_output:
         sentences = model.text_vae.decode(latent, noise.generator)
-        yield "output_text", "\n".join(map(remove_duplicate_phrases, sentences)), config["output_text"]
+        if draws.as_recorded():
+            yield "output_text", "\n".join(map(remove_duplicate_phrases, sentences)), config["output_text"]
         return
     images = model.image_vae.decode(latent)
     if arguments.get("clr_adj") == "Simple":

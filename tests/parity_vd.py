@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import draws
 import torch
 from parity_app import run_app
 from parity_models import DIFFUSER, model_of, vd_config
@@ -174,8 +175,9 @@ def run_optimus(case):
     greedy = vae.decode_ids(io["z"], torch.Generator(), temperature=0)
     yield "greedy_tokens", greedy, [[token for token in row if token >= 0] for row in io["greedy_tokens"].tolist()]
     sampled = vae.decode_ids(io["z"], batch_noise(config["sampled_seed"]).generator)
-    yield "sampled_tokens", sampled, [[token for token in row if token >= 0] for row in io["sampled_tokens"].tolist()]
-    yield "sampled_sentences", [vae.sentence(row) for row in sampled], config["sampled_sentences"]
+    if draws.as_recorded():
+        yield "sampled_tokens", sampled, [[token for token in row if token >= 0] for row in io["sampled_tokens"].tolist()]
+        yield "sampled_sentences", [vae.sentence(row) for row in sampled], config["sampled_sentences"]
     for entry in config["filters"]:
         kept = filter_logits(io["logits"][0, -1], entry["top_k"], entry["top_p"]) > -torch.inf
         yield entry["tensor"], kept.to(torch.uint8), io[entry["tensor"]]

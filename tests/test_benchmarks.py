@@ -24,7 +24,7 @@ def test_the_baseline_computes_the_same_step(flow):
     case = TINY[flow]
     ours, plain = speed.our_step(case, case.diffuser)(), plain_step(case, plain_diffuser(case.diffuser))()
     assert ours.std() > 0.1
-    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+    assert (ours - plain).abs().max() < 2e-4 * ours.abs().max()  # float32 on the way to values of about 10, guided
 
 
 def test_plain_attention_is_plain_only_inside_and_reads_emphasis():

@@ -250,3 +250,8 @@ def test_masks_that_do_not_fit_are_refused(clip, images, shape):
 def test_shapes_that_are_no_pictures_are_refused(clip, shape):
     with pytest.raises(ValueError, match="Pictures must be"):
         clip.encode_image(torch.zeros(shape))
+
+
+def test_tokens_beyond_the_vocabulary_are_refused(model):
+    with pytest.raises(ValueError, match="its file lacks the vocabulary of its own"):
+        model.clip.encode_ids(torch.tensor([[0, 49407]]))

@@ -33,7 +33,8 @@ pytestmark = [
 
 JOBS = int(os.environ.get("VD_SOAK", "60"))
 SEEDS = 3  # of each flow; each flow with each seed runs alone once
-GROWTH, FILES, THREADS = 40e6, 6, 3  # what the server may grow by in the second half: bytes, open files, threads
+FIRST = 0.25  # share of the jobs after which the server has loaded all that it ever loads
+OBJECTS, GROWTH, FILES, THREADS = 2000, 40e6, 6, 3  # what it may grow by afterwards: Python's objects, bytes, open files, threads
 PATIENCE = 300  # seconds
 
 
@@ -208,6 +209,14 @@ def needs(server) -> tuple[int, int, int]:
     return int(status["VmRSS"].split()[0]) << 10, len(list((folder / "fd").iterdir())), int(status["Threads"])
 
 
+def held(server) -> tuple[int, int]:
+    """Python's objects, and the bytes in memory, without ComfyUI's history of jobs and what glibc keeps for later."""
+    server.client.post("/history", {"clear": True})
+    (text,) = server.queue(prompt_of(node("VDLive_Memory", after=0))).texts
+    report = json.loads(text)
+    return report["objects"], report["trimmed"]
+
+
 def process(server) -> int:
     """The server's process, a child of this one."""
     port = str(server.client.parts.port)
@@ -218,29 +227,39 @@ def process(server) -> int:
     raise AssertionError("the server has ended")
 
 
-def test_soak(server, capsys):
-    write_assets(server.base / "models", server.base / "input")
-    soak, started = Soak(server, JOBS), time.monotonic()
+def work(soak: Soak) -> None:
+    """Two clients that take jobs until there are none."""
     clients = [threading.Thread(target=soak.work) for _ in range(2)]
     for thread in clients:
         thread.start()
     for thread in clients:
         thread.join()
+
+
+def test_soak(server, capsys):
+    write_assets(server.base / "models", server.base / "input")
+    soak, started = Soak(server, JOBS), time.monotonic()
+    jobs, first, kept = soak.jobs, round(JOBS * FIRST), []
+    for soak.jobs in (jobs[:first], jobs[first:]):
+        work(soak)
+        soak.measured.append((JOBS if kept else first, *needs(server)))
+        kept.append(held(server))
     seconds = time.monotonic() - started
-    soak.measured.append((JOBS, *needs(server)))
     assert not soak.wrong, soak.wrong[:5]
     for key, found in sorted(soak.seen.items()):  # alone, each after another flow, so that nothing is left of it
         alone = contents(server.client, server.run(prompt_of(FLOWS[key[0]](key[1]))))
         assert found == {alone}, key
-    warm, later = soak.measured[: len(soak.measured) // 2 + 1], soak.measured[len(soak.measured) // 2 + 1 :]
-    grown = [max(row[column] for row in later) - max(row[column] for row in warm) for column in (1, 2, 3)]
+    warm, later = ([row for row in soak.measured if (row[0] <= first) == early] for early in (True, False))
+    grown = [max(row[column] for row in later) - max(row[column] for row in warm) for column in (2, 3)]
+    objects, size = (after - before for before, after in zip(*kept, strict=True))
     with capsys.disabled():
         print(f"\n{JOBS} jobs of two clients in {seconds:.0f} s: {dict(soak.ends)}; {len(soak.seen)} flows and seeds equal to lone runs")
-        print(
-            *(
-                f"after {number} jobs: {m / 1e6:.0f} MB, {f} files, {t} threads"
-                for number, m, f, t in soak.measured[:: max(1, JOBS // 100)]
-            ),
-            sep="\n",
+        rows = (
+            f"after {number} jobs: {m / 1e6:.0f} MB, {f} files, {t} threads" for number, m, f, t in soak.measured[:: max(1, JOBS // 100)]
         )
-    assert grown[0] < GROWTH and grown[1] <= FILES and grown[2] <= THREADS, grown
+        print(*rows, sep="\n")
+        print(
+            f"without the history after {first} and {JOBS} jobs: {kept[0][1] / 1e6:.0f} and {kept[1][1] / 1e6:.0f} MB, "
+            f"{objects} more of {kept[0][0]} objects"
+        )
+    assert objects < OBJECTS and size < GROWTH and grown[0] <= FILES and grown[1] <= THREADS, (objects, size, grown)

@@ -52,7 +52,7 @@ def build(config: VDConfig, parts: Collection[str], vocabularies: Vocabularies |
     towers = [tower for tower in ("text", "vision") if f"clip_{tower}" in parts]
     merges = vocabularies.clip_merges if vocabularies else None
     tokenizer = ClipTokenizer(merges, config.clip.text.positions) if "text" in towers else None
-    if tokenizer and vocabularies and tokenizer.bpe.vocab_size != config.clip.text.vocab_size:
+    if tokenizer and merges is not None and tokenizer.bpe.vocab_size != config.clip.text.vocab_size:
         raise ValueError(f"CLIP's vocabulary has {tokenizer.bpe.vocab_size} tokens where {config.clip.text.vocab_size} are needed.")
     with EmptyParameters():
         if any(part.startswith("diffuser.") for part in parts):

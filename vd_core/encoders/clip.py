@@ -62,6 +62,10 @@ class Clip(nn.Module):
         """Token ids [B, positions] -> projected tokens [B, positions, projection_dim], and the one of each that is at the end token."""
         if self.text_tower is None:
             raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
+        if (last := int(ids.max())) >= (size := self.config.text.vocab_size):
+            raise ValueError(
+                f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary of its own, clip_merges."
+            )
         ids = ids.to(self.text_tower.text_projection.weight.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         hidden = self.text_tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state

@@ -1,5 +1,6 @@
 """Nodes that only the live tests use: what other packs do to MODELs, models too small for any loader, and a look at loaded models."""
 
+import ctypes
 import gc
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ import comfy.ops
 import comfy.sd
 import comfy.supported_models
 import psutil
+import server
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
@@ -137,7 +139,7 @@ def fill(module: torch.nn.Module) -> None:
 
 class Memory:
     """What the process holds once `after` is there, as JSON: loaded models with their numbers of parameters, MODELs of this pack that are
-    alive, resident bytes."""
+    alive, Python's objects, bytes in tensors, jobs in the history, resident bytes, and those after glibc gave back what it had kept."""
 
     RETURN_TYPES = ("STRING",)
     FUNCTION = "execute"
@@ -158,12 +160,21 @@ class Memory:
 
     def execute(self, after):
         gc.collect()
+        objects, storages = gc.get_objects(), {}
+        for item in objects:
+            if type(item) in (torch.Tensor, torch.nn.Parameter) and item.device.type == "cpu":
+                storages[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
         loaded = [entry.model.model for entry in comfy.model_management.current_loaded_models if entry.model is not None]
         report = {
             "loaded": {type(model).__name__: sum(parameter.numel() for parameter in model.parameters()) for model in loaded},
-            "flows": len([item for item in gc.get_objects() if type(item).__name__ == "FlowModel"]),
+            "flows": len([item for item in objects if type(item).__name__ == "FlowModel"]),
+            "objects": len(objects),
+            "tensors": sum(storages.values()),
+            "history": len(server.PromptServer.instance.prompt_queue.history),
             "resident": psutil.Process().memory_info().rss,
         }
+        ctypes.CDLL(None).malloc_trim(0)
+        report["trimmed"] = psutil.Process().memory_info().rss
         return {"ui": {"text": [json.dumps(report)]}, "result": (json.dumps(report),)}
 
 
