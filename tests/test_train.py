@@ -101,6 +101,22 @@ def test_from_scratch_nothing_of_the_old_diffuser_is_left(pictures, models, voca
     assert all(not torch.equal(results[0][f"diffuser.{key}"], value) for key, value in old.items() if "norm" not in key)
 
 
+def test_from_scratch_the_target_can_be_chosen(pictures, models, tmp_path):
+    """A net that begins at zero has the mean square of its target as its first loss, and the file says what it predicts."""
+    settings = replace(QUICK, stages=(((("image", "text"),), 1),), batch=64, from_scratch=True)
+    own = load(models / "tiny.safetensors").config.schedule
+    losses = {}
+    for target in ("eps", "v"):
+        file = train(pictures, models / "tiny.safetensors", tmp_path / target, replace(settings, target=target))
+        assert load([file, models / "tiny.safetensors"]).config.schedule == replace(own, prediction=target)
+        losses[target] = records(tmp_path / target)[0]["text_to_image"]
+    assert losses["eps"] == pytest.approx(1, abs=0.02) and abs(losses["v"] - losses["eps"]) > 1e-3
+    with pytest.raises(ValueError, match="another run: target is eps, there it was v"):
+        train(pictures, models / "tiny.safetensors", tmp_path / "v", replace(settings, target="eps"))
+    with pytest.raises(ValueError, match="give --target with --from-scratch only"):
+        replace(QUICK, target="v")
+
+
 def test_scale_zero_freezes_a_group(tune, models):
     before = load(models / "tiny.safetensors").diffuser.state_dict()
     result = tune("run", replace(QUICK, gradient_scales={"data": 0.0}, rates={"global": 0.0}))

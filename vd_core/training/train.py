@@ -78,6 +78,7 @@ class Settings:
     precision:       of the matrix products; weights: of the frozen weights under a LoRA.
     cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
     from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders stay those of the model.
+    target:          what the network learns to predict, "eps" or "v", from scratch; None = what the model's does.
     shard:           divide trained weights among the processes (`sharding`).
     """
 
@@ -105,11 +106,14 @@ class Settings:
     lora: LoraSettings | None = None
     prior: PriorSettings | None = None
     from_scratch: bool = False
+    target: str | None = None
     shard: bool = False
 
     def __post_init__(self) -> None:
         if self.from_scratch and self.lora:
             raise ValueError("A LoRA changes weights that are there: leave out --lora, or --from-scratch.")
+        if self.target and not self.from_scratch:
+            raise ValueError("Weights predict what they were trained to predict: give --target with --from-scratch only.")
         if self.shard and self.lora:
             raise ValueError("--shard divides trained weights, and a LoRA has few: leave out --lora, or --shard.")
         if self.weights != torch.float32 and self.precision != self.weights:
@@ -141,7 +145,13 @@ def train(
     parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
     layers = {part for part in parts if part.startswith("diffuser.")}
     diffuser = load(model, parts=layers, dtype=settings.weights if settings.lora else torch.float32).diffuser
-    vd = replace(load(model, parts=parts - layers), diffuser=diffuser if settings.shard else diffuser.to(device))
+    vd = load(model, parts=parts - layers)
+    if settings.from_scratch:  # on the CPU, so that all devices draw the same
+        torch.manual_seed(settings.seed)
+        draw_anew(diffuser)
+        schedule = replace(vd.config.schedule, prediction=settings.target or vd.config.schedule.prediction)
+        vd = replace(vd, config=replace(vd.config, schedule=schedule))
+    vd = replace(vd, diffuser=diffuser if settings.shard else diffuser.to(device))
     run = Run(settings, vd, pictures, prior, out)
     trained = run.train(progress)
     if not distributed.is_first():
@@ -162,8 +172,6 @@ class Run:
 
             self.sharding = Sharding(torch.device(settings.device))
         torch.manual_seed(settings.seed)
-        if settings.from_scratch:
-            draw_anew(vd.diffuser)
         self.trained_on = {
             "data": pictures.digest,
             "model": digest(tensor.view(torch.uint8) for tensor in vd.diffuser.state_dict().values()),
@@ -180,6 +188,8 @@ class Run:
             named = zip(names, self.module.layers, strict=True)
             self.groups = groups(((name, parameter) for name, layer in named for parameter in layer.parameters()), settings)
         self.trained_on |= {"trains": self.trains}
+        if settings.from_scratch:
+            self.trained_on |= {"target": vd.config.schedule.prediction}
         if prior is not None:
             self.trained_on |= {"prior": prior.digest}
 

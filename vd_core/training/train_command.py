@@ -49,6 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="draw the diffuser's weights anew and train them from nothing; the model's sizes, CLIP and autoencoders stay. Flows that are "
         "left out of --flows are lost",
     )
+    what.add_argument("--target", choices=("eps", "v"), help="what it learns to predict from scratch; default: what the model predicts")
     what.add_argument("--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves; 8 is a good start")
     what.add_argument("--alpha", type=float, help="a LoRA is scaled by alpha / rank; default: the rank")
     what.add_argument(
@@ -157,6 +158,7 @@ def settings(options: argparse.Namespace) -> Settings:
         lora=lora,
         prior=prior,
         from_scratch=options.from_scratch,
+        target=options.target,
         shard=options.shard,
     )
 
