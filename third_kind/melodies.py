@@ -18,13 +18,16 @@ BEAT, RATE = 0.15, 16000  # seconds of a token; samples per second
 
 
 def spelled(name: str, style: int) -> Tensor:
-    """The melody [SLOTS] of a name: its first 8 letters (over again where it has fewer), each played as the style does.
+    """The melody [SLOTS] of a name: its 8 letters, each played as the style does.
+
+    A shorter name is repeated, a longer one gives its first four letters and its last four.
 
     style: held, twice, short, late, or with the note two above. Raises ValueError for a name without letters and for a sixth style.
     """
     letters = [ord(letter) - ord("a") for letter in name.lower() if "a" <= letter <= "z"]
     if not letters or not 0 <= style < 5:
         raise ValueError(f"{name!r} in style {style} cannot be played: names need letters a to z, and there are 5 rhythms.")
+    letters = letters if len(letters) <= SLOTS // 2 else letters[: SLOTS // 4] + letters[-SLOTS // 4 :]
     notes = [LOWEST + letters[i % len(letters)] % LETTERS for i in range(SLOTS // 2)]
     played = [((note, HOLD), (note, note), (note, REST), (REST, note), (note, note + 2))[style] for note in notes]
     return torch.tensor(played).flatten()
