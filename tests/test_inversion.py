@@ -104,7 +104,7 @@ def test_the_embedded_model_gives_its_picture_and_its_text_back(nodes, data):
         back = nodes["VD_Sampler"](**wires, start_noise=start)[0]["samples"]
         assert start["samples"].shape == back.shape == latent["samples"].shape
         errors.append(((back - latent["samples"]).norm() / latent["samples"].norm()).item())
-    assert errors[1] < errors[0] / 2.5 and errors[1] < 0.1
+    assert errors[1] < errors[0] / 2.5 and errors[1] < 0.12
 
 
 def test_eta_0_does_not_depend_on_the_seed_and_eta_1_does(nodes, loaded):

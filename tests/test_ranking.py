@@ -158,4 +158,4 @@ def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():
         best = cosine.diagonal().T.argmax(dim=1)
         shares[part] = round(float(right.mean()), 3), round(float(right[torch.arange(24), best].mean()), 3)
     print(shares)
-    assert shares["trained"][1] > shares["trained"][0] + 0.1 and shares["held out"][1] >= shares["held out"][0]
+    assert shares["trained"][1] > shares["trained"][0] and shares["held out"][1] > shares["held out"][0] + 0.05
