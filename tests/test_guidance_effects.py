@@ -69,7 +69,7 @@ def test_thresholds_and_intervals_tame_a_high_cfg(nodes, embedded, known):
         print(f"{label}: {saturated[label]:.2f} of the values black or white, {off[label]:.1f} off the true latent")
     assert off["cfg 12"] > 2 * off["cfg 2"]
     assert max(off[label] for label in ("dynamic", "static", "rescale", "interval")) < 0.95 * off["cfg 12"]
-    assert off["defaults"] < 0.6 * off["cfg 12"] and saturated["defaults"] < 0.5 * saturated["cfg 12"]
+    assert off["defaults"] < 0.65 * off["cfg 12"] and saturated["defaults"] < 0.5 * saturated["cfg 12"]
 
 
 def test_a_negative_text_drives_its_style_out(nodes, embedded, known):
