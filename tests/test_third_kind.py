@@ -27,7 +27,6 @@ from vd_core.training.lora import Lora, select
 CORE = Path(__file__).resolve().parents[1] / "vd_core"
 # Where the code asks whether something is a picture or a text, and why that stops no other kind.
 QUESTIONS = {
-    "bulk/rows.py": "columns and endings of a job's input",
     "checkpoints/contexts.py": "CLIP's global token of a picture has norm 1",
     "checkpoints/key_maps.py": "Stable Diffusion's transformers are those of texts",
     "checkpoints/parts.py": "the two towers of CLIP",
