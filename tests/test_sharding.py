@@ -14,6 +14,8 @@ from sharded_training import SETTINGS
 from trainings import apart, assert_same, launcher, records, write_pictures
 
 from vd_core.__main__ import main
+from vd_core.training import distributed
+from vd_core.training.sharding import Sharding
 from vd_core.training.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,8 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(pictures, models, tmp_path_factory):
     """Runs by two processes: whole; parts, stopped and resumed; alone, stopped and resumed by one process. And one by one process."""
+    if not hasattr(torch.cpu.Stream, "record_event"):
+        pytest.skip("this torch divides weights among GPUs only")
     out, killed_at = tmp_path_factory.mktemp("sharded"), random.randrange(2, 7)
     model = models / "tiny.safetensors"
     command = [sys.executable, *launcher(2), "tests/sharded_training.py", str(pictures), str(model), str(out), str(killed_at)]
@@ -78,6 +82,13 @@ def test_each_process_holds_half(runs, models):
         parts = [entry[name] for entry in held]
         print(f"{name}: {total} numbers, {parts} in the processes")
         assert sum(parts) == total and max(parts) < 0.52 * total
+
+
+def test_an_older_torch_on_a_cpu_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(torch.cpu, "Stream", object)
+    with pytest.raises(ValueError, match="divides weights among GPUs only: install a newer one, or leave out --shard"):
+        Sharding(torch.device("cpu"))
 
 
 def test_without_other_processes_it_is_one_sentence(pictures, models, tmp_path, capsys):
