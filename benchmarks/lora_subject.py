@@ -3,7 +3,7 @@
 python benchmarks/lora_subject.py RUN    # about 5 minutes on one idle core; RUN/before-after.png to look at
 
 The subject is a car with two colours exchanged, under a word that the model has never read. A drawn picture is right when its latent is
-nearer to that of its own picture than to those of all 639 pictures of the data and the 4 of the subject.
+nearer to that of its own picture than to those of all 1,279 pictures of the data and the 4 of the subject.
 """
 
 from __future__ import annotations
