@@ -15,7 +15,6 @@ import comfy.ops
 import comfy.sd
 import comfy.supported_models
 import psutil
-import server
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
@@ -159,6 +158,8 @@ class Memory:
         return float("nan")
 
     def execute(self, after):
+        import server  # is there in a running server alone
+
         gc.collect()
         objects, storages = gc.get_objects(), {}
         for item in objects:
