@@ -24,8 +24,8 @@ def varied(encoded: Node) -> Node:
 
 
 def read(noise: str) -> Node:
-    """Captions."""
-    inputs = {"seed": 20, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "remove_duplicates": True, "noise": noise}
+    """Captions, hot enough for the noise to be heard."""
+    inputs = {"seed": 20, "temperature": 5.0, "top_k": 0, "top_p": 1.0, "remove_duplicates": True, "noise": noise}
     samples = official(TEXT[0], seen(PHOTO, "black"), empty_text(4), 0.0)
     return node("PreviewAny", source=node("VD_TextDecode", text_vae=TEXT[1], samples=samples, **inputs))
 
