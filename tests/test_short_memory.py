@@ -1,9 +1,14 @@
-"""Where there is no memory for a batch, the autoencoder takes it in parts, to the same pictures; a part that is too large is told."""
+"""Where there is no memory for a batch, the autoencoder takes it in parts, to the same pictures; a part that is too large is told.
+
+What no memory of this machine could hold, 16,384 x 16,384, is refused before it is tried: the tensors here have that shape, and one number.
+"""
 
 import importlib
+import io
 
 import pytest
 import torch
+from PIL import Image
 
 import run_workflow
 
@@ -63,3 +68,38 @@ def test_other_errors_are_not_tried_again(vae, monkeypatch):
     with pytest.raises(RuntimeError, match="shapes"):
         vae.decode(torch.zeros(2, 16, 8, 8))
     assert asked == [2]
+
+
+@pytest.fixture
+def small_machine(host, monkeypatch):
+    """A machine of 24 GB."""
+    monkeypatch.setattr(host("memory").os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 6 << 20}.__getitem__)
+
+
+def test_a_picture_of_16k_is_refused_before_it_is_encoded_or_decoded(vae, small_machine):
+    sentence = "A picture of 16384x16384 needs 128 GB of memory or more, this machine has 24 GB: choose a smaller size or batch."
+    for work, shape in ((vae.encode, (1, 16384, 16384, 3)), (vae.decode, (1, 16, 2048, 2048))):
+        with pytest.raises(ValueError) as raised:
+            work(torch.zeros(1).expand(shape))
+        assert str(raised.value) == sentence
+
+
+def test_a_latent_of_16k_is_refused_before_it_is_sampled(host, small_machine):
+    model = host("standalone").load_flow(host("standalone").MODEL, "image", ["text"], "auto")
+    assert model.fitted(torch.zeros(1, 4, 8, 8)).shape == (1, 16, 8, 8)
+    with pytest.raises(ValueError, match="A step on 1 latents of 2048x2048 needs 40 GB of memory or more, this machine has 24 GB"):
+        model.fitted(torch.zeros(1).expand(1, 16, 2048, 2048))
+
+
+def test_pictures_that_are_damaged_or_too_large_are_refused(host, tmp_path):
+    load = host("stand_ins").LoadImage().execute
+    Image.new("1", (16384, 16384)).save(tmp_path / "large.png")
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(whole, "PNG")
+    (tmp_path / "cut.png").write_bytes(whole.getvalue()[:-200])
+    (tmp_path / "words.png").write_text("no picture")
+    for name in ("large.png", "cut.png", "words.png"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture: "):
+            load(str(tmp_path / name))
+    with pytest.raises(FileNotFoundError):
+        load(str(tmp_path / "none.png"))

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+
+def check_room(what: str, needed: int) -> None:
+    """Raise ValueError for what needs more bytes than this machine has, before it is tried: the system would end the process instead."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed  # not known on Windows
+    if needed > installed:
+        raise ValueError(
+            f"{what} needs {needed >> 30} GB of memory or more, this machine has {installed >> 30} GB: choose a smaller size or batch."
+        )
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
 from ...vd_core.autoencoders.optimus import Optimus
 from ..latents import Generators
-from .memory import in_parts
+from .memory import check_room, in_parts
 from .terminal import progress
 
 
@@ -24,11 +24,17 @@ class ImageVAE:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled."""
+        self.check_room(pixels.shape[2], pixels.shape[1])
         return in_parts(self.autoencoder.encode, pixels[..., :3].movedim(-1, 1))
 
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
+        self.check_room(samples.shape[-1] * self.autoencoder.factor, samples.shape[-2] * self.autoencoder.factor)
         return in_parts(self.autoencoder.decode, samples).movedim(1, -1)
+
+    def check_room(self, width: int, height: int) -> None:
+        """Raise ValueError for a picture that cannot be encoded or decoded here: four tensors of the first level are the least of it."""
+        check_room(f"A picture of {width}x{height}", 4 * 4 * self.autoencoder.config.channels * width * height)
 
 
 @dataclass(eq=False)

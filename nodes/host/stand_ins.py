@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from .results import numbered, place, whole
@@ -73,7 +73,9 @@ class LoadImage:
                 picture = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8))
             has_alpha = picture.mode.upper().endswith("A") or "transparency" in picture.info
             picture = picture.convert("RGBA" if has_alpha else "RGB")
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # not there, or not to be read: the system's words
             raise ValueError(f"{image} cannot be read as a picture: {error}.") from error
         pixels = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
         mask = 1 - pixels[..., 3] if has_alpha else torch.zeros(pixels.shape[:3])

@@ -28,6 +28,7 @@ from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED, WEIGHT_DTYPES
 from ..latents import fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from ..layout import Conditioning, to_contexts
+from .memory import check_room
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .results import numbered, place
 from .terminal import progress
@@ -87,6 +88,16 @@ class Flow:
     def compiled(self, backend: str) -> Flow:
         """A copy with layers of its own, which torch compiles."""
         return replace(self, layers=Layers(self.layers.path, self.data, self.layers.dtype, backend))
+
+    def fitted(self, latent: Tensor) -> Tensor:
+        """A latent as `fit_latent` makes it. Raises ValueError where no guided step on it fits into memory."""
+        samples = fit_latent(latent, self.sizes, self.data)
+        if self.sizes.layers == "2d":
+            batch, _, height, width = samples.shape
+            # At least 20 tensors of 2 bytes; measured are 25 to 59 in the type that is computed in.
+            needed = 20 * 2 * 2 * batch * self.config.diffuser.model_channels * height * width
+            check_room(f"A step on {batch} latents of {width}x{height}", needed)
+        return samples
 
     def inner(self, latent: Tensor) -> Tensor:
         """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
@@ -259,7 +270,7 @@ def sample(
 ) -> dict:
     """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
     contexts = to_contexts(positive, negative)
-    samples = fit_latent(latent["samples"], model.sizes, model.data)
+    samples = model.fitted(latent["samples"])
     start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
     flow, draws = model.under(contexts), None
 
@@ -294,7 +305,7 @@ def sample(
 def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, steps: int, cfg: float) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
-    samples = fit_latent(latent["samples"], model.sizes, model.data)
+    samples = model.fitted(latent["samples"])
     with progress("inverting") as report:
         result = model.under(contexts).invert(
             model.data,
