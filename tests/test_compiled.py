@@ -90,7 +90,7 @@ def test_shares_regions_and_emphasis(pair):
     assert pair[2].graphs == 1
     for weight in (0.3, 0.1, 0.8):
         assert_same(pair, randn(2, 4, 6, 8), [replace(TEXT, weight=weight), PICTURE], cfg=10 * weight)
-    assert pair[2].graphs <= 3
+    assert pair[2].graphs <= (3 if torch.__version__ >= "2.10" else 16)  # torch 2.6 compiles each ratio anew, up to its limit
 
 
 def test_texts_and_layers_that_overflow(pair):
