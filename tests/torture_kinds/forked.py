@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 SECONDS = 20  # of processor time; ten times that on the clock, as the machine may be busy
 MEMORY = 2 << 30  # bytes beyond what the parent has
 ENDS = ("refused", "survived", "lost", "executed", "hung", "wrong")
@@ -63,6 +65,7 @@ def forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEM
 
 def answer(case: Callable[[], Result], writer: int, seconds: int, memory: int) -> None:
     """What the child does; it never returns."""
+    torch.set_num_threads(1)  # the threads that OpenMP started in the parent are not there after a fork: waiting for them would hang
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
