@@ -1,34 +1,17 @@
 """Inside ComfyUI: MODELs under the function behind core's node TorchCompileModel, which compiles what core calls at every step.
 
-usage: compiled_in_comfyui.py COMFYUI_ARGUMENTS…    (ComfyUI on PYTHONPATH; a base directory of its own)
+usage: compiled_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
 What torch captures is run as it is: its compiler would take minutes. Prints JSON {flow: [difference to the plain MODEL, graphs captured
 for the first size, graphs for all]}.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
-PACK = "vd_compiled_pack"
-
-
-def part(name: str):
-    """A module of the pack."""
-    return importlib.import_module(f"{PACK}.{name}")
-
-
-def load_pack() -> None:
-    """The pack as ComfyUI imports it."""
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules[PACK] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+from pack_in_comfyui import part, start
 
 
 def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
@@ -55,14 +38,7 @@ def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
 
 
 if __name__ == "__main__":
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.utils
-    import folder_paths  # noqa: F401  the pack looks whether it is there
-
-    comfy.utils.PROGRESS_BAR_ENABLED = False
-    load_pack()
+    start(sys.argv[1:])
     with torch.inference_mode():
         result = {"text": measure("text", [(1, 64, 1, 1)]), "image": measure("image", [(1, 16, 8, 8), (2, 16, 8, 12)])}
     print(json.dumps(result))

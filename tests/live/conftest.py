@@ -1,8 +1,13 @@
-"""A real ComfyUI for the live tests: started once, in a process of its own, in a temporary base directory."""
+"""A real ComfyUI for the live tests: a server, started once, and scripts that run with its modules.
+
+Each is a process of its own with a temporary base directory.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +17,7 @@ import pytest
 from run_workflow import ROOT, load_host
 
 client, launcher = load_host("client"), load_host("launcher")
+HERE = Path(__file__).parent
 NO_CHECKOUT = "COMFYUI_PATH names no ComfyUI checkout"
 
 
@@ -87,12 +93,32 @@ def checkout() -> Path:
 
 
 @pytest.fixture(scope="session")
+def inside(checkout, tmp_path_factory):
+    """Runs a script of this folder with ComfyUI's modules, on the CPU, with more arguments -> (the JSON it printed last, its stderr)."""
+    path = os.pathsep.join(map(str, (checkout, ROOT, ROOT / "tests")))  # the checkout first: it has a module `nodes` as the pack has
+
+    def run(script: str, *arguments: str) -> tuple[dict, str]:
+        base = tmp_path_factory.mktemp("comfyui")
+        done = subprocess.run(
+            [launcher.python(checkout), str(HERE / script), *arguments, "--cpu", "--base-directory", str(base)],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def server(checkout, tmp_path_factory):
     """The server, with this pack and the nodes in tests/live/custom_nodes. Nothing is written into the checkout."""
     base = tmp_path_factory.mktemp("comfyui")
     for name in ("custom_nodes", "models", "input", "user"):
         (base / name).mkdir()
-    for pack in (Path(__file__).parent / "custom_nodes").glob("*/__init__.py"):
+    for pack in (HERE / "custom_nodes").glob("*/__init__.py"):
         (base / "custom_nodes" / pack.parent.name).symlink_to(pack.parent, target_is_directory=True)
     arguments = ["--base-directory", str(base), "--disable-api-nodes", "--preview-method", "latent2rgb"]
     with pytest.MonkeyPatch.context() as patch:

@@ -1,22 +1,21 @@
 """Inside ComfyUI: guidance options and negatives on the embedded model, against the standalone host and against core's own nodes.
 
-usage: guidance_in_comfyui.py COMFYUI_ARGUMENTS…    (ComfyUI on PYTHONPATH; a base directory of its own)
+usage: guidance_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
 Prints as JSON {"differences": {comparison: |difference| / |expected value|}, "calls": {what: rows that the network got in each call}}.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import sys
-from pathlib import Path
 
 import torch
+from pack_in_comfyui import part, start
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-PACK = "vd_guidance_pack"
+from run_workflow import ROOT, load_pack
+
 NEUTRAL = {"start": 0.0, "end": 1.0, "rescale": 0.0, "threshold": "none", "percentile": 0.995, "bound": 4.0}
 SETTINGS = {
     "neutral": {},
@@ -29,19 +28,6 @@ SETTINGS = {
 SHAPES = {"image": (2, 16, 8, 8), "text": (2, 64, 1, 1)}
 
 
-def module(path: Path, name: str):
-    """A package or a module, imported as ComfyUI imports a pack."""
-    spec = importlib.util.spec_from_file_location(name, path / "__init__.py", submodule_search_locations=[str(path)])
-    sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-def part(name: str):
-    """A module of the pack."""
-    return importlib.import_module(f"{PACK}.{name}")
-
-
 def values(node, *arguments) -> tuple:
     """What a node of core gives, whether it is of the older or of the newer kind."""
     bound = inspect.ismethod(getattr(node, "execute", None))
@@ -52,14 +38,14 @@ def values(node, *arguments) -> tuple:
 class Comparison:
     """The models of both hosts, and what was found."""
 
-    def __init__(self):
+    def __init__(self, nodes: dict[str, type]):
         from comfy_extras import nodes_custom_sampler, nodes_model_advanced, nodes_perpneg
 
         import nodes as core
 
         self.core, self.custom, self.advanced, self.perpneg = core, nodes_custom_sampler, nodes_model_advanced, nodes_perpneg
-        self.nodes = module(ROOT, PACK).NODE_CLASS_MAPPINGS
-        self.test_nodes = module(ROOT / "tests" / "live" / "custom_nodes" / "vd_live_nodes", "vd_live_nodes").NODE_CLASS_MAPPINGS
+        self.nodes = nodes
+        self.test_nodes = load_pack(ROOT / "tests" / "live" / "custom_nodes" / "vd_live_nodes", "vd_live_nodes").NODE_CLASS_MAPPINGS
         host, self.standalone, embedded = part("nodes.host.comfyui.files"), part("nodes.host.standalone"), part("vd_core.embedded").MODEL
         self.ours = {data: host.load_flow(embedded, data, "all", "fp32") for data in SHAPES}
         self.theirs = {data: self.standalone.load_flow(embedded, data, "all", "default") for data in SHAPES}
@@ -180,15 +166,9 @@ class Comparison:
 
 
 if __name__ == "__main__":
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.utils
-    import folder_paths  # noqa: F401  the pack looks whether it is there
-
-    comfy.utils.PROGRESS_BAR_ENABLED = False
+    nodes = start(sys.argv[1:])
     with torch.inference_mode():
-        found = Comparison()
+        found = Comparison(nodes)
         for check in (found.hosts, found.negatives, found.stock, found.count):
             check()
     print(json.dumps({"differences": found.differences, "calls": found.calls}))

@@ -1,9 +1,10 @@
 """Inside ComfyUI: inversion, noise masks, shifts and ties here and without ComfyUI. A part of parity_in_comfyui.py."""
 
 import torch
+from pack_in_comfyui import part
 
 
-def compare(parity, part, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
+def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
     """Inversion and noise masks here and without ComfyUI; what core's KSampler and the multi-flow sampler keep of a masked latent."""
     standalone, samples = part("nodes.host.standalone"), latent["samples"]
     start = parity.nodes["VD_Invert"]().execute(ours, *pair, latent, 6, 1.0)[0]
@@ -18,7 +19,7 @@ def compare(parity, part, ours, theirs, pair: tuple, latent: dict, data: str) ->
         if mask is hard:
             parity.differences[f"kept {data} {name}: changed values"] = float(((here != samples) & (mask == 0)).sum())
     if data == "image":
-        shifted(parity, part, ours, theirs, pair, latent)
+        shifted(parity, ours, theirs, pair, latent)
     import nodes as stock
 
     masked = {**latent, "noise_mask": hard}
@@ -28,7 +29,7 @@ def compare(parity, part, ours, theirs, pair: tuple, latent: dict, data: str) ->
         parity.compare(f"kept {data} KSampler {sampler}: source", out[kept], samples[kept])
 
 
-def shifted(parity, part, ours, theirs, pair: tuple, latent: dict) -> None:
+def shifted(parity, ours, theirs, pair: tuple, latent: dict) -> None:
     """The resolution shift, which changes nothing at the trained size, and the low-pass tie, here and without ComfyUI."""
     standalone, shift = part("nodes.host.standalone"), parity.nodes["VD_ResolutionShift"]()
     large = {"samples": torch.randn((1, 16, 16, 12), generator=torch.Generator().manual_seed(8))}

@@ -1,50 +1,35 @@
 """Inside ComfyUI: core's LoRA loader on files of vd_core, against the same LoRA merged into the weights by vd_core.
 
-usage: lora_in_comfyui.py FOLDER COMFYUI_ARGUMENTS…    (ComfyUI on PYTHONPATH; a base directory of its own)
+usage: lora_in_comfyui.py FOLDER COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
 FOLDER: lora.safetensors, and merged.safetensors, which is the embedded model with it at STRENGTH.
 Prints as JSON {comparison: |difference| / |expected value|} of what KSampler draws and writes, and what core's log warns of.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import sys
 from pathlib import Path
 
 import torch
+from pack_in_comfyui import part, start
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-PACK = "vd_lora_pack"
 FOLDER = Path(sys.argv[1])
 STRENGTH = 0.7
 SHAPES = {"image": (1, 16, 8, 8), "text": (1, 64, 1, 1)}
 
 
-def part(name: str):
-    """A module of the pack."""
-    return importlib.import_module(f"{PACK}.{name}")
-
-
-def load_pack() -> dict:
-    """The nodes of the pack, as ComfyUI imports them."""
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules[PACK] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.NODE_CLASS_MAPPINGS
-
-
-def measure() -> dict[str, float]:
+def measure(nodes: dict[str, type]) -> dict[str, float]:
     """Every flow with core's loader, and with merged weights."""
     import nodes as core
 
-    ours, found = load_pack(), {}
+    found = {}
     files, embedded = part("nodes.host.comfyui.files"), part("vd_core.embedded").MODEL
-    words = ours["VD_TextContext"]().execute(files.load_clip(embedded), "red apple, 3d style", "")
+    words = nodes["VD_TextContext"]().execute(files.load_clip(embedded), "red apple, 3d style", "")
     picture = torch.rand((1, 64, 64, 3), generator=torch.Generator().manual_seed(3))
-    seen = ours["VD_ImageContext"]().execute(files.load_clip_vision(embedded), picture, 0.5, 1.0, "zeros")
+    seen = nodes["VD_ImageContext"]().execute(files.load_clip_vision(embedded), picture, 0.5, 1.0, "zeros")
     for data, shape in SHAPES.items():
         plain, merged = (files.load_flow(path, data, "all", "fp32") for path in (embedded, FOLDER / "merged.safetensors"))
         for kind, (positive, negative) in (("text", words), ("image", seen)):
@@ -71,15 +56,10 @@ def difference(ours: Tensor, expected: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    sys.argv = sys.argv[:1] + sys.argv[2:]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.utils
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    nodes = start(sys.argv[2:])
     import folder_paths
 
     folder_paths.add_model_folder_path("loras", str(FOLDER))
-    comfy.utils.PROGRESS_BAR_ENABLED = False
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     with torch.inference_mode():
-        print(json.dumps(measure()))
+        print(json.dumps(measure(nodes)))

@@ -1,46 +1,28 @@
 """Inside ComfyUI: how far the pack's MODELs, samplers and encoders are from recorded official outputs and from vd_core.
 
-usage: parity_in_comfyui.py MODEL GOLDEN COMFYUI_ARGUMENTS…    (ComfyUI on PYTHONPATH; a base directory of its own)
+usage: parity_in_comfyui.py MODEL GOLDEN COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
 MODEL: the golden weights as a file of our own layout. Prints {comparison: |difference| / |expected value|} as JSON.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import app_nodes
+import latents_in_comfyui
+import parity
 import torch
+from pack_in_comfyui import part, start
 from safetensors.torch import load_file
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests"), str(ROOT)]
-
-import app_nodes  # noqa: E402
-import latents_in_comfyui  # noqa: E402
-import parity  # noqa: E402
-
-PACK = "vd_parity_pack"
 MODEL, GOLDEN = Path(sys.argv[1]), Path(sys.argv[2])
 FLOWS = ("image", "text")
 PARTS = [*(f"diffuser.{group}.{kind}" for group in ("data", "context") for kind in FLOWS), "clip_text", "clip_vision", "image_vae"]
-
-
-def load_pack():
-    """The pack as ComfyUI imports it."""
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules[PACK] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.NODE_CLASS_MAPPINGS
-
-
-def part(name: str):
-    """A module of the pack."""
-    return importlib.import_module(f"{PACK}.{name}")
 
 
 def case(name: str) -> tuple[dict, dict[str, Tensor]]:
@@ -51,8 +33,8 @@ def case(name: str) -> tuple[dict, dict[str, Tensor]]:
 class Parity:
     """The models, and the differences found so far."""
 
-    def __init__(self):
-        self.nodes = load_pack()
+    def __init__(self, nodes: dict[str, type]):
+        self.nodes = nodes
         self.core = part("vd_core.checkpoints.load").load(MODEL, parts=PARTS)
         self.schedule = part("vd_core.sampling.schedule").Schedule(self.core.config.schedule)
         self.differences: dict[str, float] = {}
@@ -155,7 +137,7 @@ class Parity:
                 arguments = (*pair, latent, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0)
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
                 self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False)["samples"])
-            latents_in_comfyui.compare(self, part, ours, theirs, (positive, negative), latent, data)
+            latents_in_comfyui.compare(self, ours, theirs, (positive, negative), latent, data)
         tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
         self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
 
@@ -292,18 +274,11 @@ def values(node, *arguments) -> tuple:
 
 
 if __name__ == "__main__":
-    sys.argv = sys.argv[:1] + sys.argv[3:]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.utils
-    import folder_paths  # noqa: F401  the pack looks whether it is there
-
-    comfy.utils.PROGRESS_BAR_ENABLED = False
+    nodes = start(sys.argv[3:])
     from comfy.ldm.modules import attention
 
     with torch.inference_mode():
-        found = Parity()
+        found = Parity(nodes)
         checks = [found.networks, found.loops, found.encoders, found.apps, found.hosts, found.steering]
         if attention.optimized_attention is attention.attention_split:
             checks = checks[:-2]  # without ComfyUI it is always torch's own

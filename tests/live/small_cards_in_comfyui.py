@@ -1,27 +1,23 @@
 """Inside ComfyUI: what cards with little memory need of the MODELs: weights that come layer by layer, and weights of 8 bits.
 
-usage: small_cards_in_comfyui.py COMFYUI_ARGUMENTS…    (ComfyUI on PYTHONPATH; a base directory of its own)
+usage: small_cards_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
 Prints JSON {flow: what was found}. There is no card here: the place of one takes torch's "meta" device, where nothing is computed, but
 whatever stays behind on the CPU stops the run, and the memory that a run would take can be counted.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
 import weakref
-from pathlib import Path
 
 import torch
+from pack_in_comfyui import part, start
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-ROOT = Path(__file__).resolve().parents[2]
-PACK = "vd_small_cards_pack"
 META = torch.device("meta")
 
 
@@ -56,18 +52,6 @@ class FusedAttention(TorchFunctionMode):
         if function is torch.nn.functional.scaled_dot_product_attention:
             return torch.empty_like(args[0])
         return function(*args, **(kwargs or {}))
-
-
-def part(name: str):
-    """A module of the pack."""
-    return importlib.import_module(f"{PACK}.{name}")
-
-
-def load_pack() -> None:
-    """The pack as ComfyUI imports it."""
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    sys.modules[PACK] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 def inputs(config, data: str, kinds: list[str], side: int, batch: int, dtype: torch.dtype) -> tuple[tuple, dict]:
@@ -146,12 +130,7 @@ def full_size(data: str, kinds: list[str], side: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import folder_paths  # noqa: F401  the pack looks whether it is there
-
-    load_pack()
+    start(sys.argv[1:])
     with torch.inference_mode():
         result = {data: embedded(data) for data in ("image", "text")}
         result["image variation at 512 px"] = full_size("image", ["image"], 64)

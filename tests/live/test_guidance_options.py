@@ -1,31 +1,14 @@
 """Guidance options and negatives inside ComfyUI: equal to the standalone host and to core's own nodes, and no call too many."""
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
-
-from run_workflow import load_host
 
 pytestmark = pytest.mark.comfyui
 
 
 @pytest.fixture(scope="module")
-def found(checkout, tmp_path_factory):
+def found(inside):
     """What `guidance_in_comfyui.py` found."""
-    base = tmp_path_factory.mktemp("comfyui")
-    arguments = ["--cpu", "--fp32-text-enc", "--use-pytorch-cross-attention", "--base-directory", str(base)]
-    run = subprocess.run(
-        [load_host("launcher").python(checkout), str(Path(__file__).with_name("guidance_in_comfyui.py")), *arguments],
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.splitlines()[-1])
+    return inside("guidance_in_comfyui.py", "--fp32-text-enc", "--use-pytorch-cross-attention")[0]
 
 
 def chosen(found, start: str, count: int) -> dict[str, float]:

@@ -1,15 +1,10 @@
 """A LoRA of vd_core in ComfyUI's own loader does exactly what vd_core's merged weights do."""
 
-import json
-import os
-import subprocess
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 
-from run_workflow import load_host
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import save_lora
@@ -21,9 +16,9 @@ STRENGTH = 0.7
 
 
 @pytest.fixture(scope="module", params=["context", "all"])
-def run(request, checkout, tmp_path_factory):
+def run(request, inside, tmp_path_factory):
     """(differences found inside ComfyUI, what it warned of) with a LoRA on some layers of the embedded model."""
-    folder, base = tmp_path_factory.mktemp("lora"), tmp_path_factory.mktemp("comfyui")
+    folder = tmp_path_factory.mktemp("lora")
     diffuser = load(MODEL, parts=[f"diffuser.{group}.{kind}" for group in ("context", "data") for kind in ("image", "text")]).diffuser
     torch.manual_seed(0)
     layers = {"context": ["context:attn"], "all": ["context", "data", "time_embed"]}[request.param]
@@ -32,16 +27,7 @@ def run(request, checkout, tmp_path_factory):
         torch.nn.init.normal_(layer.up, std=0.1)
     save_lora(folder / "lora.safetensors", lora.changes(), diffuser.config, ["image", "text"])
     convert(MODEL, folder / "merged.safetensors", dtype=torch.float32, loras=[(folder / "lora.safetensors", STRENGTH)])
-    arguments = ["--cpu", "--fp32-text-enc", "--use-pytorch-cross-attention", "--base-directory", str(base)]
-    done = subprocess.run(
-        [load_host("launcher").python(checkout), str(Path(__file__).with_name("lora_in_comfyui.py")), str(folder), *arguments],
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+    return inside("lora_in_comfyui.py", str(folder), "--fp32-text-enc", "--use-pytorch-cross-attention")
 
 
 def test_core_loads_it_as_vd_core_merges_it(run):

@@ -1,22 +1,16 @@
 """MODELs, samplers and encoders inside ComfyUI against recorded outputs of the official code and against vd_core."""
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import parity
 import parity_models
 import pytest
 
-from run_workflow import load_host
+from run_workflow import ROOT
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
 
 pytestmark = pytest.mark.comfyui
 
-HERE = Path(__file__).parent
-GOLDEN = HERE.parent / "golden" / "vd"
+GOLDEN = ROOT / "tests" / "golden" / "vd"
 SPLIT, SDPA = "--use-split-cross-attention", "--use-pytorch-cross-attention"
 
 
@@ -30,20 +24,10 @@ def golden_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", params=[SPLIT, SDPA], ids=["split", "sdpa"])
-def differences(request, checkout, golden_model, tmp_path_factory):
+def differences(request, inside, golden_model):
     """(attention, {comparison: difference}) measured inside ComfyUI."""
-    python = load_host("launcher").python(checkout)
-    base = tmp_path_factory.mktemp("comfyui")
-    arguments = ["--cpu", "--fp32-text-enc", request.param, "--base-directory", str(base)]
-    run = subprocess.run(
-        [python, str(HERE / "parity_in_comfyui.py"), str(golden_model), str(GOLDEN), *arguments],
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return request.param, json.loads(run.stdout.splitlines()[-1])
+    found, _ = inside("parity_in_comfyui.py", str(golden_model), str(GOLDEN), "--fp32-text-enc", request.param)
+    return request.param, found
 
 
 def chosen(differences: dict, start: str, end: str, count: int) -> dict:

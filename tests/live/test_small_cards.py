@@ -1,31 +1,14 @@
 """MODELs on cards with little memory: core brings every weight layer by layer, or keeps 8 bits of each, and no result changes."""
 
-import json
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
-
-from run_workflow import load_host
 
 pytestmark = pytest.mark.comfyui
 
 
 @pytest.fixture(scope="module")
-def found(checkout, tmp_path_factory):
+def found(inside):
     """What `small_cards_in_comfyui.py` prints."""
-    base = tmp_path_factory.mktemp("comfyui")
-    script = str(Path(__file__).with_name("small_cards_in_comfyui.py"))
-    done = subprocess.run(
-        [load_host("launcher").python(checkout), script, "--cpu", "--use-pytorch-cross-attention", "--base-directory", str(base)],
-        env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return inside("small_cards_in_comfyui.py", "--use-pytorch-cross-attention")[0]
 
 
 @pytest.mark.parametrize("data", ["image", "text"])

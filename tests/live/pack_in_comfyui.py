@@ -1,0 +1,31 @@
+"""Inside ComfyUI: how every script here starts, and the modules of the pack. The fixture `inside` runs the scripts; by hand:
+
+PYTHONPATH=COMFYUI:.:tests python tests/live/NAME_in_comfyui.py ARGUMENTS… --cpu --base-directory DIR
+(COMFYUI: a checkout; python: its own; DIR: an empty folder, so that nothing is written into the checkout)
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+from run_workflow import PACKAGE, load_pack
+
+
+def start(arguments: list[str]) -> dict[str, type]:
+    """Gives ComfyUI its command line, then imports the pack as ComfyUI does -> its node classes."""
+    sys.argv[1:] = arguments
+    import comfy.options
+
+    comfy.options.enable_args_parsing()  # first: core reads its command line once, with the next import
+    import comfy.utils
+    import folder_paths  # noqa: F401  the pack looks whether it is there
+
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    return load_pack().NODE_CLASS_MAPPINGS
+
+
+def part(name: str) -> ModuleType:
+    """A module of the pack."""
+    return importlib.import_module(f"{PACKAGE}.{name}")
