@@ -13,7 +13,7 @@ from vd_core.training import sheets, small_model
 from vd_core.training.dataset import CaptionedPictures, partners
 from vd_core.training.small_model import SmallModelTraining, train
 
-STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1}
+STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1, "captioner": 1}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,12 @@ def test_flows_are_trained_on_parts_of_captions_and_views_of_pictures(trained, d
         torch.testing.assert_close(flows["image"].contexts["image"][row], clip.encode_image(views[row : row + 1])[0])
         torch.testing.assert_close(flows["image"].latents["image"][row], image_vae.encode(views[row : row + 1])[0] * scale["image"])
     torch.testing.assert_close(flows["image"].latents["text"][:21], text_vae.encode(said).repeat(3, 1) * scale["text"])
+    told = flows["captions"]
+    assert len(told.latents["text"]) == len(told.contexts["image"]) == len(told.contexts["text"]) == (3 + 4 + small_model.INKED) * 7
+    for row, text in ((8, "cat, line style"), (21, "cat"), (21 + 14, "flat style"), (7 * 7 + 2, "red apple"), (11 * 7 - 1, "key")):
+        torch.testing.assert_close(told.contexts["text"][row].float(), clip.encode_text([text])[0], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(told.latents["text"][row], text_vae.encode([text])[0] * scale["text"])
+    torch.testing.assert_close(told.contexts["image"][: 7 * 7].float(), flows["image"].contexts["image"], atol=1e-3, rtol=1e-3)
     null = flows["image"].nulls["image"]
     assert not null[0].any() and null[1].any() and len(null) == 2
 
@@ -92,6 +98,15 @@ def test_a_picture_in_focus_is_trained_to_be_what_the_focus_leaves(trained, data
         assert ((drawn == torch.arange(7)) == alone).all()
         told = text_vae.encode([left])[0] * config.diffuser.data["text"].latent_scale
         torch.testing.assert_close(flows["image"].latents["text"][first + 2], told)  # the third picture: red apple, flat style
+
+
+def test_the_captioner_leaves_pictures_from_texts_as_they_are(trained):
+    """It changes the context layers of images and the data layers of texts, and no other."""
+    before, after = (
+        torch.load(trained.parent / stage / "checkpoint.pt", weights_only=True)["average"] for stage in ("diffuser", "captioner")
+    )
+    changed = {".".join(name.split(".")[:2]) for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"context.image", "data.text"}
 
 
 def test_partners():

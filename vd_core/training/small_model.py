@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,20 +23,25 @@ from ..flows import VersatileDiffusion, image_context
 from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
-from .clip import ContrastiveClip, Texts, contrastive_losses, distort, recolour
+from .captioning import captioning_losses
+from .clip import ContrastiveClip, Texts, contrastive_losses, distort, ink, recolour
 from .dataset import CaptionedPictures, partners, style_caption
 from .diffuser import FlowData, flow_losses, initialise
 from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
 
-STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000}
+STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 5000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
+CAPTIONED = 64  # samples per step of the flow from images to texts, once it is trained to read
 
-VIEWS = 8  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
+VIEWS = 12  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
+INKED = 4  # copies of each picture in ink, told by the name alone
 FOCUSED = 2  # copies of each picture at focus 0, drawn as its name in another style, and at focus 1, drawn as another name in its style
+Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
+
 WHOLE = 4  # whole captions to one name alone and one style alone that the flows from texts see: so names and styles become words apart
 
 
@@ -118,29 +125,47 @@ class SmallModelTraining:
         losses = text_vae_losses(optimus.pieces(texts), tokens, batch=128)
         return self.fit("text_vae", optimus, losses, lr=2e-3, parts=self.words_hash)
 
-    def diffuser(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> VersatileDiffusion:
-        """All four flows, on what the frozen parts make of the training pictures; returns the whole model."""
-        flows, config = self.prepare(image_vae, clip, text_vae)
-        schedule = Schedule(config.schedule)
-        from_each = [
-            flow_losses(flows[kind], schedule, {flow: size for flow, size in BATCHES.items() if flow[1] == kind}) for kind in flows
-        ]
+    def diffuser(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
+        """All four flows, on what the frozen parts make of the training pictures (see `prepare`); returns the whole model."""
         torch.manual_seed(0)
-        diffuser = Diffuser(config.diffuser)
+        diffuser = Diffuser(model.config.diffuser)
         initialise(diffuser)
-        model = VersatileDiffusion(config, diffuser, clip, image_vae, text_vae)
-        parts = {
-            name: digest(part.state_dict().values()) for name, part in (("image_vae", image_vae), ("clip", clip), ("text_vae", text_vae))
-        }
-        model.diffuser = self.fit(
-            "diffuser",
-            diffuser,
-            lambda module, generator: chain.from_iterable(losses(module, generator) for losses in from_each),
+        return self.fit_flows("diffuser", replace(model, diffuser=diffuser), self.losses(flows, model.config, BATCHES), {})
+
+    def captioner(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
+        """Captions of pictures once more, so that they are read and not known by heart (see `captioning`); returns the whole model.
+
+        Only the layers that texts and images share no other way learn: the context layers of images and the data layers of texts. The
+        two other flows through them go on, pictures from texts stay as they are.
+        """
+        diffuser = copy.deepcopy(model.diffuser)
+        for name, parameter in diffuser.named_parameters():
+            parameter.requires_grad_(name.startswith(("context.image.", "data.text.")))
+        others = {flow: BATCHES[flow] for flow in (("image", "image"), ("text", "text"))}
+        reading = captioning_losses(flows["captions"], Schedule(model.config.schedule), CAPTIONED)
+        losses = [*self.losses(flows, model.config, others), reading]
+        return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
+
+    @staticmethod
+    def losses(flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]) -> list[Losses]:
+        """The diffusion losses of the flows in `batches`, one function for each kind of context."""
+        schedule = Schedule(config.schedule)
+        return [
+            flow_losses(flows[kind], schedule, {flow: batches[flow] for flow in batches if flow[1] == kind}) for kind in ("text", "image")
+        ]
+
+    def fit_flows(self, stage: str, model: VersatileDiffusion, losses: Sequence[Losses], parts: dict[str, nn.Module]) -> VersatileDiffusion:
+        """One stage of the diffuser with the losses added up; `parts` are what it depends on besides the other parts of the model."""
+        parts = {"image_vae": model.image_vae, "clip": model.clip, "text_vae": model.text_vae, **parts}
+        diffuser = self.fit(
+            stage,
+            model.diffuser,
+            lambda module, generator: chain.from_iterable(each(module, generator) for each in losses),
             lr=1e-3,
-            parts=parts | self.words_hash,
+            parts={name: digest(part.state_dict().values()) for name, part in parts.items()} | self.words_hash,
             sheet=lambda average, out: sheets.samples(replace(model, diffuser=average), self.data, out),
         )
-        return model
+        return replace(model, diffuser=diffuser)
 
     @torch.no_grad()
     def prepare(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> tuple[dict[str, FlowData], VDConfig]:
@@ -149,33 +174,45 @@ class SmallModelTraining:
         Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images meet what they show: a
         distorted picture its own latent, so that they are copied by looking and not known by heart. Both meet their captions. Images in
         focus meet what the focus leaves: at 0, semantics, a picture of the same name and the name alone; at 1, style, another one in the
-        same style and the style alone.
+        same style and the style alone. "captions" has the images with tokens and latents of what they are told, and some in ink, which
+        are told by their names.
         """
-        images, texts = encode(image_vae, self.images), text_vae.encode(self.captions)
+        texts = {"caption": self.captions, "name": self.names, "style": self.styles}
+        tokens = {part: clip.encode_text(said) for part, said in texts.items()}
+        images, told = encode(image_vae, self.images), {part: text_vae.encode(said) for part, said in texts.items()}
         data = {
             kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
-            for kind, z in (("image", images), ("text", texts))
+            for kind, z in (("image", images), ("text", told["caption"]))
         }
         data["image"] = replace(data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images))
         config = replace(self.config, diffuser=replace(self.config.diffuser, data=data))
         black = clip.encode_image(torch.zeros(1, 3, 64, 64))
-        said = self.captions * WHOLE + self.names + self.styles
+        nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
         views, generator = self.views(), torch.Generator().manual_seed(0)
-        contexts, seen, told = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :])], [texts.repeat(VIEWS, 1)]
-        for level, number, left in ((0.0, self.data.name, self.names), (1.0, self.data.style, self.styles)):
+        contexts, seen = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :])]
+        for level, number in ((0.0, self.data.name), (1.0, self.data.style)):
             for _ in range(FOCUSED):
                 contexts.append(encode_images(clip, self.images, level))
                 seen.append(images[partners(number[self.data.train], generator)])
-                told.append(text_vae.encode(left))
-        nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
+        drawings = [ink(distort(self.images, generator, strength=0.5), generator) for _ in range(INKED)]
 
-        def flow_data(kind: str, contexts: Tensor, images: Tensor, texts: Tensor) -> FlowData:
-            latents = {"image": images * data["image"].latent_scale, "text": texts * data["text"].latent_scale}
-            return FlowData(latents, {kind: contexts}, {kind: nulls[kind]})
+        def joined(parts: dict[str, Tensor], order: list[str]) -> Tensor:
+            return torch.cat([parts[part] for part in order])
 
+        scale = {kind: data[kind].latent_scale for kind in data}
+        of_texts = ["caption"] * WHOLE + ["name", "style"]
+        of_images = ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED
+        of_captioned = [*of_images, *["name"] * INKED]
+        pictured = {"image": images.repeat(len(of_texts), 1, 1, 1) * scale["image"], "text": joined(told, of_texts) * scale["text"]}
+        looked_at = {"image": torch.cat(seen) * scale["image"], "text": joined(told, of_images) * scale["text"]}
+        captioned = {
+            "image": torch.cat([*contexts, *(encode_images(clip, drawing) for drawing in drawings)]).half(),
+            "text": joined(tokens, of_captioned).half(),
+        }
         flows = {
-            "text": flow_data("text", clip.encode_text(said), images.repeat(WHOLE + 2, 1, 1, 1), text_vae.encode(said)),
-            "image": flow_data("image", torch.cat(contexts), torch.cat(seen), torch.cat(told)),
+            "text": FlowData(pictured, {"text": joined(tokens, of_texts)}, {"text": nulls["text"]}),
+            "image": FlowData(looked_at, {"image": torch.cat(contexts)}, {"image": nulls["image"]}),
+            "captions": FlowData({"text": joined(told, of_captioned) * scale["text"]}, captioned, nulls),
         }
         return flows, config
 
@@ -201,7 +238,10 @@ class SmallModelTraining:
 def train(data: CaptionedPictures, out: Path, steps: dict[str, int]) -> Path:
     """Run or resume all stages and write the whole model, vocabularies included, as float16; returns its path."""
     run = SmallModelTraining(data, out, steps)
-    model = run.diffuser(run.image_vae(), run.clip(), run.text_vae())
+    image_vae, clip, text_vae = run.image_vae(), run.clip(), run.text_vae()
+    flows, config = run.prepare(image_vae, clip, text_vae)
+    model = run.diffuser(VersatileDiffusion(config, clip=clip, image_vae=image_vae, text_vae=text_vae), flows)
+    model = run.captioner(model, flows)
     path = out / "model.safetensors"
     save_model(path, model, run.words, torch.float16)
     return path

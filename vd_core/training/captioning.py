@@ -1,0 +1,74 @@
+"""Training of the flow from images to texts so that pictures are read and not known by heart.
+
+The diffusion loss alone soon knows each caption of a small collection by heart. Here the context layers of images are taught by those of
+texts, which already say names and styles apart, and few of a picture's tokens are seen at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffuser.model import Diffuser
+from ..sampling.schedule import Schedule
+from .diffuser import FlowData
+from .loss import flow_loss
+
+KEPT = 16  # patches of a picture that are seen at a time (as in FLIP, Li et al. 2023): cheaper, and no picture looks the same twice
+
+
+def captioning_losses(flows: FlowData, schedule: Schedule, size: int, dropout: float = 0.1):
+    """Loss function for `loop.fit`: texts from a few patches of images, by the diffusion loss and by `matching_loss`.
+
+    flows: latents of "text", contexts of "image" (a global token, then patches) and "text", which say the same of each sample; of nulls the
+    only one of "text", and any of "image". A share `dropout` of the samples is unconditional.
+    """
+
+    def losses(diffuser: Diffuser, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        chosen = torch.randint(len(flows.latents["text"]), (size,), generator=generator)
+        dropped = torch.rand(size, 1, 1, generator=generator) < dropout
+        null = flows.nulls["image"][torch.randint(len(flows.nulls["image"]), (size,), generator=generator)]
+        seen = few(torch.where(dropped, null, flows.contexts["image"][chosen].float()), generator)
+        said = torch.where(dropped, flows.nulls["text"], flows.contexts["text"][chosen].float())
+        x0 = flows.latents["text"][chosen]
+        t = torch.randint(schedule.timesteps, (size,), generator=generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = matching_loss(diffuser, "text", schedule.q_sample(x0, t, noise), t, ("text", said), ("image", seen))
+        yield "match", loss
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, seen)
+        yield "image_to_text", loss
+
+    return losses
+
+
+def few(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Image tokens [B, 1 + n, d] -> the global token and KEPT patches of each, at random, [B, 1 + KEPT, d]."""
+    patches = torch.rand(len(tokens), tokens.shape[1] - 1, generator=generator).argsort(dim=1)[:, :KEPT]
+    return torch.cat([tokens[:, :1], tokens[torch.arange(len(tokens))[:, None], 1 + patches]], dim=1)
+
+
+def matching_loss(diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: tuple[str, Tensor], pupil: tuple[str, Tensor]) -> Tensor:
+    """How far the context layers of one kind are from those of another that are told the same (Hinton et al. 2015, layer by layer).
+
+    x, t: noisy latents of kind `data` and their timesteps. teacher, pupil: kinds of context and their tokens. All layers are given what
+    they meet in the teacher's flow, and only those of the pupil's kind learn. A layer's squared error counts as a share of the variance of
+    what the teacher's adds.
+    """
+    errors = []
+
+    def compare(h: Tensor, layers, contexts) -> Tensor:
+        taught = layers[0](h, contexts[0][0])
+        with torch.enable_grad():
+            said = layers[1](h, contexts[1][0])
+            added = (taught - h).float().var().clamp(min=1e-6)  # untrained layers add nothing
+            errors.append(F.mse_loss(said.float(), taught.float()) / added)
+        return taught
+
+    with torch.no_grad():
+        diffuser(x, t, [(*teacher, 1.0), (*pupil, 0.0)], data, mixing=compare)
+    return torch.stack(errors).mean()
