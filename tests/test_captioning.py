@@ -6,6 +6,7 @@ import torch
 from vd_core.config import DataConfig, DiffuserConfig, ScheduleConfig
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
+from vd_core.training import captioning
 from vd_core.training.captioning import KEPT, captioning_losses, few, matching_loss
 from vd_core.training.diffuser import FlowData
 
@@ -18,6 +19,7 @@ SIZES = DiffuserConfig(
     data={"text": DataConfig("0d", channels=8, second_dim=2)},
     context={"image": 16, "text": 16},
 )
+NULLS = {"image": torch.zeros(2, 65, 16), "text": torch.zeros(1, 3, 16)}
 
 
 @pytest.fixture
@@ -87,17 +89,35 @@ def test_what_is_dropped_is_dropped_for_teacher_and_pupil(diffuser, monkeypatch)
         heard.append((teacher[1], pupil[1]))
         return x.sum()
 
-    monkeypatch.setattr("vd_core.training.captioning.matching_loss", listen)
+    monkeypatch.setattr(captioning, "matching_loss", listen)
     rows = torch.arange(1.0, 7)[:, None, None]
     flows = FlowData(
         {"text": torch.zeros(6, 8)},
         {"image": rows.expand(6, 65, 16), "text": -rows.expand(6, 3, 16)},
-        {"image": torch.zeros(2, 65, 16), "text": torch.zeros(1, 3, 16)},
+        NULLS,
     )
-    next(captioning_losses(flows, Schedule(ScheduleConfig()), 200, dropout=0.3)(diffuser, generator()))
+    next(captioning_losses(flows, torch.arange(6), Schedule(ScheduleConfig()), 200, dropout=0.3)(diffuser, generator()))
     ((said, seen),) = heard
     assert torch.equal(said[:, 0, 0], -seen[:, 0, 0])  # the same sample, or both unconditional
     assert 0.2 < (said[:, 0, 0] == 0).float().mean() < 0.4
+
+
+def test_pictures_of_one_thing_are_mixed_and_stay_more_themselves(diffuser, monkeypatch):
+    heard = []
+    monkeypatch.setattr(captioning, "MIXED", 1.0)
+    monkeypatch.setattr(
+        captioning, "matching_loss", lambda diffuser, data, x, t, teacher, pupil: heard.append((teacher[1], pupil[1])) or x.sum()
+    )
+    names, rows = torch.tensor([2, 0, 2, 0, 1, 2]), torch.eye(6, 16)[:, None]
+    flows = FlowData({"text": torch.zeros(6, 8)}, {"image": rows.expand(6, 65, 16), "text": rows.expand(6, 3, 16)}, NULLS)
+    next(captioning_losses(flows, names, Schedule(ScheduleConfig()), 300, dropout=0.0)(diffuser, generator()))
+    own, parts = heard[0][0][:, 0, :6].argmax(dim=1), heard[0][1][:, 0, :6]
+    torch.testing.assert_close(parts.sum(dim=1), torch.ones(300))
+    assert (parts[torch.arange(300), own] >= 0.5).all() and (parts > 0).sum(dim=1).max() == 2
+    mixed = (parts > 0).float() @ torch.nn.functional.one_hot(names).float()
+    assert ((mixed > 0).sum(dim=1) == 1).all()  # of one name
+    met = {(int(a), int(b)) for a, row in zip(own, parts, strict=True) for b in row.nonzero()[:, 0]}
+    assert met == {(a, b) for a in range(6) for b in range(6) if names[a] == names[b]}
 
 
 def test_both_losses_fall(diffuser):
@@ -105,11 +125,11 @@ def test_both_losses_fall(diffuser):
     flows = FlowData(
         {"text": torch.randn(4, 8, generator=made)},
         {"image": torch.randn(4, 1, 16, generator=made).expand(4, 65, 16), "text": torch.randn(4, 3, 16, generator=made)},
-        {"image": torch.zeros(1, 65, 16), "text": torch.zeros(1, 3, 16)},
+        NULLS,
     )
     learned = [p for name, p in diffuser.named_parameters() if name.startswith(("context.image.", "data.text."))]
     optimizer = torch.optim.Adam(learned, lr=3e-3)
-    losses, seen = captioning_losses(flows, Schedule(ScheduleConfig(prediction="v")), 32), []
+    losses, seen = captioning_losses(flows, torch.arange(4), Schedule(ScheduleConfig(prediction="v")), 32), []
     for step in range(200):
         optimizer.zero_grad()
         seen.append({})

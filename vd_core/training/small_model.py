@@ -142,7 +142,8 @@ class SmallModelTraining:
         for name, parameter in diffuser.named_parameters():
             parameter.requires_grad_(name.startswith(("context.image.", "data.text.")))
         others = {flow: BATCHES[flow] for flow in (("image", "image"), ("text", "text"))}
-        reading = captioning_losses(flows["captions"], Schedule(model.config.schedule), CAPTIONED)
+        names = self.data.name[self.data.train].repeat(len(flows["captions"].latents["text"]) // len(self.images))
+        reading = captioning_losses(flows["captions"], names, Schedule(model.config.schedule), CAPTIONED)
         losses = [*self.losses(flows, model.config, others), reading]
         return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
 
