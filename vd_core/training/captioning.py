@@ -19,7 +19,7 @@ from .loss import flow_loss
 
 KEPT = 16  # patches of a picture that are seen at a time (as in FLIP, Li et al. 2023): cheaper, and no picture looks the same twice
 MIXED = 0.3  # share of the pictures that take up to half of their tokens from another one of the same thing: what is alike is the name
-MATCH = 4.0  # weight of the matching loss, whose gradient is the smaller one
+MATCH, DIFFUSION = 4.0, 0.5  # weights of the two losses: the first one's gradient is the smaller one, and learns less by heart
 
 
 def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: int, dropout: float = 0.1):
@@ -50,7 +50,7 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
         yield "match", MATCH * loss
         with torch.autocast("cpu", torch.bfloat16):
             loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, seen)
-        yield "image_to_text", loss
+        yield "image_to_text", DIFFUSION * loss
 
     return losses
 

@@ -31,14 +31,15 @@ from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
 
-STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 5000}
+STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 9000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
-CAPTIONED = 64  # samples per step of the flow from images to texts, once it is trained to read
+# The same once captions are trained to be read, and not known by heart: what learns with them goes on, and gets smaller batches.
+CAPTIONED, BESIDES = 64, {("image", "image"): 8, ("text", "text"): 16}
 
 VIEWS = 12  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
-INKED = 4  # copies of each picture in ink, told by the name alone
+INKED = 4  # copies of each picture in ink, told by the name alone, only to be read
 FOCUSED = 2  # copies of each picture at focus 0, drawn as its name in another style, and at focus 1, drawn as another name in its style
 Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
 
@@ -141,10 +142,9 @@ class SmallModelTraining:
         diffuser = copy.deepcopy(model.diffuser)
         for name, parameter in diffuser.named_parameters():
             parameter.requires_grad_(name.startswith(("context.image.", "data.text.")))
-        others = {flow: BATCHES[flow] for flow in (("image", "image"), ("text", "text"))}
         names = self.data.name[self.data.train].repeat(len(flows["captions"].latents["text"]) // len(self.images))
         reading = captioning_losses(flows["captions"], names, Schedule(model.config.schedule), CAPTIONED)
-        losses = [*self.losses(flows, model.config, others), reading]
+        losses = [*self.losses(flows, model.config, BESIDES), reading]
         return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
 
     @staticmethod
@@ -175,8 +175,8 @@ class SmallModelTraining:
         Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images meet what they show: a
         distorted picture its own latent, so that they are copied by looking and not known by heart. Both meet their captions. Images in
         focus meet what the focus leaves: at 0, semantics, a picture of the same name and the name alone; at 1, style, another one in the
-        same style and the style alone. "captions" has the images with tokens and latents of what they are told, and some in ink, which
-        are told by their names.
+        same style and the style alone. "captions" has the views with the tokens and latents of their captions, and pictures in ink
+        with those of their names.
         """
         texts = {"caption": self.captions, "name": self.names, "style": self.styles}
         tokens = {part: clip.encode_text(said) for part, said in texts.items()}
@@ -203,11 +203,11 @@ class SmallModelTraining:
         scale = {kind: data[kind].latent_scale for kind in data}
         of_texts = ["caption"] * WHOLE + ["name", "style"]
         of_images = ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED
-        of_captioned = [*of_images, *["name"] * INKED]
+        of_captioned = ["caption"] * VIEWS + ["name"] * INKED
         pictured = {"image": images.repeat(len(of_texts), 1, 1, 1) * scale["image"], "text": joined(told, of_texts) * scale["text"]}
         looked_at = {"image": torch.cat(seen) * scale["image"], "text": joined(told, of_images) * scale["text"]}
         captioned = {
-            "image": torch.cat([*contexts, *(encode_images(clip, drawing) for drawing in drawings)]).half(),
+            "image": torch.cat([contexts[0], *(encode_images(clip, drawing) for drawing in drawings)]).half(),
             "text": joined(tokens, of_captioned).half(),
         }
         flows = {
