@@ -137,7 +137,7 @@ def test_both_losses_fall(diffuser):
             loss.backward()
             seen[-1][name] = loss.item()
         optimizer.step()
-    for name in ("match", "image_to_text"):
+    for name in ("match", "captions"):
         first, last = (sum(each[name] for each in part) for part in (seen[:20], seen[-20:]))
         print(f"{name}: {first / 20:.3f} -> {last / 20:.3f}")
         assert last < 0.9 * first

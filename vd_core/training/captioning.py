@@ -50,7 +50,7 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
         yield "match", MATCH * loss
         with torch.autocast("cpu", torch.bfloat16):
             loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, seen)
-        yield "image_to_text", DIFFUSION * loss
+        yield "captions", DIFFUSION * loss
 
     return losses
 
