@@ -76,4 +76,4 @@ def test_commands_refuse_with_one_sentence(tmp_path, capsys):
     assert cli.main(["evaluate", str(tmp_path / "no.safetensors")]) == 1
     assert "no.safetensors" in capsys.readouterr().err
     assert cli.main(["small-model", str(tmp_path / "run"), "--steps", "poem=3"]) == 1
-    assert "image_vae, clip, text_vae, diffuser" in capsys.readouterr().err
+    assert "image_vae, clip, text_vae, diffuser, captioner" in capsys.readouterr().err

@@ -119,7 +119,11 @@ def add_small_model(commands: argparse._SubParsersAction) -> None:
         "--data", type=Path, default=FOLDER, metavar="DIR", help="pictures.webp and pictures.json; default: the embedded ones"
     )
     parser.add_argument(
-        "--steps", nargs="+", default=[], metavar="STAGE=N", help="of image_vae, clip, text_vae, diffuser; default: as the embedded model"
+        "--steps",
+        nargs="+",
+        default=[],
+        metavar="STAGE=N",
+        help="of image_vae, clip, text_vae, diffuser, captioner; default: as the embedded model",
     )
     parser.set_defaults(run=run_small_model)
 
