@@ -30,7 +30,6 @@ def trained(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_model, "BATCHES", dict.fromkeys(small_model.BATCHES, 2))
         patch.setattr(small_model, "BESIDES", dict.fromkeys(small_model.BESIDES, 2))
-        patch.setattr(small_model, "FOCUSED_TEXTS", dict.fromkeys(small_model.FOCUSED_TEXTS, 2))
         patch.setattr(small_model, "CAPTIONED", 2)
         patch.setattr(small_model, "VIEWS", 3)
         patch.setattr(sheets, "chosen", lambda data: torch.cat([data.train[:1], data.held_out[:1]]))

@@ -36,7 +36,7 @@ STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
 # The same once captions are trained to be read, and not known by heart: what learns with them goes on, and gets smaller batches.
-CAPTIONED, BESIDES, FOCUSED_TEXTS = 64, {("image", "image"): 8, ("text", "text"): 16}, {("text", "image"): 16}
+CAPTIONED, BESIDES = 64, {("image", "image"): 8, ("text", "text"): 16}
 
 VIEWS = 12  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
 INKED = 4  # copies of each picture in ink, told by the name alone, only to be read
@@ -136,18 +136,15 @@ class SmallModelTraining:
     def captioner(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
         """Captions of pictures once more, so that they are read and not known by heart (see `captioning`); returns the whole model.
 
-        Only the context layers of images and the data layers of texts learn; the two other flows through them go on beside, and so does
-        what images in focus are told. Pictures from texts stay as they are.
+        Only the context layers of images and the data layers of texts learn; the two other flows through them go on beside. Pictures from
+        texts stay as they are.
         """
         diffuser = copy.deepcopy(model.diffuser)
         for name, parameter in diffuser.named_parameters():
             parameter.requires_grad_(name.startswith(("context.image.", "data.text.")))
         names = self.data.name[self.data.train].repeat(len(flows["captions"].latents["text"]) // len(self.images))
-        schedule = Schedule(model.config.schedule)
-        reading = captioning_losses(flows["captions"], names, schedule, CAPTIONED)
-        images, start = flows["image"], VIEWS * len(self.images)
-        focused = FlowData({"text": images.latents["text"][start:]}, {"image": images.contexts["image"][start:]}, images.nulls)
-        losses = [*self.losses(flows, model.config, BESIDES), reading, flow_losses(focused, schedule, FOCUSED_TEXTS)]
+        reading = captioning_losses(flows["captions"], names, Schedule(model.config.schedule), CAPTIONED)
+        losses = [*self.losses(flows, model.config, BESIDES), reading]
         return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
 
     @staticmethod
