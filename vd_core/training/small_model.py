@@ -31,6 +31,8 @@ from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
 
+Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
+
 STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 9000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
@@ -41,8 +43,6 @@ CAPTIONED, BESIDES = 64, {("image", "image"): 8, ("text", "text"): 16}
 VIEWS = 12  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
 INKED = 4  # copies of each picture in ink, told by the name alone, only to be read
 FOCUSED = 2  # copies of each picture at focus 0, drawn as its name in another style, and at focus 1, drawn as another name in its style
-Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
-
 WHOLE = 4  # whole captions to one name alone and one style alone that the flows from texts see: so names and styles become words apart
 
 
