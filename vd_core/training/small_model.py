@@ -181,41 +181,46 @@ class SmallModelTraining:
         texts = {"caption": self.captions, "name": self.names, "style": self.styles}
         tokens = {part: clip.encode_text(said) for part, said in texts.items()}
         images, told = encode(image_vae, self.images), {part: text_vae.encode(said) for part, said in texts.items()}
-        data = {
-            kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
-            for kind, z in (("image", images), ("text", told["caption"]))
-        }
-        data["image"] = replace(data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images))
-        config = replace(self.config, diffuser=replace(self.config.diffuser, data=data))
-        black = clip.encode_image(torch.zeros(1, 3, 64, 64))
-        nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
+        config = self.measured(images, told["caption"])
+        scale = {kind: sizes.latent_scale for kind, sizes in config.diffuser.data.items()}
+        images, told = images * scale["image"], {part: z * scale["text"] for part, z in told.items()}
+
         views, generator = self.views(), torch.Generator().manual_seed(0)
-        contexts, seen = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :])]
+        looks, seen = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :]) * scale["image"]]
         for level, number in ((0.0, self.data.name), (1.0, self.data.style)):
             for _ in range(FOCUSED):
-                contexts.append(encode_images(clip, self.images, level))
+                looks.append(encode_images(clip, self.images, level))
                 seen.append(images[partners(number[self.data.train], generator)])
-        drawings = [ink(distort(self.images, generator, strength=0.5), generator) for _ in range(INKED)]
+        drawings = [encode_images(clip, ink(distort(self.images, generator, strength=0.5), generator)) for _ in range(INKED)]
+        black = clip.encode_image(torch.zeros(1, 3, 64, 64))
+        nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
 
-        def joined(parts: dict[str, Tensor], order: list[str]) -> Tensor:
-            return torch.cat([parts[part] for part in order])
+        def all_of(values: dict[str, Tensor], parts: list[str]) -> Tensor:
+            return torch.cat([values[part] for part in parts])
 
-        scale = {kind: data[kind].latent_scale for kind in data}
-        of_texts = ["caption"] * WHOLE + ["name", "style"]
-        of_images = ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED
-        of_captioned = ["caption"] * VIEWS + ["name"] * INKED
-        pictured = {"image": images.repeat(len(of_texts), 1, 1, 1) * scale["image"], "text": joined(told, of_texts) * scale["text"]}
-        looked_at = {"image": torch.cat(seen) * scale["image"], "text": joined(told, of_images) * scale["text"]}
-        captioned = {
-            "image": torch.cat([contexts[0], *(encode_images(clip, drawing) for drawing in drawings)]).half(),
-            "text": joined(tokens, of_captioned).half(),
-        }
+        read, shown = ["caption"] * WHOLE + ["name", "style"], ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED
+        captioned = ["caption"] * VIEWS + ["name"] * INKED
         flows = {
-            "text": FlowData(pictured, {"text": joined(tokens, of_texts)}, {"text": nulls["text"]}),
-            "image": FlowData(looked_at, {"image": torch.cat(contexts)}, {"image": nulls["image"]}),
-            "captions": FlowData({"text": joined(told, of_captioned) * scale["text"]}, captioned, nulls),
+            "text": FlowData(
+                {"image": images.repeat(len(read), 1, 1, 1), "text": all_of(told, read)}, {"text": all_of(tokens, read)}, nulls
+            ),
+            "image": FlowData({"image": torch.cat(seen), "text": all_of(told, shown)}, {"image": torch.cat(looks)}, nulls),
+            "captions": FlowData(
+                {"text": all_of(told, captioned)},
+                {"image": torch.cat([looks[0], *drawings]).half(), "text": all_of(tokens, captioned).half()},
+                nulls,
+            ),
         }
         return flows, config
+
+    def measured(self, images: Tensor, texts: Tensor) -> VDConfig:
+        """The config with the scales of these latents, and with the colours that previews of images have."""
+        data = {
+            kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
+            for kind, z in (("image", images), ("text", texts))
+        }
+        data["image"] = replace(data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images))
+        return replace(self.config, diffuser=replace(self.config.diffuser, data=data))
 
     def views(self) -> Tensor:
         """The training pictures, then VIEWS - 1 distorted copies of all, every other time in other colours."""
