@@ -11,7 +11,7 @@ import json
 import sys
 
 import torch
-from pack_in_comfyui import part, start
+from pack_in_comfyui import difference, part, start
 
 
 def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
@@ -33,7 +33,7 @@ def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
             for model in (compiled, plain)
         )
         first = first or len(graphs)
-        found = max(found, float((ours - expected).norm() / expected.norm()))
+        found = max(found, difference(ours, expected))
     return found, first, len(graphs)
 
 

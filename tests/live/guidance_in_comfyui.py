@@ -6,12 +6,11 @@ Prints as JSON {"differences": {comparison: |difference| / |expected value|}, "c
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 
 import torch
-from pack_in_comfyui import part, start
+from pack_in_comfyui import difference, part, start, values
 from torch import Tensor
 
 from run_workflow import ROOT, load_pack
@@ -26,13 +25,6 @@ SETTINGS = {
     "all": {"start": 0.2, "end": 0.8, "rescale": 0.4, "threshold": "dynamic"},
 }
 SHAPES = {"image": (2, 16, 8, 8), "text": (2, 64, 1, 1)}
-
-
-def values(node, *arguments) -> tuple:
-    """What a node of core gives, whether it is of the older or of the newer kind."""
-    bound = inspect.ismethod(getattr(node, "execute", None))
-    result = node.execute(*arguments) if bound else getattr(node(), node.FUNCTION)(*arguments)
-    return getattr(result, "result", result)
 
 
 class Comparison:
@@ -71,7 +63,7 @@ class Comparison:
 
     def compare(self, name: str, ours: Tensor, theirs: Tensor) -> None:
         """Note one difference."""
-        self.differences[name] = float((ours.double() - theirs.double()).norm() / theirs.double().norm())
+        self.differences[name] = difference(ours, theirs)
 
     def latent(self, data: str = "image") -> dict:
         """An empty LATENT."""
@@ -115,11 +107,11 @@ class Comparison:
             for name, pair in self.pairs.items():
                 ours = self.multi_flow(self.ours[data], pair, data)
                 self.compare(f"negative {data} {name}", ours, self.alone(pair, data))
-                self.differences |= {f"{data}: {name} or {other}": float((ours - one).norm() / one.norm()) for other, one in drawn.items()}
+                self.differences |= {f"{data}: {name} or {other}": difference(ours, one) for other, one in drawn.items()}
                 drawn[name] = ours
                 sampled = self.ksampler(self.ours[data], pair, data=data)
                 plain = self.ksampler(self.ours[data], pair, 1.0, data=data)
-                self.differences[f"{data}: {name} in KSampler"] = float((sampled - plain).norm() / plain.norm())
+                self.differences[f"{data}: {name} in KSampler"] = difference(sampled, plain)
 
     def stock(self) -> None:
         """Against core's own nodes, on this pack's model, on Stable Diffusion 1's and on a flow-matching one."""
@@ -134,7 +126,7 @@ class Comparison:
             self.compare(f"neutral {name}", self.ksampler(self.options(model), pair), plain)
             theirs = self.ksampler(values(self.advanced.RescaleCFG, model, 0.7)[0], pair)
             self.compare(f"RescaleCFG {name}", self.ksampler(self.options(model, rescale=0.7), pair), theirs)
-            self.differences[f"effect {name}"] = float((theirs - plain).norm() / plain.norm())
+            self.differences[f"effect {name}"] = difference(theirs, plain)
             once = self.ksampler(self.options(model, threshold="static", bound=1.0), pair)
             twice = self.options(self.options(model, **SETTINGS["all"]), threshold="static", bound=1.0)
             self.compare(f"the last one counts {name}", self.ksampler(twice, pair), once)

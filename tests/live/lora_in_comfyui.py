@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from pack_in_comfyui import part, start
+from pack_in_comfyui import difference, part, start
 from torch import Tensor
 
 FOLDER = Path(sys.argv[1])
@@ -48,11 +48,6 @@ def measure(nodes: dict[str, type]) -> dict[str, float]:
             found[f"strength 0, {flow}"] = difference(sample(loaded(0.0)), before)
             found[f"taken out, {flow}"] = difference(sample(plain), before)
     return found
-
-
-def difference(ours: Tensor, expected: Tensor) -> float:
-    """|difference| / |expected value|."""
-    return float((ours.double() - expected.double()).norm() / expected.double().norm())
 
 
 if __name__ == "__main__":

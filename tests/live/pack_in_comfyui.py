@@ -1,4 +1,4 @@
-"""Inside ComfyUI: how every script here starts, and the modules of the pack. The fixture `inside` runs the scripts; by hand:
+"""Inside ComfyUI: how every script here starts, and what they share. The fixture `inside` runs the scripts; by hand:
 
 PYTHONPATH=COMFYUI:.:tests python tests/live/NAME_in_comfyui.py ARGUMENTS… --cpu --base-directory DIR
 (COMFYUI: a checkout; python: its own; DIR: an empty folder, so that nothing is written into the checkout)
@@ -7,8 +7,11 @@ PYTHONPATH=COMFYUI:.:tests python tests/live/NAME_in_comfyui.py ARGUMENTS… --c
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from types import ModuleType
+
+from torch import Tensor
 
 from run_workflow import PACKAGE, load_pack
 
@@ -29,3 +32,15 @@ def start(arguments: list[str]) -> dict[str, type]:
 def part(name: str) -> ModuleType:
     """A module of the pack."""
     return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def values(node, *arguments) -> tuple:
+    """What a node of core gives, whether it is of the older or of the newer kind."""
+    bound = inspect.ismethod(getattr(node, "execute", None))
+    result = node.execute(*arguments) if bound else getattr(node(), node.FUNCTION)(*arguments)
+    return getattr(result, "result", result)
+
+
+def difference(ours: Tensor, expected: Tensor) -> float:
+    """|difference| / |expected value|."""
+    return float((ours.double() - expected.double()).norm() / expected.double().norm())

@@ -16,7 +16,7 @@ import app_nodes
 import latents_in_comfyui
 import parity
 import torch
-from pack_in_comfyui import part, start
+from pack_in_comfyui import difference, part, start, values
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -44,7 +44,7 @@ class Parity:
     def compare(self, name: str, ours: Tensor, golden: Tensor) -> None:
         """Note one difference."""
         assert ours.shape == golden.shape, f"{name}: {list(ours.shape)} and {list(golden.shape)}"
-        self.differences[name] = float((ours.double() - golden.double()).norm() / golden.double().norm())
+        self.differences[name] = difference(ours, golden)
 
     def networks(self) -> None:
         """One evaluation of every flow."""
@@ -264,13 +264,6 @@ def official_attention(q: Tensor, k: Tensor, v: Tensor, bias: None) -> Tensor:
     rows = [x.flatten(0, 1) for x in (q, k, v)]
     weights = (torch.einsum("bid,bjd->bij", rows[0], rows[1]) * q.shape[-1] ** -0.5).softmax(dim=-1)
     return torch.einsum("bij,bjd->bid", weights, rows[2]).reshape(q.shape)
-
-
-def values(node, *arguments) -> tuple:
-    """What a node of core gives, whether it is of the older or of the newer kind."""
-    method = getattr(node, "execute", None) or getattr(node(), node.FUNCTION)
-    result = method(*arguments)
-    return getattr(result, "result", result)
 
 
 if __name__ == "__main__":
