@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -30,6 +31,8 @@ from .diffuser import FlowData, flow_losses, initialise
 from .image_vae import image_vae_losses, preview_colors
 from .loop import fit
 from .text_vae import text_vae_losses
+
+log = logging.getLogger(__name__)
 
 Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
 
@@ -186,6 +189,7 @@ class SmallModelTraining:
         images, told = images * scale["image"], {part: z * scale["text"] for part, z in told.items()}
 
         views, generator = self.views(), torch.Generator().manual_seed(0)
+        log.info("encoding %d views of %d pictures, which takes minutes", len(views), len(images))
         looks, seen = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :]) * scale["image"]]
         for level, number in ((0.0, self.data.name), (1.0, self.data.style)):
             for _ in range(FOCUSED):
