@@ -1,7 +1,6 @@
 """What the tests share: one thread, small vocabularies, a model with random weights that has every part, and the runner."""
 
 import json
-import sys
 import types
 from dataclasses import replace
 
@@ -9,7 +8,9 @@ import pytest
 import torch
 from made_up import CLASSES, Paint
 
-import run_workflow
+from runner import in_process
+from runner.command import main
+from runner.pack import load_pack
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
 from vd_core.checkpoints.write import save_model
@@ -77,22 +78,20 @@ def models(tmp_path_factory, model, vocabularies):
 @pytest.fixture(scope="session")
 def pack():
     """The pack, imported as ComfyUI imports it."""
-    return run_workflow.load_pack(name="versatile_diffusion_under_test")
+    return load_pack(name="versatile_diffusion_under_test")
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Runs a graph through `main` with the made-up classes -> (exit status, stdout, stderr)."""
-    pack = types.SimpleNamespace(NODE_CLASS_MAPPINGS=CLASSES)
-    monkeypatch.setattr(run_workflow, "load_pack", lambda: pack)
-    monkeypatch.setitem(sys.modules, f"{run_workflow.PACKAGE}.nodes.host.runner", run_workflow.load_host("runner"))
+    monkeypatch.setattr(in_process, "load_pack", lambda: types.SimpleNamespace(NODE_CLASS_MAPPINGS=CLASSES))
     monkeypatch.chdir(tmp_path)
     Paint.calls.clear()
 
     def go(data, *options):
         file = tmp_path / "flow.json"
         file.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
-        status = run_workflow.main([str(file), *options])
+        status = main([str(file), *options])
         out, err = capsys.readouterr()
         return status, out, err
 

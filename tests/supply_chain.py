@@ -60,7 +60,7 @@ def main() -> int:
     """Exit status 1 if a rule is broken or a tool found something."""
     broken = list(broken_rules())
     print(*broken or ["rules of node packs: kept"], sep="\n")
-    clean = tool("bandit", "-q", "-r", "-lll", *PACKAGES, "checkout", "run_workflow.py")
+    clean = tool("bandit", "-q", "-r", "-lll", *PACKAGES, "runner", "run_workflow.py")
     return 0 if tool("pip_audit", "-r", "requirements.txt") and clean and not broken else 1
 
 

@@ -3,7 +3,6 @@
 VD_GOLDEN=DIR pytest tests/test_app_nodes.py    runs the cases of another folder too.
 """
 
-import importlib
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import parity_models
 import pytest
 import torch
 
+from runner import core_nodes
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
 from vd_core.context import Context
@@ -29,8 +29,7 @@ APPS = [case for case in CASES if case.name.startswith("app_")]
 @pytest.fixture(scope="module")
 def app(pack, nodes, tmp_path_factory):
     """A case -> its comparisons; its model is a file that the loader nodes read, and core's VAE Decode is its stand-in."""
-    stand_ins = importlib.import_module(f"{pack.__name__}.nodes.host.stand_ins")
-    nodes, known = nodes | {"VAEDecode": stand_ins.VAEDecode().execute}, {}
+    nodes, known = nodes | {"VAEDecode": core_nodes.VAEDecode().execute}, {}
 
     def run(case):
         if case.root not in known:

@@ -1,13 +1,14 @@
 """The arrows of the design: who may import whom, and where."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("vd_core", "nodes", "seecoder")
+PACKAGES = ("vd_core", "nodes", "seecoder", "runner")
 OUTSIDE = {"comfy", "comfy_extras", "comfy_api", "folder_paths", "latent_preview", "nodes", "server", "execution"}
 
 # What each module or sub-package of vd_core may import of the others. A new one needs a line here.
@@ -15,6 +16,8 @@ ARROWS = {
     "config": set(),
     "context": set(),
     "color": set(),
+    "files": set(),
+    "memory": set(),
     "pictures": set(),
     "ranking": set(),
     "energies": set(),
@@ -119,6 +122,21 @@ def test_seecoder_stands_alone():
     """Beside the standard library it needs torch, einops and safetensors only."""
     absolute = {name.split(".")[0] for file in python_files("seecoder") for level, name in imports(file) if not level}
     assert absolute - sys.stdlib_module_names == {"torch", "einops", "safetensors"}
+
+
+def test_nobody_imports_the_runner_and_it_imports_the_library_alone():
+    for file in python_files("vd_core", "seecoder", "nodes"):
+        assert "runner" not in {name.split(".")[0] for level, name in imports(file) if not level}, file
+    ours = {name.split(".")[0] for file in python_files("runner") for level, name in imports(file) if not level} & {*PACKAGES}
+    assert ours == {"vd_core"}
+
+
+def test_to_talk_to_a_server_takes_neither_torch_nor_nodes():
+    """Only what a graph needs in this process imports torch: the other modules of the runner start in a moment."""
+    modules = {file.stem for file in python_files("runner")} - {"core_nodes", "in_process", "__init__"}
+    done = f"import sys; from runner import {', '.join(sorted(modules))}; print({{'torch', 'numpy', 'PIL'}} & {{*sys.modules}})"
+    said = subprocess.run([sys.executable, "-c", done], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
 
 
 def test_only_one_folder_touches_comfyui():

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from runner.core_nodes import CORE_NODES
 from vd_core.config import ScheduleConfig, VDConfig
 from vd_core.context import Context, Region
 from vd_core.diffuser.compiled import Compiled
@@ -128,7 +129,7 @@ def test_errors_are_those_of_the_plain_diffuser(pair):
 
 def test_the_node_compiles_a_copy_without_comfyui(pack, models):
     standalone = importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
-    stand_in = importlib.import_module(f"{pack.__name__}.nodes.host.stand_ins").STAND_INS["TorchCompileModel"]
+    stand_in = CORE_NODES["TorchCompileModel"]
     plain = standalone.load_flow(models / "tiny.safetensors", "image", "all", "default")
     guided_more = standalone.with_guidance(plain, GuidanceOptions(start=0.2))
     (copied,) = stand_in().execute(guided_more, "cudagraphs")

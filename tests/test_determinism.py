@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import run_workflow
+from runner.pack import load_pack
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDING = 2e-5  # of latents whose values are about 1: sums over a batch are blocked in another way
@@ -19,7 +19,7 @@ ROUNDING = 2e-5  # of latents whose values are about 1: sums over a batch are bl
 @pytest.fixture(scope="module")
 def draw():
     """Latents of a flow by the Multi-Flow Sampler, as (pictures or texts, batch size) -> [B, …]."""
-    pack = run_workflow.load_pack(name="versatile_diffusion_determined")
+    pack = load_pack(name="versatile_diffusion_determined")
     classes, host = pack.NODE_CLASS_MAPPINGS, importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
     (clip,) = classes["VD_LoadClip"]().execute(model="embedded")
     positive, negative = classes["VD_TextContext"]().execute(clip=clip, text="red apple, 3d style", negative_text="")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("nodes", "vd_core", "seecoder", "checkout")
+FOLDERS = ("nodes", "vd_core", "seecoder", "runner")
 UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "AssertionError"}  # caught, or said in another sentence
 # What raises these says the start of the sentence too, or is given it: sentences that are put together, and errors that are passed on.
 PASSED_ON = {"sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row"}

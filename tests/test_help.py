@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import run_workflow
+from runner.pack import load_pack
 
 ROOT = Path(__file__).parent.parent
 LANGUAGES = {"en": "[a-z]", "ko": "[가-힣]", "zh": "[一-鿿]", "ja": "[ぁ-ヿ]"}  # and a letter that every text in it has
@@ -137,4 +137,4 @@ def test_the_registry_is_told_of_every_requirement():
 
 
 if __name__ == "__main__":
-    print(json.dumps(english(run_workflow.load_pack()), indent=2, ensure_ascii=False))
+    print(json.dumps(english(load_pack()), indent=2, ensure_ascii=False))

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-import run_workflow
+from runner.pack import load_pack
 from vd_core.config import VDConfig
 from vd_core.diffuser.model import Diffuser
 from vd_core.diffuser.overflow import named_layers, watched
@@ -15,7 +15,7 @@ from vd_core.diffuser.overflow import named_layers, watched
 @pytest.fixture(scope="module")
 def nodes():
     """The pack's nodes in the standalone host."""
-    pack = run_workflow.load_pack(name="versatile_diffusion_overflowing")
+    pack = load_pack(name="versatile_diffusion_overflowing")
     return pack.NODE_CLASS_MAPPINGS, importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
 
 

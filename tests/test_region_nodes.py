@@ -134,8 +134,8 @@ def figures(nodes, embedded):
 if __name__ == "__main__":
     from conftest import functions_of
 
-    import run_workflow
+    from runner.pack import load_pack
 
     torch.set_num_threads(1)
-    functions = functions_of(run_workflow.load_pack())
+    functions = functions_of(load_pack())
     print(*figures(functions, loaded(functions)), sep="\n")

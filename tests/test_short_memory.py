@@ -10,13 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-import run_workflow
+from runner.core_nodes import LoadImage
+from runner.pack import load_pack
+from vd_core.memory import out_of_memory
 
 
 @pytest.fixture(scope="module")
 def host():
     """The standalone host's modules."""
-    pack = run_workflow.load_pack(name="versatile_diffusion_short_of_memory")
+    pack = load_pack(name="versatile_diffusion_short_of_memory")
     return lambda name: importlib.import_module(f"{pack.__name__}.nodes.host.{name}")
 
 
@@ -59,7 +61,7 @@ def test_one_picture_too_large_is_told(vae, host, monkeypatch):
     monkeypatch.setattr(vae.autoencoder, "decode", short(vae.autoencoder.decode, 0, CPU)[0])
     with pytest.raises(RuntimeError) as raised:
         vae.decode(torch.zeros(2, 16, 8, 8))
-    assert host("runner").out_of_memory(raised.value)
+    assert out_of_memory(raised.value)
 
 
 def test_other_errors_are_not_tried_again(vae, monkeypatch):
@@ -73,7 +75,8 @@ def test_other_errors_are_not_tried_again(vae, monkeypatch):
 @pytest.fixture
 def small_machine(host, monkeypatch):
     """A machine of 24 GB."""
-    monkeypatch.setattr(host("memory").os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 6 << 20}.__getitem__)
+    memory = importlib.import_module(f"{host('standalone').__name__.partition('.')[0]}.vd_core.memory")
+    monkeypatch.setattr(memory.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 6 << 20}.__getitem__)
 
 
 def test_a_picture_of_16k_is_refused_before_it_is_encoded_or_decoded(vae, small_machine):
@@ -92,7 +95,7 @@ def test_a_latent_of_16k_is_refused_before_it_is_sampled(host, small_machine):
 
 
 def test_pictures_that_are_damaged_or_too_large_are_refused(host, tmp_path):
-    load = host("stand_ins").LoadImage().execute
+    load = LoadImage().execute
     Image.new("1", (16384, 16384)).save(tmp_path / "large.png")
     whole = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(whole, "PNG")

@@ -1,6 +1,5 @@
 """Every workflow file: canvas and API twins agree, and each runs through run_workflow.py on a tiny model."""
 
-import importlib
 import io
 import json
 import shutil
@@ -13,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import run_workflow
+from runner import graph
+from runner.command import main
+from runner.core_nodes import CORE_NODES
 from seecoder.checkpoints import released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
@@ -59,7 +60,7 @@ def run(name, models, out, *more, part="api"):
     path = FOLDER / part / f"{name}.json"
     classes = {node_id: node["class_type"] for node_id, node in read("api", name).items()}
     sets = [word for node_id, cls in classes.items() if cls in SMALL for word in ("--set", f"{node_id}.{SMALL[cls]}")]
-    assert run_workflow.main([str(path), "--models", str(models), "--output", str(out), *sets, *more]) == 0
+    assert main([str(path), "--models", str(models), "--output", str(out), *sets, *more]) == 0
     return {file.name: file.read_bytes() for file in out.iterdir()}
 
 
@@ -70,8 +71,7 @@ def test_all_basic_workflows_are_there():
 
 @pytest.mark.parametrize("name", OWN)
 def test_canvas_file_says_the_same_as_its_api_twin(name, pack):
-    graph, stand_ins = (importlib.import_module(f"{pack.__name__}.nodes.host.{module}") for module in ("graph", "stand_ins"))
-    catalogue = graph.of_classes({**stand_ins.STAND_INS, **pack.NODE_CLASS_MAPPINGS})
+    catalogue = graph.of_classes({**CORE_NODES, **pack.NODE_CLASS_MAPPINGS})
     assert graph.from_canvas(read(".", name), catalogue, "its twin") == read("api", name)  # titles too: --set names nodes by them
 
 
@@ -107,7 +107,7 @@ def test_canvas_file_is_one_that_the_page_takes_without_complaint(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN])
 def test_what_needs_comfyui_says_so(name, tmp_path, capfd):
-    assert run_workflow.main([str(FOLDER / "api" / f"{name}.json"), "--output", str(tmp_path)]) == 1
+    assert main([str(FOLDER / "api" / f"{name}.json"), "--output", str(tmp_path)]) == 1
     assert "needs ComfyUI itself" in capfd.readouterr().err
 
 
@@ -147,7 +147,7 @@ def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, 
     path = str(FOLDER / "api" / "text-to-image.json")
     sets = ["--set", "Image Model.model=tiny.safetensors", "--set", "CLIP.model=tiny.safetensors", "--set", "Size.width=72"]
     options = [*sets, "--models", str(models), "--output", str(tmp_path)]
-    assert run_workflow.main([path, *options]) == 1
+    assert main([path, *options]) == 1
     assert capfd.readouterr().err.split("\n")[-2:] == ["Sampler: The sides of a latent must be divisible by 2, got [8, 9].", ""]
     assert not list(tmp_path.iterdir())
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
 from ...vd_core.autoencoders.optimus import Optimus
+from ...vd_core.memory import check_room, in_parts
 from ..latents import Generators
-from .memory import check_room, in_parts
 from .terminal import progress
 
 

@@ -18,7 +18,9 @@ from ...vd_core.diffuser.overflow import named_layers, named_where_not_finite
 from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
+from ...vd_core.files import numbered, place
 from ...vd_core.flows import VersatileDiffusion
+from ...vd_core.memory import check_room
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.low_pass import LowPassTie
@@ -28,9 +30,7 @@ from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED, WEIGHT_DTYPES
 from ..latents import fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from ..layout import Conditioning, to_contexts
-from .memory import check_room
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
-from .results import numbered, place
 from .terminal import progress
 
 INPUTS = Path(__file__).resolve().parents[2] / "workflows" / "input"

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from run_workflow import ROOT, load_host
+from runner import launcher
+from runner.pack import ROOT
+from runner.server import Rejected, Server, failure
 
-client, launcher = load_host("client"), load_host("launcher")
 HERE = Path(__file__).parent
 NO_CHECKOUT = "COMFYUI_PATH names no ComfyUI checkout"
 
@@ -49,7 +50,7 @@ class Result:
 class ComfyUI:
     """The running server. `base` is its base directory: models/, input/, output/, temp/ and custom_nodes/ lie there."""
 
-    client: client.Server  # for all else: .url, .get, .post, .view, .upload
+    client: Server  # for all else: .url, .get, .post, .view, .upload
     base: Path
 
     @property
@@ -74,11 +75,11 @@ class ComfyUI:
 
         try:
             entry = self.run(prompt, listen)
-        except client.Rejected as error:
+        except Rejected as error:
             result.validation, result.sentence = error.reply, str(error)
             return result
         result.status, result.outputs = entry["status"]["status_str"], entry["outputs"]
-        result.sentence = client.failure(entry, prompt)
+        result.sentence = failure(entry, prompt)
         ends = ("execution_error", "execution_interrupted")
         result.error = next((data for kind, data in entry["status"]["messages"] if kind in ends), None)
         return result

@@ -13,7 +13,7 @@ import torch
 from pack_in_comfyui import difference, part, start, values
 from torch import Tensor
 
-from run_workflow import ROOT, load_pack
+from runner.pack import ROOT, load_pack
 
 NEUTRAL = {"start": 0.0, "end": 1.0, "rescale": 0.0, "threshold": "none", "percentile": 0.995, "bound": 4.0}
 SETTINGS = {

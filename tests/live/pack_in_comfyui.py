@@ -13,7 +13,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from run_workflow import PACKAGE, load_pack
+from runner.pack import PACKAGE, load_pack
 
 
 def start(arguments: list[str]) -> dict[str, type]:

@@ -19,9 +19,10 @@ from assets import write_assets
 from graph import APPLE, DUAL, IMAGE, ROCKET, STAR, TEXT, Node, empty, empty_text, ksampler, node, prompt_of, sentence
 from PIL import Image
 
-from run_workflow import ROOT, load_host
+from runner import launcher
+from runner.pack import ROOT
+from runner.server import Server
 
-client, launcher = load_host("client"), load_host("launcher")
 pytestmark = pytest.mark.comfyui
 
 KILLS = int(os.environ.get("VD_KILLS", "2"))
@@ -59,7 +60,7 @@ def killable(checkout, tmp_path):
     write_assets(base / "models", base / "input")
     server = Killable(checkout, base)
     server.start()
-    launcher.wait_for(client.Server(server.url), server.process, server.log)
+    launcher.wait_for(Server(server.url), server.process, server.log)
     yield server
     server.kill()
 
@@ -98,7 +99,7 @@ def test_killed_and_started_again(killable, tmp_path, capsys):
     seconds, expected, resumed = time.monotonic() - started, made(tmp_path / "whole"), 0
     assert whole.returncode == 0 and len(expected) == 5
     for number in range(KILLS):
-        client.Server(killable.url).post("/free", {"unload_models": True, "free_memory": True})
+        Server(killable.url).post("/free", {"unload_models": True, "free_memory": True})
         process = runner(killable, flow, tmp_path / str(number))
         first = process.stderr.readline()
         time.sleep(rng.uniform(0, seconds))
@@ -110,7 +111,7 @@ def test_killed_and_started_again(killable, tmp_path, capsys):
         resumed += "to come back; what is here is not made again." in first + said
         assert made(tmp_path / str(number)) == expected, said
         assert sorted(out.replace(f"{tmp_path / str(number)}", "")) == sorted(printed.replace(f"{tmp_path / 'whole'}", ""))  # each once
-        launcher.wait_for(client.Server(killable.url), killable.process, killable.log)
+        launcher.wait_for(Server(killable.url), killable.process, killable.log)
     with capsys.disabled():
         print(f"\n{KILLS} kills of the server, {resumed} in the middle of a job: all jobs ended as without")
     assert resumed or KILLS < 3

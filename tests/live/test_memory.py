@@ -13,7 +13,7 @@ from assets import write_assets
 from graph import Node, empty_text, image_model, ksampler, node, picture, prompt_of, seen, sentence
 from safetensors import safe_open
 
-from run_workflow import ROOT
+from runner.pack import ROOT
 from vd_core.embedded import MODEL
 
 pytestmark = pytest.mark.comfyui

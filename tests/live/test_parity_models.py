@@ -4,7 +4,7 @@ import parity
 import parity_models
 import pytest
 
-from run_workflow import ROOT
+from runner.pack import ROOT
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
 

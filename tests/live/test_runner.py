@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from run_workflow import ROOT, load_host
+from runner import graph, launcher
+from runner.pack import ROOT
 
 pytestmark = pytest.mark.comfyui
 
@@ -65,7 +66,7 @@ def wait_until(condition):
 
 
 def test_canvas_files_are_converted_as_the_page_does_it(server):
-    graph, info = load_host("graph"), server.client.get("/object_info")
+    info = server.client.get("/object_info")
     catalogue = graph.Catalogue({name: about["input"] for name, about in info.items()}, "is a {name}, which is not there.")
     twins = sorted((ROOT / "workflows" / "api").glob("*.json"))
     assert twins
@@ -151,7 +152,7 @@ def test_results_of_the_fixture(server):
 @pytest.fixture(scope="module")
 def device(checkout):
     """The arguments that this machine needs."""
-    return load_host("launcher").user_arguments(checkout)
+    return launcher.user_arguments(checkout)
 
 
 @pytest.fixture

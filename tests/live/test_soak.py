@@ -23,9 +23,9 @@ from assets import write_assets
 from graph import APPLE, DUAL, IMAGE, ROCKET, STAR, STRAWBERRY, TEXT, Node, empty, empty_text, ksampler, node, picture, prompt_of, sentence
 from PIL import Image
 
-from run_workflow import load_host
+from runner.graph import WorkflowError
+from runner.server import Gone, Server, failure
 
-client = load_host("client")
 pytestmark = [
     pytest.mark.comfyui,
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts by means of /proc"),
@@ -89,7 +89,7 @@ class Soak:
 
     def work(self) -> None:
         """One client: takes jobs until there are none."""
-        server = client.Server(self.url)
+        server = Server(self.url)
         while True:
             with self.lock:
                 if not self.jobs:
@@ -127,8 +127,8 @@ class Soak:
         output, part = BAD[name](rng.randrange(SEEDS))
         prompt = prompt_of(output)
         try:
-            said = client.failure(server.run(prompt, {}, lambda event: None), prompt)
-        except client.WorkflowError as error:
+            said = failure(server.run(prompt, {}, lambda event: None), prompt)
+        except WorkflowError as error:
             said = str(error)
         if not said or part not in said:
             raise AssertionError(f"{name}: {said!r}")
@@ -141,7 +141,7 @@ class Soak:
             if event["type"] == "progress" and event["data"]["value"] >= after and not told:
                 told.append(server.post("/interrupt", {"prompt_id": event["data"]["prompt_id"]}))
 
-        said = client.failure(server.run(prompt, {}, stop), prompt)
+        said = failure(server.run(prompt, {}, stop), prompt)
         if "the job was interrupted on the server" not in str(said):
             raise AssertionError(said)
 
@@ -186,7 +186,7 @@ def gone(server, job: str) -> bool:
     """Whether the server does not know a job, and says so."""
     try:
         server.outcome(job)
-    except client.Gone:
+    except Gone:
         return True
     return False
 

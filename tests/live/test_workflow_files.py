@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from assets import write_assets
 
-from run_workflow import ROOT
+from runner.pack import ROOT
 
 pytestmark = pytest.mark.comfyui
 

@@ -8,6 +8,10 @@ import random
 from functools import partial
 from pathlib import Path
 
+from runner.checks import Node, check
+from runner.graph import of_classes, prepare
+from runner.in_process import run_node
+
 from .bad_inputs import NUMBERS, TEXTS, Bench
 from .forked import Result, Table, forked, sentence
 
@@ -67,8 +71,8 @@ def checked(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path)
             change(prompt, rng)
         path.write_text(json.dumps(prompt), encoding="utf-8")
         try:
-            catalogue = bench.graph.of_classes(bench.classes)
-            bench.checks.check(bench.graph.prepare(path, catalogue, [], rng.choice([None, 0, 2**64 - 1]))[0], bench.classes, [folder])
+            catalogue = of_classes(bench.classes)
+            check(prepare(path, catalogue, [], rng.choice([None, 0, 2**64 - 1]))[0], bench.classes, [folder])
         except Exception as error:
             result = sentence(error)
             if result.end != "refused":
@@ -122,8 +126,8 @@ def write(bench: Bench, name: str, node: str, place: Path) -> Result:
         else dict(zip(("positive", "negative"), bench.pools["CONDITIONING"], strict=False))
     )
     try:
-        ready = bench.checks.Node("1", node, bench.classes[node], values, {})
-        bench.runner.run_node(ready, {}, {"OUTPUT_DIRECTORY": str(out), "PROMPT": {}, "EXTRA_PNGINFO": {}})
+        ready = Node("1", node, bench.classes[node], values, {})
+        run_node(ready, {}, {"OUTPUT_DIRECTORY": str(out), "PROMPT": {}, "EXTRA_PNGINFO": {}})
         result = Result("survived")
     except Exception as error:
         result = sentence(error)

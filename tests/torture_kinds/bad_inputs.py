@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +11,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-import run_workflow
+from runner.checks import Node, check_value
+from runner.core_nodes import CORE_NODES
+from runner.graph import of_classes
+from runner.in_process import run_node
+from runner.pack import load_pack
+from vd_core.memory import out_of_memory
 
 from .forked import Result, Table, environment, forked, sentence
 
@@ -126,12 +130,9 @@ class Bench:
     """The nodes, the embedded model and a pool of values for every type of socket."""
 
     def __init__(self) -> None:
-        self.pack: ModuleType = run_workflow.load_pack(name="versatile_diffusion_tortured")
-        self.runner, self.checks, self.graph = (
-            importlib.import_module(f"{self.pack.__name__}.nodes.host.{name}") for name in ("runner", "checks", "graph")
-        )
-        self.classes = {**self.runner.STAND_INS, **self.pack.NODE_CLASS_MAPPINGS}
-        self.inputs = {name: self.graph.of_classes(self.classes).inputs(name, name) for name in self.classes}
+        self.pack: ModuleType = load_pack(name="versatile_diffusion_tortured")
+        self.classes = {**CORE_NODES, **self.pack.NODE_CLASS_MAPPINGS}
+        self.inputs = {name: of_classes(self.classes).inputs(name, name) for name in self.classes}
         with torch.inference_mode():
             model, vae = self.call("VD_LoadImageModel")
             text_model, text_vae = self.call("VD_LoadTextModel")
@@ -201,16 +202,16 @@ def outcome(bench: Bench, name: str, values: dict, folder: Path) -> Result:
     try:
         for key, entry in bench.inputs[name].items():
             if entry.is_widget and key in values:
-                values[key] = bench.checks.check_value(values[key], entry, f"{name}, input {key}", [folder])
-        node, hidden = bench.checks.Node("1", name, bench.classes[name], values, {}), {"OUTPUT_DIRECTORY": str(folder / "out")}
+                values[key] = check_value(values[key], entry, f"{name}, input {key}", [folder])
+        node, hidden = Node("1", name, bench.classes[name], values, {}), {"OUTPUT_DIRECTORY": str(folder / "out")}
         before = finite(list(values.values()))
         with torch.inference_mode():
-            results, _ = bench.runner.run_node(node, {}, {**hidden, "PROMPT": {}, "EXTRA_PNGINFO": {}})
+            results, _ = run_node(node, {}, {**hidden, "PROMPT": {}, "EXTRA_PNGINFO": {}})
         good = finite(results) or not before
         stray = [path for path in folder.iterdir() if path.name != "out"]
         return Result("survived" if good and not stray else "wrong", f"left {stray}" if stray else "not finite" if not good else "")
     except (RuntimeError, MemoryError) as error:
-        return Result("refused") if bench.runner.out_of_memory(error) else sentence(error)
+        return Result("refused") if out_of_memory(error) else sentence(error)
     except Exception as error:
         return sentence(error)
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-import run_workflow
+from runner.command import main
 from vd_core import __main__ as commands
 from vd_core.bulk import job as jobs
 from vd_core.bulk.tasks import Settings
@@ -69,7 +69,7 @@ def workflow(name: str, folder: Path) -> str:
     """The last words of a workflow that runs in a moment."""
     prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     few = [f"--set={key}.{name}={value}" for key, node in prompt.items() for name, value in {"steps": 1}.items() if name in node["inputs"]]
-    return last_words(run_workflow.main, [str(WORKFLOWS / f"{name}.json"), "--output", str(folder), *few])
+    return last_words(main, [str(WORKFLOWS / f"{name}.json"), "--output", str(folder), *few])
 
 
 def last_words(main: Callable[[list[str]], int], arguments: list[str]) -> str:

@@ -21,8 +21,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-import run_workflow
-from run_workflow import load_host
+from runner.command import main
+from runner.core_nodes import SaveImage
 from vd_core.bulk import job as jobs
 from vd_core.bulk.tasks import Settings
 from vd_core.checkpoints.convert import convert
@@ -87,7 +87,7 @@ def resumed(folder: Path, known: dict[str, torch.Tensor]) -> Result:
 
 def draw(folder: Path) -> None:
     """Pictures, one after the other."""
-    save = load_host("stand_ins").SaveImage()
+    save = SaveImage()
     while True:
         save.execute(torch.rand(1, 256, 256, 3), "picture", {}, {}, str(folder))
 
@@ -140,7 +140,7 @@ def run_again(folder: Path) -> None:
 
 def run_once(folder: Path) -> None:
     """The quick start in few steps."""
-    run_workflow.main([str(ROOT / "workflows/api/quick-start.json"), "--output", str(folder), "--set", "Draw.steps=3"])
+    main([str(ROOT / "workflows/api/quick-start.json"), "--output", str(folder), "--set", "Draw.steps=3"])
 
 
 def work_of_seconds(folder: Path, rng: random.Random, count: int, table: Table) -> None:

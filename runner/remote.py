@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from vd_core.files import make_ready, numbered, outside, whole
+
 from . import graph
-from .client import Server, Unreachable, failure
-from .results import make_ready, numbered, outside, whole, write_texts
+from .results import write_texts
+from .server import Server, Unreachable, failure
 
 RESTARTS = 3  # of a server in the middle of one job; a job that kills it time and again is given up
 

@@ -1,6 +1,6 @@
 """Starts a ComfyUI checkout for as long as it is needed: as its owner would, but with output folders of its own.
 
-It lies outside of nodes/, as nodes must not start processes; `run_workflow.py` imports it beside the modules of nodes/host.
+Nodes must not start processes, so nothing in nodes/ imports this.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from .client import Server
 from .graph import WorkflowError
+from .server import Server
 
 PATIENCE = 600  # seconds until it must answer; many node packs take minutes to import
 HAS_GPU = (

@@ -1,4 +1,4 @@
-"""What is done without ComfyUI, which manages memory itself, when there is not enough."""
+"""What to do where there is not enough memory. In ComfyUI, which manages memory itself, none of this is used."""
 
 from __future__ import annotations
 

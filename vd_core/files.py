@@ -73,12 +73,3 @@ def place(prefix: str, directory: str) -> tuple[Path, str]:
     if not folder.is_relative_to(root):
         raise ValueError(f"filename_prefix {prefix!r} leaves the output folder through a link.")
     return folder, stem
-
-
-def write_texts(title: str, texts: list[str], output: Path) -> None:
-    """Prints the texts of a node and writes them to one file; prints its path too."""
-    print(*texts, sep="\n", flush=True)  # first: whatever becomes of the file, they can be read
-    path = numbered(output, re.sub(r"[^\w-]+", "-", title).strip("-")[:100] or "text", ".txt")
-    with whole(path) as part:
-        part.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    print(path, flush=True)

@@ -12,17 +12,15 @@ from fake_comfyui import PICTURE, FakeComfyUI, succeed
 from made_up import node
 from PIL import Image
 
-import run_workflow
-from run_workflow import load_host
-
-client = load_host("client")
+from runner import server, websocket
+from runner.command import main
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
     """Does not wait long for news, and works in a folder of its own."""
-    monkeypatch.setattr(client, "TICK", 0.3)
-    monkeypatch.setattr(load_host("websocket"), "POLL", 0.02)
+    monkeypatch.setattr(server, "TICK", 0.3)
+    monkeypatch.setattr(websocket, "POLL", 0.02)
     monkeypatch.chdir(tmp_path)
 
 
@@ -40,7 +38,7 @@ def run(tmp_path, capsys):
 
     def go(fake, flow=None, *options):
         (tmp_path / "flow.json").write_text(json.dumps(flow or painting()), encoding="utf-8")
-        status = run_workflow.main(["flow.json", "--server", getattr(fake, "url", fake), *options])
+        status = main(["flow.json", "--server", getattr(fake, "url", fake), *options])
         out, err = capsys.readouterr()
         return status, out, "\n".join(line.split("\r")[-1] for line in err.rstrip().split("\n"))
 
@@ -84,7 +82,7 @@ def test_files_are_numbered_as_they_come_here(run, tmp_path):
 def test_every_event_reaches_the_listener():
     seen = []
     with FakeComfyUI() as fake:
-        entry = client.Server(fake.url).run(painting(), {}, seen.append)
+        entry = server.Server(fake.url).run(painting(), {}, seen.append)
     assert [event["data"]["value"] for event in seen if event["type"] == "progress"] == [1, 2, 3]
     assert [event["data"][4:] for event in seen if event["type"] == "preview"] == [PICTURE] * 3
     assert entry["status"]["status_str"] == "success" and not any(event["type"] == "status" for event in seen)
@@ -306,7 +304,7 @@ def test_places_exclude_each_other(refused):
 
 
 def test_frames_of_every_length():
-    socket = load_host("websocket").WebSocket.__new__(load_host("websocket").WebSocket)
+    socket = websocket.WebSocket.__new__(websocket.WebSocket)
     for size, head in ((0, b"\x00"), (125, b"\x7d"), (126, struct.pack(">BH", 126, 126)), (65536, struct.pack(">BQ", 127, 65536))):
         whole = b"\x82" + head + b"x" * size
         socket.buffer = bytearray(whole[:-1])

@@ -1,4 +1,4 @@
-"""The stand-ins for core's nodes."""
+"""Core's nodes as the runner has them."""
 
 import json
 
@@ -8,13 +8,11 @@ import torch
 from made_up import node, paint
 from PIL import Image
 
-from run_workflow import load_host
-
-stand_ins = load_host("stand_ins")
+from runner import core_nodes
 
 
 def loaded(path):
-    return stand_ins.LoadImage().execute(str(path))
+    return core_nodes.LoadImage().execute(str(path))
 
 
 @pytest.mark.parametrize(
@@ -93,23 +91,23 @@ def test_latents_go_through_the_vae(run):
 
 
 def test_preview_any_shows_everything():
-    shown = [stand_ins.PreviewAny().execute(value)["result"][0] for value in ("ä", 1, True, None, [1, "ä"], {"a": torch.zeros(1)})]
+    shown = [core_nodes.PreviewAny().execute(value)["result"][0] for value in ("ä", 1, True, None, [1, "ä"], {"a": torch.zeros(1)})]
     assert shown == ["ä", "1", "True", "None", '[1, "ä"]', "{'a': tensor([0.])}"]
 
 
 def test_a_noise_mask_goes_with_the_latent():
     latent, mask = {"samples": torch.zeros(2, 4, 8, 8), "batch_index": [3, 4]}, torch.rand(2, 64, 64)
-    (masked,) = stand_ins.SetLatentNoiseMask().execute(latent, mask)
+    (masked,) = core_nodes.SetLatentNoiseMask().execute(latent, mask)
     assert masked["samples"] is latent["samples"] and masked["batch_index"] == [3, 4] and "noise_mask" not in latent
     assert torch.equal(masked["noise_mask"], mask[:, None])
 
 
 def test_pictures_are_scaled_by_a_factor():
     image = torch.rand(2, 4, 6, 3)
-    (twice,) = stand_ins.ImageScaleBy().execute(image, "nearest-exact", 2.0)
+    (twice,) = core_nodes.ImageScaleBy().execute(image, "nearest-exact", 2.0)
     assert torch.equal(twice, image.repeat_interleave(2, 1).repeat_interleave(2, 2))
-    (half,) = stand_ins.ImageScaleBy().execute(image, "area", 0.5)
+    (half,) = core_nodes.ImageScaleBy().execute(image, "area", 0.5)
     torch.testing.assert_close(half, image.reshape(2, 2, 2, 3, 2, 3).mean(dim=(2, 4)))
-    assert stand_ins.ImageScaleBy().execute(image, "bicubic", 1.3)[0].shape == (2, 5, 8, 3)
+    assert core_nodes.ImageScaleBy().execute(image, "bicubic", 1.3)[0].shape == (2, 5, 8, 3)
     with pytest.raises(ValueError, match="cannot be scaled by 0.01: nothing would be left of them"):
-        stand_ins.ImageScaleBy().execute(image, "bilinear", 0.01)
+        core_nodes.ImageScaleBy().execute(image, "bilinear", 0.01)

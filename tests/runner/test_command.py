@@ -1,9 +1,9 @@
 """The workflow runner, with made-up node classes."""
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +11,8 @@ import torch
 from made_up import Paint, node, paint, painting
 from PIL import Image
 
-import run_workflow
-
-ROOT = Path(__file__).resolve().parents[1]
-
+from runner.command import main
+from runner.pack import ROOT, load_pack
 
 # Running
 
@@ -108,7 +106,7 @@ def test_interruption_is_quiet(run):
 def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
     monkeypatch.setenv("VD_MODELS", "before")
     run(painting(), "--models", ".")
-    assert run_workflow.os.environ["VD_MODELS"] == str(tmp_path)
+    assert os.environ["VD_MODELS"] == str(tmp_path)
 
 
 # Refusals
@@ -197,7 +195,7 @@ def test_bad_folders_and_files_are_refused(refused, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert "--output file is a file" in refused(painting(), "--output", "file")
     assert "--models none does not exist" in refused(painting(), "--models", "none")
-    assert run_workflow.main(["missing.json"]) == 1
+    assert main(["missing.json"]) == 1
     assert capsys.readouterr().err == "There is no workflow file missing.json.\n"
 
 
@@ -214,7 +212,7 @@ def test_mistakes_on_the_command_line_are_refused_alike(refused, options, senten
 
 
 def test_a_command_line_without_a_workflow_is_refused(capsys):
-    assert run_workflow.main([]) == 1
+    assert main([]) == 1
     assert capsys.readouterr().err == "the following arguments are required: WORKFLOW.json; --help says what there is.\n"
 
 
@@ -231,7 +229,7 @@ def test_a_size_that_is_not_divisible_by_8_is_refused(run, width, height):
 def test_the_pack_is_loaded_as_comfyui_loads_it(tmp_path):
     (tmp_path / "inner.py").write_text("NODE_CLASS_MAPPINGS = {'X': 1}\n")
     (tmp_path / "__init__.py").write_text("if __package__:\n    from .inner import NODE_CLASS_MAPPINGS\n")
-    assert run_workflow.load_pack(tmp_path, "a_fake_pack").NODE_CLASS_MAPPINGS == {"X": 1}
+    assert load_pack(tmp_path, "a_fake_pack").NODE_CLASS_MAPPINGS == {"X": 1}
 
 
 def test_a_plain_script_from_any_folder(tmp_path):

@@ -7,10 +7,10 @@ import time
 
 import pytest
 from fake_comfyui import PICTURE, FakeComfyUI
-from test_client import painting
+from test_server import painting
 
-import run_workflow
-from run_workflow import load_host
+from runner import remote, server, websocket
+from runner.command import main
 
 TEXTS = "ä fox\nan owl\noutput/What-is-it_00001.txt\n"
 
@@ -18,13 +18,13 @@ TEXTS = "ä fox\nan owl\noutput/What-is-it_00001.txt\n"
 @pytest.fixture
 def run(tmp_path, capsys, monkeypatch):
     """Runs the workflow -> (exit status, stdout, stderr)."""
-    monkeypatch.setattr(load_host("client"), "TICK", 0.3)
-    monkeypatch.setattr(load_host("websocket"), "POLL", 0.02)
+    monkeypatch.setattr(server, "TICK", 0.3)
+    monkeypatch.setattr(websocket, "POLL", 0.02)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flow.json").write_text(json.dumps(painting()), encoding="utf-8")
 
     def go(fake, *options):
-        return run_workflow.main(["flow.json", "--server", fake.url, *options]), *capsys.readouterr()
+        return main(["flow.json", "--server", fake.url, *options]), *capsys.readouterr()
 
     return go
 
@@ -88,7 +88,7 @@ def test_a_job_that_kills_every_server_is_given_up(run, monkeypatch):
         made.append(FakeComfyUI(deadly, port=fake.http.server_port))
 
     status, out, said = run(FakeComfyUI(deadly))
-    assert status == 1 and out == "" and len(made) == 1 + load_host("remote").RESTARTS
+    assert status == 1 and out == "" and len(made) == 1 + remote.RESTARTS
     assert said.splitlines()[-1].endswith("before the job ended.")
     made[-1].close()
 

@@ -1,4 +1,4 @@
-"""Runs workflow files in this process: the pack's own node classes and the stand-ins for core's, called as ComfyUI calls them."""
+"""Runs workflow files in this process: the pack's own node classes and the few of core's, called as ComfyUI calls them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from pathlib import Path
 
 import torch
 
+from vd_core.files import make_ready
+from vd_core.memory import out_of_memory
+
 from .checks import Node, check
+from .core_nodes import CORE_NODES
 from .graph import WorkflowError, of_classes, prepare
-from .memory import out_of_memory
-from .results import make_ready, write_texts
-from .stand_ins import STAND_INS
+from .pack import load_pack
+from .results import write_texts
 
 
-def run_file(workflow: Path, classes: dict, output: Path, assignments: list[str], seed: int | None, pictures: Path) -> None:
+def run_file(workflow: Path, output: Path, assignments: list[str], seed: int | None, pictures: Path) -> None:
     """Reads, changes, checks and runs a workflow file, and prints what it wrote.
 
-    classes: NODE_CLASS_MAPPINGS. assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last.
+    assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last.
     Raises WorkflowError, OSError for an output folder that takes no files.
     """
-    classes = {**STAND_INS, **classes}
+    classes = {**CORE_NODES, **load_pack().NODE_CLASS_MAPPINGS}
     prompt, canvas = prepare(workflow, of_classes(classes), assignments, seed)
     nodes = check(prompt, classes, [workflow.resolve().parent, pictures])
     make_ready(output)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from .results import numbered, place, whole
+from vd_core.files import numbered, place, whole
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
@@ -244,7 +244,7 @@ class TorchCompileModel:
         return (model.compiled(backend),)
 
 
-STAND_INS = {
+CORE_NODES = {
     "LoadImage": LoadImage,
     "SaveImage": SaveImage,
     "PreviewImage": PreviewImage,
