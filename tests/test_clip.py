@@ -234,10 +234,38 @@ def test_size_of_the_released_model():
 # Refusals
 
 
-@pytest.mark.parametrize("texts", [[], "a cat"])
-def test_prompts_must_be_a_list(clip, texts):
+@pytest.mark.parametrize("texts", [[], [3], [None, "a cat"]])
+def test_prompts_must_be_texts(clip, texts):
     with pytest.raises(ValueError, match="a list of at least one prompt"):
         clip.encode_text(texts)
+
+
+@torch.no_grad()
+def test_a_string_is_one_prompt(clip):
+    assert torch.equal(clip.encode_text("a cat"), clip.encode_text(["a cat"]))
+    assert torch.equal(clip.embed_text("a cat"), clip.embed_text(["a cat"]))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence"),
+    [
+        (torch.full((1, 3, 8, 8), 128.0), "divide by 255"),
+        (torch.linspace(-1, 1, 192).reshape(1, 3, 8, 8), "use \\(images \\+ 1\\) / 2"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "images.float\\(\\) / 255"),
+        (torch.zeros(1, 3, 8, 8, device="meta"), "have no values"),
+    ],
+)
+def test_pictures_of_other_ranges_are_refused(clip, pictures, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        clip.encode_image(pictures)
+
+
+def test_gradients_reach_pictures(clip):
+    pictures = torch.rand(1, 3, 60, 70, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    tokens = clip.encode_image(pictures)
+    torch.testing.assert_close(tokens, clip.encode_image(pictures.detach()), atol=0.02, rtol=0)  # but for the rounding
+    assert torch.autograd.grad(tokens.square().sum(), pictures)[0].abs().max() > 0
+
 
 
 @pytest.mark.parametrize("shape", [(1, 30, 50), (3, 1, 30, 50), (2, 3, 30, 50)])

@@ -320,13 +320,16 @@ def test_ids_work_without_vocabularies(optimus, config, tokens):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda o: o.encode([]), "no text to encode"),
-        (lambda o: o.encode("red apple"), "a list of sentences, got the string 'red apple'"),
+        (lambda o: o.encode([]), "a sentence or a list of at least one, got"),
+        (lambda o: o.encode([1]), "a sentence or a list of at least one, got"),
         (lambda o: o.decode(randn(3, 23), seeded(1, 2, 3)), r"latents \[batch, 24\], got \[3, 23\]"),
         (lambda o: o.decode(randn(3, 24, 1, 1), seeded(1, 2, 3)), r"latents \[batch, 24\], got \[3, 24, 1, 1\]"),
         (lambda o: o.decode(randn(0, 24), []), r"latents \[batch, 24\], got \[0, 24\]"),
         (lambda o: o.decode(LATENTS, seeded(1, 2)), "3 latents but 2 generators"),
         (lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=-1), "temperature must be at least 0, got -1"),
+        (lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=float("nan")), "temperature must be at least 0, got nan"),
+        (lambda o: o.decode(LATENTS, seeded(1, 2, 3), top_p=1.5), "top_p within 0..1"),
+        (lambda o: o.decode(LATENTS.to("meta"), seeded(1, 2, 3)), "on the meta device and have no values"),
     ],
 )
 def test_refusals(optimus, call, sentence):

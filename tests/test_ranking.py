@@ -9,7 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 from vd_core.checkpoints.load import load
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.encoders.clip import normalise
-from vd_core.ranking import best_first, clip_score, probabilities, similarity
+from vd_core.ranking import best_first, clip_score, probabilities, similarity, token_similarity
 from vd_core.sampling.noise import sample_noise, seeded
 from vd_core.training.dataset import CaptionedPictures
 
@@ -47,6 +47,16 @@ def test_everything_is_like_itself_and_unlike_its_opposite_at_any_length():
     torch.testing.assert_close(similarity(x, 3 * x).diagonal(), torch.ones(5))
     torch.testing.assert_close(similarity(x, -x).diagonal(), -torch.ones(5))
     assert similarity(torch.eye(3), torch.eye(3)).equal(torch.eye(3))
+
+
+def test_contexts_are_compared_as_whole_vectors():
+    """As research code does it: flatten, normalise, product."""
+    seen, wanted = draw(4, 5, 8), draw(1, 5, 8)
+    flat = torch.nn.functional.normalize(seen.flatten(1), dim=1) @ torch.nn.functional.normalize(wanted.flatten(1), dim=1).T
+    torch.testing.assert_close(token_similarity(seen, wanted), flat[:, 0])
+    assert token_similarity(seen, 3 * seen).tolist() == pytest.approx([1] * 4)
+    with pytest.raises(ValueError, match=r"got \[4, 5, 8\] and \[2, 5, 8\]"):
+        token_similarity(seen, wanted.expand(2, -1, -1))
 
 
 def test_one_picture_and_one_text_are_a_pair():

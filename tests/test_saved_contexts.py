@@ -52,6 +52,29 @@ def test_pictures_must_be_normalised_as_clip_contexts_are(tmp_path):
     torch.testing.assert_close(load_context(tmp_path / "a.npy", "image", normalise=True).tokens, UNIT)
 
 
+@pytest.mark.parametrize("rows", [3, 5])
+def test_global_vectors_of_several_pictures_are_not_one_picture(tmp_path, rows):
+    """[3, 160] of CLIP's image_embeds are three pictures, not three tokens of one."""
+    vectors = torch.nn.functional.normalize(torch.randn(rows, 160, generator=torch.Generator().manual_seed(0)), dim=-1)
+    np.save(tmp_path / "a.npy", vectors.numpy())
+    with pytest.raises(ValueError, match=rf"\[{rows}, 1, width\] for the global vectors of {rows}"):
+        load_context(tmp_path / "a.npy", "image")
+    np.save(tmp_path / "b.npy", vectors[:, None].numpy())
+    assert load_context(tmp_path / "b.npy", "image").tokens.shape == (rows, 1, 160)
+
+
+def test_texts_are_not_normalised_and_large_tokens_refused(tmp_path):
+    np.save(tmp_path / "a.npy", UNIT.numpy())
+    with pytest.raises(ValueError, match="normalise is for pictures"):
+        load_context(tmp_path / "a.npy", "text", normalise=True)
+    np.save(tmp_path / "b.npy", 20 * UNIT.numpy())
+    with pytest.raises(ValueError, match="mean norm of .* divide each sample's by the norm of the end token"):
+        load_context(tmp_path / "b.npy", "text")
+    np.save(tmp_path / "c.npy", 0 * UNIT.numpy())
+    with pytest.raises(ValueError, match="is zero, so its tokens cannot be normalised"):
+        load_context(tmp_path / "c.npy", "image", normalise=True)
+
+
 def write(path, content):
     if path.suffix == ".npy":
         np.save(path, content, allow_pickle=True)

@@ -1,1 +1,55 @@
-"""Versatile Diffusion as a small Python package: one multi-flow diffusion core, independent of ComfyUI."""
+"""Versatile Diffusion as a small Python package: one multi-flow diffusion core, independent of ComfyUI.
+
+    from vd_core import MODEL, Context, Sampling, blend, load
+
+Each name is imported when it is first used: `import vd_core` and `vd_core.files` must stay light, since torch takes
+seconds and what only sends a workflow to a server never needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .checkpoints.contexts import load_context, save_context
+    from .checkpoints.load import load
+    from .checkpoints.write import save_model
+    from .config import VDConfig
+    from .context import Context, Region, blend, join
+    from .embedded import MODEL
+    from .flows import VersatileDiffusion
+    from .pictures import from_pil, to_pil
+    from .ranking import best_first, similarity, token_similarity
+
+WHERE = {
+    "load": ".checkpoints.load",
+    "load_context": ".checkpoints.contexts",
+    "save_context": ".checkpoints.contexts",
+    "save_model": ".checkpoints.write",
+    "VDConfig": ".config",
+    "Context": ".context",
+    "Region": ".context",
+    "blend": ".context",
+    "join": ".context",
+    "MODEL": ".embedded",
+    "VersatileDiffusion": ".flows",
+    "from_pil": ".pictures",
+    "to_pil": ".pictures",
+    "best_first": ".ranking",
+    "similarity": ".ranking",
+    "token_similarity": ".ranking",
+}
+__all__ = list(WHERE)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name. Raises AttributeError for any other."""
+    if name not in WHERE:
+        raise AttributeError(f"vd_core has no {name!r}; it offers {', '.join(WHERE)}.")
+    return getattr(import_module(WHERE[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -83,6 +83,28 @@ class Context:
 
 Blend = list[Context]
 
+LARGEST_NORM = 4.0  # of a context's tokens on average; CLIP's are divided so that the global one has norm 1
+
+
+def check_tokens(context: Context) -> None:
+    """Refuse tokens that no encoder makes: not finite, or many times too large because they were never normalised.
+
+    Raises ValueError that says what to divide by.
+    """
+    for name, tokens in (("tokens", context.tokens), ("unconditional tokens", context.null)):
+        if tokens is None:
+            continue
+        if tokens.is_meta:
+            raise ValueError(f"The {name} of the {context.kind} context are on the meta device and have no values.")
+        if not tokens.isfinite().all():
+            raise ValueError(f"The {name} of the {context.kind} context hold NaN or inf.")
+        if (norm := float(tokens.detach().float().norm(dim=-1).mean())) > LARGEST_NORM:
+            by = "the first token" if context.kind == "image" else "the end token"
+            raise ValueError(
+                f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's have about 1: "
+                f"divide each sample's by the norm of {by}."
+            )
+
 
 def ratios(contexts: Blend) -> list[float]:
     """The weights divided by their sum. Raises ValueError when there is no context or all weights are 0."""

@@ -154,6 +154,23 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
 
 
+def check_range(images: Tensor) -> None:
+    """Refuse pictures or masks whose values are clearly not in 0..1: they would be read as white, or as washed out.
+
+    Resizing overshoots a little and autoencoders more, so values from -0.5 to 1.5 are taken. Raises ValueError.
+    """
+    if not images.is_floating_point():
+        raise ValueError(f"Pictures hold numbers in 0..1, got {images.dtype}: use images.float() / 255.")
+    if images.is_meta:
+        raise ValueError("These pictures are on the meta device and have no values: make them anew.")
+    if not images.numel():
+        return  # who needs a shape checks it
+    low, high = (float(bound) for bound in images.detach().aminmax())
+    if low < -0.5 or high > 1.5:
+        advice = "divide by 255" if high > 1.5 else "use (images + 1) / 2"
+        raise ValueError(f"Pictures hold values in 0..1, got {low:.3g} to {high:.3g}: {advice}.")
+
+
 def to_pil(images: Tensor) -> list[Image.Image]:
     """Convert pictures [B, 3, H, W] or masks [B, 1, H, W] in 0..1 to PIL pictures, RGB or L.
 

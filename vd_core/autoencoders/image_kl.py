@@ -8,6 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ImageVAEConfig
+from ..pictures import check_range
+from ..placement import convert_for
 from .finite import guard
 
 
@@ -161,33 +163,46 @@ class AutoencoderKL(nn.Module):
         self.eval()
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W] in 0..1 -> mean and log-variance (clamped to -30..20) of the latents, each [B, z, H/f, W/f].
+        """Map images [B, 3, H, W] in 0..1 to mean and log-variance (clamped to -30..20), each [B, z, H/f, W/f].
 
-        Raises ValueError when the shape is another one or a side is not divisible by f.
+        Computes in the precision of the weights and returns that of the images; gradients pass. Raises ValueError for
+        another shape, a side that is not divisible by f, values that are not in 0..1, and images on another device.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError(f"The image autoencoder needs images [batch, 3, height, width], got {list(images.shape)}.")
         if any(side % self.factor for side in images.shape[2:]):
             height, width = images.shape[2:]
-            raise ValueError(f"Image sides must be divisible by {self.factor}, got {height}x{width}: crop or resize the image first.")
-        mean, logvar = self.quant_conv(self.encoder(2 * images - 1)).chunk(2, dim=1)
+            raise ValueError(
+                f"Image sides must be divisible by {self.factor}, got {height}x{width}: crop or resize the image first."
+            )
+        own = convert_for(self.quant_conv.weight, images, "images", "image autoencoder")
+        check_range(images)
+        mean, logvar = self.quant_conv(self.encoder(2 * own - 1)).to(images).chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
-    @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images [B, 3, H, W] in 0..1 -> unscaled latents [B, z, H/f, W/f]: the mean, or a sample with standard normal `noise`."""
+        """Encode images [B, 3, H, W] in 0..1 as unscaled latents [B, z, H/f, W/f], in the images' precision.
+
+        noise: standard normal, of the latents' shape, to sample them; None takes their mean. Raises what `moments` does.
+        """
         mean, logvar = self.moments(images)
+        if noise is not None and noise.shape != mean.shape:
+            raise ValueError(f"The noise must have the latents' shape, {list(mean.shape)}, got {list(noise.shape)}.")
         return mean if noise is None else mean + (logvar / 2).exp() * noise
 
     def decode_unclamped(self, latents: Tensor) -> Tensor:
-        """Unscaled latents [B, z, h, w] -> images [B, 3, f*h, f*w], about 0..1 (for training)."""
+        """Decode unscaled latents [B, z, h, w] to images [B, 3, f*h, f*w], about 0..1, in the latents' precision.
+
+        Nothing is clamped, so gradients pass everywhere. Raises ValueError for another shape or device.
+        """
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels or 0 in latents.shape:
             raise ValueError(
-                f"The image autoencoder decodes latents [batch, {self.config.latent_channels}, height, width], got {list(latents.shape)}."
+                f"The image autoencoder decodes latents [batch, {self.config.latent_channels}, height, width], "
+                f"got {list(latents.shape)}."
             )
-        return (self.decoder(self.post_quant_conv(latents)) + 1) / 2
+        own = convert_for(self.post_quant_conv.weight, latents, "latents", "image autoencoder")
+        return (self.decoder(self.post_quant_conv(own)).to(latents) + 1) / 2
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Unscaled latents [B, z, h, w] -> images [B, 3, f*h, f*w] in 0..1."""
+        """Decode unscaled latents [B, z, h, w] to images [B, 3, f*h, f*w] in 0..1, as `decode_unclamped` but clamped."""
         return self.decode_unclamped(latents).clamp(0, 1)

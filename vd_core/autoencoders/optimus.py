@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import TextVAEConfig, TransformerConfig
+from ..placement import check_device, convert_for
 from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
 from .finite import check_finite
 from .gpt2 import GPT2, Cache
@@ -51,16 +52,17 @@ class Optimus(nn.Module):
         return self.encoder_linear(pooled).chunk(2, dim=1)
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Sentences -> latents [B, latent_width], the posterior mean (VD never samples it).
+    def encode(self, texts: str | Sequence[str]) -> Tensor:
+        """Encode sentences, one or several, as latents [B, latent_width]: the posterior mean (VD never samples it).
 
-        Raises ValueError for an empty list, for a string in place of a list and for weights that give no finite numbers.
+        Raises ValueError for no sentence, for what are no strings, and for weights that give no finite numbers.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"Optimus encodes a list of sentences, got the string {texts!r}.")
-        if not texts:
-            raise ValueError("There is no text to encode.")
-        mean = self.posterior(self.pieces(list(texts)).to(self.encoder_linear.weight.device))[0]
+        sentences = [texts] if isinstance(texts, str) else list(texts)
+        if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
+            raise ValueError(f"The text autoencoder encodes a sentence or a list of at least one, got {texts!r}.")
+        weight = self.encoder_linear.weight
+        check_device(weight, "text autoencoder")
+        mean = self.posterior(self.pieces(sentences).to(weight.device))[0]
         check_finite("The text autoencoder's encoder", mean)
         return mean
 
@@ -118,9 +120,11 @@ class Optimus(nn.Module):
         """As `decode`, -> the token ids of each sentence from <BOS> to <EOS>."""
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_width or not len(latents):
             raise ValueError(f"Optimus decodes latents [batch, {self.config.latent_width}], got {list(latents.shape)}.")
-        if temperature < 0:
+        if not temperature >= 0:
             raise ValueError(f"The temperature must be at least 0, got {temperature}.")
-        latents = latents.to(self.latent_to_memory.weight)
+        if top_k < 0 or not 0 <= top_p <= 1:
+            raise ValueError(f"top_k must be at least 0 and top_p within 0..1, got {top_k} and {top_p}.")
+        latents = convert_for(self.latent_to_memory.weight, latents, "latents", "text autoencoder")
         if isinstance(generators, torch.Generator):
             batches = [(latent, [generators]) for latent in latents.split(1)]
         elif len(generators) == len(latents):

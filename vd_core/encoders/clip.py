@@ -11,7 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ClipConfig
-from ..pictures import resize_and_crop
+from ..pictures import check_range, resize_and_crop
+from ..placement import check_device, convert_for
 
 if TYPE_CHECKING:  # transformers takes seconds to import: the functions that need it import it
     from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
@@ -24,10 +25,15 @@ class Clip(nn.Module):
     """Both towers of a CLIP; `towers` says which are built, the other is None.
 
     tokenizer: list[str] -> token ids [B, positions], padded with the end token.
+
+    Tokens have the precision of the weights. What is given must be on their device.
     """
 
     def __init__(
-        self, config: ClipConfig, tokenizer: Callable[[Sequence[str]], Tensor] | None = None, towers: Sequence[str] = ("text", "vision")
+        self,
+        config: ClipConfig,
+        tokenizer: Callable[[Sequence[str]], Tensor] | None = None,
+        towers: Sequence[str] = ("text", "vision"),
     ):
         super().__init__()
         self.config = config
@@ -36,17 +42,25 @@ class Clip(nn.Module):
         self.vision_tower = vision_tower(config) if "vision" in towers else None
         self.eval()
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Prompts -> [B, positions, projection_dim]; padding tokens are part of the context, as in the official model.
+    def encode_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Encode prompts, one or several, as tokens [B, positions, projection_dim].
 
-        Raises ValueError for an empty list, for a string in place of a list, and without a text tower.
+        Padding tokens are part of the context, as in the official model. Raises ValueError for no prompt, for what are
+        no strings, and without a text tower.
         """
-        if isinstance(texts, str) or not texts:
-            raise ValueError(f"CLIP encodes a list of at least one prompt, got {texts!r}.")
-        return self.encode_ids(self.tokenizer(list(texts)))
+        return self.encode_ids(self.tokenize(texts))
+
+    def tokenize(self, texts: str | Sequence[str]) -> Tensor:
+        """Turn prompts, one or several, into token ids [B, positions]. Raises ValueError for what are no prompts."""
+        prompts = [texts] if isinstance(texts, str) else list(texts)
+        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+            raise ValueError(f"CLIP encodes a prompt or a list of at least one prompt, got {texts!r}.")
+        if self.tokenizer is None:
+            raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
+        return self.tokenizer(prompts)
 
     def encode_ids(self, ids: Tensor) -> Tensor:
-        """Token ids [B, positions] -> [B, positions, projection_dim]; the token at the first end token has norm 1.
+        """Encode token ids [B, positions] as [B, positions, projection_dim]; the first end token has norm 1.
 
         Every token is projected, then all are divided by the norm of the projected end token.
         Raises ValueError without a text tower.
@@ -54,18 +68,23 @@ class Clip(nn.Module):
         tokens, ends = self.project_ids(ids)
         return tokens / ends.norm(dim=-1)[:, None, None]
 
-    def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Prompts -> their global embeddings [B, projection_dim], of norm 1; those of pictures are the first tokens of `encode_image`."""
-        return F.normalize(self.project_ids(self.tokenizer(list(texts)))[1], dim=-1)
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Embed prompts globally, [B, projection_dim] of norm 1; pictures likewise by the first of their tokens."""
+        return F.normalize(self.project_ids(self.tokenize(texts))[1], dim=-1)
 
     def project_ids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids [B, positions] -> projected tokens [B, positions, projection_dim], and the one of each that is at the end token."""
+        """Project token ids [B, positions] to [B, positions, projection_dim]; also returns those at the end tokens.
+
+        Ids are moved to the weights' device. Raises ValueError without a text tower and for ids beyond the vocabulary.
+        """
         if self.text_tower is None:
             raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
         if (last := int(ids.max())) >= (size := self.config.text.vocab_size):
             raise ValueError(
-                f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary of its own, clip_merges."
+                f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary of its own, "
+                "clip_merges."
             )
+        check_device(self.text_tower.text_projection.weight, "text encoder")
         ids = ids.to(self.text_tower.text_projection.weight.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         hidden = self.text_tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state
@@ -74,30 +93,37 @@ class Clip(nn.Module):
         return tokens, tokens[torch.arange(len(ids)), ends]
 
     def encode_image(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 -> [B, 1 + patches, projection_dim]; token 0 is the global one.
+        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, 1 + patches, projection_dim]; token 0 is the global one.
 
-        masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and the final tokens are
-        multiplied by the mask's mean over each patch, so a removed token still takes part as a constant.
+        masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and the final
+        tokens are multiplied by the mask's mean over each patch, so a removed token still takes part as a constant.
 
-        Raises ValueError for other shapes and without a vision tower.
+        Pictures are resized as 8-bit ones. Those that require gradients are resized without rounding, so that gradients
+        reach them. Raises ValueError for other shapes, values that are not in 0..1, and without a vision tower.
         """
         check_masks(images, masks)
-        pixels = normalise(resize_and_crop(images.float(), self.config.image_size))
-        return self.encode_pixels(pixels, None if masks is None else token_weights(masks, self.config.image_size, self.config.patch_size))
+        check_range(images)
+        size = self.config.image_size
+        resized = central(images, size) if images.requires_grad else resize_and_crop(images.float(), size)
+        weights = None if masks is None else token_weights(masks, size, self.config.patch_size)
+        return self.encode_pixels(normalise(resized), weights)
 
     def embed_image(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, projection_dim], of norm 1: token 0 of `encode_image` but for
-        the rounding to 8 bit, so that gradients pass."""
+        """Embed pictures [B, 3, H, W], about 0..1, globally: [B, projection_dim] of norm 1.
+
+        It is token 0 of `encode_image` but for the rounding to 8 bit, so that gradients pass.
+        """
         return self.encode_pixels(normalise(central(images, self.config.image_size)))[:, 0]
 
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Normalised pixels [B, 3, S, S] -> [B, 1 + patches, projection_dim], divided by the norm of token 0 (per sample).
+        """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim], divided by the norm of token 0.
 
-        weights: [1 or B, 1 + patches, 1] of `token_weights`. Raises ValueError without a vision tower.
+        weights: [1 or B, 1 + patches, 1] of `token_weights`. Raises ValueError without a vision tower, and for pixels on
+        another device than the weights.
         """
         if self.vision_tower is None:
             raise ValueError("This CLIP has no vision tower: load the part clip_vision to encode pictures.")
-        pixels = pixels.to(self.vision_tower.visual_projection.weight)
+        pixels = convert_for(self.vision_tower.visual_projection.weight, pixels, "pictures", "image encoder")
         weights = None if weights is None else weights.to(pixels)
         vision = self.vision_tower.vision_model
         # Written out, because the embedding module keeps its position ids in a buffer that building on meta would lose.

@@ -34,4 +34,5 @@ class TextVAE:
         """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them. Can be interrupted after every token."""
         model_management.load_models_gpu([self.patcher], force_full_load=True)
         progress = ProgressBar(1).update_absolute
+        latents = latents.to(self.patcher.load_device)
         return self.optimus.decode(latents, generators, temperature, top_k, top_p, progress)

@@ -1,0 +1,28 @@
+"""Precision and device of what parts of a model are given: the first is converted, the second must fit."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+MOVE = "move them together first, as with vd.to(device) and tensor.to(vd.device)"
+
+
+def check_device(weight: Tensor, part: str) -> None:
+    """Refuse to compute with weights that have no values. Raises ValueError for those on the meta device."""
+    if weight.is_meta:
+        raise ValueError(f"The {part} is on the meta device, where weights have no values: load the model again.")
+
+
+def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
+    """Convert what a part is given to the precision of its weights.
+
+    weight: one of the part's weights. name, part: what is given and to which part, in words, for the sentence.
+
+    Raises ValueError where the two are on different devices, or on "meta", where tensors have no values.
+    """
+    check_device(weight, part)
+    if given.is_meta:
+        raise ValueError(f"The {name} given to the {part} are on the meta device and have no values: make them anew.")
+    if weight.device != given.device:
+        raise ValueError(f"The {name} are on {given.device} and the {part} is on {weight.device}: {MOVE}.")
+    return given.to(weight.dtype)
