@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -51,4 +50,4 @@ def probabilities(cosine: Tensor) -> Tensor:
 
 def best_first(scores: Tensor, best: int = 0) -> list[int]:
     """Sort the places of scores [N], highest first; equal ones keep their order. best: only so many of them; 0 = all."""
-    return torch.argsort(scores, descending=True, stable=True)[: best or None].tolist()
+    return scores.argsort(descending=True, stable=True)[: best or None].tolist()
