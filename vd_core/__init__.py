@@ -11,21 +11,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .checkpoints.contexts import load_context, save_context
-    from .checkpoints.load import load
-    from .checkpoints.write import save_model
-    from .config import VDConfig
-    from .context import Context, Region, blend, join
-    from .embedded import MODEL
-    from .flows import VersatileDiffusion
-    from .pictures import from_pil, to_pil
-    from .ranking import best_first, similarity, token_similarity
+if TYPE_CHECKING:  # for editors and type checkers, which do not see what __getattr__ imports
+    from .checkpoints.contexts import load_context as load_context
+    from .checkpoints.contexts import save_context as save_context
+    from .checkpoints.load import load as load
+    from .checkpoints.write import save_model as save_model
+    from .config import VDConfig as VDConfig
+    from .context import Context as Context
+    from .context import Region as Region
+    from .context import blend as blend
+    from .context import join as join
+    from .embedded import MODEL as MODEL
+    from .flows import VersatileDiffusion as VersatileDiffusion
+    from .pictures import from_pil as from_pil
+    from .pictures import to_pil as to_pil
+    from .ranking import best_first as best_first
+    from .ranking import similarity as similarity
+    from .ranking import token_similarity as token_similarity
 
 WHERE = {
-    "load": ".checkpoints.load",
     "load_context": ".checkpoints.contexts",
     "save_context": ".checkpoints.contexts",
+    "load": ".checkpoints.load",
     "save_model": ".checkpoints.write",
     "VDConfig": ".config",
     "Context": ".context",
