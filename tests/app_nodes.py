@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import draws
 import torch
+from golden_cases import draws
 from torch import Tensor
 
 from vd_core.checkpoints.contexts import save_context

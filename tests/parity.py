@@ -170,10 +170,9 @@ def find_cases(folders: list[str]) -> list[Case]:
 
 def run(case: Case) -> Verdict:
     """Run one case with the code that knows its kind."""
-    import parity_seecoder
-    import parity_vd
+    from golden_cases import seecoder, vd
 
-    runners = parity_vd.RUNNERS | parity_seecoder.RUNNERS
+    runners = vd.RUNNERS | seecoder.RUNNERS
     kind = max((prefix for prefix in runners if case.name.startswith(prefix)), key=len, default=None)
     if kind is None:
         return Verdict(failure=f"no code knows cases of the kind {case.name}")

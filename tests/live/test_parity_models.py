@@ -1,8 +1,9 @@
 """MODELs, samplers and encoders inside ComfyUI against recorded outputs of the official code and against vd_core."""
 
 import parity
-import parity_models
 import pytest
+from golden_cases.models import vd_config
+from golden_cases.models import vocabularies as vocabularies_of
 
 from runner.pack import ROOT
 from vd_core.checkpoints.load import load
@@ -18,8 +19,8 @@ SPLIT, SDPA = "--use-split-cross-attention", "--use-pytorch-cross-attention"
 def golden_model(tmp_path_factory):
     """The golden weights as a file of our own layout."""
     case = next(case for case in parity.find_cases([str(GOLDEN)]) if case.name == "app_i2t")  # it names the vocabularies
-    path, vocabularies = tmp_path_factory.mktemp("golden") / "golden.safetensors", parity_models.vocabularies(case)
-    save_model(path, load(case.weights(), config=parity_models.vd_config(case.sizes), vocabularies=vocabularies), vocabularies)
+    path, vocabularies = tmp_path_factory.mktemp("golden") / "golden.safetensors", vocabularies_of(case)
+    save_model(path, load(case.weights(), config=vd_config(case.sizes), vocabularies=vocabularies), vocabularies)
     return path
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from made_up import Paint
+from made_up_nodes import Paint
 from PIL import Image
 
 

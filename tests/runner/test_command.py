@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from made_up import Paint, node, paint, painting
+from made_up_nodes import Paint, node, paint, painting
 from PIL import Image
 
 from runner.command import main

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from made_up import node, paint
+from made_up_nodes import node, paint
 from PIL import Image
 
 from runner import core_nodes

@@ -6,8 +6,7 @@ import threading
 import time
 
 import pytest
-from fake_comfyui import PICTURE, FakeComfyUI
-from test_server import painting
+from fake_comfyui import PICTURE, FakeComfyUI, painting
 
 from runner import remote, server, websocket
 from runner.command import main

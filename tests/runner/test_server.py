@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-from fake_comfyui import PICTURE, FakeComfyUI, succeed
-from made_up import node
+from fake_comfyui import PICTURE, FakeComfyUI, painting, succeed
+from made_up_nodes import node
 from PIL import Image
 
 from runner import server, websocket
@@ -22,14 +22,6 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(server, "TICK", 0.3)
     monkeypatch.setattr(websocket, "POLL", 0.02)
     monkeypatch.chdir(tmp_path)
-
-
-def painting(**inputs):
-    return {
-        "1": node("Paint", "Painter", **{"text": "x", "seed": 1, "style": "flat", **inputs}),
-        "2": node("SaveImage", images=["1", 0], filename_prefix="art"),
-        "3": node("PreviewAny", "What is it?", source=["1", 1]),
-    }
 
 
 @pytest.fixture

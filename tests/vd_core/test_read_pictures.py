@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from picture_files import encode, picture_files, pixels, png
+from PIL import Image
 
 from vd_core import pictures
 from vd_core.pictures import from_pil, picture_endings, read_frames, read_picture

@@ -1,0 +1,158 @@
+"""Every workflow file: canvas and API twins agree, and each runs through run_workflow.py on a tiny model."""
+
+import io
+import json
+import shutil
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from runner import graph
+from runner.command import main
+from runner.core_nodes import CORE_NODES
+from seecoder.checkpoints import released_state
+from seecoder.config import SeeCoderConfig
+from seecoder.model import SeeCoder
+from vd_core.checkpoints.contexts import save_context
+from vd_core.context import Context
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+OWN = [name for name in NAMES if not name.startswith(("ksampler-", "official-ddim"))]  # the others need ComfyUI: tests/live runs them
+
+
+PICTURES = {"best-of-n": 2, "interpolate-pictures": 1, "inpaint": 1}  # how many it saves; the others four
+
+
+def read(part, name):
+    """A workflow file: `part` is "." for the canvas format, "api" for its twin."""
+    return json.loads((FOLDER / part / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def models(models, config, tmp_path_factory):
+    """The tiny model, a SeeCoder whose tokens have its width, and such contexts as are predicted, under the names of those for the
+    embedded model."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copy(models / "tiny.safetensors", folder)
+    queries = replace(SeeCoderConfig.tiny().queries, width=config.diffuser.context["text"])
+    torch.save(released_state(SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))), folder / "seecoder.pth")
+    width, positions = config.clip.projection_dim, config.clip.text.positions
+    save_context(folder / "brain-pictures.safetensors", Context("image", F.normalize(torch.randn(4, 17, width), dim=-1)))
+    save_context(folder / "brain-texts.safetensors", Context("text", torch.randn(4, positions, width)))
+    return folder
+
+
+# Loaders whose files are published.
+WITH_FILES = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision", "SeeCoder_Load", "PFD_LoadDiffuser", "VAELoader")
+SMALL = {"SeeCoder_Load": "model=seecoder.pth", "VD_Sampler": "steps=2", "VD_Invert": "steps=2"} | {
+    f"VD_Load{part}": "model=tiny.safetensors" for part in ("ImageModel", "TextModel", "Clip", "ClipVision")
+}
+
+
+def run(name, models, out, *more, part="api"):
+    """Run one workflow with the tiny model and few steps; the files it wrote, by name."""
+    path = FOLDER / part / f"{name}.json"
+    classes = {node_id: node["class_type"] for node_id, node in read("api", name).items()}
+    sets = [word for node_id, cls in classes.items() if cls in SMALL for word in ("--set", f"{node_id}.{SMALL[cls]}")]
+    assert main([str(path), "--models", str(models), "--output", str(out), *sets, *more]) == 0
+    return {file.name: file.read_bytes() for file in out.iterdir()}
+
+
+def test_all_basic_workflows_are_there():
+    basic = {"text-to-image", "image-variation", "image-to-text", "text-variation", "dual-context", "quick-start"}
+    assert basic <= set(OWN) and set(NAMES) == {path.stem for path in (FOLDER / "api").glob("*.json")}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_canvas_file_says_the_same_as_its_api_twin(name, pack):
+    catalogue = graph.of_classes({**CORE_NODES, **pack.NODE_CLASS_MAPPINGS})
+    assert graph.from_canvas(read(".", name), catalogue, "its twin") == read("api", name)  # titles too: --set names nodes by them
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canvas_file_fits_together(name):
+    """What our converter does not look at, but ComfyUI's page does: both ends of each link, and the numbers given out so far."""
+    canvas = read(".", name)
+    nodes = {node["id"]: node for node in canvas["nodes"]}
+    assert canvas["version"] == 0.4 and canvas["last_node_id"] == max(nodes)
+    assert canvas["last_link_id"] == max(row[0] for row in canvas["links"])
+    for link, source, slot, target, input_slot, kind in canvas["links"]:
+        start, end = nodes[source]["outputs"][slot], nodes[target]["inputs"][input_slot]
+        assert link in start["links"] and link == end["link"] and kind == start["type"] and end["type"] in (kind, "*")
+    ends = [entry["link"] for node in nodes.values() for entry in node["inputs"] if entry["link"] is not None]
+    starts = [link for node in nodes.values() for entry in node["outputs"] for link in entry["links"] or ()]
+    assert sorted(ends) == sorted(starts) == sorted(row[0] for row in canvas["links"])
+    for node in nodes.values():
+        assert node["properties"].get("Node name for S&R", "MarkdownNote") == node["type"]
+        assert "randomize" not in node.get("widgets_values", ())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canvas_file_is_one_that_the_page_takes_without_complaint(name):
+    """It wants a UUID, explains itself to newcomers, and its loaders say where missing models are published."""
+    canvas = read(".", name)
+    uuid.UUID(canvas["id"])
+    assert sum(node["type"] == "MarkdownNote" for node in canvas["nodes"]) == 1
+    for node in canvas["nodes"]:
+        if node["type"] in WITH_FILES:
+            for model in node["properties"]["models"]:
+                assert model.keys() == {"name", "url", "directory"} and model["url"].startswith("https://huggingface.co/")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN])
+def test_what_needs_comfyui_says_so(name, tmp_path, capfd):
+    assert main([str(FOLDER / "api" / f"{name}.json"), "--output", str(tmp_path)]) == 1
+    assert "needs ComfyUI itself" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_node_covers_another(name):
+    boxes = [(*node["pos"], *node["size"]) for node in read(".", name)["nodes"]]
+    for i, (x, y, w, h) in enumerate(boxes):
+        for other_x, other_y, other_w, other_h in boxes[:i]:
+            apart = x >= other_x + other_w or other_x >= x + w or y >= other_y + other_h or other_y >= y + h
+            assert apart, (x, y, other_x, other_y)
+
+
+def test_canvas_file_draws_and_says_the_same_as_its_api_twin(models, tmp_path):
+    (drawn, said), (twin_drawn, twin_said) = (results(run("quick-start", models, tmp_path / part, part=part)) for part in (".", "api"))
+    assert drawn == twin_drawn and said == twin_said and drawn and said
+
+
+def results(files):
+    """Pixels and texts of written files; the PNG files themselves also hold the workflow."""
+    pixels = {name: Image.open(io.BytesIO(content)).tobytes() for name, content in files.items() if name.endswith(".png")}
+    return pixels, {name: content for name, content in files.items() if name.endswith(".txt")}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_same_seed_gives_the_same_bytes(name, models, tmp_path):
+    first = run(name, models, tmp_path / "a", "--seed", "7")
+    assert first == run(name, models, tmp_path / "b", "--seed", "7")
+    assert first and first != run(name, models, tmp_path / "c", "--seed", "8")
+    texts = [name for name in first if name.endswith(".txt")]
+    pictures = [name for name in first if name.endswith(".png")]
+    classes = {node["class_type"] for node in read("api", name).values()}
+    assert len(pictures) == (PICTURES.get(name, 4) if "SaveImage" in classes else 0) and bool(texts) == ("PreviewAny" in classes)
+
+
+def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, capfd):
+    """Not behind a progress bar. 72 is divisible by 8, but what is left of it in the latent is not divisible by 2."""
+    path = str(FOLDER / "api" / "text-to-image.json")
+    sets = ["--set", "Image Model.model=tiny.safetensors", "--set", "CLIP.model=tiny.safetensors", "--set", "Size.width=72"]
+    options = [*sets, "--models", str(models), "--output", str(tmp_path)]
+    assert main([path, *options]) == 1
+    assert capfd.readouterr().err.split("\n")[-2:] == ["Sampler: The sides of a latent must be divisible by 2, got [8, 9].", ""]
+    assert not list(tmp_path.iterdir())
+
+
+def test_sampling_and_writing_show_their_progress(models, tmp_path, capfd):
+    run("image-to-text", models, tmp_path)
+    shown = capfd.readouterr().err
+    assert "\rsampling: " in shown and "/2 [" in shown and "\rwriting: " in shown

@@ -1,0 +1,286 @@
+"""Training on anyone's pictures: stages, resuming bit for bit, layer groups, prior preservation, several processes."""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from trainings import apart, assert_same, launcher, records, write_pictures
+
+from vd_core.__main__ import main
+from vd_core.checkpoints.load import load
+from vd_core.checkpoints.write import save_model
+from vd_core.training import train_command
+from vd_core.training.train import RECIPES, LoraSettings, PriorSettings, Settings, train
+
+DUAL, FOUR = RECIPES["dual"], RECIPES["four"]
+LORA = LoraSettings(2, 2.0, ("context:attn",))
+QUICK = Settings(stages=((DUAL, 6),), size=32, batch=2, lr=1e-3, warmup=2, save_every=4, sheet_size=0)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def tune(pictures, models, tmp_path):
+    """Runs a training in the folder NAME -> the tensors it wrote."""
+
+    def run(name, settings=QUICK, data=pictures, progress=None):
+        return load_file(train(data, models / "tiny.safetensors", tmp_path / name, settings, progress))
+
+    return run
+
+
+@pytest.mark.parametrize("what", [{}, {"lora": LORA}, {"from_scratch": True}], ids=["weights", "lora", "scratch"])
+def test_killed_at_a_random_step_and_resumed_is_uninterrupted_bit_for_bit(tune, tmp_path, what):
+    settings = replace(QUICK, stages=((DUAL[:1], 3), (DUAL, 4)), save_every=2, **what)
+    whole = tune("whole", settings)
+    killed_at = random.randrange(1, 7)
+
+    def kill(step, steps, left):
+        if step == killed_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune("parts", settings, progress=kill)
+    torch.rand(5)
+    assert_same(tune("parts", settings), whole)
+    logs = [[{**record, "seconds": 0} for record in records(tmp_path / name)] for name in ("parts", "whole")]
+    assert logs[0] == logs[1], f"killed at {killed_at}"
+
+
+def test_stages_train_their_flows_and_the_log_says_so(tune, tmp_path, models):
+    stages = tuple((RECIPES[name], 2) for name in ("single", "dual", "four"))
+    result = tune("run", replace(QUICK, stages=stages, sheet_size=2, save_every=3))
+    names = [sorted(record.keys() - {"step", "seconds"}) for record in records(tmp_path / "run") if record["step"] in (2, 4, 6)]
+    four = ["image_to_image", "image_to_text", "text_to_image", "text_to_text"]
+    assert names == [four[:1], [four[0], four[2]], four]
+    before = {f"diffuser.{key}": value for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()}
+    assert result.keys() == before.keys()
+    assert all(not torch.equal(result[key], before[key]) for key in before)
+    with Image.open(tmp_path / "run" / "sheet-000006.png") as sheet:
+        columns, rows = ((side - 11) // (160 + 11) for side in sheet.size)  # pictures of 32 pixels enlarged to 160, and gaps
+        assert columns == 2 and rows == 3  # the pictures, and both flows to pictures, with letters under each
+    lines = (tmp_path / "run" / "sheet-000006.txt").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["image to text"] * 2 + ["text to text"] * 2
+    with Image.open(tmp_path / "run" / "loss.png") as plot:
+        assert len(plot.getcolors(plot.width * plot.height)) > 4
+
+
+def test_only_the_parts_of_the_flows_are_trained_and_written(tune, models, pictures, tmp_path):
+    result = tune("run", replace(QUICK, stages=((DUAL[1:], 2),)))
+    assert {".".join(key.split(".")[:3]) for key in result if "time_embed" not in key} == {"diffuser.data.image", "diffuser.context.text"}
+    whole = load([tmp_path / "run" / "model.safetensors", models / "tiny.safetensors"])
+    assert torch.equal(whole.diffuser.state_dict()["data.image.0.conv.weight"], result["diffuser.data.image.0.conv.weight"])
+    assert whole.text_vae is not None and "text" in whole.diffuser.data
+
+
+def test_from_scratch_nothing_of_the_old_diffuser_is_left(pictures, models, vocabularies, tmp_path):
+    """The same result, to the bit, whatever weights the diffuser had."""
+    whole = load(models / "tiny.safetensors")
+    with torch.no_grad():
+        for parameter in whole.diffuser.parameters():
+            parameter.mul_(2).add_(1)
+    save_model(tmp_path / "other.safetensors", whole, vocabularies)
+    settings = replace(QUICK, stages=((FOUR, 2),), from_scratch=True)
+    results = [
+        load_file(train(pictures, model, tmp_path / str(number), settings))
+        for number, model in enumerate((models / "tiny.safetensors", tmp_path / "other.safetensors"))
+    ]
+    assert_same(*results)
+    old = load(models / "tiny.safetensors").diffuser.state_dict()
+    assert all(not torch.equal(results[0][f"diffuser.{key}"], value) for key, value in old.items() if "norm" not in key)
+
+
+def test_from_scratch_the_target_can_be_chosen(pictures, models, tmp_path):
+    """A net that begins at zero has the mean square of its target as its first loss, and the file says what it predicts."""
+    settings = replace(QUICK, stages=(((("image", "text"),), 1),), batch=64, from_scratch=True)
+    own = load(models / "tiny.safetensors").config.schedule
+    losses = {}
+    for target in ("eps", "v"):
+        file = train(pictures, models / "tiny.safetensors", tmp_path / target, replace(settings, target=target))
+        assert load([file, models / "tiny.safetensors"]).config.schedule == replace(own, prediction=target)
+        losses[target] = records(tmp_path / target)[0]["text_to_image"]
+    assert losses["eps"] == pytest.approx(1, abs=0.02) and abs(losses["v"] - losses["eps"]) > 1e-3
+    with pytest.raises(ValueError, match="another run: target is eps, there it was v"):
+        train(pictures, models / "tiny.safetensors", tmp_path / "v", replace(settings, target="eps"))
+    with pytest.raises(ValueError, match="give --target with --from-scratch only"):
+        replace(QUICK, target="v")
+
+
+def test_scale_zero_freezes_a_group(tune, models):
+    before = load(models / "tiny.safetensors").diffuser.state_dict()
+    result = tune("run", replace(QUICK, gradient_scales={"data": 0.0}, rates={"global": 0.0}))
+    changed = {key.split(".")[1] for key in result if not torch.equal(result[key], before[key.removeprefix("diffuser.")])}
+    assert changed == {"context"}
+
+
+def test_gradient_scales_of_one_change_nothing_and_of_a_half_little_under_adam(tune):
+    plain, ones = tune("plain"), tune("ones", replace(QUICK, gradient_scales={"data": 1.0, "global": 1.0}, rates={"context": 1.0}))
+    assert_same(plain, ones)
+    halves = tune("halves", replace(QUICK, gradient_scales=dict.fromkeys(("global", "data", "context"), 0.5)))
+    assert any(not torch.equal(plain[key], halves[key]) for key in plain)
+    for key in plain:  # AdamW divides a constant scale out
+        torch.testing.assert_close(plain[key], halves[key], rtol=0, atol=2e-3)
+    slower = tune("slower", replace(QUICK, rates={"context": 0.1}))
+    key = "diffuser.context.text.0.proj_in.weight"
+    assert not torch.allclose(slower[key], plain[key], rtol=0, atol=5e-4)
+
+
+def test_checkpointing_gives_the_same_weights(tune):
+    plain, thrifty = tune("plain"), tune("thrifty", replace(QUICK, checkpointing=True))
+    assert_same(plain, thrifty)
+
+
+def test_prior_weight_zero_is_plain_training(tune, pictures):
+    plain = tune("plain", replace(QUICK, lora=LORA))
+    assert_same(tune("zero", replace(QUICK, lora=LORA, prior=PriorSettings(pictures, weight=0.0))), plain)
+    kept = tune("kept", replace(QUICK, lora=LORA, prior=PriorSettings(pictures, weight=1.0)))
+    assert any(not torch.equal(kept[key], plain[key]) for key in plain)
+
+
+def test_the_model_draws_prior_pictures_itself(tune, tmp_path):
+    prior = PriorSettings(prompts=("red apple, noto style", "a cat's hat, flat style"), count=3, weight=0.5)
+    tune("run", replace(QUICK, lora=LORA, prior=prior, stages=((DUAL[1:], 2),)))
+    drawn = sorted((tmp_path / "run" / "prior").glob("*.png"))
+    assert [path.with_suffix(".txt").read_text() for path in drawn] == [*prior.prompts, prior.prompts[0]]
+    assert records(tmp_path / "run")[-1].keys() >= {"text_to_image", "prior_text_to_image"}
+
+
+def test_shift_trains_pictures_at_other_levels(tune):
+    plain, shifted = tune("plain"), tune("shifted", replace(QUICK, shift=True))
+    assert any(not torch.equal(plain[key], shifted[key]) for key in plain)
+    texts = replace(QUICK, stages=((FOUR[2:], 3),))
+    assert_same(tune("texts", texts), tune("texts shifted", replace(texts, shift=True)))
+
+
+def test_frozen_weights_in_half_precision(tune, tmp_path):
+    half = replace(
+        QUICK, lora=LORA, stages=((FOUR, 2),), precision=torch.bfloat16, weights=torch.bfloat16, checkpointing=True, sheet_size=1
+    )
+    result = tune("run", half)
+    assert all(tensor.dtype in (torch.float16, torch.float32) for tensor in result.values())
+    assert any(tensor.any() for key, tensor in result.items() if key.endswith("lora_B.weight"))
+    assert (tmp_path / "run" / "sheet-000002.png").exists()
+    with pytest.raises(ValueError, match="leave out --lora, or --from-scratch"):
+        replace(half, from_scratch=True)
+    with pytest.raises(ValueError, match="give --precision bf16"):
+        replace(half, precision=torch.float32)
+
+
+def test_without_average_the_weights_themselves_are_written(tune, tmp_path):
+    result = tune("run", replace(QUICK, ema=0))
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["module"]
+    assert_same(result, {f"diffuser.{key}": value for key, value in state.items()})
+
+
+def test_what_does_not_fit_is_one_sentence(tune, tmp_path):
+    with pytest.raises(ValueError, match="The groups of layers are global, data, context, not text"):
+        tune("a", replace(QUICK, rates={"text": 2.0}))
+    with pytest.raises(ValueError, match="nothing to train"):
+        tune("b", replace(QUICK, rates=dict.fromkeys(("global", "data", "context"), 0.0)))
+    with pytest.raises(ValueError, match='"context.sound" chooses no layer: start with one of context.image'):
+        tune("c", replace(QUICK, lora=LoraSettings(2, 2.0, ("context.sound",))))
+    tune("d", replace(QUICK, lora=LORA))
+    with pytest.raises(ValueError, match="another run: trains is LoRA of rank 4.*there it was LoRA of rank 2.*Choose an empty folder"):
+        tune("d", replace(QUICK, lora=replace(LORA, rank=4)))
+    with pytest.raises(ValueError, match="is nan at step|is inf at step"):
+        tune("e", replace(QUICK, lr=1e30, warmup=1))
+
+
+COMMAND = ["--flows", "dual", "--steps", "6", "--batch", "4", "--size", "32", "--sheet", "0", "--precision", "fp32", "--ema", "0"]
+
+
+def test_command_line(pictures, models, tmp_path, capsys):
+    arguments = ["train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]
+    lora = [*arguments, "--lora", "2", "--layers", "context.text:attn2", "--min-snr", "5", "--device", "cpu"]
+    assert main(lora) == 1
+    assert "image_to_image runs through none of the layers that are trained: leave it out" in capsys.readouterr().err
+    assert main([*lora, "--flows", "text_to_image", "--out", str(tmp_path / "run")]) == 1
+    assert "choose an empty folder" in capsys.readouterr().err
+    assert main([*lora, "--flows", "text_to_image", "--out", str(tmp_path / "text")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "text" / "lora.safetensors")
+    assert main([*arguments, "--flows", "dual", "text_to_speech"]) == 1
+    assert "There is no flow text_to_speech: choose of single, dual, four, image_to_image" in capsys.readouterr().err
+    assert main([*arguments, "--steps", "1", "2"]) == 1
+    assert "There are 1 stages of flows but 2 numbers of steps" in capsys.readouterr().err
+    assert main([*arguments, "--lr-scales", "context"]) == 1
+    assert "Scales are written GROUP=X" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(pictures, models, tmp_path):
+    """The same curve and the same weights, to the rounding of sums in another order."""
+    root = Path(__file__).resolve().parents[3]
+    runs = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        arguments = ["-m", "vd_core", "train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(out), *COMMAND]
+        done = subprocess.run(
+            [sys.executable, *launcher(count), *arguments, "--warmup", "2", "--lr", "1e-3", "--every", "2", "--device", "cpu"],
+            cwd=root,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        runs.append((records(out), load_file(out / "model.safetensors")))
+    (curve, weights), (other_curve, other_weights) = runs
+    assert [record["step"] for record in curve] == [2, 4, 6]
+    names = ("image_to_image", "text_to_image")
+    differences = [abs(record[name] - other[name]) for record, other in zip(curve, other_curve, strict=True) for name in names]
+    print(f"losses: at most {max(differences):.1g} apart")
+    assert max(differences) < 2e-5
+    assert apart(weights, other_weights, models) < 1e-4
+
+
+def test_a_batch_is_shared_evenly(tune, monkeypatch):
+    from vd_core.training import distributed
+
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    with pytest.raises(ValueError, match="A batch of 2 cannot be shared by 3 processes: choose a multiple of 3"):
+        tune("run")
+
+
+def test_the_bar_says_how_long_it_takes(capsys, monkeypatch):
+    train_command.bar(9, 20, 18.2)
+    assert not capsys.readouterr().err  # in a file there is no bar
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    train_command.bar(9, 20, 18.2)
+    train_command.bar(20, 20, 3909)
+    first, last = capsys.readouterr().err.split("\r")
+    assert first.split() == ["45", "%", "█" * 13 + "░" * 17, "9/20", "·", "0:18", "left"] and len(first) == len(last.strip("\n")) == 79
+    assert "100 %" in last and "1:05:09 left" in last and last.endswith("\n")
+
+
+def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "bar", stop)
+    assert main(["train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]) == 1
+    assert "error: Stopped: the same command goes on from the last checkpoint." in capsys.readouterr().err
+
+
+def test_defaults_suit_the_model():
+    parser = argparse.ArgumentParser()
+    train_command.add_options(parser)
+
+    def chosen(*options):
+        found = train_command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
+        return found.lr, found.size, found.cfg
+
+    assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
+    assert chosen("--model", "a.safetensors") == (1e-5, 512, 7.5) and chosen("--model", "a.safetensors", "--lora", "8")[0] == 1e-4
+    assert chosen("--lora", "8", "--lr", "0.5")[0] == 0.5
+    assert chosen("--from-scratch")[0] == 1e-3 and chosen("--model", "a.safetensors", "--from-scratch")[0] == 1e-4
