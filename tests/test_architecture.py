@@ -33,8 +33,9 @@ ARROWS = {
     "sheet": {"lettering", "pictures"},
     "plots": {"lettering"},
     "explain": {"encoders", "plots", "sampling"},
-    "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "sampling"},
-    "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "tokenizers"},
+    "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
+    "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
+    "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded"},
     "embedded": set(),
     "bulk": {"checkpoints", "context", "diffuser", "embedded", "flows", "pictures", "sampling"},
     "training": {

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_small_model(commands)
     add_evaluate(commands)
     add_bulk(commands)
+    add_download(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -220,6 +221,15 @@ def run_bulk(options: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             raise ValueError("Stopped: the same command goes on with what is missing.") from None
     print(f"{options.output}: {len(job.rows) - failed} of {len(job.rows)} rows done, {failed} failed (errors.jsonl)")
+
+
+def add_download(commands: argparse._SubParsersAction) -> None:
+    """The command `download`."""
+    from .commands import download
+
+    parser = commands.add_parser("download", help=download.HELP, description=download.HELP)
+    download.add_options(parser)
+    parser.set_defaults(run=download.run)
 
 
 if __name__ == "__main__":

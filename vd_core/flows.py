@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .autoencoders.image_kl import AutoencoderKL
 from .autoencoders.optimus import Optimus
@@ -18,6 +18,7 @@ from .diffuser.precision import at_own_precision
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
+from .placement import check_dtype, checked_device
 from .sampling.corrections import PLAIN, GuidanceOptions
 from .sampling.energy import Energy, steered
 from .sampling.generate import generate, invert
@@ -72,7 +73,7 @@ def image_tokens(context: Context, which: str) -> Context:
     return replace(context, tokens=patches[0], null=patches[1])
 
 
-@dataclass
+@dataclass(repr=False)
 class VersatileDiffusion:
     """The parts of one model; those that were not loaded are None.
 
@@ -85,6 +86,47 @@ class VersatileDiffusion:
     clip: Clip | None = None
     image_vae: AutoencoderKL | None = None
     text_vae: Optimus | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are: those of the first part that was loaded. Raises ValueError for a model without parts."""
+        return next(iter(self.weights().values())).device
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return one weight of each part that was loaded, by the part's name. Raises ValueError where there is none."""
+        held = {name: module for name, module in vars(self).items() if isinstance(module, nn.Module)}
+        if not held:
+            raise ValueError("This model has no parts: load some.")
+        return {name: next(module.parameters()) for name, module in held.items()}
+
+    def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None) -> VersatileDiffusion:
+        """Move all parts to a device, convert their floating point weights, or both; returns this model.
+
+        Raises ValueError for a device or a type that cannot be used here.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None:
+            check_dtype(dtype)
+        where = None if device is None else checked_device(device)
+        for module in vars(self).values():
+            if isinstance(module, nn.Module):
+                module.to(device=where, dtype=dtype)
+        return self
+
+    def __repr__(self) -> str:
+        """Describe the model in a line per part: parameters, precision, device."""
+        lines = [f"VersatileDiffusion({', '.join(self.flows()) or 'no flow'})"]
+        for name, weight in self.weights().items():
+            count = sum(parameter.numel() for parameter in getattr(self, name).parameters())
+            precision = str(weight.dtype).removeprefix("torch.")
+            lines.append(f"  {name}: {count:,} parameters, {precision}, on {weight.device}")
+        return "\n".join(lines)
+
+    def flows(self) -> list[str]:
+        """List what the diffuser's layers can do, as "CONTEXT to OUTPUT"."""
+        diffuser = self.diffuser
+        return [] if diffuser is None else [f"{kind} to {data}" for data in diffuser.data for kind in diffuser.context]
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], negative: str = "") -> Context:

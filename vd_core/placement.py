@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 MOVE = "move them together first, as with vd.to(device) and tensor.to(vd.device)"
@@ -26,3 +27,20 @@ def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
     if weight.device != given.device:
         raise ValueError(f"The {name} are on {given.device} and the {part} is on {weight.device}: {MOVE}.")
     return given.to(weight.dtype)
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """Return a device as torch names it. Raises ValueError for a name that it does not know or cannot use here."""
+    try:
+        chosen = torch.device(device)
+        if chosen.type != "meta":
+            torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"The device {device!r} cannot be used here: choose cpu, or one that torch finds.") from error
+    return chosen
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Refuse what is no precision of weights. Raises ValueError."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or dtype.itemsize < 2:
+        raise ValueError(f"Weights are of torch.float32, bfloat16, float16 or float64, got {dtype!r}.")

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..config import VDConfig
 from ..flows import VersatileDiffusion
+from ..placement import check_dtype, checked_device
 from ..tokenizers import Vocabularies
+from .hub import find_snapshot, is_name
 from .key_maps import KeyMap, Place, to_ours
 from .layouts import LAYOUTS, Layout, detect
 from .parts import build, modules_of, part_names, state_of
@@ -171,19 +173,26 @@ def load(
     config: VDConfig | None = None,
     vocabularies: Vocabularies | str | Path | None = None,
     dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> VersatileDiffusion:
-    """Load a model, or the wanted parts of it, in eval mode, on the CPU.
+    """Load a model, or the wanted parts of it, in eval mode.
 
-    dtype: of all floating point weights, whatever the files hold. The noise schedule is never read from a file, so half-precision
-           files do not spoil it.
+    paths:  files or folders as for `read_weights`, or OWNER/NAME of a model in the local Hugging Face cache.
+    dtype:  of all floating point weights, whatever the files hold. The noise schedule is never read from a file, so
+            half-precision files do not spoil it.
+    device: where the weights go.
 
-    The other arguments, and what is raised, are those of `read_weights`.
+    No weight requires gradients, so that encoding, sampling and decoding keep nothing for them; to train weights, call
+    `requires_grad_()` on them or on their module. The other arguments, and what is raised, are those of `read_weights`.
     """
+    device = checked_device(device)
+    check_dtype(dtype)
     weights = read_weights(paths, parts=parts, config=config, vocabularies=vocabularies, dtype=dtype)
     for prefix, module in modules_of(weights.model).items():
         own = {key: weights.state[f"{prefix}.{key}"] for key in module.state_dict()}
         module.load_state_dict(own, strict=True, assign=True)
-    return weights.model
+        module.requires_grad_(False)
+    return weights.model.to(device)
 
 
 def read_weights(
@@ -196,7 +205,8 @@ def read_weights(
 ) -> Weights:
     """Read a model, or the wanted parts of it, without filling modules: a host may have its own.
 
-    paths:  one file or folder, or several that make up one model; a part that several hold is taken from the first.
+    paths:  one file or folder, or several that make up one model; a part that several hold is taken from the first. Or
+            OWNER/NAME of a model in the local Hugging Face cache.
     parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are read. The time
             embedding comes with any part of the diffuser.
     config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
@@ -206,6 +216,9 @@ def read_weights(
 
     Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
     """
+    parts = None if parts is None else list(parts)
+    if isinstance(paths, str) and is_name(paths):
+        paths = find_snapshot(paths, parts)
     checkpoints, config = open_checkpoints(paths, config)
     sources = choose(checkpoints, config, parts)
     if not isinstance(vocabularies, Vocabularies):

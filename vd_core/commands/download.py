@@ -1,0 +1,40 @@
+"""`versatile-diffusion download`: fetch the published files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..checkpoints.download import REPOSITORY, download, plan_pipeline, plan_single_files
+
+HELP = "fetch the published model files; goes on where it was stopped"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="folder for the official single files and the vocabularies, such as ComfyUI/models/versatile_diffusion; "
+        f"default: the Hugging Face cache gets the pipeline, for load({REPOSITORY!r}), which cannot write texts",
+    )
+    parser.add_argument("--precision", choices=("float16", "float32"), default="float16", help="of the diffuser with --to")
+    parser.add_argument("--repository", default=REPOSITORY, metavar="OWNER/NAME", help="of the pipeline; default: %(default)s")
+    parser.add_argument("--endpoint", metavar="URL", help="of a hub or a mirror; default: the official one")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, and fetch nothing")
+
+
+def run(options: argparse.Namespace) -> None:
+    """List the files with their sizes, then fetch them."""
+    if options.to is None:
+        files = plan_pipeline(options.repository, options.endpoint)
+    else:
+        files = plan_single_files(options.precision, options.endpoint)
+    print(f"{len(files)} files, {sum(file.bytes for file in files):,} bytes")
+    if options.dry_run:
+        for file in files:
+            print(f"  {file.bytes:>14,}  {file.repository}/{file.file}")
+        return
+    for path in download(files, options.to, options.endpoint, print):
+        print(path)
