@@ -21,6 +21,7 @@ from vd_core.embedded import FOLDER, MODEL
 from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import to_pil
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.sheets import grid
 from vd_core.training.train import LoraSettings, PriorSettings, Settings, train
@@ -39,7 +40,7 @@ def write(folder: Path, pictures: Tensor, captions: list[str]) -> None:
 def draw(vd: VersatileDiffusion, captions: list[str], seed: int) -> Tensor:
     """A latent per caption."""
     start = torch.zeros(len(captions), 16, 8, 8)
-    return vd.sample("image", [vd.encode_text(captions)], start, sample_noise(seed), sampler="dpmpp_2m", steps=20, cfg=2.0)
+    return vd.sample("image", [vd.encode_text(captions)], start, sample_noise(seed), Sampling("dpmpp_2m", steps=20, cfg=2.0))
 
 
 def main(run: Path) -> None:

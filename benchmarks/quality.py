@@ -28,6 +28,7 @@ from vd_core.context import Blend, Context
 from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 
 CFG = 2.0  # of the embedded model
@@ -84,8 +85,8 @@ def sampled(model: VersatileDiffusion, data: str, contexts: Blend, setting: Sett
     diffuser.register_forward_pre_hook(lambda module, inputs, names: evaluations.append(names["evaluations"]), with_kwargs=True)
     own = replace(model, diffuser=diffuser)
     latent = torch.zeros(shape, dtype=torch.float64 if setting.dtype == torch.float64 else torch.float32)
-    options = {"sampler": setting.sampler, "steps": setting.steps, "guidance": setting.guidance}
-    x = own.sample(data, contexts, latent, sample_noise(0), cfg=CFG, **options)
+    sampling = Sampling(setting.sampler, setting.steps, CFG, guidance=setting.guidance)
+    x = own.sample(data, contexts, latent, sample_noise(0), sampling)
     return x.double(), sum(evaluations)
 
 

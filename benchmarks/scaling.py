@@ -30,6 +30,7 @@ from vd_core.plots import COLORS, Curve, plot
 from vd_core.sampling.generate import generate
 from vd_core.sampling.guidance import guided
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 
 POINTS = {  # what grows, and the values it takes; "pixels" are measured as sides and counted as areas
     "pixels": (64, 128, 192, 256),
@@ -57,7 +58,7 @@ def runs(case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser)
 
     def run(denoise: Callable[[Tensor, int], Tensor] | None) -> Tensor:
         prepared = denoise or guided(diffuser, case.schedule, case.contexts, case.data, CFG)
-        return generate(prepared, case.schedule, case.latent, sample_noise(0), steps=value)
+        return generate(prepared, case.schedule, case.latent, sample_noise(0), Sampling(steps=value))
 
     return {"ours": lambda: run(None), "baseline": lambda: run(lambda x, t: their())}
 

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ..vd_core.config import DataConfig
-from ..vd_core.sampling.noise import BatchNoise, SampleNoise, batch_noise, sample_noise, shared_noise
+from ..vd_core.sampling.noise import BatchNoise, NoiseSource, batch_noise, make_noise, sample_noise
 from ..vd_core.sampling.shift import ResolutionShift
 
 NOISES = ("per sample", "official")
-SAMPLER_NOISES = (*NOISES, "shared")
 Generators = Generator | Sequence[Generator]
 DRAWN = "vd_drawn"  # in a LATENT: the shapes of the official draws that it was made from
 STEPS = "vd_steps"  # in a LATENT that Invert Latent (VD) made: in how many steps
@@ -24,11 +23,9 @@ def official_noise(seed: int, latent: dict) -> BatchNoise:
     return batch_noise(seed + 100, latent.get(DRAWN, ()))
 
 
-def sampler_noise(kind: str, seed: int, latent: dict) -> BatchNoise | SampleNoise:
-    """The noise of a sampler; kind: one of `SAMPLER_NOISES`."""
-    if kind == "official":
-        return official_noise(seed, latent)
-    return shared_noise(seed) if kind == "shared" else sample_noise(seed)
+def sampler_noise(kind: str, seed: int, latent: dict) -> NoiseSource:
+    """Make the noise of a sampler from a seed; kind: one of vd_core's `NOISES`, the official one as in the official app."""
+    return official_noise(seed, latent) if kind == "official" else make_noise(seed, kind)
 
 
 def word_generators(seed: int, latent: dict, official: bool) -> Generators:
@@ -40,7 +37,7 @@ def word_generators(seed: int, latent: dict, official: bool) -> Generators:
     return noise.generators
 
 
-def made(latent: dict, samples: Tensor, noise: BatchNoise | SampleNoise) -> dict:
+def made(latent: dict, samples: Tensor, noise: NoiseSource) -> dict:
     """The LATENT that was made of another one with this noise."""
     return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
 

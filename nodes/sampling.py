@@ -1,8 +1,10 @@
 """The multi-flow sampler node."""
 
+from ..vd_core.sampling.noise import NOISES
+from ..vd_core.sampling.options import Sampling
 from ..vd_core.sampling.samplers import SAMPLERS
 from .host import host
-from .latents import SAMPLER_NOISES, STEPS
+from .latents import STEPS
 
 
 class VD_Sampler:
@@ -60,9 +62,9 @@ class VD_Sampler:
                     {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much of latent_image is kept: 0 none, 1 all."},
                 ),
                 "noise": (
-                    list(SAMPLER_NOISES),
+                    list(NOISES),
                     {
-                        "default": SAMPLER_NOISES[0],
+                        "default": "per sample",
                         "tooltip": "per sample: the batch size changes no sample; official: the app's draws; shared: all start alike.",
                     },
                 ),
@@ -76,7 +78,8 @@ class VD_Sampler:
         }
 
     def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise, start_noise=None):
-        return (host.sample(model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise, start_noise),)
+        sampling = Sampling(sampler, steps, cfg, eta, fidelity=fidelity, noise=noise)
+        return (host.sample(model, positive, negative, latent_image, seed, sampling, start_noise),)
 
 
 class VD_Invert:
@@ -116,7 +119,8 @@ class VD_Invert:
         }
 
     def execute(self, model, positive, negative, latent_image, steps, cfg):
-        return ({"samples": host.invert(model, positive, negative, latent_image, steps, cfg), STEPS: steps},)
+        sampling = Sampling(steps=steps, cfg=cfg)
+        return ({"samples": host.invert(model, positive, negative, latent_image, sampling), STEPS: steps},)
 
 
 class VD_OfficialDDIM:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vd_core.diffuser.mixing import Mixing, attention_mixing
+from vd_core.diffuser.mixing import Mixing
 from vd_core.diffuser.model import Reading
 
 
@@ -13,10 +13,10 @@ def plainly(diffuser: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Each evaluation gets its own samples and rows of tokens, zeros too, and all layers; nothing is shared and nothing remembered."""
 
     def predict(
-        x: Tensor, t: Tensor, readings: list[Reading], data: str, mixing: Mixing = attention_mixing, evaluations: int = 1
+        x: Tensor, t: Tensor, readings: list[Reading], data: str, evaluations: int = 1, **options: Mixing
     ) -> Tensor:
         timesteps = t.expand(len(x)).repeat(evaluations)
-        return diffuser(torch.cat([x] * evaluations), timesteps, [row_by_row(r, evaluations, len(x)) for r in readings], data, mixing)
+        return diffuser(torch.cat([x] * evaluations), timesteps, [row_by_row(r, evaluations, len(x)) for r in readings], data, **options)
 
     return predict
 

@@ -110,7 +110,7 @@ def test_arrows_of_vd_core():
 
 
 def test_samplers_see_only_a_callable():
-    assert set(targets(ROOT / "vd_core" / "sampling" / "samplers.py", "vd_core")) == {"sampling.schedule"}
+    assert set(targets(ROOT / "vd_core" / "sampling" / "samplers.py", "vd_core")) == {"sampling.schedule", "sampling.options"}
 
 
 @pytest.mark.parametrize("package", ["vd_core", "seecoder"])

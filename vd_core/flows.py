@@ -12,28 +12,27 @@ from .autoencoders.image_kl import AutoencoderKL
 from .autoencoders.optimus import Optimus
 from .config import VDConfig
 from .context import Blend, Context
-from .diffuser.mixing import Mixing, attention_mixing
 from .diffuser.model import Diffuser
 from .diffuser.precision import at_own_precision
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
 from .placement import check_dtype, checked_device
-from .sampling.corrections import PLAIN, GuidanceOptions
-from .sampling.energy import Energy, steered
+from .sampling.energy import steered
 from .sampling.generate import generate, invert
 from .sampling.guidance import guided
-from .sampling.low_pass import LowPassTie, tied
-from .sampling.noise import BatchNoise, SampleNoise
-from .sampling.samplers import Callback
+from .sampling.low_pass import tied
+from .sampling.noise import NoiseSource, make_noise
+from .sampling.options import OFFICIAL, Sampling
+from .sampling.samplers import Callback, Denoise
 from .sampling.schedule import Schedule
-from .sampling.shift import UNSHIFTED, ResolutionShift
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
 # choice for text output) or of a grey one (the choice of the first official release and of diffusers).
 NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
 STYLE_RANK = 10  # of the patch tokens in the official I2T2I app
 IMAGE_TOKENS = ("all", "patches", "style")
+UNGUIDED = Sampling(cfg=1.0)  # the way on which inversion is the most exact
 
 
 def text_context(tokens: Tensor, emphasis: Tensor | None = None) -> Context:
@@ -144,49 +143,30 @@ class VersatileDiffusion:
         data: str,
         contexts: Blend,
         latent: Tensor,
-        noise: BatchNoise | SampleNoise,
+        noise: int | NoiseSource,
+        sampling: Sampling = OFFICIAL,
         *,
         mask: Tensor | None = None,
         start: Tensor | None = None,
-        fidelity: float = 0.0,
-        sampler: str = "ddim",
-        steps: int = 50,
-        cfg: float | Sequence[float] = 7.5,
-        guidance: GuidanceOptions = PLAIN,
-        eta: float = 0.0,
-        temperature: float = 1.0,
-        mixing: Mixing = attention_mixing,
-        energies: Sequence[Energy] = (),
-        shift: ResolutionShift = UNSHIFTED,
-        tie: LowPassTie | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
 
-        cfg: guidance scale, one or one per context; 1 costs one evaluation per step.
-        guidance: when it acts, and corrections of high scales.
+        noise: a seed, which becomes noise as `sampling` says, or noise itself.
         start: unscaled, as `invert` gives it.
-        energies: what the samples are steered to make small, measured on unscaled latents.
-        shift: for pictures of another size than the model was trained on.
-        tie: what the samples keep the large shapes of.
         The other arguments are those of `generate`.
 
-        Raises ValueError for unknown samplers, kinds, shapes and ranges.
+        Raises ValueError for unknown kinds, shapes that do not fit, and more steps than the schedule has.
         """
-        schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
-        denoise = tied(guided(at_own_precision(self.diffuser), schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
+        schedule, scale = Schedule(self.config.schedule, sampling.shift), self._latent_scale(data)
         x = generate(
-            steered(denoise, schedule, energies, scale),
+            self._denoiser(data, contexts, schedule, sampling),
             schedule,
             latent * scale,
-            noise,
+            make_noise(noise, sampling.noise),
+            sampling,
             mask=mask,
             start=None if start is None else start * scale,
-            fidelity=fidelity,
-            sampler=sampler,
-            steps=steps,
-            eta=eta,
-            temperature=temperature,
             callback=callback,
         )
         # The way into the diffuser's space and back rounds.
@@ -198,22 +178,23 @@ class VersatileDiffusion:
         data: str,
         contexts: Blend,
         latent: Tensor,
-        *,
-        steps: int = 50,
-        cfg: float | Sequence[float] = 1.0,
-        guidance: GuidanceOptions = PLAIN,
-        mixing: Mixing = attention_mixing,
-        shift: ResolutionShift = UNSHIFTED,
-        tie: LowPassTie | None = None,
+        sampling: Sampling = UNGUIDED,
         callback: Callback | None = None,
     ) -> Tensor:
-        """The `start` from which `sample` under the same contexts, with "ddim", eta 0 and the same steps and cfg, leads back to `latent`.
+        """Find the `start` from which `sample` under the same contexts and options leads back to `latent`.
 
-        Latent and result are unscaled, of one shape. Raises ValueError for unknown kinds, shapes and ranges.
+        It is that of "ddim" at eta 0, whatever the sampler of `sampling`. Latent and result are unscaled, of one shape.
+        Raises ValueError for unknown kinds and shapes that do not fit.
         """
-        schedule, scale = Schedule(self.config.schedule, shift), self._latent_scale(data)
-        denoise = tied(guided(at_own_precision(self.diffuser), schedule, contexts, data, cfg, mixing, guidance), schedule, tie, scale)
-        return invert(denoise, schedule, latent * scale, steps=steps, callback=callback) / scale
+        schedule, scale = Schedule(self.config.schedule, sampling.shift), self._latent_scale(data)
+        denoise = self._denoiser(data, contexts, schedule, sampling)
+        return invert(denoise, schedule, latent * scale, sampling, callback) / scale
+
+    def _denoiser(self, data: str, contexts: Blend, schedule: Schedule, sampling: Sampling) -> Denoise:
+        """Make denoise(x, t) -> eps with everything that acts on a prediction."""
+        scale = self._latent_scale(data)
+        denoise = guided(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance)
+        return steered(tied(denoise, schedule, sampling.low_pass, scale), schedule, sampling.energies, scale)
 
     def _latent_scale(self, data: str) -> float:
         """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model does not make."""

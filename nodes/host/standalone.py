@@ -25,6 +25,7 @@ from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.low_pass import LowPassTie
 from ...vd_core.sampling.noise import BatchNoise
+from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED, WEIGHT_DTYPES
@@ -84,6 +85,10 @@ class Flow:
     def under(self, contexts: Blend) -> VersatileDiffusion:
         """The model with the layers that read these contexts."""
         return self.layers.under({context.kind for context in contexts})
+
+    def with_own(self, sampling: Sampling) -> Sampling:
+        """Options of a sampler with those that nodes have set on this MODEL."""
+        return replace(sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.tie)
 
     def compiled(self, backend: str) -> Flow:
         """A copy with layers of its own, which torch compiles."""
@@ -260,40 +265,27 @@ def sample(
     negative: Conditioning,
     latent: dict,
     seed: int,
-    steps: int,
-    cfg: float,
-    sampler: str,
-    eta: float,
-    fidelity: float,
-    noise: str,
+    sampling: Sampling,
     start_noise: dict | None = None,
 ) -> dict:
-    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
+    """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     contexts = to_contexts(positive, negative)
     samples = model.fitted(latent["samples"])
-    start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
+    start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     flow, draws = model.under(contexts), None
 
     def run() -> Tensor:
         nonlocal draws
-        draws = sampler_noise(noise, seed, latent)
+        draws = sampler_noise(sampling.noise, seed, latent)
         with progress("sampling") as report:
             return flow.sample(
                 model.data,
                 contexts,
                 model.inner(samples),
                 draws,
+                model.with_own(sampling),
                 mask=None if mask is None else model.inner(fit_mask(mask, samples)),
                 start=None if start is None else model.inner(start),
-                fidelity=fidelity,
-                sampler=sampler,
-                steps=steps,
-                cfg=cfg,
-                guidance=model.guidance,
-                eta=eta,
-                energies=model.energies,
-                shift=model.shift,
-                tie=model.tie,
                 callback=lambda i, total, x, x0: report(i + 1, total),
             )
 
@@ -302,7 +294,7 @@ def sample(
     return made(latent, result.reshape(samples.shape), draws)
 
 
-def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, steps: int, cfg: float) -> Tensor:
+def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
     samples = model.fitted(latent["samples"])
@@ -311,11 +303,7 @@ def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: 
             model.data,
             contexts,
             model.inner(samples),
-            steps=steps,
-            cfg=cfg,
-            guidance=model.guidance,
-            shift=model.shift,
-            tie=model.tie,
+            model.with_own(sampling),
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return result.reshape(samples.shape)

@@ -24,7 +24,7 @@ from vd_core.pictures import from_pil, to_pil
 from vd_core.sampling.noise import sample_noise
 from vd_core.sheet import sheet
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import CFG, SAMPLER, STEPS, agreement, nearest, read, see, share
+from vd_core.training.evaluate import SAMPLING, agreement, nearest, read, see, share
 
 from . import autoencoder
 from .encoder import encode_melody
@@ -36,7 +36,7 @@ def sample(vd: VersatileDiffusion, data: str, context: Context) -> Tensor:
     """A latent of a kind for each row of a context."""
     sizes, count = vd.config.diffuser.data[data], len(context.tokens)
     like = torch.zeros(count, sizes.channels, *([sizes.side] * 2 if sizes.layers == "2d" else []))
-    return vd.sample(data, [context], like, sample_noise(1), sampler=SAMPLER, steps=STEPS, cfg=CFG)
+    return vd.sample(data, [context], like, sample_noise(1), SAMPLING)
 
 
 def contexts(vd: VersatileDiffusion, pictures: Tensor, captions: list[str], melodies: Tensor) -> dict[str, Context]:

@@ -13,6 +13,7 @@ from vd_core.context import Context, join
 from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import from_pil, resize, to_pil
 from vd_core.sampling.noise import batch_noise
+from vd_core.sampling.options import Sampling
 
 
 def run_app(case):
@@ -46,10 +47,7 @@ def run_app(case):
         contexts,
         latent,
         noise,
-        fidelity=arguments.get("fid_lvl", 0),
-        steps=config["ddim_steps"],
-        cfg=config["guidance_scale"],
-        eta=config["ddim_eta"],
+        Sampling("ddim", config["ddim_steps"], config["guidance_scale"], config["ddim_eta"], fidelity=arguments.get("fid_lvl", 0)),
     )
     hook.remove()
     yield "x_first", seen[0][:count], case.io["x_first"]

@@ -21,6 +21,7 @@ from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.guidance import guided
 from vd_core.sampling.noise import batch_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import ddim
 from vd_core.sampling.schedule import Schedule
 
@@ -73,8 +74,8 @@ def run_pfd(case):
             x,
             steps,
             lambda: torch.zeros(()),
-            eta=config["eta"],
-            callback=lambda i, total, x, x0, first=first: first.append(x0),
+            Sampling(eta=config["eta"]),
+            lambda i, total, x, x0, first=first: first.append(x0),
         )
         yield f"ddim_pred_x0_first{suffix}", first[0], io[f"ddim_pred_x0_first{suffix}"]
         yield f"ddim_out{suffix}", out, io[f"ddim_out{suffix}"]

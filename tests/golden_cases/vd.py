@@ -25,6 +25,7 @@ from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import resize_and_crop
 from vd_core.sampling.guidance import guided
 from vd_core.sampling.noise import batch_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import ddim
 from vd_core.sampling.schedule import Schedule, ddim_sigmas
 from vd_core.tokenizers import BertTokenizer, Gpt2Tokenizer
@@ -139,7 +140,7 @@ def run_ddim_once(case, model: VersatileDiffusion, schedule: Schedule, contexts:
 
     hook = model.diffuser.register_forward_hook(lambda module, inputs, output: recorded["model_out_steps"].append(output))
     denoise = guided(model.diffuser, schedule, contexts, data, run.get("guidance_scale", case.config["guidance_scale"]))
-    out = ddim(denoise, x, steps, draw, eta=run["eta"], temperature=run.get("temperature", 1.0), callback=record)
+    out = ddim(denoise, x, steps, draw, Sampling(eta=run["eta"], temperature=run.get("temperature", 1.0)), record)
     hook.remove()
     for name, values in recorded.items():
         if prefix + name in io:

@@ -10,7 +10,7 @@ import json
 import sys
 
 import torch
-from pack_in_comfyui import difference, part, start, values
+from pack_in_comfyui import difference, part, sample_alone, start, values
 from torch import Tensor
 
 from runner.pack import ROOT, load_pack
@@ -81,7 +81,7 @@ class Comparison:
         """The multi-flow sampler without ComfyUI."""
         options = part("vd_core.sampling.corrections").GuidanceOptions(**{**NEUTRAL, **settings})
         model = self.standalone.with_guidance(self.theirs[data], options)
-        return self.standalone.sample(model, *pair, self.latent(data), 5, 8, cfg, "dpmpp_2m", 0.0, 0.0, "per sample")["samples"]
+        return sample_alone(model, *pair, self.latent(data), 5, 8, cfg, "dpmpp_2m", 0.0, 0.0, "per sample")["samples"]
 
     def ksampler(self, model, pair, cfg: float = 6.0, sampler: str = "dpmpp_2m", data: str = "image") -> Tensor:
         """Stock KSampler."""

@@ -1,21 +1,22 @@
 """Inside ComfyUI: inversion, noise masks, shifts and ties here and without ComfyUI. A part of parity_in_comfyui.py."""
 
 import torch
-from pack_in_comfyui import part
+from pack_in_comfyui import part, sample_alone
 
 
 def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
     """Inversion and noise masks here and without ComfyUI; what core's KSampler and the multi-flow sampler keep of a masked latent."""
     standalone, samples = part("nodes.host.standalone"), latent["samples"]
     start = parity.nodes["VD_Invert"]().execute(ours, *pair, latent, 6, 1.0)[0]
-    parity.compare(f"latents {data} inverted: standalone", start["samples"], standalone.invert(theirs, *pair, latent, 6, 1.0))
+    sampling = part("vd_core.sampling.options").Sampling(steps=6, cfg=1.0)
+    parity.compare(f"latents {data} inverted: standalone", start["samples"], standalone.invert(theirs, *pair, latent, sampling))
     soft = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8) if data == "image" else torch.full((1, 1, 1, 1), 0.3)
     hard = (soft > 0.5).float() if data == "image" else torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
     for name, mask, begin in (("soft mask", soft, None), ("mask", hard, None), ("masked start", hard, start), ("start", None, start)):
         masked = latent if mask is None else {**latent, "noise_mask": mask}
         arguments = (*pair, masked, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample", begin)
         here = parity.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
-        parity.compare(f"latents {data} {name}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
+        parity.compare(f"latents {data} {name}: standalone", here, sample_alone(theirs, *arguments)["samples"])
         if mask is hard:
             parity.differences[f"kept {data} {name}: changed values"] = float(((here != samples) & (mask == 0)).sum())
     if data == "image":
@@ -38,12 +39,12 @@ def shifted(parity, ours, theirs, pair: tuple, latent: dict) -> None:
         for sampler, fidelity in (("ddim", 0.0), ("dpmpp_2m", 0.5)):
             arguments = (*pair, large, 5, 10, 2.0, sampler, 0.0, fidelity, "per sample")
             sampled = parity.nodes["VD_Sampler"]().execute(here, *arguments)[0]["samples"]
-            parity.compare(f"{name} {sampler}: standalone", sampled, standalone.sample(there, *arguments)["samples"])
+            parity.compare(f"{name} {sampler}: standalone", sampled, sample_alone(there, *arguments)["samples"])
     source = {"samples": torch.randn((1, 16, 16, 12), generator=torch.Generator().manual_seed(9))}
     here = parity.nodes["VD_LowPassTie"]().execute(ours, source, 2, 0.7, 0.6)[0]
     there = standalone.tie(theirs, part("vd_core.sampling.low_pass").LowPassTie(source["samples"], 2, 0.7, 0.6))
     arguments = (*pair, large, 5, 10, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample")
     sampled = parity.nodes["VD_Sampler"]().execute(here, *arguments)[0]["samples"]
-    parity.compare("tied: standalone", sampled, standalone.sample(there, *arguments)["samples"])
+    parity.compare("tied: standalone", sampled, sample_alone(there, *arguments)["samples"])
     one, other = (model.get_model_object("model_sampling").sigmas for model in (ours, shift.execute(ours, latent, 1.0, 1.0, 0)[0]))
     parity.differences["kept shift at the trained size: changed values"] = float((one != other).sum())

@@ -34,6 +34,15 @@ def part(name: str) -> ModuleType:
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
+def sample_alone(
+    model, positive, negative, latent: dict, seed: int, steps: int, cfg: float, sampler: str, eta: float, fidelity: float, *rest
+) -> dict:
+    """Sample without ComfyUI, under the inputs of the multi-flow sampler node in their order; rest: noise, start_noise."""
+    noise, *start = rest
+    sampling = part("vd_core.sampling.options").Sampling(sampler, steps, cfg, eta, fidelity=fidelity, noise=noise)
+    return part("nodes.host.standalone").sample(model, positive, negative, latent, seed, sampling, *start)
+
+
 def values(node, *arguments) -> tuple:
     """What a node of core gives, whether it is of the older or of the newer kind."""
     bound = inspect.ismethod(getattr(node, "execute", None))

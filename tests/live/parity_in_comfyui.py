@@ -16,7 +16,7 @@ import app_nodes
 import latents_in_comfyui
 import parity
 import torch
-from pack_in_comfyui import difference, part, start, values
+from pack_in_comfyui import difference, part, sample_alone, start, values
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -131,12 +131,12 @@ class Parity:
                 for fidelity in (0.0, 0.5):
                     arguments = (positive, negative, latent, 5, 10, 2.0, sampler, 0.5, fidelity)
                     here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
-                    there = standalone.sample(theirs, *arguments, False)["samples"]
+                    there = sample_alone(theirs, *arguments, "per sample")["samples"]
                     self.compare(f"VD_Sampler {data} {sampler} fidelity {fidelity}: standalone", here, there)
             for name, pair in self.blends(encode, clip, data).items():
                 arguments = (*pair, latent, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0)
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments, "per sample")[0]["samples"]
-                self.compare(f"blend {data} {name}: standalone", here, standalone.sample(theirs, *arguments, False)["samples"])
+                self.compare(f"blend {data} {name}: standalone", here, sample_alone(theirs, *arguments, "per sample")["samples"])
             latents_in_comfyui.compare(self, ours, theirs, (positive, negative), latent, data)
         tokens = standalone.load_clip(embedded).encode_text(["red apple, 3d style", "yellow"])
         self.compare("VD_TextContext: standalone", torch.cat([positive[0][0], negative[0][0]]), tokens)
@@ -170,7 +170,7 @@ class Parity:
                 theirs = standalone.steer(flow, energy(measure, 0.2, 0.1, 0.9, exact=exact), [])
                 arguments = (*contexts, {"samples": torch.zeros(2, 16, 8, 8)}, 5, 6, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample")
                 here = self.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"]
-                self.compare(f"{name} {gradient}: standalone", here, standalone.sample(theirs, *arguments)["samples"])
+                self.compare(f"{name} {gradient}: standalone", here, sample_alone(theirs, *arguments)["samples"])
 
     def blends(self, encode, clip, data: str) -> dict[str, tuple]:
         """Blends in which contexts act in places, at times and as strongly as they should, as positive and negative."""

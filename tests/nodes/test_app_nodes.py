@@ -20,6 +20,7 @@ from vd_core.checkpoints.write import save_model
 from vd_core.context import Context
 from vd_core.encoders.focus import leading_components
 from vd_core.flows import image_tokens
+from vd_core.sampling.options import Sampling
 
 HERE = Path(__file__).resolve().parents[1]
 FOLDERS = [str(HERE / "golden" / "vd"), *filter(None, [os.environ.get("VD_GOLDEN")])]
@@ -95,7 +96,7 @@ def test_encoding_and_sampling_draw_from_one_official_stream(nodes, loaded, mode
     )
     draws = iter((start, step))
     noise = SimpleNamespace(draw=lambda shape: next(draws))
-    expected = model.sample("image", [model.encode_text(["red apple"])], latent["samples"], noise, **options)
+    expected = model.sample("image", [model.encode_text(["red apple"])], latent["samples"], noise, Sampling(**options))
     torch.testing.assert_close(sampled["samples"], expected, atol=1e-5, rtol=1e-5)
     assert sampled["vd_drawn"] == [tuple(x.shape) for x in (posterior, start, step)]
 

@@ -11,6 +11,7 @@ from frozen_inputs import CATEGORIES, LISTS, OPTIONAL, PINNED
 from node_calls import EMPTY, PICTURE, draw, picture, text
 
 from vd_core.checkpoints.write import save_model
+from vd_core.sampling.options import Sampling
 
 
 def mix(nodes, first, second, ratio=0.5):
@@ -91,7 +92,7 @@ def test_official_noise_is_that_of_the_official_seed(nodes, loaded, model):
     from vd_core.sampling.noise import batch_noise
 
     ours = draw(nodes, loaded, text(nodes, loaded), seed=20, noise="official", steps=3)
-    official = model.sample("image", [model.encode_text(["red apple"])], EMPTY["samples"], batch_noise(120), steps=3)
+    official = model.sample("image", [model.encode_text(["red apple"])], EMPTY["samples"], batch_noise(120), Sampling(steps=3))
     assert torch.allclose(ours, official, atol=1e-5)
 
 
@@ -156,7 +157,7 @@ def refusals(nodes, loaded):
     stock = [[torch.zeros(1, 77, 40), {}]]
     cut = [[words[0][0][0][:, :5], words[0][0][1]]]
     stranger = ([[torch.zeros(1, 77, 48), {"vd_layout": words[0][0][1]["vd_layout"]}]],) * 2
-    yield lambda: draw(nodes, loaded, words, steps=-1), "number of steps lies between 1 and 1000, got -1"
+    yield lambda: draw(nodes, loaded, words, steps=-1), "steps must be a whole number of at least 1, got -1"
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(1, 4, 7, 8)}), "must be divisible by 2, got [7, 8]"
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(0, 4, 8, 8)}), "empty batch"
     yield lambda: draw(nodes, loaded, words, text_latent), "the image model needs an Empty Latent Image"
@@ -171,7 +172,7 @@ def refusals(nodes, loaded):
     yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be blended: they come from different models"
     yield lambda: draw(nodes, loaded, stranger), "read tokens of width 40, got 48"
     yield lambda: draw(nodes, loaded, words, sampler="lms"), "sampler is one of ddim"
-    yield lambda: draw(nodes, loaded, words, fidelity=1.5), "Fidelity lies between 0 and 1"
+    yield lambda: draw(nodes, loaded, words, fidelity=1.5), "fidelity must be a finite number from 0 to 1, got 1.5"
     yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=EMPTY), "decode pictures with VAE Decode"
     none = {"samples": torch.zeros(0, 24, 1, 1)}
     yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=none), "must be text latents, got a latent [0, 24, 1, 1]"

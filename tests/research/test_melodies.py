@@ -20,7 +20,7 @@ from vd_core.checkpoints.report import inspect
 from vd_core.config import DataConfig, VDConfig
 from vd_core.diffuser.model import Diffuser
 from vd_core.embedded import FOLDER, MODEL
-from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.lora import Lora, select
 
@@ -125,7 +125,7 @@ def test_all_nine_flows_run(trained, data):
         for output, shape in shapes.items():
             latents = sample(new, output, context)
             assert latents.shape == shape and latents.isfinite().all() and not torch.equal(latents[0], latents[1])
-    blended, alone = (new.sample("melody", some, torch.zeros(2, 64), sample_noise(1), steps=3) for some in (given, given[:1]))
+    blended, alone = (new.sample("melody", some, torch.zeros(2, 64), 1, Sampling(steps=3)) for some in (given, given[:1]))
     assert blended.isfinite().all() and not torch.equal(blended, alone)
     flows = inspect([file, MODEL])["flows"]
     assert len(flows) == 9 and not any(flows.values())

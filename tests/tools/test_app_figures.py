@@ -11,6 +11,7 @@ from vd_core.context import Context, blend, join
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.flows import image_tokens
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.evaluate import draw, read, write
 
@@ -85,8 +86,8 @@ class Recipes:
         contexts = blend([Context("image", looks)], [Context("text", predicted(words.tokens), words.null)], 0.4)
         blurred = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(pixels, 8), scale_factor=8, mode="bilinear")
         start = self.model.image_vae.encode(blurred)
-        options = {"fidelity": 0.25, "sampler": "ddim", "steps": 50, "cfg": 2.0}
-        return mean(self.nearest(self.model.sample("image", contexts, start, sample_noise(1), **options)) == rows)
+        sampling = Sampling("ddim", steps=50, cfg=2.0, fidelity=0.25)
+        return mean(self.nearest(self.model.sample("image", contexts, start, sample_noise(1), sampling)) == rows)
 
 
 def mean(truths) -> float:

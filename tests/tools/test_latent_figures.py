@@ -1,5 +1,7 @@
 """Inversion and the hires pass on the embedded model; more of the figures: python -m tests.tools.test_latent_figures"""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,6 +10,7 @@ from vd_core.checkpoints.load import load
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.sampling.low_pass import LowPassTie
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from vd_core.training.dataset import CaptionedPictures
 
@@ -28,8 +31,8 @@ def there_and_back(counts, captions=("strawberry, noto style", "rocket, 3d style
     latents, contexts = model.image_vae.encode(pictures), [model.encode_image(pictures)]
     found = {}
     for count in counts:
-        start = model.invert("image", contexts, latents, steps=count, cfg=1.0)
-        samples = model.sample("image", contexts, latents, sample_noise(0), start=start, steps=count, cfg=1.0)
+        start = model.invert("image", contexts, latents, Sampling(steps=count, cfg=1.0))
+        samples = model.sample("image", contexts, latents, sample_noise(0), Sampling(steps=count, cfg=1.0), start=start)
         found[count] = psnr(model.image_vae.decode(samples), model.image_vae.decode(latents))
     return found
 
@@ -38,18 +41,15 @@ def there_and_back(counts, captions=("strawberry, noto style", "rocket, 3d style
 def hires(captions, fidelity, ways) -> dict[str, tuple[float, float]]:
     """(PSNR of the shrunk picture to the small one, cosine with its prompt) of a second pass at twice the size."""
     model = load(MODEL)
-    contexts, words, options = (
-        [model.encode_text(captions)],
-        model.clip.embed_text(captions),
-        {"sampler": "dpmpp_2m", "steps": 20, "cfg": 2.0},
-    )
-    small = model.image_vae.decode(model.sample("image", contexts, torch.zeros(len(captions), 16, 8, 8), sample_noise(1), **options))
+    contexts, words = [model.encode_text(captions)], model.clip.embed_text(captions)
+    sampling = Sampling("dpmpp_2m", steps=20, cfg=2.0)
+    small = model.image_vae.decode(model.sample("image", contexts, torch.zeros(len(captions), 16, 8, 8), sample_noise(1), sampling))
     enlarged = model.image_vae.encode(F.interpolate(small, scale_factor=2, mode="bicubic").clamp(0, 1))
     found = {}
     for way in ways:
         tie = LowPassTie(enlarged, 2) if "tie" in way else None
         shift = ResolutionShift(2, 2) if "shift" in way else UNSHIFTED
-        latents = model.sample("image", contexts, enlarged, sample_noise(2), fidelity=fidelity, tie=tie, shift=shift, **options)
+        latents = model.sample("image", contexts, enlarged, sample_noise(2), replace(sampling, fidelity=fidelity, low_pass=tie, shift=shift))
         shrunk = F.interpolate(model.image_vae.decode(latents), scale_factor=0.5, mode="area")
         cosine = (F.normalize(model.clip.encode_image(shrunk)[:, 0], dim=-1) * words).sum(dim=1)
         found[way] = psnr(shrunk, small), cosine.mean().item()

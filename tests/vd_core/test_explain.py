@@ -18,6 +18,7 @@ from vd_core.explain import (
     visited,
 )
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.schedule import Schedule
 
 SCHEDULE = Schedule(ScheduleConfig())
@@ -57,7 +58,7 @@ def test_visited_are_the_timesteps_at_which_the_sampler_calls_the_model(model, s
 
     context = model.encode_text(["cat"])
     VersatileDiffusion(model.config, Spy()).sample(
-        "image", [context], torch.zeros(1, 4, 8, 8), sample_noise(0), sampler=sampler, steps=6, cfg=1
+        "image", [context], torch.zeros(1, 4, 8, 8), sample_noise(0), Sampling(sampler, steps=6, cfg=1)
     )
     assert sorted(set(called), reverse=True) == seen.tolist()
 

@@ -10,6 +10,7 @@ import torch
 from vd_core.context import Context, blend
 from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.noise import batch_noise, sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS
 from vd_core.sampling.schedule import Schedule
 
@@ -47,8 +48,9 @@ def contexts(model):
 def sample(exact, contexts):
     """Two samples, in four steps unless told otherwise."""
 
-    def call(data, kind="dual", noise=None, batch=2, **options):
-        return exact.sample(data, contexts[kind], latent(data, batch), noise or sample_noise(7), **{"steps": 4, **options})
+    def call(data, kind="dual", noise=None, batch=2, callback=None, **options):
+        sampling = Sampling(**{"steps": 4, **options})
+        return exact.sample(data, contexts[kind], latent(data, batch), noise or sample_noise(7), sampling, callback=callback)
 
     return call
 
@@ -60,7 +62,7 @@ class Oracle(torch.nn.Linear):
         super().__init__(1, 1, dtype=x0.dtype)
         self.alphas, self.x0, self.evaluations = Schedule(config.schedule).alphas_cumprod.double(), x0, 0
 
-    def forward(self, x, t, contexts, data, mixing, evaluations):
+    def forward(self, x, t, contexts, data, evaluations):
         self.evaluations += evaluations
         alpha = self.alphas[t[0]]
         return ((x - alpha.sqrt() * self.x0) / (1 - alpha).sqrt()).repeat(evaluations, *[1] * (x.ndim - 1))
@@ -83,14 +85,14 @@ def test_every_sampler_finds_what_the_network_knows(config, contexts, data, samp
     scale = config.diffuser.data[data].latent_scale
     answer = latent(data) / scale
     model = VersatileDiffusion(config, Oracle(config, answer * scale))
-    out = model.sample(data, contexts["dual"], torch.zeros_like(answer), batch_noise(3), sampler=sampler, steps=10)
+    out = model.sample(data, contexts["dual"], torch.zeros_like(answer), batch_noise(3), Sampling(sampler, steps=10))
     assert ((out - answer) * scale).std() < 0.05
 
 
 @DATA
 def test_decoded_samples(model, contexts, data):
     """In the model's own precision, to the end."""
-    out = model.sample(data, contexts["dual"], latent(data).float(), sample_noise(7), steps=2)
+    out = model.sample(data, contexts["dual"], latent(data).float(), sample_noise(7), Sampling(steps=2))
     assert out.dtype == torch.float32
     if data == "image":
         images = model.image_vae.decode(out)
@@ -114,13 +116,14 @@ def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, conte
     scale = config.diffuser.data[data].latent_scale
 
     class Silent(torch.nn.Linear):
-        def forward(self, x, t, contexts, data, mixing, evaluations):
+        def forward(self, x, t, contexts, data, evaluations):
             timesteps.append(int(t))
             return torch.zeros_like(x)
 
     timesteps, clean = [], latent(data) / scale
     silent = Silent(1, 1).double()
-    out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), steps=10, fidelity=0.5, cfg=1)
+    sampling = Sampling(steps=10, fidelity=0.5, cfg=1)
+    out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), sampling)
     assert timesteps == [401, 301, 201, 101, 1]
     alphas, noise = Schedule(config.schedule).alphas_cumprod.double(), batch_noise(5).draw(clean.shape)
     start = sqrt(alphas[501]) * latent(data) + sqrt(1 - alphas[501]) * noise  # one level higher than the first step, as the official code
@@ -140,7 +143,7 @@ def test_a_noisy_start_is_the_start_from_that_noise(sample, exact, contexts, dat
     start = noise.draw((2, *SHAPES[data])).double()
     scale, steps = exact.config.diffuser.data[data].latent_scale, Schedule(exact.config.schedule).steps(4)
     leftover = start / sqrt(steps.alphas_cumprod[0]) / scale
-    out = exact.sample(data, contexts["dual"], start, noise, start=leftover, steps=4, eta=eta)
+    out = exact.sample(data, contexts["dual"], start, noise, Sampling(steps=4, eta=eta), start=leftover)
     torch.testing.assert_close(out, sample(data, noise=batch_noise(9), eta=eta), rtol=1e-9, atol=1e-9)
 
 
@@ -158,11 +161,11 @@ def test_what_is_random(sample, data):
 @DATA
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpmpp_2m"])
 def test_no_sample_depends_on_the_size_of_its_batch(exact, contexts, data, sampler):
-    options = {"steps": 3, "eta": 1, "sampler": sampler}
+    sampling = Sampling(sampler, steps=3, eta=1)
     blend = [replace(c, tokens=c.tokens[:1]) for c in contexts["dual"]]
-    whole = exact.sample(data, blend, latent(data, 3), sample_noise(4), **options)
+    whole = exact.sample(data, blend, latent(data, 3), sample_noise(4), sampling)
     for n in range(3):
-        alone = exact.sample(data, blend, latent(data, 3)[n : n + 1], sample_noise(4, first_index=n), **options)
+        alone = exact.sample(data, blend, latent(data, 3)[n : n + 1], sample_noise(4, first_index=n), sampling)
         torch.testing.assert_close(alone, whole[n : n + 1], rtol=0, atol=1e-8)
     assert (whole[0] - whole[1]).abs().max() > 1e-3
 
@@ -170,7 +173,8 @@ def test_no_sample_depends_on_the_size_of_its_batch(exact, contexts, data, sampl
 @pytest.mark.parametrize(("cfg", "evaluations"), [(1, 1), (7.5, 2), ([2, 2], 2), ([2, 3], 3), ([1, 3], 2)])
 def test_guidance_costs_what_it_must(config, contexts, cfg, evaluations):
     oracle = Oracle(config, latent("text"))
-    VersatileDiffusion(config, oracle).sample("text", contexts["dual"], latent("text"), sample_noise(1), steps=5, cfg=cfg)
+    sampling = Sampling(steps=5, cfg=cfg)
+    VersatileDiffusion(config, oracle).sample("text", contexts["dual"], latent("text"), sample_noise(1), sampling)
     assert oracle.evaluations == 5 * evaluations
 
 
@@ -223,13 +227,8 @@ def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"steps": 0}, "number of steps lies between 1 and 1000, got 0"),
-        ({"steps": 1001}, "number of steps lies between 1 and 1000, got 1001"),
-        ({"cfg": [7.5]}, "2 contexts but 1 guidance scales"),
-        ({"fidelity": -0.1}, "Fidelity lies between 0 and 1, got -0.1"),
-        ({"fidelity": 1.1}, "Fidelity lies between 0 and 1, got 1.1"),
-        ({"eta": 1.5}, "eta of DDIM lies between 0 and 1, got 1.5"),
-        ({"sampler": "heun"}, "sampler is one of ddim, ddpm, euler, dpmpp_2m, unipc, got 'heun'"),
+        ({"sampling": Sampling(steps=1001)}, "number of steps lies between 1 and 1000, got 1001"),
+        ({"sampling": Sampling(cfg=[7.5])}, "2 contexts but 1 guidance scales"),
         ({"data": "sound"}, "generates image, text, not 'sound'"),
         ({"latent": torch.zeros(2, 4, 7, 8)}, r"divisible by 2, got \[7, 8\]"),
         ({"latent": torch.zeros(2, 24)}, r"image flow needs a latent \[batch, 4, height, width\], got \[., 24\]"),
@@ -240,9 +239,9 @@ def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
     ],
 )
 def test_refusals(model, contexts, options, sentence):
-    arguments = {"data": "image", "contexts": contexts["dual"], "latent": torch.zeros(2, 4, 6, 8), "noise": sample_noise(1), "steps": 2}
+    arguments = {"data": "image", "contexts": contexts["dual"], "latent": torch.zeros(2, 4, 6, 8), "noise": sample_noise(1)}
     with pytest.raises(ValueError, match=sentence):
-        model.sample(**(arguments | options))
+        model.sample(**{"sampling": Sampling(steps=2), **arguments, **options})
 
 
 def test_unknown_unconditional_pictures_are_refused(model):

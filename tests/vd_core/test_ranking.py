@@ -10,7 +10,8 @@ from vd_core.checkpoints.load import load
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.encoders.clip import normalise
 from vd_core.ranking import best_first, clip_score, probabilities, similarity, token_similarity
-from vd_core.sampling.noise import sample_noise, seeded
+from vd_core.sampling.noise import seeded
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 
 TEXTS = ["a cat's hat", "red apple, noto style", "two dogs don't run, 3d style"]
@@ -161,7 +162,7 @@ def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():
         pixels, names = data.pixels[own], [data.captions[i].rpartition(",")[0] for i in own]
         seen = trained.encode_image(pixels.repeat_interleave(8, dim=0), null="black")
         latents = torch.zeros(192, trained.config.diffuser.data["text"].channels)
-        written = trained.sample("text", [seen], latents, sample_noise(0), sampler="dpmpp_2m", steps=20, cfg=2.0)
+        written = trained.sample("text", [seen], latents, 0, Sampling("dpmpp_2m", steps=20, cfg=2.0))
         texts = trained.text_vae.decode(written, [seeded(i) for i in range(192)], temperature=0.5)
         right = torch.tensor([text.rpartition(",")[0] == names[i // 8] for i, text in enumerate(texts)]).float().reshape(24, 8)
         cosine = similarity(trained.clip.encode_image(pixels)[:, 0], trained.clip.embed_text(texts)).reshape(24, 24, 8)

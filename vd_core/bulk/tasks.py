@@ -18,6 +18,7 @@ from ..embedded import MODEL
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, resize_and_crop, to_pil
 from ..sampling.noise import SampleNoise, seeded
+from ..sampling.options import Sampling
 from .rows import Row, read_pictures, read_texts
 
 READS = {"caption": "picture", "variation": "picture", "text-to-image": "text", "embed": "picture", "embed-text": "text"}
@@ -139,7 +140,8 @@ class Runner:
 
         def run() -> Tensor:
             noise = SampleNoise(iter(self.generators(rows, "noise")))
-            return self.model.sample(data, [repeated], latent, noise, sampler=settings.sampler, steps=settings.steps, cfg=settings.cfg)
+            sampling = Sampling(settings.sampler, settings.steps, settings.cfg)
+            return self.model.sample(data, [repeated], latent, noise, sampling)
 
         return named_where_not_finite(run, named_layers(self.model.diffuser, data), repeated.tokens)
 

@@ -10,7 +10,6 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from .mixing import Mixing
 from .model import Diffuser, Reading
 
 log = logging.getLogger(__name__)
@@ -46,8 +45,8 @@ def at_own_precision(diffuser: Diffuser) -> Callable[..., Tensor]:
     """A diffuser that computes in the type of its weights, whatever the type of x, in which it answers."""
     dtype = next(diffuser.parameters()).dtype
 
-    def predict(x: Tensor, t: Tensor, readings: Sequence[Reading], data: str, mixing: Mixing, evaluations: int) -> Tensor:
+    def predict(x: Tensor, t: Tensor, readings: Sequence[Reading], data: str, evaluations: int) -> Tensor:
         own = [r._replace(tokens=r.tokens.to(dtype), emphasis=None if r.emphasis is None else r.emphasis.to(dtype)) for r in readings]
-        return diffuser(x.to(dtype), t, own, data, mixing, evaluations=evaluations).to(x.dtype)
+        return diffuser(x.to(dtype), t, own, data, evaluations=evaluations).to(x.dtype)
 
     return predict

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..context import Blend, local_ratios, ratios
-from ..diffuser.mixing import Mixing, attention_mixing
 from ..diffuser.model import Diffuser, Reading
 from .corrections import PLAIN, GuidanceOptions
 from .samplers import Denoise, predict_x0
@@ -59,7 +58,6 @@ def guided(
     contexts: Blend,
     data: str,
     cfg: float | Sequence[float] = 7.5,
-    mixing: Mixing = attention_mixing,
     guidance: GuidanceOptions = PLAIN,
 ) -> Denoise:
     """Return denoise(x [B, …], t) -> eps [B, …] for one kind of output under any number of contexts.
@@ -103,7 +101,7 @@ def guided(
         """The predictions e_k, as one batch."""
         local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), len(x), x.shape[2:])
         readings = [reading(number, tuple(kept), len(x), x.dtype, x.device)._replace(ratio=share) for number, share in enumerate(local)]
-        outputs = diffuser(x, torch.full((1,), t, device=x.device), readings, data, mixing, evaluations=len(kept)).chunk(len(kept))
+        outputs = diffuser(x, torch.full((1,), t, device=x.device), readings, data, evaluations=len(kept)).chunk(len(kept))
         return dict(zip(kept, outputs, strict=True))
 
     def denoise(x: Tensor, t: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from numbers import Integral
 
 import torch
 from torch import Generator, Tensor
@@ -51,6 +52,9 @@ class SampleNoise:
         return torch.cat([normal((1, *shape[1:]), generator) for generator in self.generators[:batch]])
 
 
+NoiseSource = BatchNoise | SampleNoise
+
+
 def batch_noise(seed: int, drawn: Iterable[Sequence[int]] = ()) -> BatchNoise:
     """The official way: draws equal those after torch.manual_seed(seed). A sample depends on the size of its batch.
 
@@ -74,3 +78,12 @@ def sample_noise(seed: int, first_index: int = 0) -> SampleNoise:
 def shared_noise(seed: int) -> SampleNoise:
     """The same stream for every sample, that of sample 0 of `sample_noise`: what differs between samples then comes from elsewhere."""
     return SampleNoise(seeded(seed) for _ in count())
+
+
+# How one seed becomes the noise of a batch.
+NOISES = {"per sample": sample_noise, "official": batch_noise, "shared": shared_noise}
+
+
+def make_noise(noise: int | NoiseSource, kind: str) -> NoiseSource:
+    """Noise from a seed, by one of `NOISES`. Noise that is there already is taken as it is."""
+    return NOISES[kind](int(noise)) if isinstance(noise, Integral) else noise

@@ -2,27 +2,31 @@
 
 All have the same arguments:
 
-denoise:     (x, t) -> eps, the noise in x at timestep t.
-x:           where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first of the steps.
-steps:       the timesteps to visit; one call of `denoise` each. No step leaves x as it is.
-noise:       () -> standard normal noise of x's shape; moved to x's device and dtype here.
-eta:         0..1, how much noise DDIM adds. The other samplers ignore it.
-temperature: scales the noise that DDIM and DDPM add. The other samplers ignore it.
-callback:    (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step. It stops the
-             sampler by raising.
+denoise:  (x, t) -> eps, the noise in x at timestep t.
+x:        where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first step.
+steps:    the timesteps to visit; one call of `denoise` each. No step leaves x as it is.
+noise:    () -> standard normal noise of x's shape; moved to x's device and dtype here.
+sampling: the options. DDIM reads its eta and temperature, DDPM its temperature, the others none of it.
+callback: (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step. Raise from the
+          callback to stop sampling.
 
-They return x at the end of the steps. Predicted data is never clipped. Coefficients are float64 numbers on the host, so they
-meet x in its own dtype on any device.
+They return x at the end of the steps. Predicted data is never clipped. Coefficients are float64 numbers on the host, so
+they meet x in its own dtype on any device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import expm1, log, sqrt
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .schedule import Steps, ddim_sigmas
+
+if TYPE_CHECKING:  # the options name the samplers
+    from .options import Sampling
 
 Denoise = Callable[[Tensor, int], Tensor]
 Noise = Callable[[], Tensor]
@@ -75,55 +79,34 @@ def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> T
 
 
 def ddim(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    *,
-    eta: float = 0.0,
-    temperature: float = 1.0,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
     """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
-    sigmas = ddim_sigmas(steps, eta).tolist()
+    sigmas = ddim_sigmas(steps, sampling.eta).tolist()
     for i, (t, alpha, alpha_next) in enumerate(steps):
         eps = denoise(x, t)
         x0 = predict_x0(x, eps, alpha)
         # Quirk kept: noise is drawn even where it is not used; whatever reads the random stream afterwards depends on that.
         fresh = noise().to(x)
-        x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next - sigmas[i] ** 2) * eps + sigmas[i] * temperature * fresh
+        x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next - sigmas[i] ** 2) * eps + sigmas[i] * sampling.temperature * fresh
         if callback is not None:
             callback(i, len(steps), x, x0)
     return x
 
 
 def euler(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    *,
-    eta: float = 0.0,
-    temperature: float = 1.0,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
     """Euler's method in the sigmas of Karras et al. 2022: d(x / sqrt(alpha)) / d sigma = eps with sigma = sqrt((1 - alpha) / alpha).
 
     In the variance-preserving space that is DDIM at eta 0 to the letter (Song et al. 2021, eq. 14), so that is what runs: the
     name is here for those who look for it. It never adds noise.
     """
-    return ddim(denoise, x, steps, noise, callback=callback)
+    return ddim(denoise, x, steps, noise, replace(sampling, eta=0.0), callback)
 
 
 def ddpm(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    *,
-    eta: float = 0.0,
-    temperature: float = 1.0,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
     """Ancestral sampling from the posterior q(x_next | x, x0) of the visited steps (Ho et al. 2020, eq. 6 and 7)."""
     for i, (t, alpha, alpha_next) in enumerate(steps):
@@ -131,21 +114,14 @@ def ddpm(
         beta = 1 - alpha / alpha_next
         mean = sqrt(alpha_next) * beta / (1 - alpha) * x0 + sqrt(1 - beta) * (1 - alpha_next) / (1 - alpha) * x
         variance = (1 - alpha_next) / (1 - alpha) * beta
-        x = mean + sqrt(variance) * temperature * noise().to(x)
+        x = mean + sqrt(variance) * sampling.temperature * noise().to(x)
         if callback is not None:
             callback(i, len(steps), x, x0)
     return x
 
 
 def dpmpp_2m(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    *,
-    eta: float = 0.0,
-    temperature: float = 1.0,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions. Draws no noise."""
     before: tuple[float, Tensor] | None = None
@@ -160,14 +136,7 @@ def dpmpp_2m(
 
 
 def unipc(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    *,
-    eta: float = 0.0,
-    temperature: float = 1.0,
-    callback: Callback | None = None,
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
     """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2, for predicted data, B(h) = exp(h) - 1): order 3. Draws no noise.
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from ..context import Context, blend
 from ..flows import VersatileDiffusion
 from ..sampling.noise import sample_noise
+from ..sampling.options import Sampling
 from .clip import retrieval
 from .dataset import CaptionedPictures
 from .image_vae import psnr
 from .judge import Judge, spoil
 
-SAMPLER, STEPS, CFG = "dpmpp_2m", 20, 2.0
+SAMPLING = Sampling("dpmpp_2m", steps=20, cfg=2.0)
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FOCUSES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -33,7 +34,7 @@ def evaluate(
     """
     latents = torch.cat([model.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     evenly = torch.linspace(0, len(data.train) - 1, min(count, len(data.train))).long()
-    figures: dict = {"pictures": len(data.images), "sampler": f"{SAMPLER}, {STEPS} steps, cfg {CFG}"}
+    figures: dict = {"pictures": len(data.images), "sampler": f"{SAMPLING.sampler}, {SAMPLING.steps} steps, cfg {SAMPLING.cfg}"}
     if judge is not None:
         figures["judged"], figures["focus"] = judge_real(judge, model, data), {}
     for part, indices in (("trained", data.train[evenly]), ("held out", data.held_out)):
@@ -73,7 +74,7 @@ def draw(model: VersatileDiffusion, contexts: list[Context], like: Tensor) -> Te
     rows = [contexts_of(contexts, chunk) for chunk in torch.arange(len(like)).split(64)]
     return torch.cat(
         [
-            model.sample("image", row, like[:size], sample_noise(seed), sampler=SAMPLER, steps=STEPS, cfg=CFG)
+            model.sample("image", row, like[:size], sample_noise(seed), SAMPLING)
             for seed, (row, size) in enumerate((row, len(row[0].tokens)) for row in rows)
         ]
     )
@@ -87,7 +88,7 @@ def contexts_of(contexts: list[Context], rows: Tensor) -> list[Context]:
 def write(model: VersatileDiffusion, contexts: list[Context], count: int) -> Tensor:
     """One text latent per row of the contexts."""
     like = torch.zeros(count, model.config.diffuser.data["text"].channels)
-    return model.sample("text", contexts, like, sample_noise(0), sampler=SAMPLER, steps=STEPS, cfg=CFG)
+    return model.sample("text", contexts, like, sample_noise(0), SAMPLING)
 
 
 def read(model: VersatileDiffusion, latents: Tensor) -> list[str]:

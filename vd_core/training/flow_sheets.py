@@ -14,10 +14,9 @@ from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
+from ..sampling.options import Sampling
 from ..sheet import sheet
 from .prepared import Flow, Prepared
-
-SAMPLER, STEPS = "dpmpp_2m", 20
 
 
 class Sheets:
@@ -69,5 +68,6 @@ class Sheets:
         null = nulls[:1] if data == "image" else nulls[-1:]
         context = Context(kind, self.data.contexts[kind][: self.count].float(), null)
         start = torch.zeros_like(self.latents(data)).to(weight.device)
+        sampling = Sampling("dpmpp_2m", steps=20, cfg=self.cfg)
         with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
-            return vd.sample(data, [context], start, sample_noise(1), sampler=SAMPLER, steps=STEPS, cfg=self.cfg).float().cpu()
+            return vd.sample(data, [context], start, sample_noise(1), sampling).float().cpu()

@@ -11,6 +11,7 @@ from ..checkpoints.load import Paths, load
 from ..checkpoints.parts import parts_of_flow
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
+from ..sampling.options import Sampling
 from . import distributed
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def draw_prior(model: Paths, folder: Path, prompts: tuple[str, ...], count: int,
             prompt = prompts[number % len(prompts)]
             start = torch.zeros(1, channels, side, side, device=device)
             noise = sample_noise(number)
-            latent = vd.sample("image", [contexts[prompt]], start, noise, sampler="dpmpp_2m", steps=20, cfg=cfg)
+            latent = vd.sample("image", [contexts[prompt]], start, noise, Sampling("dpmpp_2m", steps=20, cfg=cfg))
             with torch.inference_mode():
                 picture = to_pil(vd.image_vae.decode(latent.cpu()))[0]
             picture.save(folder / f"{number:05}.png")

@@ -11,6 +11,7 @@ from ..autoencoders.image_kl import AutoencoderKL
 from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
+from ..sampling.options import Sampling
 from ..sheet import tiled
 from .dataset import CaptionedPictures
 
@@ -37,18 +38,16 @@ def reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> N
 @torch.no_grad()
 def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 2.0) -> None:
     """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the pictures in `out`/sheet.txt."""
-    rows, lines = [], []
+    rows, lines, sampling = [], [], Sampling("dpmpp_2m", steps=steps, cfg=cfg)
     for indices in chosen(data).chunk(2):
         images, captions = data.pixels[indices], [data.captions[i] for i in indices]
         latent = model.image_vae.encode(images)
         text, image = model.encode_text(captions), model.encode_image(images)
         rows.append(images)
         for context in (text, image):
-            rows.append(
-                model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampler="dpmpp_2m", steps=steps, cfg=cfg))
-            )
+            rows.append(model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampling)))
         noise = sample_noise(1)
-        words = model.sample("text", [image], model.text_vae.encode(captions), noise, sampler="dpmpp_2m", steps=steps, cfg=cfg)
+        words = model.sample("text", [image], model.text_vae.encode(captions), noise, sampling)
         read = model.text_vae.decode(words, noise.generators, temperature=0)
         lines += [f"{caption}: {text}" for caption, text in zip(captions, read, strict=True)]
     grid(rows, out / "sheet.png")

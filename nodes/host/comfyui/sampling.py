@@ -16,6 +16,7 @@ from ....vd_core.config import VDConfig
 from ....vd_core.sampling.generate import generate, noise_of
 from ....vd_core.sampling.generate import invert as inverted
 from ....vd_core.sampling.noise import batch_noise
+from ....vd_core.sampling.options import Sampling
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...latents import fit_latent, fit_mask, fit_start, made, sampler_noise
@@ -54,26 +55,25 @@ def run(
     model: ModelPatcher,
     positive: Conditioning,
     negative: Conditioning,
-    cfg: float,
+    sampling: Sampling,
     loop: Loop,
     schedule: Schedule,
     noise: Tensor,
     samples: Tensor,
-    steps: int,
     seed: int = 0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """What a loop makes of latents under core's guidance; both are unscaled."""
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
+    guider.set_cfg(sampling.cfg)
     result = guider.sample(
         noise,
         samples,
         LoopSampler(loop, schedule),
         model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
         denoise_mask=mask,
-        callback=latent_preview.prepare_callback(model, steps),
+        callback=latent_preview.prepare_callback(model, sampling.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
@@ -91,50 +91,46 @@ def sample(
     negative: Conditioning,
     latent: dict,
     seed: int,
-    steps: int,
-    cfg: float,
-    sampler: str,
-    eta: float,
-    fidelity: float,
-    noise: str,
+    sampling: Sampling,
     start_noise: dict | None = None,
 ) -> dict:
-    """A LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts. noise: one of `SAMPLER_NOISES`."""
+    """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     flow = flow_of(model)
     schedule = schedule_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
-    start, mask = fit_start(start_noise, samples, steps), latent.get("noise_mask")
+    start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     # The same numbers twice: core wants the first of them too, for masks.
-    first, draws = (sampler_noise(noise, seed, latent) for _ in range(2))
+    first, draws = (sampler_noise(sampling.noise, seed, latent) for _ in range(2))
     first = first.draw(samples.shape)
     if start is not None:
         start = flow.process_latent_in(start)
-        first = noise_of(schedule, start, flow.process_latent_in(samples), steps)
+        first = noise_of(schedule, start, flow.process_latent_in(samples), sampling.steps)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        options = {"fidelity": fidelity, "sampler": sampler, "steps": steps, "eta": eta, "callback": callback}
-        return generate(denoise, schedule, latent, draws, start=None if start is None else start.to(latent), **options)
+        first = None if start is None else start.to(latent)
+        return generate(denoise, schedule, latent, draws, sampling, start=first, callback=callback)
 
     mask = None if mask is None else fit_mask(mask, samples)
-    result = run(model, positive, negative, cfg, loop, schedule, first, samples, steps, seed, mask)
+    result = run(model, positive, negative, sampling, loop, schedule, first, samples, seed, mask)
     # The way into the diffuser's space and back rounds.
     return made(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
 
 
-def invert(model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, steps: int, cfg: float) -> Tensor:
+def invert(model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
     schedule = schedule_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        return inverted(denoise, schedule, latent, steps=steps, callback=callback)
+        return inverted(denoise, schedule, latent, sampling, callback)
 
-    return run(model, positive, negative, cfg, loop, schedule, torch.zeros_like(samples), samples, steps)
+    return run(model, positive, negative, sampling, loop, schedule, torch.zeros_like(samples), samples)
 
 
 def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:
     """The official DDIM as a SAMPLER and its SIGMAS; core's own ends at sigma 0 and adds less noise at the start."""
+    sampling = Sampling(steps=steps, eta=eta)
     model_sampling, schedule = model.get_model_object("model_sampling"), schedule_of(model)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
@@ -143,7 +139,7 @@ def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSamp
         later = batch_noise(seed)
         later.draw(noise.shape)  # the first draw is `noise`, where it comes from the same seed
         x = schedule.q_sample(latent, int(timesteps[0]), noise) if latent.count_nonzero() else noise
-        x = ddim(denoise, x, Steps(timesteps[:-1], alphas_cumprod), lambda: later.draw(x.shape), eta=eta, callback=callback)
+        x = ddim(denoise, x, Steps(timesteps[:-1], alphas_cumprod), lambda: later.draw(x.shape), sampling, callback)
         # The official result belongs to timestep 0. In between core expects data plus noise.
         return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
 

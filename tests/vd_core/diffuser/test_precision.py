@@ -8,9 +8,9 @@ import torch
 
 from vd_core.context import Context
 from vd_core.diffuser import precision
-from vd_core.diffuser.mixing import attention_mixing
 from vd_core.diffuser.model import Reading
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 
 SHAPES = {"image": (2, 4, 6, 8), "text": (2, 24)}
 
@@ -29,7 +29,7 @@ CONTEXTS = [
 def test_a_sample_of_fewer_bits_is_near_and_of_the_latents_type(model, dtype):
     lower = replace(model, diffuser=copy.deepcopy(model.diffuser).to(dtype))
     full, short = (
-        each.sample("image", CONTEXTS, torch.zeros(SHAPES["image"]), sample_noise(1), steps=4, cfg=2.0) for each in (model, lower)
+        each.sample("image", CONTEXTS, torch.zeros(SHAPES["image"]), sample_noise(1), Sampling(steps=4, cfg=2.0)) for each in (model, lower)
     )
     assert short.dtype == torch.float32 and not torch.equal(full, short)
     assert (full - short).norm() < 20 * torch.finfo(dtype).eps * full.norm()
@@ -39,7 +39,7 @@ def test_a_sample_of_fewer_bits_is_near_and_of_the_latents_type(model, dtype):
 @pytest.mark.parametrize("data", SHAPES)
 def test_with_its_own_type_a_diffuser_is_itself_to_the_bit(model, data):
     x, t, readings = randn(*SHAPES[data]), torch.tensor([501]), [Reading("text", CONTEXTS[0].tokens, 1.0)]
-    own = precision.at_own_precision(model.diffuser)(x, t, readings, data, attention_mixing, 1)
+    own = precision.at_own_precision(model.diffuser)(x, t, readings, data, 1)
     assert torch.equal(own, model.diffuser(x, t, readings, data))
 
 

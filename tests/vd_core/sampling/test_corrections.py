@@ -11,6 +11,7 @@ from vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from vd_core.sampling.generate import generate
 from vd_core.sampling.guidance import guided
 from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS, predict_x0
 from vd_core.sampling.schedule import Schedule
 
@@ -34,7 +35,7 @@ class Counting:
     def __init__(self):
         self.evaluations = []
 
-    def __call__(self, x, t, contexts, data, mixing):
+    def __call__(self, x, t, contexts, data):
         self.evaluations.append(len(x) // 2)
         means = sum(share * tokens.mean(dim=(1, 2)) for _, tokens, share, *_ in contexts)
         return (x + 20 * means.reshape(-1, *[1] * (x.ndim - 1))).sin()
@@ -43,7 +44,7 @@ class Counting:
 def sampled(guidance, cfg=7.5, data="image", sampler="ddim", contexts=CONTEXTS, schedule=SCHEDULES[1], diffuser=None, steps=10):
     """A sample with these options."""
     denoise = guided(plainly(diffuser or Counting()), schedule, contexts, data, cfg, guidance=guidance)
-    return generate(denoise, schedule, torch.zeros(SHAPES[data]), sample_noise(0), sampler=sampler, steps=steps)
+    return generate(denoise, schedule, torch.zeros(SHAPES[data]), sample_noise(0), Sampling(sampler, steps))
 
 
 def data_of(guidance, cfg=7.5, data="image", t=501, schedule=SCHEDULES[1], contexts=CONTEXTS):

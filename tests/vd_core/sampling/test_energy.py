@@ -10,7 +10,7 @@ from vd_core.encoders.clip import central
 from vd_core.energies import color_distance, embedding_distance, latent_distance
 from vd_core.pictures import resize_and_crop
 from vd_core.sampling.energy import Energy, steered, steered_eps
-from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS, predict_x0
 from vd_core.sampling.schedule import Schedule
 
@@ -56,7 +56,7 @@ def test_guided_samples_follow_the_posterior_of_a_gaussian(sampler):
         return squares(y.repeat_interleave(3, dim=0))(x0, alpha) / (rest + OBSERVATION)
 
     guided = steered(gaussian, SCHEDULE, [Energy(log_p, relative=False)])
-    result = SAMPLERS[sampler](guided, quantile(float(steps.alphas_cumprod[0])), steps, lambda: torch.zeros(6, 1))
+    result = SAMPLERS[sampler](guided, quantile(float(steps.alphas_cumprod[0])), steps, lambda: torch.zeros(6, 1), Sampling(sampler))
     torch.testing.assert_close(result, quantile(float(steps.alphas_cumprod[-1])), atol=0.01, rtol=0)
 
 
@@ -176,7 +176,7 @@ def test_a_flow_looks_at_unscaled_latents(model):
     context, seen = [model.encode_text(["red apple"])], []
 
     def sample(*energies):
-        return model.sample("image", context, torch.zeros(2, 4, 8, 8), sample_noise(0), steps=3, cfg=2, energies=energies)
+        return model.sample("image", context, torch.zeros(2, 4, 8, 8), 0, Sampling(steps=3, cfg=2, energies=energies))
 
     def energy(latents, alpha):
         seen.append(latents.detach())

@@ -9,7 +9,6 @@ from plain_diffuser import plainly
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
-from vd_core.diffuser.mixing import layer_mixing
 from vd_core.sampling.guidance import guidance_chain, guided
 from vd_core.sampling.schedule import Schedule
 
@@ -34,9 +33,9 @@ class Recorder:
         self.diffuser = diffuser
         self.calls = []
 
-    def __call__(self, x, t, contexts, data, mixing):
-        self.calls.append((x, t, contexts, data, mixing))
-        return x * 0 if self.diffuser is None else self.diffuser(x, t, contexts, data, mixing)
+    def __call__(self, x, t, contexts, data):
+        self.calls.append((x, t, contexts, data))
+        return x * 0 if self.diffuser is None else self.diffuser(x, t, contexts, data)
 
     @property
     def evaluations(self):
@@ -102,10 +101,10 @@ def test_evaluations_per_step(cfg, evaluations):
 
 
 def test_what_the_diffuser_is_asked():
-    recorder, mixing = Recorder(), layer_mixing(0)
-    guided(plainly(recorder), EPS, [TEXT, IMAGE], "image", [2, 3], mixing)(X, 501)
-    ((x, t, contexts, data, used),) = recorder.calls
-    assert torch.equal(x, torch.cat([X, X, X])) and t.tolist() == [501] * 6 and data == "image" and used is mixing
+    recorder = Recorder()
+    guided(plainly(recorder), EPS, [TEXT, IMAGE], "image", [2, 3])(X, 501)
+    ((x, t, contexts, data),) = recorder.calls
+    assert torch.equal(x, torch.cat([X, X, X])) and t.tolist() == [501] * 6 and data == "image"
     (text_kind, text, text_share, *_), (image_kind, image, image_share, *_) = contexts
     assert (text_kind, text_share, image_kind, image_share) == ("text", 0.25, "image", 0.75)
     conditional, unconditional = TEXT.tokens.expand(2, -1, -1), TEXT.null.expand(2, -1, -1)
@@ -151,7 +150,7 @@ def test_a_perfect_v_prediction_is_turned_into_the_noise(t):
     v = signal * noise - sigma * x0
     x = signal * x0 + sigma * noise
 
-    def perfect(x, t, contexts, data, mixing):
+    def perfect(x, t, contexts, data):
         return v
 
     eps = guided(plainly(perfect), V, [TEXT], "image", 1)(x, t)
@@ -160,7 +159,7 @@ def test_a_perfect_v_prediction_is_turned_into_the_noise(t):
 
 def test_guided_v_predictions_are_the_guided_noise():
     """The change from v to eps is affine, and guidance an affine combination: their order does not matter."""
-    calls = Recorder(lambda x, t, contexts, data, mixing: contexts[0][1].mean() + contexts[0][1].mean(dim=(1, 2))[:, None, None, None] * x)
+    calls = Recorder(lambda x, t, contexts, data: contexts[0][1].mean() + contexts[0][1].mean(dim=(1, 2))[:, None, None, None] * x)
     out = guided(plainly(calls), V, [TEXT], "image", 4)(X, 501)
     x, t, contexts, *_ = calls.calls[0]
     unconditional, conditional = calls.diffuser(*calls.calls[0]).chunk(2)

@@ -8,6 +8,7 @@ from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate, invert
 from vd_core.sampling.inpainting import held
 from vd_core.sampling.noise import batch_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS
 from vd_core.sampling.schedule import Schedule
 
@@ -23,8 +24,9 @@ def neighbours(x, t):
     return (x + x.roll(1, -1)) / 2
 
 
-def sampled(mask, denoise=neighbours, sampler="ddim", seed=0, **options):
-    return generate(denoise, SCHEDULE, SOURCE, batch_noise(seed), mask=mask, sampler=sampler, steps=10, **options)
+def sampled(mask, denoise=neighbours, sampler="ddim", seed=0, start=None, **options):
+    sampling = Sampling(sampler, steps=10, **options)
+    return generate(denoise, SCHEDULE, SOURCE, batch_noise(seed), sampling, mask=mask, start=start)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -55,7 +57,7 @@ def test_the_network_sees_the_diffused_source_outside_and_leads_there(mask):
 def test_the_known_part_is_diffused_with_the_noise_of_the_start():
     """So at the first step everything is the start: what was inverted goes on as it began."""
     seen, steps = [], SCHEDULE.steps(10)
-    start = invert(neighbours, SCHEDULE, SOURCE, steps=10)
+    start = invert(neighbours, SCHEDULE, SOURCE, Sampling(steps=10))
     sampled(MASK, lambda x, t: seen.append(x) or neighbours(x, t), start=start)
     torch.testing.assert_close(seen[0], start * steps.alphas_cumprod[0].sqrt(), rtol=1e-5, atol=1e-5)
 
@@ -64,7 +66,7 @@ def test_a_mask_draws_no_more_noise():
     for options in ({}, {"eta": 1.0}, {"fidelity": 0.5}):
         plain, masked = batch_noise(0), batch_noise(0)
         for noise, mask in ((plain, None), (masked, MASK)):
-            generate(neighbours, SCHEDULE, SOURCE, noise, mask=mask, steps=10, **options)
+            generate(neighbours, SCHEDULE, SOURCE, noise, Sampling(steps=10, **options), mask=mask)
         assert plain.drawn == masked.drawn
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate, invert, noise_of
 from vd_core.sampling.noise import batch_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import ddim, ddim_inverse
 from vd_core.sampling.schedule import Schedule
 
@@ -28,8 +29,8 @@ def gaussian(x, t):
 
 
 def there_and_back(n, sampler="ddim"):
-    start = invert(gaussian, SCHEDULE, DATA, steps=n)
-    return generate(gaussian, SCHEDULE, DATA, batch_noise(0), start=start, steps=n, sampler=sampler)
+    start = invert(gaussian, SCHEDULE, DATA, Sampling(steps=n))
+    return generate(gaussian, SCHEDULE, DATA, batch_noise(0), Sampling(sampler, n), start=start)
 
 
 def test_upward_is_downward_reversed():
@@ -52,7 +53,7 @@ def test_one_step_by_hand():
 def test_a_step_up_undoes_the_step_down_where_the_prediction_stays():
     x = batch_noise(1).draw((5, 3)).double()
     steps, eps = SCHEDULE.steps(20), batch_noise(2).draw((5, 3)).double()
-    down = ddim(lambda x, t: eps, x, steps, lambda: eps)
+    down = ddim(lambda x, t: eps, x, steps, lambda: eps, Sampling())
     torch.testing.assert_close(ddim_inverse(lambda x, t: eps, down, steps), x)
 
 
@@ -69,7 +70,7 @@ def test_the_noise_is_where_the_diffusion_ode_leads():
     first, last = (steps.alphas_cumprod[i].item() for i in (0, -1))
     deviations = (DATA - sqrt(last) * MEAN) / sqrt(last * STD**2 + 1 - last)
     expected = sqrt(first) * MEAN + sqrt(first * STD**2 + 1 - first) * deviations
-    torch.testing.assert_close(invert(gaussian, SCHEDULE, DATA, steps=500) * sqrt(first), expected, atol=0.02, rtol=0)
+    torch.testing.assert_close(invert(gaussian, SCHEDULE, DATA, Sampling(steps=500)) * sqrt(first), expected, atol=0.02, rtol=0)
 
 
 def test_noise_of_a_start():

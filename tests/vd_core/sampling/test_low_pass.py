@@ -8,6 +8,7 @@ from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate
 from vd_core.sampling.low_pass import LowPassTie, low_pass, tied
 from vd_core.sampling.noise import batch_noise
+from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS
 from vd_core.sampling.schedule import Schedule
 
@@ -23,7 +24,7 @@ def neighbours(x, t):
 
 def sampled(tie, sampler="ddim", callback=None, scale=1.0, **options):
     denoise = tied(neighbours, SCHEDULE, tie, scale)
-    return generate(denoise, SCHEDULE, LATENT, batch_noise(0), sampler=sampler, steps=10, callback=callback, **options)
+    return generate(denoise, SCHEDULE, LATENT, batch_noise(0), Sampling(sampler, steps=10), callback=callback, **options)
 
 
 def test_the_low_pass_is_a_projection_onto_block_means():

@@ -137,9 +137,6 @@ def test_fidelity_truncates_like_the_official_app():
     fewer = [f for f in range(1, 100) if fidelity_steps(50, f / 100) != round(50 * (100 - f) / 100) and f % 2 == 0]
     assert fewer == [34, 56, 68, 78, 80, 90, 92]
     assert fidelity_steps(50, 0.99) == 0
-    for bad in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="Fidelity"):
-            fidelity_steps(50, bad)
 
 
 def test_sigmas():
@@ -149,9 +146,6 @@ def test_sigmas():
     posterior = SCHEDULE.buffers()["posterior_variance"].double()[1:].flip(0)
     torch.testing.assert_close(ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0)  # alphas_cumprod is rounded to float32
     torch.testing.assert_close(ddim_sigmas(steps, 0.5), ddim_sigmas(steps, 1.0) / 2)
-    for bad in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="eta"):
-            ddim_sigmas(steps, bad)
 
 
 def test_q_sample_of_one_and_of_many_timesteps():

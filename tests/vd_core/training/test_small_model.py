@@ -8,7 +8,7 @@ from PIL import Image
 
 from vd_core.checkpoints.load import load
 from vd_core.flows import VersatileDiffusion
-from vd_core.sampling.noise import sample_noise
+from vd_core.sampling.options import Sampling
 from vd_core.training import sheets, small_model
 from vd_core.training.dataset import CaptionedPictures, partners
 from vd_core.training.small_model import SmallModelTraining, train
@@ -40,10 +40,10 @@ def trained(data, tmp_path_factory):
 def test_from_data_to_a_model_that_draws_and_writes(trained, data):
     model = load(trained)
     context = model.encode_text(["red apple, flat style"])
-    latent = model.sample("image", [context], torch.zeros(1, 16, 8, 8), sample_noise(0), steps=2)
+    latent = model.sample("image", [context], torch.zeros(1, 16, 8, 8), 0, Sampling(steps=2))
     with torch.inference_mode():
         assert model.image_vae.decode(latent).shape == (1, 3, 64, 64)
-    words = model.sample("text", [context], torch.zeros(1, 64), sample_noise(0), steps=2)
+    words = model.sample("text", [context], torch.zeros(1, 64), 0, Sampling(steps=2))
     with torch.inference_mode():
         assert len(model.text_vae.decode(words, torch.Generator())) == 1
     scales = [sizes.latent_scale for sizes in model.config.diffuser.data.values()]

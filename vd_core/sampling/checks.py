@@ -1,0 +1,33 @@
+"""Checks of what users choose: each ends in one sentence that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import inf, isfinite
+from numbers import Integral, Real
+
+
+def check_choice(field: str, value: object, choices: Collection[str]) -> None:
+    """Raise ValueError unless a value is one of some names."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{field} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_number(field: str, value: object, low: float = -inf, high: float = inf) -> None:
+    """Raise ValueError unless a value is a finite number from `low` to `high`, both included."""
+    if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value) and low <= value <= high:
+        return
+    limits = "" if low == -inf else f" of at least {low:g}" if high == inf else f" from {low:g} to {high:g}"
+    raise ValueError(f"{field} must be a finite number{limits}, got {value!r}.")
+
+
+def check_count(field: str, value: object) -> None:
+    """Raise ValueError unless a value is a whole number above 0."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{field} must be a whole number of at least 1, got {value!r}.")
+
+
+def check_type(field: str, value: object, wanted: type) -> None:
+    """Raise ValueError unless a value is of a class."""
+    if not isinstance(value, wanted):
+        raise ValueError(f"{field} must be given as {wanted.__name__}, got {type(value).__name__}.")
