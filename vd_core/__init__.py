@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see what __geta
     from .ranking import best_first as best_first
     from .ranking import similarity as similarity
     from .ranking import token_similarity as token_similarity
+    from .sampling.options import Sampling as Sampling
 
 WHERE = {
     "load_context": ".checkpoints.contexts",
@@ -46,6 +47,7 @@ WHERE = {
     "best_first": ".ranking",
     "similarity": ".ranking",
     "token_similarity": ".ranking",
+    "Sampling": ".sampling.options",
 }
 __all__ = list(WHERE)
 
