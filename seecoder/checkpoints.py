@@ -141,9 +141,12 @@ def from_tensors(
         reason = str(error).rstrip(".")
         raise ValueError(f"{source} is no SeeCoder: {reason}; its first keys are {', '.join(list(tensors)[:4])}.") from error
     with torch.device("meta"):
-        model = SeeCoder(config, ops)
+        model = SeeCoder(config)
+        hosted = model if ops is nn else SeeCoder(config, ops)
     fill(model, tensors, source, dtype)
-    return model
+    if hosted is not model:  # a host's layers may have no weights, and so no shapes to check, before they are given some
+        hosted.load_state_dict(model.state_dict(), strict=True, assign=True)
+    return hosted
 
 
 def fill(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,17 +114,24 @@ def inside(checkout, tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="session")
-def server(checkout, tmp_path_factory):
-    """The server, with this pack and the nodes in tests/live/custom_nodes. Nothing is written into the checkout."""
-    base = tmp_path_factory.mktemp("comfyui")
+@contextmanager
+def started(checkout: Path, base: Path, packs: Sequence[str]) -> Iterator[ComfyUI]:
+    """Start a server with this pack and some of the packs in tests/live/custom_nodes. Nothing is written into the checkout."""
     for name in ("custom_nodes", "models", "input", "user"):
         (base / name).mkdir()
-    for pack in (HERE / "custom_nodes").glob("*/__init__.py"):
-        (base / "custom_nodes" / pack.parent.name).symlink_to(pack.parent, target_is_directory=True)
+    for pack in packs:
+        (base / "custom_nodes" / pack).symlink_to(HERE / "custom_nodes" / pack, target_is_directory=True)
     arguments = ["--base-directory", str(base), "--disable-api-nodes", "--preview-method", "latent2rgb"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors on a busy machine: threads would only wait for each other
         with launcher.launched(checkout, ROOT, base, arguments) as running:
             yield ComfyUI(running, base)
+
+
+@pytest.fixture(scope="session")
+def server(checkout, tmp_path_factory):
+    """The server, with this pack and the nodes of the tests; $VD_DYNAMIC_VRAM=1: one that believes in dynamic VRAM."""
+    packs = ["vd_live_nodes", *(["vd_dynamic_vram"] if os.environ.get("VD_DYNAMIC_VRAM") else [])]
+    with started(checkout, tmp_path_factory.mktemp("comfyui"), packs) as running:
+        yield running

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.clip_vision
@@ -42,11 +44,10 @@ FOLDERS = {  # where users may have files of each role already
     "context": (OWN_FOLDER, SEECODER_FOLDER),
 }
 CONTEXT_ENDINGS = (".safetensors", ".npy", ".pt", ".pth")
-CORE_PATCHER = getattr(model_patcher, "CoreModelPatcher", model_patcher.ModelPatcher)  # newer cores stream weights with the former
 
 
 def register_folders() -> None:
-    """Makes our folders in models/ known to ComfyUI; folders that extra_model_paths.yaml or other packs gave their names stay."""
+    """Make our folders in models/ known to ComfyUI. Entries of extra_model_paths.yaml and of other packs stay."""
     # Other packs look for SeeCoder in either of the last two.
     for name, folder in ((OWN_FOLDER, OWN_FOLDER), (SEECODER_FOLDER, "seecoder"), (SEECODER_FOLDER, "seecoders")):
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, folder))
@@ -80,8 +81,29 @@ def output_file(prefix: str, ending: str, directory: str | None) -> Path:
     return Path(folder, f"{name}_{number:05}_{ending}")
 
 
-def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher.ModelPatcher:
-    """The flows that make `data`, under the contexts of that choice, as a MODEL. dtype: a key of WEIGHT_DTYPES."""
+def accepted(function: Callable, **arguments) -> dict:
+    """Keep the keyword arguments that a function of this core takes. Its signature is asked, never core's version."""
+    return {name: value for name, value in arguments.items() if name in inspect.signature(function).parameters}
+
+
+def patcher_class(disable_dynamic: bool) -> type[model_patcher.ModelPatcher]:
+    """Choose core's class for a model: the one that streams weights where it has that (dynamic VRAM), else the plain one.
+
+    Core asks for a plain one (`disable_dynamic`) where it compiles a model, hooks LoRAs to it or moves it to a device.
+    """
+    plain = model_patcher.ModelPatcher
+    return plain if disable_dynamic else getattr(model_patcher, "CoreModelPatcher", plain)
+
+
+def streams(patcher: model_patcher.ModelPatcher) -> bool:
+    """Tell whether a patcher streams its weights (dynamic VRAM); older cores have no patcher that does."""
+    return hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+
+
+def load_flow(
+    path: Path, data: str, contexts: str, dtype: str, disable_dynamic: bool = False
+) -> model_patcher.ModelPatcher:
+    """Load the flows that make `data`, under the contexts of that choice, as a MODEL. dtype: a key of WEIGHT_DTYPES."""
     from ....vd_core.checkpoints.key_maps import KeyMap, unet_model
     from ....vd_core.checkpoints.load import open_checkpoints, read_weights
     from ....vd_core.diffuser.precision import fastest_dtype
@@ -103,24 +125,40 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> model_patcher
         model_params=calculate_parameters(state), supported_dtypes=types, weight_dtype=weight_dtype(state)
     )
     core.set_inference_dtype(stored, model_management.unet_manual_cast(stored, device, types))
-    model = FlowModel(core, config, data, unet, device=model_management.unet_offload_device())
-    model.diffusion_model.load_state_dict(state, strict=True)
-    patcher = CORE_PATCHER(model, load_device=device, offload_device=model_management.unet_offload_device())
+    offload_device = model_management.unet_offload_device()
+    model = FlowModel(core, config, data, unet, device=offload_device)
+    patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload_device)
+    if not streams(patcher):  # layers that stream keep the file's own tensors and cast them on their way to the device
+        state = {key: tensor.to(offload_device, stored, copy=True) for key, tensor in state.items()}
+    model.diffusion_model.load_state_dict(state, strict=True, assign=True)
+    patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "vd_context_guidance", context_guidance.predict)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_overflow", overflow.sample)
     return patcher
 
 
-def load_clip(path: Path) -> comfy.sd.CLIP:
-    """The text tower of a file as a CLIP."""
+def load_clip(path: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
+    """Load the text tower of a file as a CLIP."""
     from ....vd_core.checkpoints.load import read_weights
 
     weights = read_weights(path, parts=["clip_text"])
     state = below("clip_text.", weights.state)
     target = clip_target(weights.model.config.clip, weights.vocabularies)
-    clip = comfy.sd.CLIP(target, folder_paths.get_folder_paths("embeddings"), parameters=calculate_parameters(state))
-    check_keys(path, *clip.load_sd(state))
+    # Newer cores may load the CLIP onto its device at the end of its construction, so they take its weights there.
+    options = accepted(comfy.sd.CLIP, state_dict=[dict(state)], disable_dynamic=disable_dynamic)
+    embeddings = folder_paths.get_folder_paths("embeddings")
+    clip = comfy.sd.CLIP(target, embeddings, parameters=calculate_parameters(state), **options)
+    if "state_dict" not in options:
+        clip.load_sd(dict(state))
+    tower = clip.cond_stage_model.clip_l.transformer.state_dict().keys()
+    check_keys(path, sorted(tower - state.keys()), sorted(state.keys() - tower))
+    clip.patcher.cached_patcher_init = (clip_patcher, (path,))
     return clip
+
+
+def clip_patcher(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:
+    """Load the text tower of a file once more, for core, which rebuilds models from `cached_patcher_init`."""
+    return load_clip(path, disable_dynamic).patcher
 
 
 def load_clip_vision(path: Path) -> comfy.clip_vision.ClipVisionModel:
@@ -172,7 +210,14 @@ def load_image_vae(path: Path) -> ImageVAE:
     vae.latent_channels = config.latent_channels
     vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(config.channel_mult) - 1)
     guard(vae.first_stage_model)
+    vae.patcher.cached_patcher_init = (image_vae_patcher, (path,))
     return vae
+
+
+def image_vae_patcher(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:
+    """Load an image autoencoder once more, for core. `disable_dynamic` is passed to every such function; core's own for
+    VAEs leaves it unused too, as its class VAE has no such choice, and wraps the network itself."""
+    return load_image_vae(path).patcher
 
 
 def vae_sizes(config: ImageVAEConfig) -> dict:
@@ -211,13 +256,17 @@ def load_seecoder(path: Path) -> SeeCoderEncoder:
     return SeeCoderEncoder(seecoder, device, torch.float16 if half else torch.float32)
 
 
-def load_pfd(path: Path) -> model_patcher.ModelPatcher:
-    """A diffuser of Prompt-Free Diffusion as core's own MODEL of Stable Diffusion 1."""
+def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:
+    """Load a diffuser of Prompt-Free Diffusion as core's own MODEL of Stable Diffusion 1."""
     from ....vd_core.checkpoints.convert import stable_diffusion_unet
 
-    model = comfy.sd.load_diffusion_model_state_dict(stable_diffusion_unet(path))
+    load = comfy.sd.load_diffusion_model_state_dict
+    model = load(stable_diffusion_unet(path), **accepted(load, disable_dynamic=disable_dynamic))
     if model is None:
-        raise ValueError(f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are others.")
+        raise ValueError(
+            f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are others."
+        )
+    model.cached_patcher_init = (load_pfd, (path,))
     return model
 
 

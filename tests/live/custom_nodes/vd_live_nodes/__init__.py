@@ -1,5 +1,6 @@
 """Nodes that only the live tests use: what other packs do to MODELs, models too small for any loader, and a look at loaded models."""
 
+import copy
 import ctypes
 import gc
 import json
@@ -273,7 +274,44 @@ class Tokens:
         return {"ui": {"text": [json.dumps(conditioning[0][0].tolist())]}}
 
 
+class DeepClone:
+    """MODEL, CLIP and VAE with weights of their own, as core makes them for a second GPU."""
+
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "clip": ("CLIP",), "vae": ("VAE",)}}
+
+    def execute(self, model, clip, vae):
+        clip, vae = clip.clone(), copy.copy(vae)
+        model, clip.patcher, vae.patcher = (
+            patcher.deepclone_multigpu(patcher.load_device) for patcher in (model, clip.patcher, vae.patcher)
+        )
+        clip.cond_stage_model, vae.first_stage_model = clip.patcher.model, vae.patcher.model
+        return model, clip, vae
+
+
+class Plain:
+    """A MODEL whose weights are not streamed, as core makes it to be compiled."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "execute"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    def execute(self, model):
+        return (model.clone(disable_dynamic=True),)
+
+
 NODE_CLASS_MAPPINGS = {
+    "VDLive_DeepClone": DeepClone,
+    "VDLive_Plain": Plain,
     "VDLive_StrangeClip": StrangeClip,
     "VDLive_ComputeIn": ComputeIn,
     "VDLive_CountCalls": CountCalls,

@@ -1,0 +1,58 @@
+"""Dynamic VRAM on a CPU: core streams weights on NVIDIA GPUs alone, so a test without one makes it believe in its CPU.
+
+What is replaced is what needs the GPU's driver: pinned host memory, and the pages of video memory that weights are mapped to.
+Everything else is core's: which class a model gets, layers that hold no weights before they are loaded, how they are cast.
+"""
+
+import ctypes
+import mmap
+
+import comfy.memory_management
+import comfy.model_patcher
+import comfy_aimdo.host_buffer
+import comfy_aimdo.model_mmap
+import comfy_aimdo.model_vbar
+
+DYNAMIC = comfy.model_patcher.ModelPatcherDynamic
+
+
+class HostBuffer:
+    """Pinned memory that is never filled."""
+
+    size = 0
+
+    def __init__(self, *sizes):
+        pass
+
+    def truncate(self, *sizes, **options):
+        pass
+
+
+class ModelMMAP:
+    """A file in memory."""
+
+    def __init__(self, path):
+        self.file = open(path, "rb")
+        self.bytes = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+    def get(self):
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.bytes))
+
+    def get_file_handle(self):
+        return self.file
+
+
+def unload(self, device_to, memory_to_free=0, force_patch_weights=False):
+    """Give back what is loaded; core's own asserts that there is a GPU."""
+    return self.restore_loaded_backups()
+
+
+DYNAMIC.__new__ = lambda cls, *arguments, **options: object.__new__(cls)  # core's own makes a plain patcher on a CPU
+DYNAMIC.partially_unload = unload
+comfy.model_patcher.CoreModelPatcher = DYNAMIC
+comfy_aimdo.host_buffer.HostBuffer = HostBuffer
+comfy_aimdo.model_mmap.ModelMMAP = ModelMMAP
+comfy_aimdo.model_vbar.vbars_analyze = lambda device: 0
+comfy.memory_management.aimdo_enabled = True
+
+NODE_CLASS_MAPPINGS = {}
