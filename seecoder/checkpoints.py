@@ -1,12 +1,9 @@
-"""Files of SeeCoder, SeeCoder-PA and SeeCoder-Anime, which differ in keys only: safetensors, or torch.save (.pth, .ckpt)."""
+"""Files of SeeCoder, SeeCoder-PA and SeeCoder-Anime, which differ in keys only."""
 
 from __future__ import annotations
 
-import io
-import pickletools
 import re
-import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,9 +16,6 @@ from .model import SeeCoder
 from .sizes import seecoder_config
 
 PREFIX = "ctx.image."  # where the whole Prompt-Free Diffusion model has its encoder
-LONGEST = 8 << 20  # bytes of a pickle; tensors' numbers lie outside of it
-NAMES = ("GLOBAL", "BINUNICODE", "SHORT_BINSTRING")
-SHARED = 20  # how often a pickle may refer back to anything but names
 DERIVED = r"imencoder\..*\.relative_position_index$"  # buffers that follow from the window
 
 # Where our name of a weight differs from the released one; every weight of ours lies in a leaf module.
@@ -47,74 +41,25 @@ def third(key: str) -> int | None:
     return "qkv".index(match[1]) if match else None
 
 
-def load(path: str | Path, *, config: SeeCoderConfig | None = None, ops=nn, dtype: torch.dtype | None = torch.float32) -> SeeCoder:
-    """Load a SeeCoder of any kind and size, in eval mode, on the CPU. Nothing in the file is run.
+def load(
+    path: str | Path, *, config: SeeCoderConfig | None = None, ops=nn, dtype: torch.dtype | None = torch.float32
+) -> SeeCoder:
+    """Load a SeeCoder of any kind and size from a safetensors file, in eval mode, on the CPU.
+
+    Files of `torch.save` are pickles: `vd_core.checkpoints.read.read` opens them without running anything, and `from_tensors` takes
+    its `weights`.
 
     The arguments are those of `from_tensors`. Raises FileNotFoundError for a missing file, ValueError with one sentence for one that
     cannot be read or does not fit.
     """
-    return from_tensors(read(path), str(path), config=config, ops=ops, dtype=dtype)
-
-
-def read(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors or torch.save file, whatever its name says."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    with path.open("rb") as file:
-        head = file.read(9)
-    if head[6:] == b"\0\0{":  # the length of a JSON header in eight bytes, then the header
-        try:
-            return load_file(path)
-        except (SafetensorError, MemoryError, OSError) as error:
-            raise ValueError(f"{path} is truncated or corrupt; download it again.") from error
     try:
-        for data in pickles(path):
-            check_pickle(data)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets foreign bytes here and can fail in any way
-        raise ValueError(
-            f"{path} is neither a safetensors file nor one of torch.save with nothing but tensors in it; nothing in it was run."
-        ) from error
-    if isinstance(content, dict):
-        content = content.get("state_dict", content)
-    if not isinstance(content, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        raise ValueError(f"{path} holds no dictionary of tensors.")
-    return content
-
-
-def pickles(path: Path) -> list[bytes]:
-    """The pickles of a file of torch.save, which before torch 1.6 were five in a row before the tensors' numbers.
-
-    Raises ValueError for a zip file that unpacks to more than its size (torch.save never compresses) or has a damaged pickle.
-    """
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return [file.read(LONGEST)]
-    with zipfile.ZipFile(path) as archive:
-        entries = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > path.stat().st_size or any(entry.file_size > LONGEST for entry in entries):
-            raise ValueError("a zip bomb")
-        return [archive.read(entry) for entry in entries]  # which compares their checksums
-
-
-def check_pickle(data: bytes) -> None:
-    """Raise ValueError where pickles in a row refer back to anything that can hold something else: nested pairs of one another keep
-    torch's unpickler busy without end. What is no pickle is left to torch, which stops there."""
-    stream, shared = io.BytesIO(data), 0
-    for _ in range(5):
-        plain, last = set(), ""
-        try:
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name in ("BINPUT", "LONG_BINPUT"):
-                    (plain.add if last in NAMES else plain.discard)(argument)
-                shared += opcode.name in ("BINGET", "LONG_BINGET") and argument not in plain
-                last = opcode.name
-        except ValueError:
-            break
-    if shared > SHARED or stream.tell() == LONGEST:
-        raise ValueError("a pickle without end")
+        tensors = load_file(path)
+    except (SafetensorError, MemoryError, OSError) as error:
+        raise ValueError(f"{path} is no safetensors file, or a truncated or corrupt one; download it again.") from error
+    return from_tensors(tensors, str(path), config=config, ops=ops, dtype=dtype)
 
 
 def from_tensors(
@@ -157,45 +102,41 @@ def fill(
     Raises ValueError with one sentence for anything missing, unexpected or misshapen.
     """
     wanted = {key: released_name(prefix + key) for key in module.state_dict()}
-    missing = set(wanted.values()) - tensors.keys()
-    unexpected = {key for key in tensors.keys() - wanted.values() if not re.match(DERIVED, key)}
-    state, misshapen, worthless = {}, set(), set()
+    faults = {
+        "missing": set(wanted.values()) - tensors.keys(),
+        "unexpected": {key for key in tensors.keys() - wanted.values() if not re.match(DERIVED, key)},
+        "misshapen": set(),
+        "without finite numbers": set(),
+    }
+    state = {}
     for key, empty in module.state_dict().items():
-        if (name := wanted[key]) not in missing:
-            part, whole = third(key), list(empty.shape)
-            if part is not None:
-                whole[0] *= 3
-            if list(tensors[name].shape) != whole:
-                misshapen.add(f"{name} is {list(tensors[name].shape)} where {whole} is needed")
-            elif not finite(tensors[name]):
-                worthless.add(name)
-            else:
-                state[key] = (tensors[name] if part is None else tensors[name].chunk(3)[part]).to(dtype or tensors[name].dtype)
-    groups = (
-        (missing, "missing key"),
-        (unexpected, "unexpected key"),
-        (misshapen, "misshapen key"),
-        (worthless, "key without finite numbers"),
-    )
-    if faults := "; ".join(listed(keys, noun) for keys, noun in groups if keys):
-        raise ValueError(f"{source} does not fit a SeeCoder: {faults}.")
+        if (name := wanted[key]) in faults["missing"]:
+            continue
+        part, shape, tensor = third(key), list(empty.shape), tensors[name]
+        if part is not None:
+            shape[0] *= 3
+        if list(tensor.shape) != shape:
+            faults["misshapen"].add(f"{name} is {list(tensor.shape)} where {shape} is needed")
+        elif not tensor.is_floating_point() or not (tensor.is_meta or tensor.to(dtype or torch.float32).isfinite().all()):
+            faults["without finite numbers"].add(name)
+        else:
+            own = tensor if part is None else tensor.chunk(3)[part]
+            # Copied, so that it does not change with its file.
+            state[key] = own.to(dtype or own.dtype, copy=True)
+    if any(faults.values()):
+        raise ValueError(f"{source} does not fit a SeeCoder: {'; '.join(in_words(faults))}.")
     module.load_state_dict(state, strict=True, assign=True)
 
 
-def finite(tensor: Tensor) -> bool:
-    """Whether a weight has a fraction and all its values are numbers: neither bound of what holds a NaN is finite."""
-    if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
-        return tensor.is_meta or tensor.is_floating_point()
-    # 8-bit floats have no order of their own.
-    return bool(torch.stack((tensor.half() if tensor.itemsize == 1 else tensor).aminmax()).isfinite().all())
-
-
-def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
-    more = ", …" if len(keys) > 4 else ""
-    nouns = noun.replace("key", "keys") if len(keys) > 1 else noun
-    names = ("".join(letter if letter.isprintable() else "?" for letter in key[:200]) for key in sorted(keys)[:4])
-    return f"{len(keys)} {nouns}: {', '.join(names)}{more}"
+def in_words(faults: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """How many keys have each fault, and the first four of them."""
+    for fault, keys in faults.items():
+        if keys:
+            noun = "key" if len(keys) == 1 else "keys"
+            # No control characters on a terminal.
+            names = ("".join(letter if letter.isprintable() else "?" for letter in key[:200]) for key in sorted(keys)[:4])
+            said = f"{noun} {fault}" if " " in fault else f"{fault} {noun}"
+            yield f"{len(keys)} {said}: {', '.join(names)}{', …' if len(keys) > 4 else ''}"
 
 
 def released_state(model: SeeCoder) -> dict[str, Tensor]:

@@ -32,7 +32,9 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """levels: how many levels it reads in turn. frequencies: of the position features of SeeCoder-PA (20), 0 without positions."""
+    """levels: how many levels it reads in turn. frequencies: of the position features of SeeCoder-PA (20), 0 without positions.
+    project_inputs: project the maps even where they have the tokens' width already (`enforce_input_project` of the official code).
+    """
 
     inputs: int = 768
     width: int = 768
@@ -43,6 +45,7 @@ class QueryConfig:
     mlp_width: int = 2048
     levels: int = 3
     frequencies: int = 0
+    project_inputs: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,10 @@ class SeeCoder(nn.Module):
         images: [B, 3, H, W], RGB in 0..1, any size; they are not resized, and an image's tokens do not depend on the rest of the
                 batch. Of the weights' dtype and on their device, unless `ops` casts.
 
-        Raises ValueError for another shape.
+        Raises ValueError for another shape, and for images that hold NaN or infinite values.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError(f"SeeCoder reads RGB images [batch, 3, height, width], got {list(images.shape)}.")
+        if not images.isfinite().all():
+            raise ValueError("SeeCoder reads RGB images of finite numbers, and these hold NaN or infinite values.")
         return self.qtransformer(list(self.imdecoder(self.imencoder(images)).values()))

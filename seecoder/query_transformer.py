@@ -77,7 +77,8 @@ class QueryTransformer(nn.Module):
         self.query_pos_embedding = ops.Embedding(count, width)
         self.level_embed = ops.Embedding(config.levels, width)
         self.input_proj = nn.ModuleList(
-            nn.Identity() if config.inputs == width else ops.Conv2d(config.inputs, width, 1) for _ in range(config.levels)
+            ops.Conv2d(config.inputs, width, 1) if config.inputs != width or config.project_inputs else nn.Identity()
+            for _ in range(config.levels)
         )
         self.pe_layer = PositionMLP(config.frequencies, width, ops) if config.frequencies else None
         layers = range(config.layers)

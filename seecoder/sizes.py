@@ -60,8 +60,9 @@ def query_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBA
     queries, width = (size(shapes, "qtransformer.init_query.weight", axis) for axis in (0, 1))
     projected = "qtransformer.input_proj.0.weight" in shapes
     position_aware = any(key.startswith("qtransformer.pe_layer.") for key in shapes)
+    inputs = size(shapes, "qtransformer.input_proj.0.weight", 1) if projected else width
     return QueryConfig(
-        inputs=size(shapes, "qtransformer.input_proj.0.weight", 1) if projected else width,
+        inputs=inputs,
         width=width,
         global_queries=global_queries,
         local_queries=queries - global_queries,
@@ -70,6 +71,7 @@ def query_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBA
         mlp_width=size(shapes, "qtransformer.transformer_feedforward_layers.0.linear1.weight", 0),
         levels=size(shapes, "qtransformer.level_embed.weight", 0),
         frequencies=size(shapes, "qtransformer.pe_layer.mlp.0.weight", 1) // 4 if position_aware else 0,
+        project_inputs=projected and inputs == width,
     )
 
 

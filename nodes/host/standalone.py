@@ -184,9 +184,10 @@ def load_text_vae(path: Path) -> TextVAE:
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:
     """A SeeCoder of any kind."""
-    from ...seecoder.checkpoints import load
+    from ...seecoder.checkpoints import from_tensors
+    from ...vd_core.checkpoints.read import read as read_file
 
-    return SeeCoderEncoder(load(path))
+    return SeeCoderEncoder(from_tensors(read_file(path).weights, str(path)))
 
 
 def load_pfd(path: Path) -> None:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from golden_cases.pfd import run_pfd
-from seecoder.checkpoints import fill, from_tensors, read
+from seecoder.checkpoints import fill, from_tensors
 from seecoder.config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConfig
 from seecoder.decoder import Decoder
 from seecoder.positions import PositionMLP
 from seecoder.query_transformer import QueryTransformer
 from seecoder.swin import Swin
+from vd_core.checkpoints.read import read
 
 
 def swin_config(sizes: dict) -> SwinConfig:
@@ -34,15 +35,17 @@ def decoder_config(sizes: dict) -> DecoderConfig:
 def query_config(sizes: dict) -> QueryConfig:
     """Ours from the official sizes; the official position features always have 20 frequencies."""
     names = "nheads", "num_layers", "feedforward_dim", "num_feature_levels"
-    positions = 20 if sizes["with_fea2d_pos"] else 0
-    return QueryConfig(sizes["in_channels"], sizes["hidden_dim"], *sizes["num_queries"], *(sizes[name] for name in names), positions)
+    positions, enforced = 20 if sizes["with_fea2d_pos"] else 0, sizes.get("enforce_input_project", False)
+    project = enforced and sizes["in_channels"] == sizes["hidden_dim"]
+    rest = (*(sizes[name] for name in names), positions, project)
+    return QueryConfig(sizes["in_channels"], sizes["hidden_dim"], *sizes["num_queries"], *rest)
 
 
 def weights(case) -> dict[str, Tensor]:
     """The case's weights under released names: its file, or made by the recipe from the shapes."""
     entry = case.config["weights"]
     if entry["file"]:
-        return read(case.folder / entry["file"])
+        return dict(read(case.folder / entry["file"]).weights)
     made = case.recipe.fill(case.config["param_shapes"], case.config["seed"])
     return {entry["key_prefix"] + name: tensor for name, tensor in made.items()}
 
@@ -56,7 +59,8 @@ def part(case, module: nn.Module, name: str) -> nn.Module:
 def images(case):
     """Number and images of every input."""
     for index, entry in enumerate(case.config["inputs"]):
-        yield index, case.io.get(f"in.{index}", case.recipe.image(*entry))
+        stored = case.io.get(f"in.{index}")
+        yield index, case.recipe.image(*entry) if stored is None else stored
 
 
 def run_swin(case):
@@ -93,32 +97,31 @@ def traced(swin: Swin) -> dict[str, Tensor]:
     return trace
 
 
-def features(case, widths):
-    """Number and maps of every input of a part behind the backbone: random ones of the given widths."""
+def features(case, widths: dict[str, int]):
+    """Number and maps by name of every input of a part behind the backbone: stored ones, else random ones of the given widths."""
     for index, (batch, sizes, seed) in enumerate(case.config["inputs"]):
-        yield index, [case.recipe.feature(batch, width, *size, seed + k) for k, (width, size) in enumerate(zip(widths, sizes, strict=True))]
+        maps = {}
+        for k, ((name, width), size) in enumerate(zip(widths.items(), sizes, strict=True)):
+            stored = case.io.get(f"in.{index}.{name}")
+            maps[name] = case.recipe.feature(batch, width, *size, seed + k) if stored is None else stored
+        yield index, maps
 
 
 def run_decoder(case):
     """The decoder, each image of a batch as if alone."""
     decoder = part(case, Decoder(decoder_config(case.config["config"])), "imdecoder.")
     levels = dict(sorted((decoder.config.levels | decoder.config.finer).items()))
-    for index, maps in features(case, levels.values()):
-        inputs = dict(zip(levels, maps, strict=True))
-        for level, ours in decoder(inputs).items():
-            if f"in.{index}.{level}" in case.io:
-                yield f"in.{index}.{level}", inputs[level], case.io[f"in.{index}.{level}"]
+    for index, maps in features(case, levels):
+        for level, ours in decoder(maps).items():
             yield f"out.{index}.{level}", ours, case.io[f"out.{index}.{level}"]
 
 
 def run_query_transformer(case):
     """The query transformer, with and without positions."""
     transformer = part(case, QueryTransformer(query_config(case.config["config"])), "qtransformer.")
-    for index, maps in features(case, [transformer.config.inputs] * transformer.config.levels):
-        for level, ours in enumerate(maps):
-            if f"in.{index}.{level}" in case.io:
-                yield f"in.{index}.{level}", ours, case.io[f"in.{index}.{level}"]
-        yield f"out.{index}", transformer(maps), case.io[f"out.{index}"]
+    widths = {str(level): transformer.config.inputs for level in range(transformer.config.levels)}
+    for index, maps in features(case, widths):
+        yield f"out.{index}", transformer(list(maps.values())), case.io[f"out.{index}"]
 
 
 def run_positions(case):

@@ -13,6 +13,8 @@ from seecoder.config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConf
 from seecoder.decoder import Decoder
 from seecoder.model import SeeCoder
 from seecoder.positions import position_features
+from seecoder.query_transformer import QueryTransformer
+from seecoder.sizes import query_config
 from seecoder.swin import Swin, pad_to_multiple, relative_positions, shift_mask
 
 MANIFEST = Path(__file__).resolve().parents[1] / "golden" / "manifests" / "pfd_official.json.gz"
@@ -203,3 +205,20 @@ def test_equal_to_timm_where_no_padding_is_needed():
 def test_padding_is_at_the_bottom_and_at_the_right():
     padded = pad_to_multiple(torch.ones(1, 3, 5, 2), 4)
     assert padded.shape == (1, 4, 8, 2) and padded[:, :3, :5].all() and not padded[:, 3:].any() and not padded[:, :, 5:].any()
+
+
+def test_pictures_that_are_no_numbers_are_refused():
+    model, images = SeeCoder(SeeCoderConfig.tiny()), torch.rand(1, 3, 32, 32)
+    images[0, 1, 2, 3] = torch.nan
+    with pytest.raises(ValueError, match="SeeCoder reads RGB images of finite numbers"):
+        model(images)
+
+
+def test_maps_of_the_tokens_width_can_be_projected_too():
+    """The official switch `enforce_input_project`."""
+    config = QueryConfig(inputs=64, width=64, layers=2, mlp_width=32, project_inputs=True)
+    transformer = QueryTransformer(config)
+    shapes = {f"qtransformer.{key}": tuple(tensor.shape) for key, tensor in transformer.state_dict().items()}
+    assert shapes["qtransformer.input_proj.0.weight"] == (64, 64, 1, 1)
+    released = {key.replace("v_proj.", "in_proj_"): shape for key, shape in shapes.items()}
+    assert query_config(released) == config

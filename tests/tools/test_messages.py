@@ -19,9 +19,9 @@ UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "Assertio
 PASSED_ON = {"sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row"}
 # Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
 REASONS = (
-    "vd_core/config.py", "vd_core/checkpoints/read.py", "vd_core/checkpoints/pickles.py", "vd_core/checkpoints/vocabularies.py",
+    "vd_core/config.py", "vd_core/checkpoints/formats.py", "vd_core/checkpoints/pickles.py", "vd_core/checkpoints/vocabularies.py",
     "vd_core/bulk/rows.py", "vd_core/pictures.py",
-    "seecoder/sizes.py", "seecoder/checkpoints.py",
+    "seecoder/sizes.py",
 )  # fmt: skip
 HEAD = """# What is said when something is refused
 

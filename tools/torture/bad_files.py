@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from seecoder.checkpoints import load as load_seecoder
-from seecoder.checkpoints import released_state
+from seecoder.checkpoints import from_tensors, released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
 from vd_core.checkpoints.contexts import load_context, save_context
 from vd_core.checkpoints.load import load as load_model
 from vd_core.checkpoints.parts import build, part_names, state_of
+from vd_core.checkpoints.read import read
 from vd_core.checkpoints.write import metadata
 from vd_core.config import VDConfig
 from vd_core.context import Context
@@ -50,6 +50,11 @@ def load_parts(path: Path) -> State:
     return state_of(load_model(path))
 
 
+def load_seecoder(path: Path) -> State:
+    """The tensors of a SeeCoder, read as the nodes read it."""
+    return released_state(from_tensors(read(path).weights, str(path)))
+
+
 def load_tokens(path: Path) -> State:
     """The tensors of a context."""
     context = load_context(path, kind=None if path.suffix == ".safetensors" else "text")
@@ -69,7 +74,7 @@ def goods(folder: Path) -> list[Good]:
     tokens = load_file(folder / "context.safetensors")
     found = [
         Good("model", load_parts, state, metadata(config), {}),
-        Good("seecoder", lambda path: released_state(load_seecoder(path)), released_state(seecoder), {}, {}),
+        Good("seecoder", load_seecoder, released_state(seecoder), {}, {}),
         Good("context", load_tokens, tokens, {"format": "pt", "vd_kind": "text"}, {}),
     ]
     for good in found:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..checkpoints.read import existing, first_line
+from ..checkpoints.formats import existing, first_line
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TEXTS = (".txt", ".jsonl")

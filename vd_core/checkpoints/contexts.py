@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..context import Context, check_tokens
-from .read import first_line, read
+from .formats import first_line
+from .read import read
 from .write import write_safetensors
 
 TENSORS = ("tokens", "null", "emphasis", "null_emphasis")

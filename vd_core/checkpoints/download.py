@@ -10,8 +10,8 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
-from .read import first_line
 from .hub import COMPONENTS
+from .read import first_line
 from .vocabularies import SOURCES
 
 REPOSITORY = "shi-labs/versatile-diffusion"

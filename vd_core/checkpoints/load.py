@@ -14,12 +14,14 @@ from ..config import VDConfig
 from ..flows import VersatileDiffusion
 from ..placement import check_dtype, checked_device
 from ..tokenizers import Vocabularies
+from .faults import Faults, listed
+from .formats import WeightsFile, first_line
 from .hub import find_snapshot, is_name
 from .key_maps import KeyMap, Place, to_ours
 from .layouts import LAYOUTS, Layout, detect
 from .parts import build, modules_of, part_names, state_of
 from .published import published
-from .read import WeightsFile, first_line, read
+from .read import read
 from .vocabularies import find_vocabularies, from_tensors, missing_vocabularies
 
 Paths = str | Path | Sequence[str | Path]
@@ -93,64 +95,48 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
     return Checkpoint(file, layout, key_map, keys)
 
 
-def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
-    more = ", …" if len(keys) > 4 else ""
-    nouns = noun.replace("key", "keys") if len(keys) > 1 else noun
-    return f"{len(keys)} {nouns}: {', '.join(printable(key) for key in sorted(keys)[:4])}{more}"
-
-
-def printable(key: str) -> str:
-    """A key of a file on one line of at most 200 characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in key[:200])
-
-
-def finite(tensor: Tensor) -> bool:
-    """Whether all values are numbers, in one pass and without a copy: neither bound of what holds a NaN is finite."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return True
-    # 8-bit floats have no order of their own.
-    return bool(torch.stack((tensor.half() if tensor.itemsize == 1 else tensor).aminmax()).isfinite().all())
-
-
 def read_part(
-    checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor], dtype: torch.dtype | None = None
+    checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor], dtype: torch.dtype | None = None, copy: bool = False
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of one part by our keys, and what is wrong with them: missing, unexpected, misshapen keys and values that are no
-    weights, named as in the file. empty: the tensors of the model, of which the shape and the type count. dtype: as that of
-    `read_weights`."""
+    """The tensors of one part by our keys, and what is wrong with them, under the names in the file.
+
+    empty: the tensors of the model, of which the shape and the type count. dtype, copy: as in `read_parts`.
+    """
     held = checkpoint.keys[part]
     names = {key: places[0].key for key, places in held.items()}
     wanted = {key: tensor for key, tensor in empty.items() if key.startswith(f"{part}.")}
     missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in wanted.keys() - held.keys()]
-    unexpected = [names[key] for key in held.keys() - wanted.keys()]
-    tensors, misshapen, mistyped, endless = {}, [], [], []
+    faults = Faults(missing, [names[key] for key in held.keys() - wanted.keys()])
+    tensors = {}
     for key in (key for key in wanted if key in held):
-        tensor = checkpoint.tensor(part, key)
-        if tensor.shape != wanted[key].shape:
-            misshapen.append(f"{names[key]} is {list(tensor.shape)} where {list(wanted[key].shape)} is needed")
-        if tensor.is_floating_point() != wanted[key].is_floating_point() or tensor.is_complex():
-            mistyped.append(f"{names[key]} is {tensor.dtype}")
-        elif not finite(tensor):
-            endless.append(names[key])
-        # One after the other, so that there are two copies of one tensor only.
-        tensors[key] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
-    groups = (
-        (missing, "missing key"),
-        (unexpected, "unexpected key"),
-        (misshapen, "misshapen key"),
-        (mistyped, "key of the wrong type"),
-        (endless, "key with values that are not finite"),
-    )
-    return tensors, [listed(keys, noun) for keys, noun in groups if keys]
+        like = wanted[key]
+        tensor = faults.take(
+            names[key],
+            checkpoint.tensor(part, key),
+            like.shape,
+            floating=like.is_floating_point(),
+            dtype=dtype,
+            copy=copy,
+        )
+        if tensor is not None:
+            tensors[key] = tensor
+    return tensors, faults.sentences()
 
 
-def read_parts(sources: Mapping[str, Checkpoint], model: VersatileDiffusion, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The tensors of the given parts, from the file chosen for each, by our keys. Raises ValueError for parts that do not fit the model."""
+def read_parts(
+    sources: Mapping[str, Checkpoint], model: VersatileDiffusion, dtype: torch.dtype | None = None, copy: bool = False
+) -> dict[str, Tensor]:
+    """The tensors of the given parts, from the file chosen for each, by our keys.
+
+    dtype: of floating point tensors, None = as they are. copy: whether they leave the file, so that changing it later changes nothing
+    here; without it they are mapped where they need not be cast.
+
+    Raises ValueError for parts that do not fit the model.
+    """
     empty = state_of(model)
     state: dict[str, Tensor] = {}
     for part, checkpoint in sources.items():
-        tensors, faults = read_part(checkpoint, part, empty, dtype)
+        tensors, faults = read_part(checkpoint, part, empty, dtype, copy)
         if faults:
             raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
         state |= tensors
@@ -226,7 +212,7 @@ def read_weights(
         if vocabularies is None and "text_vae" in sources:
             raise FileNotFoundError(missing_vocabularies(folders))
     model = empty_model(checkpoints, config, sources, vocabularies)
-    return Weights(model, read_parts(sources, model, dtype), vocabularies)
+    return Weights(model, read_parts(sources, model, dtype, copy=True), vocabularies)
 
 
 def empty_model(

@@ -15,22 +15,13 @@ from torch import Tensor
 from ..config import VDConfig
 from ..flows import VersatileDiffusion
 from ..tokenizers import Vocabularies
+from .formats import DTYPE_NAMES
 from .key_maps import KeyMap, to_theirs
 from .layouts import layout_named
 from .parts import state_of
 from .vocabularies import to_tensors
 
 FORMAT_VERSION = "1"
-DTYPE_NAMES = {  # of the safetensors format
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 
 
 def metadata(config: VDConfig) -> dict[str, str]:

@@ -248,12 +248,14 @@ def load_text_vae(path: Path) -> TextVAE:
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:
     """A SeeCoder of any kind."""
-    from ....seecoder.checkpoints import load
+    from ....seecoder.checkpoints import from_tensors
+    from ....vd_core.checkpoints.read import read
 
     device = model_management.get_torch_device()
     half = not model_management.is_device_cpu(device) and model_management.should_use_fp16(device)
-    seecoder = load(path, ops=comfy.ops.manual_cast, dtype=torch.float16 if half else torch.float32)
-    return SeeCoderEncoder(seecoder, device, torch.float16 if half else torch.float32)
+    dtype = torch.float16 if half else torch.float32
+    seecoder = from_tensors(read(path).weights, str(path), ops=comfy.ops.manual_cast, dtype=dtype)
+    return SeeCoderEncoder(seecoder, device, dtype)
 
 
 def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:

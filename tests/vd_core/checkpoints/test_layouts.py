@@ -20,8 +20,7 @@ from checkpoint_files import (
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vd_core.checkpoints import mapped, write
-from vd_core.checkpoints import read as read_module
+from vd_core.checkpoints import formats, write
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.parts import part_names, state_of
@@ -111,8 +110,8 @@ def test_half_precision_files(dtype, state, own, tmp_path):
 
 def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
     asked = []
-    get = read_module.LazySafetensors.__getitem__
-    monkeypatch.setattr(read_module.LazySafetensors, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
+    get = formats.LazySafetensors.__getitem__
+    monkeypatch.setattr(formats.LazySafetensors, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
     loaded = load(own, parts=IMAGE_VARIATION)
     weights = [key for key in asked if not key.startswith("vocab.")]
     assert len(weights) == len(set(weights)) == len(state_of(loaded))
@@ -126,7 +125,7 @@ def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_what_was_read_is_let_go_of(ending, state, own, tmp_path, monkeypatch):
     """Files are mapped anew while they are read: no mapping outlives its tensors, and the values are the same."""
-    monkeypatch.setattr(mapped, "LET_GO", 10_000)
+    monkeypatch.setattr(formats, "LET_GO", 10_000)
     path = own
     if ending == "pth":
         path = tmp_path / "kl-f8.pth"

@@ -1,0 +1,78 @@
+"""What is wrong with the tensors of a file, in words: the one check of their names, shapes, types and values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from .formats import printable
+
+
+def listed(keys: Collection[str], noun: str) -> str:
+    """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
+    more = ", …" if len(keys) > 4 else ""
+    nouns = noun.replace("key", "keys") if len(keys) > 1 else noun
+    return f"{len(keys)} {nouns}: {', '.join(printable(key) for key in sorted(keys)[:4])}{more}"
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are numbers, in one pass and without a copy: neither bound of what holds a NaN is finite.
+
+    Tensors without values (integers aside, those on the meta device) count as finite.
+    """
+    if not tensor.is_floating_point() or not tensor.numel() or tensor.is_meta:
+        return True
+    # 8-bit floats have no order of their own.
+    return bool(torch.stack((tensor.half() if tensor.itemsize == 1 else tensor).aminmax()).isfinite().all())
+
+
+class Faults:
+    """Collects what is wrong with tensors, by kind."""
+
+    def __init__(self, missing: Iterable[str] = (), unexpected: Iterable[str] = ()):
+        self.missing, self.unexpected = list(missing), list(unexpected)
+        self.misshapen: list[str] = []
+        self.mistyped: list[str] = []
+        self.infinite: list[str] = []
+        self.too_large: list[str] = []
+
+    def take(
+        self,
+        name: str,
+        tensor: Tensor,
+        shape: Sequence[int],
+        *,
+        floating: bool = True,
+        dtype: torch.dtype | None = None,
+        copy: bool = False,
+    ) -> Tensor | None:
+        """The tensor as it will be used, or None after noting why not. Values are read only after shape and type are right.
+
+        name: as the file has it. shape: that is needed; with `floating`, so is a floating point type. dtype: to cast to, None =
+        as it is. copy: in memory of its own, which a later change of the file does not reach.
+        """
+        if list(tensor.shape) != list(shape):
+            self.misshapen.append(f"{name} is {list(tensor.shape)} where {list(shape)} is needed")
+            return None
+        if tensor.is_floating_point() != floating:
+            self.mistyped.append(f"{name} is {tensor.dtype}")
+            return None
+        cast = tensor.to(dtype if dtype and floating else tensor.dtype, copy=copy)
+        if not is_finite(cast):
+            (self.too_large if is_finite(tensor) else self.infinite).append(name)
+            return None
+        return cast
+
+    def sentences(self) -> list[str]:
+        """One part of a sentence per kind of fault; empty if all is well."""
+        groups = (
+            (self.missing, "missing key"),
+            (self.unexpected, "unexpected key"),
+            (self.misshapen, "misshapen key"),
+            (self.mistyped, "key of the wrong type"),
+            (self.infinite, "key with values that are not finite"),
+            (self.too_large, "key with values too large for the type that is asked for"),
+        )
+        return [listed(keys, noun) for keys, noun in groups if keys]
