@@ -11,7 +11,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
 from .hub import COMPONENTS
-from .read import first_line
+from .formats import first_line
 from .vocabularies import SOURCES
 
 REPOSITORY = "shi-labs/versatile-diffusion"
