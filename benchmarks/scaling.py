@@ -28,7 +28,7 @@ from benchmarks.speed import our_step
 from vd_core.diffuser.model import Diffuser
 from vd_core.plots import COLORS, Curve, plot
 from vd_core.sampling.generate import generate
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 
@@ -57,7 +57,7 @@ def runs(case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser)
         return {"ours": our, "baseline": their}
 
     def run(denoise: Callable[[Tensor, int], Tensor] | None) -> Tensor:
-        prepared = denoise or guided(diffuser, case.schedule, case.contexts, case.data, CFG)
+        prepared = denoise or guide(diffuser, case.schedule, case.contexts, case.data, CFG)
         return generate(prepared, case.schedule, case.latent, sample_noise(0), Sampling(steps=value))
 
     return {"ours": lambda: run(None), "baseline": lambda: run(lambda x, t: their())}

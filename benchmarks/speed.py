@@ -30,7 +30,7 @@ from seecoder.swin import Swin
 from vd_core.autoencoders.optimus import Optimus
 from vd_core.diffuser.compiled import MODES
 from vd_core.diffuser.model import Diffuser
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 
 STEPS = 50  # per picture, as officially
 BACKBONES = {
@@ -42,7 +42,7 @@ BACKBONES = {
 
 def our_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     """A guided step as the product runs it."""
-    denoise = guided(diffuser, case.schedule, case.contexts, case.data, CFG)
+    denoise = guide(diffuser, case.schedule, case.contexts, case.data, CFG)
     return lambda: denoise(case.latent, TIMESTEP)
 
 

@@ -1,6 +1,6 @@
 """The node that ties samples to a source."""
 
-from ..vd_core.sampling.low_pass import LowPassTie
+from ..vd_core.sampling.low_pass import LowPassGuidance
 from .host import host
 
 
@@ -34,4 +34,4 @@ class VD_LowPassTie:
         }
 
     def execute(self, model, latent_image, factor, strength, end):
-        return (host.tie(model, LowPassTie(latent_image["samples"], factor, strength, end)),)
+        return (host.guide_low_pass(model, LowPassGuidance(latent_image["samples"], factor, strength, end)),)

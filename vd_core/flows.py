@@ -18,13 +18,11 @@ from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
 from .placement import check_dtype, checked_device
-from .sampling.energy import steered
 from .sampling.generate import generate, invert
-from .sampling.guidance import guided
-from .sampling.low_pass import tied
+from .sampling.guidance import guide
 from .sampling.noise import NoiseSource, make_noise
 from .sampling.options import OFFICIAL, Sampling
-from .sampling.samplers import Callback, Denoise
+from .sampling.samplers import Callback
 from .sampling.schedule import Schedule
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
@@ -160,13 +158,14 @@ class VersatileDiffusion:
         """
         schedule, scale = Schedule(self.config.schedule, sampling.shift), self._latent_scale(data)
         x = generate(
-            self._denoiser(data, contexts, schedule, sampling),
+            guide(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance),
             schedule,
             latent * scale,
             make_noise(noise, sampling.noise),
             sampling,
             mask=mask,
             start=None if start is None else start * scale,
+            latent_scale=scale,
             callback=callback,
         )
         # The way into the diffuser's space and back rounds.
@@ -187,14 +186,8 @@ class VersatileDiffusion:
         Raises ValueError for unknown kinds and shapes that do not fit.
         """
         schedule, scale = Schedule(self.config.schedule, sampling.shift), self._latent_scale(data)
-        denoise = self._denoiser(data, contexts, schedule, sampling)
-        return invert(denoise, schedule, latent * scale, sampling, callback) / scale
-
-    def _denoiser(self, data: str, contexts: Blend, schedule: Schedule, sampling: Sampling) -> Denoise:
-        """Make denoise(x, t) -> eps with everything that acts on a prediction."""
-        scale = self._latent_scale(data)
-        denoise = guided(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance)
-        return steered(tied(denoise, schedule, sampling.low_pass, scale), schedule, sampling.energies, scale)
+        denoise = guide(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance)
+        return invert(denoise, schedule, latent * scale, sampling, latent_scale=scale, callback=callback) / scale
 
     def _latent_scale(self, data: str) -> float:
         """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model does not make."""

@@ -23,7 +23,7 @@ from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.memory import check_room
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
-from ...vd_core.sampling.low_pass import LowPassTie
+from ...vd_core.sampling.low_pass import LowPassGuidance
 from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.schedule import Schedule
@@ -70,7 +70,7 @@ class Flow:
     guidance: GuidanceOptions = PLAIN
     energies: tuple[Energy, ...] = ()
     shift: ResolutionShift = UNSHIFTED
-    tie: LowPassTie | None = None
+    low_pass: LowPassGuidance | None = None
 
     @property
     def data(self) -> str:
@@ -88,7 +88,7 @@ class Flow:
 
     def with_own(self, sampling: Sampling) -> Sampling:
         """Options of a sampler with those that nodes have set on this MODEL."""
-        return replace(sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.tie)
+        return replace(sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.low_pass)
 
     def compiled(self, backend: str) -> Flow:
         """A copy with layers of its own, which torch compiles."""
@@ -320,11 +320,11 @@ def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float,
     return replace(model, shift=shift_of(model.sizes, latent["samples"], trained_side, noisy, clean))
 
 
-def tie(model: Flow, tie: LowPassTie) -> Flow:
-    """A MODEL whose samples are tied to a source. The last tie counts. Raises ValueError for texts."""
+def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:
+    """Let a MODEL keep the large shapes of a source. The last one set counts. Raises ValueError for texts."""
     if model.sizes.layers == "0d":
         raise ValueError("Low-Pass Tie (VD) works on pictures only: connect image_model.")
-    return replace(model, tie=tie)
+    return replace(model, low_pass=guidance)
 
 
 def official_ddim(model: Flow, steps: int, eta: float):

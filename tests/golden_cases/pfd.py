@@ -19,7 +19,7 @@ from vd_core.checkpoints.load import load
 from vd_core.config import DataConfig, DiffuserConfig, VDConfig
 from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import ddim
@@ -68,7 +68,7 @@ def run_pfd(case):
         noise, first = batch_noise(config["noise_seed"]), []
         x = noise.draw(io[f"ddim_init{suffix}"].shape)
         yield f"ddim_init{suffix}", x, io[f"ddim_init{suffix}"]
-        denoise = guided(plainly(unet) if suffix else unet, schedule, contexts, "image", config["guidance"])
+        denoise = guide(plainly(unet) if suffix else unet, schedule, contexts, "image", config["guidance"])
         out = ddim(
             denoise,
             x,

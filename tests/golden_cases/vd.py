@@ -23,7 +23,7 @@ from vd_core.encoders.clip import normalise, token_weights
 from vd_core.encoders.focus import component_factors, focus
 from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import resize_and_crop
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import ddim
@@ -139,7 +139,7 @@ def run_ddim_once(case, model: VersatileDiffusion, schedule: Schedule, contexts:
         recorded["x0_steps"].append(x0)
 
     hook = model.diffuser.register_forward_hook(lambda module, inputs, output: recorded["model_out_steps"].append(output))
-    denoise = guided(model.diffuser, schedule, contexts, data, run.get("guidance_scale", case.config["guidance_scale"]))
+    denoise = guide(model.diffuser, schedule, contexts, data, run.get("guidance_scale", case.config["guidance_scale"]))
     out = ddim(denoise, x, steps, draw, Sampling(eta=run["eta"], temperature=run.get("temperature", 1.0)), record)
     hook.remove()
     for name, values in recorded.items():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vd_core.checkpoints.load import load
 from vd_core.embedded import FOLDER, MODEL
-from vd_core.sampling.low_pass import LowPassTie
+from vd_core.sampling.low_pass import LowPassGuidance
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.shift import UNSHIFTED, ResolutionShift
@@ -47,7 +47,7 @@ def hires(captions, fidelity, ways) -> dict[str, tuple[float, float]]:
     enlarged = model.image_vae.encode(F.interpolate(small, scale_factor=2, mode="bicubic").clamp(0, 1))
     found = {}
     for way in ways:
-        tie = LowPassTie(enlarged, 2) if "tie" in way else None
+        tie = LowPassGuidance(enlarged, 2) if "tie" in way else None
         shift = ResolutionShift(2, 2) if "shift" in way else UNSHIFTED
         latents = model.sample("image", contexts, enlarged, sample_noise(2), replace(sampling, fidelity=fidelity, low_pass=tie, shift=shift))
         shrunk = F.interpolate(model.image_vae.decode(latents), scale_factor=0.5, mode="area")

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Attention, FeedForward, Memory, repeated
+from .layers import Attention, FeedForward, Memory, repeat
 
 
 class TransformerBlock(nn.Module):
@@ -22,7 +22,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(width, ops=ops)
 
     def forward(self, x: Tensor, context: Tensor | Memory, emphasis: Tensor | None = None, evaluations: int = 1, silent: int = 0) -> Tensor:
-        x = repeated(x + self.attn1(self.norm1(x)), evaluations)
+        x = repeat(x + self.attn1(self.norm1(x)), evaluations)
         read = self.attn2(self.norm2(x[silent:]), context, emphasis)
         if silent:  # keys and values of zero tokens are zero, and so is what is read
             read = torch.cat([self.attn2.to_out(x.new_zeros(1, 1, x.shape[2])).expand_as(x[:silent]), read])
@@ -53,4 +53,4 @@ class ContextLayer(nn.Module):
         height = h.shape[2]
         x = rearrange(self.proj_in(self.norm(h)), "b c h w -> b (h w) c")
         x = self.transformer_blocks[0](x, context, emphasis, evaluations, silent)
-        return repeated(h, evaluations) + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())
+        return repeat(h, evaluations) + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())

@@ -32,7 +32,7 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(embedding)))
 
 
-def repeated(x: Tensor, evaluations: int) -> Tensor:
+def repeat(x: Tensor, evaluations: int) -> Tensor:
     """[B, …] for each evaluation of a batch, one after the other: [evaluations * B, …]."""
     return x if evaluations == 1 else x.repeat(evaluations, *[1] * (x.ndim - 1))
 

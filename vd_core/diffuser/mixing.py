@@ -12,7 +12,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import repeated
+from .layers import repeat
 
 Layer = Callable[[Tensor, Tensor], Tensor]  # (h, tokens) -> h
 Ratio = float | Tensor  # a number, or a map [1 or B, 1, height, width] of any size
@@ -27,7 +27,7 @@ def attention_mixing(h: Tensor, layers: Sequence[Layer], contexts: Sequence[tupl
     acting = [(layer, tokens, ratio) for layer, (tokens, ratio) in zip(layers, contexts, strict=True) if not is_number(ratio, 0)]
     if len(acting) == 1 and is_number(acting[0][2], 1):
         return acting[0][0](h, acting[0][1])
-    return sum(shared(layer(h, tokens), ratio) for layer, tokens, ratio in acting)
+    return sum(weigh(layer(h, tokens), ratio) for layer, tokens, ratio in acting)
 
 
 def is_number(ratio: Ratio, number: float) -> bool:
@@ -35,12 +35,12 @@ def is_number(ratio: Ratio, number: float) -> bool:
     return not isinstance(ratio, Tensor) and ratio == number
 
 
-def shared(h: Tensor, ratio: Ratio) -> Tensor:
+def weigh(h: Tensor, ratio: Ratio) -> Tensor:
     """h [B, C, h, w] times a ratio: maps are averaged over each place and repeated for the evaluations of a batch."""
     if not isinstance(ratio, Tensor):
         return h * ratio
     shares = F.adaptive_avg_pool2d(ratio, h.shape[2:]).to(h)
-    return h * (shares if len(shares) == 1 else repeated(shares, len(h) // len(shares)))
+    return h * (shares if len(shares) == 1 else repeat(shares, len(h) // len(shares)))
 
 
 def layer_mixing(seed: int) -> Mixing:

@@ -13,7 +13,7 @@ from ..config import DiffuserConfig
 from .compiled import Compiled
 from .context_layers import ContextLayer
 from .data import data_layers
-from .layers import Memory, TimeEmbedding, repeated
+from .layers import Memory, TimeEmbedding, repeat
 from .mixing import Mixing, Ratio, attention_mixing
 from .plan import Step, plan
 
@@ -120,11 +120,11 @@ class Diffuser(nn.Module):
                 continue
             if step.op == "load":
                 skip = saved.pop()
-                h = torch.cat([h, repeated(skip, len(h) // len(skip))], dim=1)
+                h = torch.cat([h, repeat(skip, len(h) // len(skip))], dim=1)
                 continue
             if step.op == "context":
                 h = mixing(h, [partial(self.read, reading=r, index=step.index, evaluations=ahead, batch=len(x)) for r in readings], tokens)
-                emb, ahead = emb if len(emb) == 1 else repeated(emb, ahead), 1
+                emb, ahead = emb if len(emb) == 1 else repeat(emb, ahead), 1
             else:
                 h = layers[step.index](h, emb) if step.role == "res" else layers[step.index](h)
             if trace is not None:

@@ -1,4 +1,4 @@
-"""From noise, or from a latent that is partly kept, to a sample, and back: what every host does around its `denoise`."""
+"""From noise, or from a latent that is partly kept, to a sample, and back: what every host does with its `denoise`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from .inpainting import held
+from .energy import steer
+from .inpainting import inpaint
+from .low_pass import guide_low_pass
 from .noise import NoiseSource
 from .options import OFFICIAL, Sampling
 from .samplers import FROM_NOISE, SAMPLERS, Callback, Denoise, ddim_inverse
-from .schedule import Schedule, fidelity_steps
+from .schedule import Schedule, Steps, fidelity_steps
 
 
 def generate(
@@ -23,51 +25,67 @@ def generate(
     *,
     mask: Tensor | None = None,
     start: Tensor | None = None,
+    latent_scale: float = 1.0,
     callback: Callback | None = None,
 ) -> Tensor:
     """Sample in the shape of `latent`, which like the result is in the diffuser's unit-variance space.
 
-    noise:    draws x_T (or the noise on the clean latent), then one array per step.
-    sampling: the sampler, its steps, eta and temperature, and the fidelity; the rest is in `denoise`.
-    mask:     0..1, broadcast to latent: where to sample. Where it is 0 the latent comes back as it is, to the last bit.
-    start:    start from this, the latent plus noise of the first step's sigma as `invert` gives it (then fidelity does
-              not count).
+    denoise:      (x, t) -> eps, with the host's guidance. What else acts on a prediction is put around it here, in order:
+                  low-pass guidance, energies, the inpainting mask.
+    noise:        draws x_T (or the noise on the clean latent), then one array per step.
+    mask:         0..1, broadcast to latent: where to sample. Where it is 0 the latent comes back as it is, to the last bit.
+    start:        start from this, the latent plus noise of the first step's sigma as `invert` gives it (then fidelity does
+                  not count).
+    latent_scale: takes unscaled latents, those of `sampling`, to the diffuser's space.
 
     Raises ValueError for more steps than the schedule has.
     """
-    from_noise = sampling.fidelity == 0 and start is None
-    walk = schedule.steps(sampling.steps, FROM_NOISE[sampling.sampler] if from_noise else "official")
-    if start is not None:
-        x = start * sqrt(walk.alphas_cumprod[0])
-        drawn = noise_of(schedule, start, latent, sampling.steps)
-    elif from_noise:
-        x = drawn = noise.draw(latent.shape).to(latent)
-    else:
-        count = fidelity_steps(sampling.steps, sampling.fidelity)
-        if count == 0:
-            return latent
-        drawn = noise.draw(latent.shape).to(latent)
-        x = schedule.q_sample(latent, walk.start(count), drawn)
-        walk = walk.last(count)
-    if mask is not None:
-        denoise = held(denoise, schedule, latent, drawn, mask)
-    x = SAMPLERS[sampling.sampler](denoise, x, walk, lambda: noise.draw(x.shape), sampling, callback)
+    x, drawn, steps = begin(schedule, latent, noise, sampling, start)
+    denoise = guide_low_pass(denoise, schedule, sampling.low_pass, latent_scale)
+    denoise = steer(denoise, schedule, sampling.energies, latent_scale)
+    denoise = inpaint(denoise, schedule, latent, drawn, mask)
+    x = SAMPLERS[sampling.sampler](denoise, x, steps, lambda: noise.draw(x.shape), sampling, callback)
     return x if mask is None else torch.where(mask > 0, x, latent)
 
 
+def begin(
+    schedule: Schedule, latent: Tensor, noise: NoiseSource, sampling: Sampling, start: Tensor | None = None
+) -> tuple[Tensor, Tensor, Steps]:
+    """Choose where a sampler starts: x, the noise of unit variance in it, and the steps from there. See `generate`."""
+    if start is not None:
+        steps = schedule.steps(sampling.steps)
+        return start * sqrt(steps.alphas_cumprod[0]), noise_of(schedule, start, latent, sampling.steps), steps
+    if sampling.fidelity == 0:
+        drawn = noise.draw(latent.shape).to(latent)
+        return drawn, drawn, schedule.steps(sampling.steps, FROM_NOISE[sampling.sampler])
+    steps, count = schedule.steps(sampling.steps), fidelity_steps(sampling.steps, sampling.fidelity)
+    if count == 0:  # nothing is drawn, as in the official app
+        return latent, torch.zeros_like(latent), steps.last(0)
+    drawn = noise.draw(latent.shape).to(latent)
+    return schedule.q_sample(latent, steps.start(count), drawn), drawn, steps.last(count)
+
+
 def invert(
-    denoise: Denoise, schedule: Schedule, latent: Tensor, sampling: Sampling = OFFICIAL, callback: Callback | None = None
+    denoise: Denoise,
+    schedule: Schedule,
+    latent: Tensor,
+    sampling: Sampling = OFFICIAL,
+    *,
+    latent_scale: float = 1.0,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """Find the `start` from which `generate` with "ddim", eta 0 and as many steps leads back to `latent` (DDIM inversion).
+    """Find the `start` from which `generate` with "ddim", eta 0 and the same options leads back to `latent` (DDIM inversion).
 
     It is data plus noise, like ComfyUI's latents with leftover noise: of variance 1 + sigma², divided by which it looks
-    like pure noise. Of `sampling` the steps count.
+    like pure noise.
     """
-    walk = schedule.steps(sampling.steps)
-    return ddim_inverse(denoise, latent, walk, callback) / sqrt(walk.alphas_cumprod[0])
+    steps = schedule.steps(sampling.steps)
+    denoise = guide_low_pass(denoise, schedule, sampling.low_pass, latent_scale)
+    denoise = steer(denoise, schedule, sampling.energies, latent_scale)
+    return ddim_inverse(denoise, latent, steps, callback) / sqrt(steps.alphas_cumprod[0])
 
 
 def noise_of(schedule: Schedule, start: Tensor, latent: Tensor, steps: int) -> Tensor:
-    """The noise of unit variance that a `start` has besides its latent."""
+    """Find the noise of unit variance that a `start` has besides its latent."""
     walk = schedule.steps(steps)
     return schedule.noise_in(start * sqrt(walk.alphas_cumprod[0]), latent, int(walk.timesteps[0]))

@@ -52,7 +52,7 @@ def combine(outputs: Sequence[Tensor], differences: Sequence[float]) -> Tensor:
     return prediction
 
 
-def guided(
+def guide(
     diffuser: Diffuser,
     schedule: Schedule,
     contexts: Blend,
@@ -115,14 +115,14 @@ def guided(
 
         if not guidance.corrects:
             return eps(*chain)
-        return corrected(guidance, eps(*chain), eps(*reference) if guides and compares else None, x, schedule.alphas_cumprod[t].item())
+        return correct_eps(guidance, eps(*chain), eps(*reference) if guides and compares else None, x, schedule.alphas_cumprod[t].item())
 
     return denoise
 
 
-def corrected(guidance: GuidanceOptions, eps: Tensor, conditional: Tensor | None, x: Tensor, alpha: float) -> Tensor:
+def correct_eps(guidance: GuidanceOptions, eps: Tensor, conditional: Tensor | None, x: Tensor, alpha: float) -> Tensor:
     """eps after the corrections of the data that it predicts for x at `alpha`; conditional: see `GuidanceOptions.corrected`, as eps."""
     x0 = predict_x0(x, eps, alpha)
     target = None if conditional is None else predict_x0(x, conditional, alpha)
-    change = guidance.corrected(x0, target, sqrt(alpha) * x) - x0
+    change = guidance.correct(x0, target, sqrt(alpha) * x) - x0
     return eps - sqrt(alpha / (1 - alpha)) * change  # where nothing is corrected, eps keeps every bit

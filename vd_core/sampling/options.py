@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .checks import check_choice, check_count, check_number, check_type
 from .corrections import PLAIN, GuidanceOptions
 from .energy import Energy
-from .low_pass import LowPassTie
+from .low_pass import LowPassGuidance
 from .noise import NOISES
 from .samplers import SAMPLERS
 from .shift import UNSHIFTED, ResolutionShift
@@ -43,7 +43,7 @@ class Sampling:
     guidance: GuidanceOptions = PLAIN
     energies: Sequence[Energy] = ()
     shift: ResolutionShift = UNSHIFTED
-    low_pass: LowPassTie | None = None
+    low_pass: LowPassGuidance | None = None
 
     def __post_init__(self) -> None:
         check_choice("sampler", self.sampler, SAMPLERS)
@@ -63,7 +63,7 @@ class Sampling:
             check_type("energies", energy, Energy)
         check_type("shift", self.shift, ResolutionShift)
         if self.low_pass is not None:
-            check_type("low_pass", self.low_pass, LowPassTie)
+            check_type("low_pass", self.low_pass, LowPassGuidance)
 
 
 OFFICIAL = Sampling()

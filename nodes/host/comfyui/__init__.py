@@ -16,7 +16,7 @@ from .files import (
 )
 from .guidance import with_guidance
 from .image_vae import encode_sample
-from .low_pass import tie
+from .low_pass import guide_low_pass
 from .sampling import config, invert, official_ddim, sample
 from .seecoder import check_width
 from .shift import schedule_of, shift_resolution
@@ -35,6 +35,7 @@ __all__ = [
     "encode_text",
     "file_names",
     "find",
+    "guide_low_pass",
     "invert",
     "load_clip",
     "load_clip_vision",
@@ -50,6 +51,5 @@ __all__ = [
     "schedule_of",
     "shift_resolution",
     "steer",
-    "tie",
     "with_guidance",
 ]

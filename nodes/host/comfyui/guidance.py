@@ -47,7 +47,7 @@ def correct(args: dict) -> Tensor:
     scale = args["cond_scale"]
     guided = guides(model, sigma, guidance) and scale != 0 and not isclose(scale, 1)
     conditional = args["cond_denoised"] if guided and guidance.compares else None
-    return guidance.corrected(args["denoised"], conditional, without_velocity(model.model_sampling, sigma, x))
+    return guidance.correct(args["denoised"], conditional, without_velocity(model.model_sampling, sigma, x))
 
 
 def guides(model, sigma: Tensor, guidance: GuidanceOptions) -> bool:

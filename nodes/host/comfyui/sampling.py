@@ -123,7 +123,7 @@ def invert(model: ModelPatcher, positive: Conditioning, negative: Conditioning, 
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
 
     def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        return inverted(denoise, schedule, latent, sampling, callback)
+        return inverted(denoise, schedule, latent, sampling, callback=callback)
 
     return run(model, positive, negative, sampling, loop, schedule, torch.zeros_like(samples), samples)
 

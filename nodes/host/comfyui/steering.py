@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.sd import VAE
 from torch import Tensor
 
-from ....vd_core.sampling.energy import Energy, steered_eps
+from ....vd_core.sampling.energy import Energy, steer_eps
 from .clip import checked
 
 KEY = "vd_energies"
@@ -39,7 +39,7 @@ class Steering:
             noisy = x * scale
             return (noisy - executor(noisy, timestep, options, seed)) / sigma
 
-        return x - sigma * steered_eps(denoise, x / scale, 1 / scale**2, acting, model.process_latent_out)
+        return x - sigma * steer_eps(denoise, x / scale, 1 / scale**2, acting, model.process_latent_out)
 
 
 def with_plain_attention(model_options: dict) -> dict:

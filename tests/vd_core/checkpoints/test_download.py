@@ -44,7 +44,7 @@ class Answers(BaseHTTPRequestHandler):
             siblings = [{"rfilename": file, "size": size, "blobId": "0"} for file, size in sizes.items()]
             text = json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode()
             return self.answer(200 if held else 404, text, {}, body)
-        name, _, file = self.path.lstrip("/").partition(f"/resolve/")
+        name, _, file = self.path.lstrip("/").partition("/resolve/")
         data = files.get((name, file.partition("/")[2]))
         if data is None:
             return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"}, body)

@@ -19,7 +19,7 @@ from vd_core.diffuser.mixing import attention_mixing, layer_mixing
 from vd_core.diffuser.model import Diffuser
 from vd_core.diffuser.overflow import named_layers, watched
 from vd_core.sampling.corrections import GuidanceOptions
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
 
 SCHEDULE = Schedule(ScheduleConfig())
@@ -65,7 +65,7 @@ def pair():
 @torch.inference_mode()
 def assert_same(pair, x, contexts, data="image", cfg=7.5, mixing=lambda: attention_mixing):
     """Some steps of both, each with its own memory."""
-    denoisers = [guided(partial(diffuser, mixing=mixing()), SCHEDULE, contexts, data, cfg) for diffuser in pair[:2]]
+    denoisers = [guide(partial(diffuser, mixing=mixing()), SCHEDULE, contexts, data, cfg) for diffuser in pair[:2]]
     expected, found = (torch.stack([denoise(x, t) for t in (981, 501, 1)]) for denoise in denoisers)
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -99,7 +99,7 @@ def test_texts_and_layers_that_overflow(pair):
     assert_same(pair, randn(2, 24), [PICTURE], "text")
     assert pair[2].graphs == 1
     pair[1].data["text"][-1].proj.bias.fill_(torch.inf)
-    denoise, x = guided(pair[1], SCHEDULE, [PICTURE], "text"), randn(2, 24)
+    denoise, x = guide(pair[1], SCHEDULE, [PICTURE], "text"), randn(2, 24)
     with torch.inference_mode():
         assert not denoise(x, 501).isfinite().any() and pair[2].graphs == 1
         with pytest.raises(ValueError, match="output layer gave"), watched(named_layers(pair[1], "text")):

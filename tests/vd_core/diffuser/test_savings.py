@@ -15,8 +15,8 @@ from vd_core.diffuser import layers
 from vd_core.diffuser.layers import Attention, attend
 from vd_core.diffuser.mixing import layer_mixing
 from vd_core.sampling.corrections import GuidanceOptions
-from vd_core.sampling.energy import Energy, steered
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.energy import Energy, steer
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
 
 SCHEDULE = Schedule(ScheduleConfig())
@@ -68,14 +68,14 @@ def assert_equal_up_to_rounding(a, b):
 @pytest.mark.parametrize("blend", BLENDS)
 @pytest.mark.parametrize("cfg", [0, 1, 7.5])
 def test_steps_are_those_with_everything_written_out(diffuser, data, blend, cfg):
-    fast, slow = (guided(walk, SCHEDULE, BLENDS[blend], data, cfg) for walk in (diffuser, plainly(diffuser)))
+    fast, slow = (guide(walk, SCHEDULE, BLENDS[blend], data, cfg) for walk in (diffuser, plainly(diffuser)))
     assert_equal_up_to_rounding(steps(fast, data), steps(slow, data))
 
 
 def test_maps_of_regions(diffuser):
     for masks in (MASK, torch.cat([MASK, MASK.flip(3)])):
         contexts = [replace(ONE, region=Region(masks)), EACH]
-        fast, slow = (guided(walk, SCHEDULE, contexts, "image", [2.0, 5.0]) for walk in (diffuser, plainly(diffuser)))
+        fast, slow = (guide(walk, SCHEDULE, contexts, "image", [2.0, 5.0]) for walk in (diffuser, plainly(diffuser)))
         assert_equal_up_to_rounding(steps(fast, "image"), steps(slow, "image"))
 
 
@@ -83,26 +83,26 @@ def test_maps_of_regions(diffuser):
 def test_layer_mixing_and_guidance_that_comes_and_goes(diffuser, data):
     options = GuidanceOptions(start=0.2, end=0.7)
     walks = (partial(walk, mixing=layer_mixing(3)) for walk in (diffuser, plainly(diffuser)))
-    fast, slow = (guided(walk, SCHEDULE, [ONE, EACH], data, 4.0, options) for walk in walks)
+    fast, slow = (guide(walk, SCHEDULE, [ONE, EACH], data, 4.0, options) for walk in walks)
     assert_equal_up_to_rounding(steps(fast, data), steps(slow, data))
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.0, 0.3), (0.3, 1.0)])  # remembered with gradients, without, or used by both
 def test_gradients_pass_through_what_is_remembered(diffuser, start, end):
     energy = Energy(lambda x0, alpha: x0.square().flatten(1).sum(dim=1), 0.5, start, end)
-    fast, slow = (steered(guided(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy]) for walk in (diffuser, plainly(diffuser)))
+    fast, slow = (steer(guide(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy]) for walk in (diffuser, plainly(diffuser)))
     with torch.inference_mode():
         assert_equal_up_to_rounding(steps(fast, "image"), steps(slow, "image"))
 
 
 def test_a_denoiser_takes_latents_of_any_batch_and_type(diffuser):
-    denoise = guided(diffuser, SCHEDULE, [ONE], "image", 4.0)
+    denoise = guide(diffuser, SCHEDULE, [ONE], "image", 4.0)
     for batch in (2, 3, 1):
         assert_equal_up_to_rounding(
-            steps(denoise, "image", batch), steps(guided(plainly(diffuser), SCHEDULE, [ONE], "image", 4.0), "image", batch)
+            steps(denoise, "image", batch), steps(guide(plainly(diffuser), SCHEDULE, [ONE], "image", 4.0), "image", batch)
         )
     half = copy.deepcopy(diffuser).half()
-    denoise = guided(half, SCHEDULE, [ONE], "image", 4.0)
+    denoise = guide(half, SCHEDULE, [ONE], "image", 4.0)
     assert denoise(randn(1, 4, 6, 8).half(), 501).dtype == torch.float16
 
 
@@ -115,7 +115,7 @@ def test_keys_and_values_are_computed_once_and_for_each_token_once(diffuser, dat
         computed.append(context.shape[:2])
         return memory(self, context)
 
-    denoise = guided(diffuser, SCHEDULE, [ONE, EACH], data, 7.5)
+    denoise = guide(diffuser, SCHEDULE, [ONE, EACH], data, 7.5)
     with patch.object(Attention, "memory", counted):
         denoise(randn(2, *SHAPES[data]), 981)
         layers, tokens = len(diffuser.context["text"]), {(2, 3), (2, 5)}
@@ -131,7 +131,7 @@ def test_evaluations_part_where_they_read(diffuser):
     layers, first = diffuser.data["image"], diffuser.context["text"][0].transformer_blocks[0]
     modules = [layers[0], layers[1], first.attn1, first.attn2.to_q, first.ff, layers[2]]
     hooks = [module.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0]))) for module in modules]
-    guided(diffuser, SCHEDULE, [ONE], "image", 7.5)(randn(3, 4, 6, 8), 501)
+    guide(diffuser, SCHEDULE, [ONE], "image", 7.5)(randn(3, 4, 6, 8), 501)
     for hook in hooks:
         hook.remove()
     assert seen == [3, 3, 3, 6, 6, 6]
@@ -147,7 +147,7 @@ def test_silent_evaluations_are_not_attended(diffuser):
     rows = []
     attention = diffuser.context["image"][0].transformer_blocks[0].attn2
     hook = attention.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
-    guided(diffuser, SCHEDULE, [EACH], "image", 7.5)(randn(2, 4, 6, 8), 501)
+    guide(diffuser, SCHEDULE, [EACH], "image", 7.5)(randn(2, 4, 6, 8), 501)
     hook.remove()
     assert rows == [2]
 

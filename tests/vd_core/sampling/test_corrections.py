@@ -9,7 +9,7 @@ from vd_core.context import Context
 from vd_core.sampling import corrections
 from vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from vd_core.sampling.generate import generate
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS, predict_x0
@@ -43,14 +43,14 @@ class Counting:
 
 def sampled(guidance, cfg=7.5, data="image", sampler="ddim", contexts=CONTEXTS, schedule=SCHEDULES[1], diffuser=None, steps=10):
     """A sample with these options."""
-    denoise = guided(plainly(diffuser or Counting()), schedule, contexts, data, cfg, guidance=guidance)
+    denoise = guide(plainly(diffuser or Counting()), schedule, contexts, data, cfg, guidance=guidance)
     return generate(denoise, schedule, torch.zeros(SHAPES[data]), sample_noise(0), Sampling(sampler, steps))
 
 
 def data_of(guidance, cfg=7.5, data="image", t=501, schedule=SCHEDULES[1], contexts=CONTEXTS):
     """The data that one guided step predicts."""
     x = randn(*SHAPES[data], seed=5)
-    eps = guided(plainly(Counting()), schedule, contexts, data, cfg, guidance=guidance)(x, t)
+    eps = guide(plainly(Counting()), schedule, contexts, data, cfg, guidance=guidance)(x, t)
     return predict_x0(x, eps, schedule.alphas_cumprod[t].item()), x
 
 
@@ -63,17 +63,17 @@ def test_the_percentile_is_that_of_the_sorted_values(percentile):
     rows = x.abs().flatten(1).sort(dim=1).values
     position = percentile * 99
     low, high = rows[:, int(position)], rows[:, min(int(position) + 1, 99)]
-    torch.testing.assert_close(corrections.extent(x, percentile), low + (position % 1) * (high - low))
+    torch.testing.assert_close(corrections.measure_extent(x, percentile), low + (position % 1) * (high - low))
 
 
 def test_half_of_known_values_lies_below_the_median():
-    assert corrections.extent(torch.tensor([[-4.0, 1.0, -2.0, 3.0, 0.0]]), 0.5).item() == 2
+    assert corrections.measure_extent(torch.tensor([[-4.0, 1.0, -2.0, 3.0, 0.0]]), 0.5).item() == 2
 
 
 def test_the_dynamic_threshold_is_the_papers():
     conditional, guided_data = torch.tensor([[1.0, -1, 2, -2, 0]]), torch.tensor([[8.0, -6, 4, -2, 0]])
     # The medians are 1 and 4: clipped to ± 4, times 1 / 4.
-    out = corrections.dynamic_threshold(guided_data, conditional, 0.5)
+    out = corrections.threshold_dynamic(guided_data, conditional, 0.5)
     assert out.tolist() == [[1.0, -1.0, 1.0, -0.5, 0.0]]
 
 
@@ -81,34 +81,34 @@ def test_the_dynamic_threshold_is_the_papers():
 @pytest.mark.parametrize("percentile", [0.5, 0.9, 1.0])
 def test_dynamically_thresholded_data_lies_within_the_conditionals_extent(shape, percentile):
     conditional = randn(*shape, seed=1)
-    out = corrections.dynamic_threshold(12 * randn(*shape, seed=2), conditional, percentile)
-    inner = corrections.extent(conditional, percentile)
+    out = corrections.threshold_dynamic(12 * randn(*shape, seed=2), conditional, percentile)
+    inner = corrections.measure_extent(conditional, percentile)
     assert torch.allclose(out.abs().flatten(1).amax(dim=1), inner) and out.shape == shape
 
 
 def test_data_within_the_extent_keeps_every_bit():
     conditional = randn(2, 4, 6, 8)
     inside = 0.7 * conditional.roll(1, dims=3)
-    assert torch.equal(corrections.dynamic_threshold(inside, conditional, 1.0), inside)
-    limit = corrections.extent(conditional, 0.9).min().item()
+    assert torch.equal(corrections.threshold_dynamic(inside, conditional, 1.0), inside)
+    limit = corrections.measure_extent(conditional, 0.9).min().item()
     inside = inside.clamp(-limit, limit)
-    assert torch.equal(corrections.dynamic_threshold(inside, conditional, 0.9), inside)
+    assert torch.equal(corrections.threshold_dynamic(inside, conditional, 0.9), inside)
 
 
 def test_each_sample_has_its_own_extent():
     conditional, guided_data = randn(2, 4, 6, 8), 9 * randn(2, 4, 6, 8, seed=1)
-    both = corrections.dynamic_threshold(guided_data, conditional, 0.9)
-    assert torch.equal(both[1:], corrections.dynamic_threshold(guided_data[1:], conditional[1:], 0.9))
-    rescaled = corrections.rescaled(guided_data, conditional, 0 * conditional, 0.7)
-    torch.testing.assert_close(rescaled[1:], corrections.rescaled(guided_data[1:], conditional[1:], 0 * conditional[1:], 0.7))
+    both = corrections.threshold_dynamic(guided_data, conditional, 0.9)
+    assert torch.equal(both[1:], corrections.threshold_dynamic(guided_data[1:], conditional[1:], 0.9))
+    rescaled = corrections.rescale_cfg(guided_data, conditional, 0 * conditional, 0.7)
+    torch.testing.assert_close(rescaled[1:], corrections.rescale_cfg(guided_data[1:], conditional[1:], 0 * conditional[1:], 0.7))
 
 
 def test_data_of_zeros_stays_zeros():
-    assert torch.equal(corrections.dynamic_threshold(torch.zeros(1, 4), torch.zeros(1, 4), 0.9), torch.zeros(1, 4))
+    assert torch.equal(corrections.threshold_dynamic(torch.zeros(1, 4), torch.zeros(1, 4), 0.9), torch.zeros(1, 4))
 
 
 def test_the_static_threshold():
-    assert corrections.static_threshold(torch.tensor([-3.0, -1, 0.5, 2]), 1.5).tolist() == [-1.5, -1, 0.5, 1.5]
+    assert corrections.threshold_static(torch.tensor([-3.0, -1, 0.5, 2]), 1.5).tolist() == [-1.5, -1, 0.5, 1.5]
 
 
 def test_rescaling_is_that_of_v():
@@ -119,26 +119,27 @@ def test_rescaling_is_that_of_v():
     ratio = v_conditional.std(dim=(1, 2, 3), keepdim=True) / v.std(dim=(1, 2, 3), keepdim=True)
     for phi in (0.3, 0.7, 1.0):
         expected = phi * ratio * v + (1 - phi) * v
-        out = corrections.rescaled(alpha * x - sigma * v, alpha * x - sigma * v_conditional, alpha * x, phi)
+        out = corrections.rescale_cfg(alpha * x - sigma * v, alpha * x - sigma * v_conditional, alpha * x, phi)
         torch.testing.assert_close(out, alpha * x - sigma * expected, rtol=0, atol=1e-5)
 
 
 def test_the_dtype_is_kept():
     x, conditional = 9 * randn(2, 4, 6, 8).half(), randn(2, 4, 6, 8, seed=1).half()
     options = GuidanceOptions(rescale=0.7, threshold="dynamic")
-    assert options.corrected(x, conditional, x / 2).dtype == torch.float16
+    assert options.correct(x, conditional, x / 2).dtype == torch.float16
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"start": 0.5, "end": 0.5}, "from a start to a later end between 0 and 1, got 0.5 to 0.5"),
-        ({"end": 1.1}, "between 0 and 1, got 0.0 to 1.1"),
-        ({"rescale": 1.5}, "rescaling of guidance lies between 0 and 1, got 1.5"),
-        ({"threshold": "soft"}, "one of none, static, dynamic, got 'soft'"),
-        ({"percentile": 0.0}, "0 excluded, got 0.0"),
-        ({"bound": 0.0}, "number above 0, got 0.0"),
-        ({"bound": float("inf")}, "number above 0, got inf"),
+        ({"start": 0.5, "end": 0.5}, "must end after it starts, got 0.5 to 0.5"),
+        ({"end": 1.1}, "end of guidance must be a finite number from 0 to 1, got 1.1"),
+        ({"rescale": 1.5}, "rescale of guidance must be a finite number from 0 to 1, got 1.5"),
+        ({"threshold": "soft"}, "threshold of guidance must be one of none, static, dynamic, got 'soft'"),
+        ({"percentile": 0.0}, "must be above 0"),
+        ({"bound": 0.0}, "must be above 0"),
+        ({"bound": float("inf")}, "bound of guidance must be a finite number of at least 0, got inf"),
+        ({"rescale": float("nan")}, "rescale of guidance must be a finite number from 0 to 1, got nan"),
     ],
 )
 def test_values_out_of_range_are_refused(values, sentence):
@@ -202,9 +203,9 @@ def test_guided_steps_are_corrected_by_the_formulas(schedule, data):
     out, _ = data_of(GuidanceOptions(rescale=1.0), 7.5, data, schedule=schedule)
     torch.testing.assert_close((origin - out).flatten(1).std(dim=1), narrow, rtol=1e-4, atol=0)
     out, _ = data_of(GuidanceOptions(threshold="dynamic", percentile=0.9), 7.5, data, schedule=schedule)
-    torch.testing.assert_close(out, corrections.dynamic_threshold(plain, conditional, 0.9), rtol=0, atol=1e-4)
+    torch.testing.assert_close(out, corrections.threshold_dynamic(plain, conditional, 0.9), rtol=0, atol=1e-4)
     for cfg in (7.5, 1):
         out, _ = data_of(GuidanceOptions(threshold="static", bound=0.5), cfg, data, schedule=schedule)
         assert out.abs().max() <= 0.5 + 1e-5
     both, _ = data_of(GuidanceOptions(rescale=0.5, threshold="dynamic", percentile=0.9), 7.5, data, schedule=schedule)
-    assert (both.abs().flatten(1).amax(dim=1) <= corrections.extent(conditional, 0.9) + 1e-4).all()
+    assert (both.abs().flatten(1).amax(dim=1) <= corrections.measure_extent(conditional, 0.9) + 1e-4).all()

@@ -9,7 +9,7 @@ from vd_core.config import ScheduleConfig
 from vd_core.encoders.clip import central
 from vd_core.energies import color_distance, embedding_distance, latent_distance
 from vd_core.pictures import resize_and_crop
-from vd_core.sampling.energy import Energy, steered, steered_eps
+from vd_core.sampling.energy import Energy, steer, steer_eps
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS, predict_x0
 from vd_core.sampling.schedule import Schedule
@@ -32,8 +32,8 @@ def squares(wanted):
     return lambda x0, alpha: (x0 - wanted).square().sum(dim=tuple(range(1, x0.ndim))) / 2
 
 
-def steer(x, energies, alpha=0.3, denoise=torch.sin):
-    return steered_eps(denoise, x, alpha, energies, lambda x0: x0)
+def steer_at(x, energies, alpha=0.3, denoise=torch.sin):
+    return steer_eps(denoise, x, alpha, energies, lambda x0: x0)
 
 
 # The formula
@@ -55,7 +55,7 @@ def test_guided_samples_follow_the_posterior_of_a_gaussian(sampler):
         rest = PRIOR * (1 - alpha) / (alpha * PRIOR + 1 - alpha)
         return squares(y.repeat_interleave(3, dim=0))(x0, alpha) / (rest + OBSERVATION)
 
-    guided = steered(gaussian, SCHEDULE, [Energy(log_p, relative=False)])
+    guided = steer(gaussian, SCHEDULE, [Energy(log_p, relative=False)])
     result = SAMPLERS[sampler](guided, quantile(float(steps.alphas_cumprod[0])), steps, lambda: torch.zeros(6, 1), Sampling(sampler))
     torch.testing.assert_close(result, quantile(float(steps.alphas_cumprod[-1])), atol=0.01, rtol=0)
 
@@ -74,7 +74,7 @@ def test_gradient_is_that_of_finite_differences(model):
 
     try:
         with torch.no_grad():
-            change = steer(x, [Energy(energy, strength, relative=False)], alpha, denoise) - denoise(x)
+            change = steer_at(x, [Energy(energy, strength, relative=False)], alpha, denoise) - denoise(x)
 
             def total(x):
                 return energy(predict_x0(x, denoise(x), alpha), alpha).sum()
@@ -89,14 +89,14 @@ def test_gradient_is_that_of_finite_differences(model):
 
 def test_two_energies_add_up_and_the_fast_gradient_goes_around_the_network():
     x, one, two = draw(2, 3), squares(draw(2, 3)), squares(draw(1, 3))
-    both = steer(x, [Energy(one, 0.3, relative=False), Energy(two, 0.2, relative=False)])
-    alone = steer(x, [Energy(one, 0.3, relative=False)]) + steer(x, [Energy(two, 0.2, relative=False)]) - x.sin()
+    both = steer_at(x, [Energy(one, 0.3, relative=False), Energy(two, 0.2, relative=False)])
+    alone = steer_at(x, [Energy(one, 0.3, relative=False)]) + steer_at(x, [Energy(two, 0.2, relative=False)]) - x.sin()
     torch.testing.assert_close(both, alone)
     alpha, x0 = 0.3, predict_x0(x, x.sin(), 0.3)
-    fast = steer(x, [Energy(one, 0.3, relative=False, exact=False)])
+    fast = steer_at(x, [Energy(one, 0.3, relative=False, exact=False)])
     torch.testing.assert_close(fast, x.sin() + 0.3 * math.sqrt(1 - alpha) * (x0 - draw(2, 3)) / math.sqrt(alpha))
     constant = draw(1, 3)
-    exact, fast = (steer(x, [Energy(one, 0.3, exact=way)], denoise=lambda x: constant.expand_as(x)) for way in (True, False))
+    exact, fast = (steer_at(x, [Energy(one, 0.3, exact=way)], denoise=lambda x: constant.expand_as(x)) for way in (True, False))
     torch.testing.assert_close(exact, fast)
 
 
@@ -106,13 +106,13 @@ def test_strength_1_takes_squares_to_0_and_less_that_share_of_the_way(exact):
     x, wanted, alpha = draw(2, 4), draw(2, 4), float(SCHEDULE.alphas_cumprod[400])
     x0 = predict_x0(x, gaussian(x, 400), alpha)
     for strength in (0.25, 1.0):
-        eps = steer(x, [Energy(squares(wanted), strength, exact=exact)], alpha, lambda x: gaussian(x, 400))
+        eps = steer_at(x, [Energy(squares(wanted), strength, exact=exact)], alpha, lambda x: gaussian(x, 400))
         torch.testing.assert_close(predict_x0(x, eps, alpha), torch.lerp(x0, wanted, strength), rtol=1e-4, atol=1e-5)
 
 
 def test_units_of_a_relative_energy_do_not_matter():
     x, wanted = draw(2, 5), draw(2, 5)
-    first, second = (steer(x, [Energy(lambda x0, a, f=factor: f * squares(wanted)(x0, a), 0.4)]) for factor in (1, 1000))
+    first, second = (steer_at(x, [Energy(lambda x0, a, f=factor: f * squares(wanted)(x0, a), 0.4)]) for factor in (1, 1000))
     torch.testing.assert_close(first, second)
 
 
@@ -121,29 +121,29 @@ def test_nothing_is_steered_without_strength_outside_the_interval_or_at_the_goal
         return torch.sin(x) * t
 
     x, energy = draw(2, 3), squares(draw(2, 3))
-    assert steered(denoise, SCHEDULE, []) is denoise
+    assert steer(denoise, SCHEDULE, []) is denoise
     for neutral in (Energy(energy, 0.0), Energy(energy, start=0.6), Energy(energy, end=0.4)):
-        assert torch.equal(steered(denoise, SCHEDULE, [neutral])(x, 500), denoise(x, 500))
-    changed = steered(denoise, SCHEDULE, [Energy(energy, start=0.4, end=0.6)])
+        assert torch.equal(steer(denoise, SCHEDULE, [neutral])(x, 500), denoise(x, 500))
+    changed = steer(denoise, SCHEDULE, [Energy(energy, start=0.4, end=0.6)])
     assert not torch.equal(changed(x, 500), denoise(x, 500))
-    assert not torch.equal(steered(denoise, SCHEDULE, [Energy(energy)])(x, 0), denoise(x, 0))  # the end is part of the whole
+    assert not torch.equal(steer(denoise, SCHEDULE, [Energy(energy)])(x, 0), denoise(x, 0))  # the end is part of the whole
     there = predict_x0(x, x.sin(), 0.3)
-    assert torch.equal(steer(x, [Energy(squares(there))]), x.sin())
+    assert torch.equal(steer_at(x, [Energy(squares(there))]), x.sin())
 
 
 def test_each_sample_is_steered_for_itself():
     x, wanted = draw(3, 4), draw(1, 4)
-    whole = steer(x, [Energy(squares(wanted), 0.3)])
-    torch.testing.assert_close(whole, torch.cat([steer(row[None], [Energy(squares(wanted), 0.3)]) for row in x]))
+    whole = steer_at(x, [Energy(squares(wanted), 0.3)])
+    torch.testing.assert_close(whole, torch.cat([steer_at(row[None], [Energy(squares(wanted), 0.3)]) for row in x]))
 
 
 def test_weights_and_data_of_inference_mode_are_no_obstacle():
     weight, x, wanted = draw(4, 4), draw(2, 4), draw(1, 4)
-    expected = steer(x, [Energy(squares(wanted), 0.3)], denoise=lambda x: torch.sin(x @ weight))
+    expected = steer_at(x, [Energy(squares(wanted), 0.3)], denoise=lambda x: torch.sin(x @ weight))
     with torch.inference_mode():
         frozen, noisy, goal = torch.nn.Parameter(weight.clone()), x.clone(), wanted.clone()
         assert frozen.is_inference() and torch.equal(noisy, x)
-        result = steer(noisy, [Energy(squares(goal), 0.3)], denoise=lambda x: torch.sin(x @ frozen))
+        result = steer_at(noisy, [Energy(squares(goal), 0.3)], denoise=lambda x: torch.sin(x @ frozen))
         assert not result.requires_grad
     torch.testing.assert_close(result, expected)
 
@@ -167,7 +167,7 @@ def test_additions_in_place_are_no_obstacle():
         h = h + torch.nn.functional.layer_norm(h, (4,))
         return h * h.cos()
 
-    one, two = (steer(x, [Energy(squares(wanted), 0.3)], denoise=denoise) for denoise in (in_place, out_of_place))
+    one, two = (steer_at(x, [Energy(squares(wanted), 0.3)], denoise=denoise) for denoise in (in_place, out_of_place))
     assert torch.equal(one, two)
 
 

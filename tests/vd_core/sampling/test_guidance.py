@@ -9,7 +9,7 @@ from plain_diffuser import plainly
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
-from vd_core.sampling.guidance import guidance_chain, guided
+from vd_core.sampling.guidance import guidance_chain, guide
 from vd_core.sampling.schedule import Schedule
 
 EPS = Schedule(ScheduleConfig())
@@ -94,7 +94,7 @@ def test_the_chain_is_the_full_sum_whatever_it_leaves_out():
 )
 def test_evaluations_per_step(cfg, evaluations):
     recorder = Recorder()
-    denoise = guided(plainly(recorder), EPS, [TEXT, IMAGE], "image", cfg)
+    denoise = guide(plainly(recorder), EPS, [TEXT, IMAGE], "image", cfg)
     for t in (981, 501, 1):
         assert denoise(X, t).shape == X.shape
     assert recorder.evaluations == [evaluations] * 3
@@ -102,7 +102,7 @@ def test_evaluations_per_step(cfg, evaluations):
 
 def test_what_the_diffuser_is_asked():
     recorder = Recorder()
-    guided(plainly(recorder), EPS, [TEXT, IMAGE], "image", [2, 3])(X, 501)
+    guide(plainly(recorder), EPS, [TEXT, IMAGE], "image", [2, 3])(X, 501)
     ((x, t, contexts, data),) = recorder.calls
     assert torch.equal(x, torch.cat([X, X, X])) and t.tolist() == [501] * 6 and data == "image"
     (text_kind, text, text_share, *_), (image_kind, image, image_share, *_) = contexts
@@ -113,7 +113,7 @@ def test_what_the_diffuser_is_asked():
 
 
 def test_scale_1_is_the_prediction(model, predict):
-    denoise = guided(model.diffuser, EPS, [TEXT, IMAGE], "image", 1)
+    denoise = guide(model.diffuser, EPS, [TEXT, IMAGE], "image", 1)
     torch.testing.assert_close(denoise(X, 501), predict(TEXT.tokens, IMAGE.tokens))
 
 
@@ -121,7 +121,7 @@ def test_one_scale_is_the_usual_formula(model, predict):
     unconditional, conditional = predict(TEXT.null, torch.zeros_like(IMAGE.tokens)), predict(TEXT.tokens, IMAGE.tokens)
     expected = unconditional + 7.5 * (conditional - unconditional)
     for cfg in (7.5, [7.5, 7.5]):
-        out = guided(model.diffuser, EPS, [TEXT, IMAGE], "image", cfg)(X, 501)
+        out = guide(model.diffuser, EPS, [TEXT, IMAGE], "image", cfg)(X, 501)
         torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
     assert (conditional - unconditional).std() > 1e-3
 
@@ -129,17 +129,17 @@ def test_one_scale_is_the_usual_formula(model, predict):
 def test_scales_per_context_apply_in_the_order_of_the_contexts(model, predict):
     neither, text, both = predict(TEXT.null, 0 * IMAGE.tokens), predict(TEXT.tokens, 0 * IMAGE.tokens), predict(TEXT.tokens, IMAGE.tokens)
     image = predict(TEXT.null, IMAGE.tokens)
-    out = guided(model.diffuser, EPS, [TEXT, IMAGE], "image", [2, 5])(X, 501)
+    out = guide(model.diffuser, EPS, [TEXT, IMAGE], "image", [2, 5])(X, 501)
     torch.testing.assert_close(out, neither + 2 * (text - neither) + 5 * (both - text), rtol=0, atol=1e-4)
-    out = guided(model.diffuser, EPS, [IMAGE, TEXT], "image", [5, 2])(X, 501)
+    out = guide(model.diffuser, EPS, [IMAGE, TEXT], "image", [5, 2])(X, 501)
     torch.testing.assert_close(out, neither + 5 * (image - neither) + 2 * (both - image), rtol=0, atol=1e-4)
 
 
 def test_scale_1_ignores_the_unconditional_tokens(model):
     other = Context("text", TEXT.tokens, 5 * TEXT.null)
-    outs = [guided(model.diffuser, EPS, [context], "image", 1)(X, 501) for context in (Context("text", TEXT.tokens, TEXT.null), other)]
+    outs = [guide(model.diffuser, EPS, [context], "image", 1)(X, 501) for context in (Context("text", TEXT.tokens, TEXT.null), other)]
     assert torch.equal(*outs)
-    outs = [guided(model.diffuser, EPS, [context], "image", 2)(X, 501) for context in (Context("text", TEXT.tokens, TEXT.null), other)]
+    outs = [guide(model.diffuser, EPS, [context], "image", 2)(X, 501) for context in (Context("text", TEXT.tokens, TEXT.null), other)]
     assert not torch.equal(*outs)
 
 
@@ -153,14 +153,14 @@ def test_a_perfect_v_prediction_is_turned_into_the_noise(t):
     def perfect(x, t, contexts, data):
         return v
 
-    eps = guided(plainly(perfect), V, [TEXT], "image", 1)(x, t)
+    eps = guide(plainly(perfect), V, [TEXT], "image", 1)(x, t)
     torch.testing.assert_close(eps, noise, rtol=0, atol=1e-5)
 
 
 def test_guided_v_predictions_are_the_guided_noise():
     """The change from v to eps is affine, and guidance an affine combination: their order does not matter."""
     calls = Recorder(lambda x, t, contexts, data: contexts[0][1].mean() + contexts[0][1].mean(dim=(1, 2))[:, None, None, None] * x)
-    out = guided(plainly(calls), V, [TEXT], "image", 4)(X, 501)
+    out = guide(plainly(calls), V, [TEXT], "image", 4)(X, 501)
     x, t, contexts, *_ = calls.calls[0]
     unconditional, conditional = calls.diffuser(*calls.calls[0]).chunk(2)
     e_u, e_c = (V.to_eps(X, v, 501) for v in (unconditional, conditional))
@@ -169,7 +169,7 @@ def test_guided_v_predictions_are_the_guided_noise():
 
 def test_tokens_follow_the_dtype_of_the_latent():
     recorder = Recorder()
-    assert guided(plainly(recorder), V, [TEXT], "image", 2)(X.half(), 501).dtype == torch.float16
+    assert guide(plainly(recorder), V, [TEXT], "image", 2)(X.half(), 501).dtype == torch.float16
     assert recorder.calls[0][2][0][1].dtype == torch.float16
 
 
@@ -184,20 +184,20 @@ def test_tokens_follow_the_dtype_of_the_latent():
 )
 def test_refusals(contexts, cfg, sentence):
     with pytest.raises(ValueError, match=sentence):
-        guided(plainly(Recorder()), EPS, contexts, "image", cfg)
+        guide(plainly(Recorder()), EPS, contexts, "image", cfg)
 
 
 def test_contexts_of_another_batch_size_are_refused():
     three = Context("text", randn(3, 4, 40))
     with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
-        guided(plainly(Recorder()), EPS, [TEXT, three], "image")(X, 501)
+        guide(plainly(Recorder()), EPS, [TEXT, three], "image")(X, 501)
     one_sample = Context("text", randn(1, 4, 40), randn(3, 4, 40))
     with pytest.raises(ValueError, match="text context has 3 samples, the latent has 2"):
-        guided(plainly(Recorder()), EPS, [one_sample], "image")(X, 501)
+        guide(plainly(Recorder()), EPS, [one_sample], "image")(X, 501)
 
 
 @pytest.mark.parametrize("factors", [(1, 1), (2, 2), (0.5, 2), (1, 0), (0, 3)])
 def test_the_guidance_of_a_context_multiplies_the_scale(model, factors):
     own = [replace(context, guidance=factor) for context, factor in zip((TEXT, IMAGE), factors, strict=True)]
-    listed = guided(model.diffuser, EPS, [TEXT, IMAGE], "image", [3 * factor for factor in factors])(X, 501)
-    assert torch.equal(guided(model.diffuser, EPS, own, "image", 3)(X, 501), listed)
+    listed = guide(model.diffuser, EPS, [TEXT, IMAGE], "image", [3 * factor for factor in factors])(X, 501)
+    assert torch.equal(guide(model.diffuser, EPS, own, "image", 3)(X, 501), listed)

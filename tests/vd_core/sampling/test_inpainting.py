@@ -6,7 +6,7 @@ from node_calls import draw, text
 
 from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate, invert
-from vd_core.sampling.inpainting import held
+from vd_core.sampling.inpainting import inpaint
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS
@@ -47,7 +47,7 @@ def test_a_mask_of_ones_is_no_mask_to_the_last_bit(sampler, options):
 def test_the_network_sees_the_diffused_source_outside_and_leads_there(mask):
     noise, x, t = batch_noise(2).draw(SOURCE.shape).double(), batch_noise(3).draw(SOURCE.shape).double(), 501
     seen = []
-    eps = held(lambda x, t: seen.append(x) or neighbours(x, t), SCHEDULE, SOURCE, noise, mask)(x, t)
+    eps = inpaint(lambda x, t: seen.append(x) or neighbours(x, t), SCHEDULE, SOURCE, noise, mask)(x, t)
     torch.testing.assert_close(seen[0], mask * x + (1 - mask) * SCHEDULE.q_sample(SOURCE, t, noise))
     alpha = SCHEDULE.alphas_cumprod[t].item()
     x0, free = ((z - (1 - alpha) ** 0.5 * e) / alpha**0.5 for z, e in ((x, eps), (seen[0], neighbours(seen[0], t))))

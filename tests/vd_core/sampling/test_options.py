@@ -48,7 +48,7 @@ def test_the_value_is_frozen_whatever_it_was_made_from():
         ("energies", [7], "energies must be given as Energy, got int"),
         ("energies", None, "energies must be given as Sequence, got NoneType"),
         ("shift", None, "shift must be given as ResolutionShift, got NoneType"),
-        ("low_pass", GuidanceOptions(), "low_pass must be given as LowPassTie, got GuidanceOptions"),
+        ("low_pass", GuidanceOptions(), "low_pass must be given as LowPassGuidance, got GuidanceOptions"),
     ],
 )
 def test_what_is_refused(field, value, sentence):

@@ -8,7 +8,7 @@ import torch
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context, Region, join, local_ratios
 from vd_core.diffuser.mixing import attention_mixing, layer_mixing
-from vd_core.sampling.guidance import guided
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
 
 SCHEDULE = Schedule(ScheduleConfig())
@@ -37,7 +37,7 @@ def within(context, **region):
 
 
 def predicted(diffuser, *contexts, t=501):
-    return guided(diffuser, SCHEDULE, list(contexts), "image", 3.0)(X, t)
+    return guide(diffuser, SCHEDULE, list(contexts), "image", 3.0)(X, t)
 
 
 def test_a_mask_of_ones_is_no_mask_to_the_bit(diffuser):
@@ -89,15 +89,15 @@ def test_regions_act_in_time_on_every_output(diffuser):
     early = [within(TEXT, end=0.5), within(IMAGE, start=0.5)]
     assert torch.equal(predicted(diffuser, *early, t=800), predicted(diffuser, TEXT, t=800))
     assert torch.equal(predicted(diffuser, *early, t=100), predicted(diffuser, IMAGE, t=100))
-    denoise = guided(diffuser, SCHEDULE, early, "text", 3.0)
+    denoise = guide(diffuser, SCHEDULE, early, "text", 3.0)
     x = randn(1, 24, seed=6)
-    assert torch.equal(denoise(x, 800), guided(diffuser, SCHEDULE, [TEXT], "text", 3.0)(x, 800))
+    assert torch.equal(denoise(x, 800), guide(diffuser, SCHEDULE, [TEXT], "text", 3.0)(x, 800))
 
 
 def test_samples_may_have_masks_of_their_own(diffuser):
     masks = torch.cat([LEFT, RIGHT])
     x = torch.cat([X, X])
-    both = guided(diffuser, SCHEDULE, [within(TEXT, mask=masks), IMAGE], "image", 3.0)(x, 501)
+    both = guide(diffuser, SCHEDULE, [within(TEXT, mask=masks), IMAGE], "image", 3.0)(x, 501)
     for row, mask in zip(both, masks, strict=True):
         torch.testing.assert_close(row[None], predicted(diffuser, within(TEXT, mask=mask[None]), IMAGE), rtol=0, atol=1e-9)
 
@@ -123,8 +123,8 @@ def test_emphasis_counts_tokens(diffuser, emphasis, numbers):
 
 
 def test_emphasis_of_the_prompt_leaves_the_unconditional_alone(diffuser):
-    alone = guided(diffuser, SCHEDULE, [TEXT], "image", 0.0)(X, 501)
-    assert torch.equal(guided(diffuser, SCHEDULE, [emphasised(1.0, 0, 5)], "image", 0.0)(X, 501), alone)
+    alone = guide(diffuser, SCHEDULE, [TEXT], "image", 0.0)(X, 501)
+    assert torch.equal(guide(diffuser, SCHEDULE, [emphasised(1.0, 0, 5)], "image", 0.0)(X, 501), alone)
 
 
 def test_join_keeps_the_emphasis():
