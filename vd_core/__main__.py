@@ -1,4 +1,4 @@
-"""python -m vd_core {inspect, convert, train, small-model, evaluate, bulk}: model files, training, figures, and bulk jobs."""
+"""python -m vd_core {inspect, convert, train, distill, small-model, evaluate, bulk}: model files, training, figures, and bulk jobs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_inspect(commands)
     add_convert(commands)
     add_train(commands)
+    add_distill(commands)
     add_small_model(commands)
     add_evaluate(commands)
     add_bulk(commands)
@@ -110,6 +111,16 @@ def run_train(options: argparse.Namespace) -> None:
     from .training.train_command import run
 
     run(options)
+
+
+def add_distill(commands: argparse._SubParsersAction) -> None:
+    """The command `distill`."""
+    from .training.distill import add_options, run_distill
+
+    text = "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
+    parser = commands.add_parser("distill", help=text, description=f"{text}. Under torchrun several processes train together.")
+    add_options(parser)
+    parser.set_defaults(run=run_distill)
 
 
 def add_small_model(commands: argparse._SubParsersAction) -> None:

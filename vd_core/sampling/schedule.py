@@ -100,7 +100,13 @@ def quadratic_timesteps(n: int, total: int) -> np.ndarray:
     return np.maximum(rounded, np.arange(1, n + 1))  # at many steps the first ones would round to the same
 
 
-SPACINGS = {"official": official_timesteps, "quadratic": quadratic_timesteps}
+def trailing_timesteps(n: int, total: int) -> np.ndarray:
+    """n timesteps in ascending order, evenly spaced and the noisiest among them, int64: for few large steps from noise (Lin et al. 2024,
+    section 3.3, and ComfyUI's "sgm_uniform")."""
+    return np.rint(np.linspace(total - 1, 0, n + 1)).astype(np.int64)[-2::-1]
+
+
+SPACINGS = {"official": official_timesteps, "quadratic": quadratic_timesteps, "trailing": trailing_timesteps}
 
 
 class Schedule:
@@ -202,6 +208,11 @@ class Schedule:
             return prediction
         alpha, sigma = self._signal_and_noise(x, t)
         return sigma * x + alpha * prediction
+
+    def to_x0(self, x: Tensor, prediction: Tensor, t: Tensor | int) -> Tensor:
+        """The data in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands for."""
+        alpha, sigma = self._signal_and_noise(x, t)
+        return alpha * x - sigma * prediction if self.prediction == "v" else (x - sigma * prediction) / alpha
 
     def _signal_and_noise(self, x: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
         """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, shaped to multiply x, in its dtype and on its device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -88,6 +88,14 @@ class CaptionedPictures:
     def train(self) -> Tensor:
         """Indices of the training pictures."""
         return (~self.is_held_out).nonzero()[:, 0]
+
+    @property
+    def trained(self) -> CaptionedPictures:
+        """The training pictures alone."""
+        rows = self.train
+        return replace(
+            self, images=self.images[rows], name=self.name[rows], style=self.style[rows], is_held_out=self.is_held_out[rows]
+        )
 
     @property
     def held_out(self) -> Tensor:

@@ -63,10 +63,7 @@ class Sheets:
     def sample(self, vd: VersatileDiffusion, data: str, kind: str) -> Tensor:
         """Unscaled latents of one flow, on the CPU."""
         weight = next(vd.diffuser.parameters())
-        nulls = self.data.nulls[kind].float()
-        # The official choices: zeros for picture output, the last one (a black picture) for text output.
-        null = nulls[:1] if data == "image" else nulls[-1:]
-        context = Context(kind, self.data.contexts[kind][: self.count].float(), null)
+        context = Context(kind, self.data.contexts[kind][: self.count].float(), self.data.null(data, kind))
         start = torch.zeros_like(self.latents(data)).to(weight.device)
         sampling = Sampling("dpmpp_2m", steps=20, cfg=self.cfg)
         with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):

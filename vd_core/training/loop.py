@@ -66,6 +66,7 @@ def fit(
     seed: int = 0,
     ema: float = 0.999,
     weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.99),
     warmup: int = 200,
     save_every: int = 500,
     until: int | None = None,
@@ -108,7 +109,7 @@ def fit(
         average = shard.divided(average) if ema else module
     parameters = [p for group in groups for p in group.parameters]
     optimizer = torch.optim.AdamW(
-        [{"params": group.parameters} for group in groups], lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        [{"params": group.parameters} for group in groups], lr=lr, betas=betas, weight_decay=weight_decay, fused=True
     )
     step = 0
     if state is not None:

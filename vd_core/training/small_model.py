@@ -24,11 +24,14 @@ from ..flows import VersatileDiffusion, image_context
 from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
+from .adversarial_decoder import BETAS, AdversarialDecoder, decoder_losses, decoder_views
 from .captioning import captioning_losses
 from .clip import ContrastiveClip, Texts, contrastive_losses, distort, ink, recolour
 from .dataset import CaptionedPictures, partners, style_caption
 from .diffuser import FlowData, flow_losses, initialise
+from .evaluate import draw
 from .image_vae import image_vae_losses, preview_colors
+from .judge import Judge, judge_losses
 from .loop import fit
 from .text_vae import text_vae_losses
 
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 
 Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
 
-STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 9000}
+STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 9000, "classifier": 500, "decoder": 2000}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
@@ -150,6 +153,38 @@ class SmallModelTraining:
         losses = [*self.losses(flows, model.config, BESIDES), reading]
         return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
 
+    def decoder(self, model: VersatileDiffusion) -> VersatileDiffusion:
+        """The decoder of pictures once more, against a discriminator (see `adversarial_decoder`); returns the whole model.
+
+        It sees views of the training pictures, and latents that the model draws for half of them, from their captions and from themselves.
+        """
+        torch.manual_seed(1)  # another start than that of a judge, which is to measure and not to teach
+        classifier = self.fit("classifier", Judge(len(self.data.names), len(self.data.styles)), judge_losses(self.data.trained), lr=2e-3)
+        torch.manual_seed(0)
+        with torch.inference_mode():
+            half = slice(None, None, 2)
+            like = torch.zeros(len(self.images[half]), self.config.image_vae.latent_channels, 8, 8)
+            contexts = model.encode_text(self.captions[half]), model.encode_image(self.images[half])
+            drawn = torch.cat([draw(model, [context], like) for context in contexts])
+            views = decoder_views(self.images, torch.Generator().manual_seed(0))
+            latents = encode(model.image_vae, views.float() / 255)
+        drawn, latents = drawn.clone(), latents.clone()  # of inference mode no more
+        module = AdversarialDecoder(copy.deepcopy(model.image_vae))
+        trained = fit(
+            module,
+            decoder_losses(views, latents, drawn, classifier),
+            self.out / "decoder",
+            steps=self.steps["decoder"],
+            lr=5e-4,
+            trained_on={"data": self.data_hash, "drawn": digest([drawn, latents])},
+            groups=module.groups,
+            betas=BETAS,
+            weight_decay=0.0,
+            ema=0.998,
+            sheet=lambda average, out: sheets.reconstructions(average.vae, self.data, out),
+        )
+        return replace(model, image_vae=trained.vae)
+
     @staticmethod
     def losses(flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]) -> list[Losses]:
         """The diffusion losses of the flows in `batches`, one function for each kind of context."""
@@ -251,7 +286,7 @@ def train(data: CaptionedPictures, out: Path, steps: dict[str, int]) -> Path:
     image_vae, clip, text_vae = run.image_vae(), run.clip(), run.text_vae()
     flows, config = run.prepare(image_vae, clip, text_vae)
     model = run.diffuser(VersatileDiffusion(config, clip=clip, image_vae=image_vae, text_vae=text_vae), flows)
-    model = run.captioner(model, flows)
+    model = run.decoder(run.captioner(model, flows))
     path = out / "model.safetensors"
     save_model(path, model, run.words, torch.float16)
     return path

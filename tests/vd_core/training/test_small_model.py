@@ -13,7 +13,7 @@ from vd_core.training import sheets, small_model
 from vd_core.training.dataset import CaptionedPictures, partners
 from vd_core.training.small_model import SmallModelTraining, train
 
-STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1, "captioner": 1}
+STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1, "captioner": 1, "classifier": 1, "decoder": 1}
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,13 @@ def test_the_captioner_leaves_pictures_from_texts_as_they_are(trained):
     )
     changed = {".".join(name.split(".")[:2]) for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"context.image", "data.text"}
+
+
+def test_the_decoder_leaves_latents_as_they_are(trained):
+    before = torch.load(trained.parent / "image_vae" / "checkpoint.pt", weights_only=True)["average"]
+    after = torch.load(trained.parent / "decoder" / "checkpoint.pt", weights_only=True)["average"]
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[f"vae.{name}"])}
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def test_partners():
