@@ -35,7 +35,7 @@ ARROWS = {
     "explain": {"encoders", "plots", "sampling"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
     "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
-    "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded"},
+    "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded", "training"},
     "embedded": set(),
     "bulk": {"checkpoints", "context", "diffuser", "embedded", "flows", "pictures", "sampling"},
     "training": {

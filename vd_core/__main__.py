@@ -115,12 +115,11 @@ def run_train(options: argparse.Namespace) -> None:
 
 def add_distill(commands: argparse._SubParsersAction) -> None:
     """The command `distill`."""
-    from .training.distill import add_options, run_distill
+    from .commands import distill
 
-    text = "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
-    parser = commands.add_parser("distill", help=text, description=f"{text}. Under torchrun several processes train together.")
-    add_options(parser)
-    parser.set_defaults(run=run_distill)
+    parser = commands.add_parser("distill", help=distill.HELP, description=distill.HELP)
+    distill.add_options(parser)
+    parser.set_defaults(run=distill.run)
 
 
 def add_small_model(commands: argparse._SubParsersAction) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import expm1, log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the options name the samplers
 Denoise = Callable[[Tensor, int], Tensor]
 Noise = Callable[[], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
+Level = TypeVar("Level", float, Tensor)
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha: float) -> Tensor:
@@ -105,16 +106,25 @@ def euler(
     return ddim(denoise, x, steps, noise, replace(sampling, eta=0.0), callback)
 
 
+def posterior(alpha: Level, alpha_next: Level) -> tuple[Level, Level, Level]:
+    """Return how q(x_next | x, x0) is drawn for a step of any size between two alphas_cumprod.
+
+    The factor of x0, the factor of x, and the standard deviation of the noise (Ho et al. 2020, eq. 6 and 7).
+    """
+    beta = 1 - alpha / alpha_next
+    data = alpha_next**0.5 * beta / (1 - alpha)
+    noisy = (1 - beta) ** 0.5 * (1 - alpha_next) / (1 - alpha)
+    return data, noisy, ((1 - alpha_next) / (1 - alpha) * beta) ** 0.5
+
+
 def ddpm(
     denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
     """Ancestral sampling from the posterior q(x_next | x, x0) of the visited steps (Ho et al. 2020, eq. 6 and 7)."""
     for i, (t, alpha, alpha_next) in enumerate(steps):
         x0 = predict_x0(x, denoise(x, t), alpha)
-        beta = 1 - alpha / alpha_next
-        mean = sqrt(alpha_next) * beta / (1 - alpha) * x0 + sqrt(1 - beta) * (1 - alpha_next) / (1 - alpha) * x
-        variance = (1 - alpha_next) / (1 - alpha) * beta
-        x = mean + sqrt(variance) * sampling.temperature * noise().to(x)
+        to_data, to_x, deviation = posterior(alpha, alpha_next)
+        x = to_data * x0 + to_x * x + deviation * sampling.temperature * noise().to(x)
         if callback is not None:
             callback(i, len(steps), x, x0)
     return x

@@ -1,8 +1,9 @@
-"""Training of the image decoder against a discriminator, so that what it draws is as sharp as real pictures are.
+"""Training of the image decoder against a discriminator, until what it draws is as sharp as real pictures.
 
-As the autoencoder of latent diffusion was trained (Rombach et al. 2022, appendix G; Esser et al. 2021, section 3.2): a reconstruction
-loss of pixels and of a classifier's features, and a discriminator of patches, weighted so that neither drowns the other. The encoder
-stays as it is, and with it all latents and whatever was trained on them.
+As the autoencoder of latent diffusion was trained (Rombach et al. 2022, appendix G; Esser et al. 2021,
+section 3.2): a reconstruction loss of pixels and of a classifier's features, and a discriminator of patches,
+weighted so that neither drowns the other. The encoder stays as it is, and with it all latents and whatever
+was trained on them.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from .loop import Group
 PERCEPTUAL, COLOURS = 1.0, 4.0  # weights beside the mean absolute error of pixels
 ADVERSARIAL = 0.5  # of the adaptive weight (0.5 in latent diffusion's configs)
 BETAS = (0.5, 0.99)  # of AdamW: the discriminator changes, a long memory of gradients would lag behind it
-DRAWN = 8  # latents in a batch that a diffuser has drawn: no picture belongs to them, only the discriminator judges them
+DRAWN = 8  # latents in a batch that a diffuser drew; they have no pictures, so only the discriminator judges
 
 
 class PatchDiscriminator(nn.Module):
-    """Pictures [B, 3, H, W] in 0..1 -> how real each patch of 34 x 34 pixels looks, logits [B, 1, H/4 - 2, W/4 - 2] (Isola et al. 2017)."""
+    """Tells real patches of pictures from drawn ones (Isola et al. 2017, section 3.2.2).
+
+    Pictures [B, 3, H, W] in 0..1 -> logits [B, 1, H/4 - 2, W/4 - 2], one per patch of 34 x 34 pixels.
+    """
 
     def __init__(self, width: int = 32):
         super().__init__()
@@ -64,14 +68,14 @@ class AdversarialDecoder(nn.Module):
     @property
     def groups(self) -> list[Group]:
         """What `loop.fit` trains."""
-        return [
-            Group([p for p in part.parameters() if p.requires_grad])
-            for part in (self.vae, self.discriminator)
-        ]
+        parts = self.vae, self.discriminator
+        return [Group([p for p in part.parameters() if p.requires_grad]) for part in parts]
 
 
 def perceptual_distance(classifier: Judge, x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference of a classifier's features, each layer's of unit norm at each place (LPIPS, Zhang et al. 2018, eq. 1 with w = 1).
+    """Compare pictures by a classifier's features, of unit norm in each layer at each place.
+
+    LPIPS (Zhang et al. 2018, eq. 1) with w = 1: mean over the places, sum over the layers.
 
     x, y: pictures [B, 3, H, W] in 0..1; gradients reach y.
     """
@@ -86,26 +90,28 @@ def perceptual_distance(classifier: Judge, x: Tensor, y: Tensor) -> Tensor:
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss of its logits for real pictures and drawn ones: 0 where they are beyond 1 and -1."""
+    """Return the discriminator's loss: 0 where logits of real pictures are above 1, of drawn ones below -1."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
-    """How strongly the adversarial loss counts: its gradient at the decoder's last layer is made as long as that of the reconstruction
-    loss (Esser et al. 2021, eq. 7). Between 0 and 10,000."""
-    lengths = [
-        torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm()
-        for loss in (reconstruction, adversarial)
-    ]
-    return (lengths[0] / (lengths[1] + 1e-4)).clamp(0, 1e4).detach()
+    """Return the factor that makes the adversarial gradient at the last layer as long as the other one.
+
+    Between 0 and 10,000 (Esser et al. 2021, eq. 7).
+    """
+    both = reconstruction, adversarial
+    wanted, given = (torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in both)
+    return (wanted / (given + 1e-4)).clamp(0, 1e4).detach()
 
 
 def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: Judge, batch: int = 8):
-    """Loss function for `loop.fit` over pictures uint8 [N, 3, H, W], their unscaled latents [N, C, h, w], and latents that the diffuser
-    drew [M, C, h, w].
+    """Return the losses of the decoder and of the discriminator for `loop.fit`.
 
-    Latents of pictures are rough, each between not at all and ROUGHNESS, as for `image_vae_losses`. Colours are compared over blocks of
-    8 x 8, so that no cast comes in.
+    images:  pictures, uint8 [N, 3, H, W]. Colours are compared over blocks of 8 x 8 too, so that no cast
+             comes in.
+    latents: theirs, unscaled [N, C, h, w]. They are made rough, each between not at all and ROUGHNESS, as in
+             `image_vae_losses`.
+    drawn:   unscaled latents that the diffuser drew, [M, C, h, w].
     """
     classifier.requires_grad_(False)
     spread = float(latents.std())
@@ -135,8 +141,11 @@ def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: J
 
 
 def decoder_views(images: Tensor, generator: torch.Generator) -> Tensor:
-    """What the decoder is to draw, uint8 [6 N, 3, S, S], of pictures [N, 3, S, S] in 0..1: themselves, mirrored, three times smaller on
-    other grounds, the last time in other colours, and turned."""
+    """Return what the decoder is to draw, uint8 [6 N, 3, S, S], of pictures [N, 3, S, S] in 0..1.
+
+    The pictures, mirrored ones, smaller ones on other grounds three times, the last time in other colours,
+    and turned ones.
+    """
     placed = [on_grounds(place(images, generator), generator) for _ in range(3)]
     placed[2] = recolour(placed[2], generator, grey=0)
     views = torch.cat([images, images.flip(-1), *placed, distort(images, generator, strength=0.5)])

@@ -1,6 +1,7 @@
-"""Pictures as people bring them: other places, sizes, margins, grounds, and the losses of JPEG. Pictures are [B, 3, S, S] in 0..1.
+"""Pictures as people bring them: other places, sizes, margins, grounds, and the losses of JPEG.
 
-What turns, recolours and draws in ink stands in `clip`, whose training brought it in.
+Pictures are [B, 3, S, S] in 0..1. What turns, recolours and draws in ink stands in `clip`, whose training
+brought it in.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ SIZES = 4  # different sizes of things in one batch
 
 
 def place(images: Tensor, generator: torch.Generator, smallest: float = 0.6) -> Tensor:
-    """Each picture made smaller, down to `smallest` of its side, without aliasing, and put anywhere on white.
+    """Make each picture smaller, without aliasing, and put it anywhere on white.
 
-    A batch has only SIZES sizes, so that it is scaled in few calls.
+    smallest: the least share of its side that is left. A batch has only SIZES sizes, so that it is scaled in few calls.
     """
     side = images.shape[-1]
     placed = torch.ones_like(images)
@@ -38,7 +39,7 @@ def place(images: Tensor, generator: torch.Generator, smallest: float = 0.6) -> 
 
 
 def ground(images: Tensor) -> Tensor:
-    """Where the white ground is, bool [B, 1, S, S]: near-white pixels that are joined to the border by such pixels."""
+    """Find the white ground, bool [B, 1, S, S]: near-white pixels that such pixels join to the border."""
     white = (images.amin(dim=1, keepdim=True) >= NEAR_WHITE).float()
     reached = F.pad(torch.zeros_like(white[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0) * white
     while True:
@@ -49,7 +50,7 @@ def ground(images: Tensor) -> Tensor:
 
 
 def on_grounds(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture on another ground in place of white: one colour, or two that run into each other in any direction.
+    """Put each picture on another ground: one colour, or two that run into each other in any direction.
 
     The ground multiplies white, and the edge of the thing, which is half white.
     """
@@ -64,7 +65,7 @@ def on_grounds(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def compress(images: Tensor, generator: torch.Generator, lowest: int = 40) -> Tensor:
-    """Each picture written as JPEG, of a quality between `lowest` and 95, and read again."""
+    """Write each picture as JPEG, of a quality between `lowest` and 95, and read it again."""
     qualities = torch.randint(lowest, 96, (len(images),), generator=generator).tolist()
     read = []
     for picture, quality in zip(to_pil(images), qualities, strict=True):

@@ -1,4 +1,4 @@
-"""Few steps by consistency: latent consistency distillation (Luo et al. 2023), the baseline beside `ddgan`."""
+"""Few steps by consistency: latent consistency distillation (Luo et al. 2023), a baseline for `ddgan`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from ..diffuser.model import Diffuser
 from ..sampling.schedule import Schedule, Steps
-from .ddgan import Attach, guided_data, predicted_data, shaped
 from .diffuser import FlowData
 from .distributed import share
+from .teacher import Attach, guided_data, predicted_data, shaped
 
 HUBER = 1e-3  # where the loss turns from squares to absolute values, for each entry of unit variance
 
 
 def huber_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Pseudo-Huber distance, mean of sqrt((x - y)² + c²) - c (Song & Dhariwal 2024, eq. 11)."""
+    """Return the pseudo-Huber distance, mean of sqrt((x - y)² + c²) - c (Song & Dhariwal 2024, eq. 11)."""
     return ((x - y).square() + HUBER**2).sqrt().mean() - HUBER
 
 
@@ -33,11 +33,17 @@ def consistency_losses(
     precision: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ):
-    """Loss function for `loop.fit` over the student: its data is the same all along a guided path of the teacher.
+    """Return the losses of the student, flow by flow, for `loop.fit`: its data is the same all along a path.
 
-    grid: the teacher's DDIM steps. Data predicted at the noisier end of one is held to that predicted at the cleaner end, by the student
-    itself without gradient (the target network of decay 0 of Song & Dhariwal 2024), and behind the last step to the path's own end.
-    cfg: guidance of the teacher, which the student learns to do without.
+    Data predicted at the noisier end of a DDIM step of the teacher is held to that predicted at the cleaner
+    end, by the student itself without gradient (a target network of decay 0, Song & Dhariwal 2024), and
+    behind the last step to the path's own end.
+
+    grid:    the teacher's steps.
+    batches: (output kind, condition kind) -> samples in a step.
+    teacher: the diffuser as it was, frozen.
+    attach:  see `Attach`.
+    cfg:     guidance of the teacher, which the student learns to do without.
     """
     device, alphas = torch.device(device), grid.alphas_cumprod
     ends = torch.cat([grid.timesteps[1:], grid.timesteps.new_zeros(1)])

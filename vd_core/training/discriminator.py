@@ -1,4 +1,4 @@
-"""The adversary of few large steps: tells real less noisy latents from drawn ones, beside the noisier latent and the context."""
+"""The adversary of few large steps: tells real latents from drawn ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCKS = 3  # residual blocks; behind each, latents with sides above 2 are halve
 
 
 class ContextReader(nn.Module):
-    """Tokens [B, n, d] -> one vector [B, width]: `heads` weighted means of the tokens, through two layers."""
+    """Tokens [B, n, d] -> one vector [B, width]: a weighted mean of them per head, through two layers."""
 
     def __init__(self, tokens_width: int, width: int, heads: int = 4):
         super().__init__()
@@ -37,7 +37,8 @@ class ContextReader(nn.Module):
 class LatentDiscriminator(nn.Module):
     """D(x_next, x, t, context) -> logits [B], above 0 for what looks real (Xiao et al. 2022, section 4).
 
-    Residual blocks of the diffuser's kind, told the timestep; the context is read by projection (Miyato & Koyama 2018, eq. 3).
+    It sees the less noisy latent beside the noisier one at timestep t. Residual blocks of the diffuser's
+    kind; the context is read by projection (Miyato & Koyama 2018, eq. 3).
 
     data:     sizes of the latents, [B, C, H, W] or [B, C].
     contexts: condition kind -> width of its tokens.

@@ -1,13 +1,12 @@
-"""`python -m vd_core distill`: a model, or a LoRA for it, that samples in few large steps and without guidance."""
+"""Distillation: a model, or a LoRA for it, that samples in few large steps and without guidance."""
 
 from __future__ import annotations
 
-import argparse
 import copy
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,14 +22,13 @@ from ..sampling.schedule import Schedule
 from . import distributed
 from .adversarial_decoder import BETAS
 from .consistency import consistency_losses
-from .ddgan import Adversaries, AdversarialWeights, ddgan_losses
+from .ddgan import AdversarialWeights, Adversaries, ddgan_losses
 from .loop import Group, fit
 from .lora import Lora, select
 from .loss_plot import loss_plot
 from .prepared import Flow, Prepared, prepared
 from .small_model import digest
 from .train import attention_backends
-from .train_command import FLOWS, PRECISIONS, bar, flows_named
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,8 @@ class Settings:
     steps:      large steps that the result samples in, its timesteps spaced as "trailing".
     iterations: of training. batch: samples of each flow in one, over all processes.
     cfg:        guidance of the teacher, which is folded in: the result is sampled at 1.
-    lora:       rank of a LoRA of the context layers' attentions and of the layers of the output; None = all weights learn.
+    lora:       rank of a LoRA of the context layers' attentions and of the output's layers; None = all
+                weights learn.
     teacher:    see `AdversarialWeights`. precision: of the matrix products.
     """
 
@@ -85,10 +84,11 @@ def distill(
     settings: Settings,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Path | None:
-    """Distil, or resume, a run in the folder `out`; returns the file that was written, None in processes that are not the first.
+    """Distil, or resume, a run in the folder `out`; returns the file that was written.
 
-    It is out/lora.safetensors, or out/model.safetensors with the diffuser's parts, to be loaded before the other files.
-    Under torchrun all processes call it, with one `out` that they share. Raises ValueError and FileNotFoundError with one sentence.
+    It is out/lora.safetensors, or out/model.safetensors with the diffuser's parts, to be loaded before the
+    other files. Under torchrun all processes call it, with one `out` that they share; all but the first
+    return None. Raises ValueError and FileNotFoundError with one sentence.
     """
     distributed.share(settings.batch)
     device = torch.device(settings.device)
@@ -160,7 +160,10 @@ def run(
         trained_on={
             "data": pictures.digest,
             "model": digest(tensor.view(torch.uint8) for tensor in teacher.state_dict().values()),
-            "method": f"{settings.method}, {settings.steps} steps, cfg {settings.cfg:g}, LoRA {settings.lora}, teacher {settings.teacher:g}",
+            "method": ", ".join(
+                f"{name} {getattr(settings, name)}" for name in ("method", "steps", "cfg", "teacher")
+            ),
+            "trains": "all weights" if settings.lora is None else f"a LoRA of rank {settings.lora}",
         },
         seed=settings.seed,
         ema=settings.ema,
@@ -185,124 +188,3 @@ def write(student: nn.Module, vd: VersatileDiffusion, settings: Settings, out: P
         path = out / "model.safetensors"
         save_model(path, VersatileDiffusion(vd.config, student.to("cpu")))
     return path
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """All options of the command."""
-    parser.add_argument("model", nargs="+", metavar="MODEL", help="files of the model that teaches")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DATA",
-        help="pictures with captions, as `train` takes them",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="RUN",
-        help="folder of the run; a stopped run goes on from there",
-    )
-    parser.add_argument(
-        "--steps", type=int, default=4, metavar="N", help="large steps that the result takes; default: 4"
-    )
-    parser.add_argument(
-        "--method", choices=METHODS, default="ddgan", help="an adversary, or consistency; default: ddgan"
-    )
-    parser.add_argument(
-        "--flows",
-        default="text_to_image",
-        metavar="FLOWS",
-        help=f"flows joined by +, of {', '.join(FLOWS)}, or four",
-    )
-    parser.add_argument(
-        "--cfg",
-        type=float,
-        default=7.5,
-        help="guidance that is folded in; default: 7.5; the embedded model takes 2",
-    )
-    parser.add_argument(
-        "--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves"
-    )
-    parser.add_argument(
-        "--iterations", type=int, default=3000, metavar="N", help="of training; default: 3000"
-    )
-    parser.add_argument(
-        "--batch", type=int, default=16, help="samples of each flow in one iteration; default: 16"
-    )
-    parser.add_argument(
-        "--lr", type=float, default=1e-5, help="learning rate; default: 1e-5; the embedded model takes 2e-4"
-    )
-    parser.add_argument(
-        "--teacher",
-        type=float,
-        default=1.0,
-        metavar="WEIGHT",
-        help="of the teacher's data in ddgan's loss; default: 1",
-    )
-    parser.add_argument(
-        "--ema", type=float, default=0.999, help="decay of the averaged weights; default: 0.999"
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=512,
-        metavar="PIXELS",
-        help="side of the pictures; default: 512; the embedded model: 64",
-    )
-    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda or mps; default: %(default)s",
-    )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
-    )
-    parser.add_argument(
-        "--every", type=int, default=500, metavar="N", help="iterations between checkpoints; default: 500"
-    )
-
-
-def run_distill(options: argparse.Namespace) -> None:
-    """Distil, and say what was written."""
-    chosen = Settings(
-        flows=flows_named(options.flows),
-        size=options.size,
-        method=options.method,
-        steps=options.steps,
-        iterations=options.iterations,
-        batch=options.batch,
-        lr=options.lr,
-        cfg=options.cfg,
-        lora=options.lora,
-        teacher=options.teacher,
-        caption=options.caption,
-        ema=options.ema,
-        seed=options.seed,
-        precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
-        device=options.device,
-        save_every=options.every,
-    )
-    device = distributed.start(options.device)
-    logging.basicConfig(
-        level=logging.INFO if distributed.is_first() else logging.ERROR,
-        format="%(asctime)s  %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    try:
-        written = distill(
-            options.data,
-            options.model,
-            options.out,
-            replace(chosen, device=str(device)),
-            bar if distributed.is_first() else None,
-        )
-    except KeyboardInterrupt:
-        raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
-    finally:
-        distributed.end()
-    if written is not None:
-        print(written)

@@ -1,4 +1,7 @@
-"""How drawn pictures differ from real ones as a whole: sharpness, distance of distributions, hues, variety. Pictures are [N, 3, H, W] in 0..1."""
+"""Measures of drawn pictures: sharpness, distance from real ones as a whole, hues, variety.
+
+Pictures are [N, 3, H, W] in 0..1.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ PLAIN = (
 
 
 def laplacian_energy(images: Tensor) -> Tensor:
-    """Mean square of the Laplacian of the grey values, [N]: how sharp pictures are."""
+    """Measure how sharp pictures are, [N]: the mean square of the Laplacian of their grey values."""
     grey = images.mean(dim=1, keepdim=True)
     kernel = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     return F.conv2d(grey, kernel[None, None]).square().mean(dim=(1, 2, 3))
@@ -32,7 +35,7 @@ def laplacian_energy(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def features(judge: Judge, images: Tensor) -> Tensor:
-    """The judge's last features, averaged over the picture, float64 [N, 256]."""
+    """Return the judge's last features, averaged over the picture, float64 [N, 256]."""
     chunks = [
         judge.features((2 * chunk - 1).contiguous(memory_format=torch.channels_last))
         for chunk in images.split(256)
@@ -41,13 +44,14 @@ def features(judge: Judge, images: Tensor) -> Tensor:
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of two normal distributions with the means and covariances of features [N, d] and [M, d] (Heusel et al. 2017, eq. 6).
+    """Return the Fréchet distance of features [N, d] and [M, d], taken as normally distributed.
 
-    |m_x - m_y|² + tr(C_x + C_y - 2 (C_x C_y)^½). It falls with N and M: compare only distances of as many pictures.
+    |m_x - m_y|² + tr(C_x + C_y - 2 (C_x C_y)^½) (Heusel et al. 2017, eq. 6). It falls with N and M: compare
+    only distances of as many pictures.
     """
     x, y = x.double(), y.double()
     covariances = torch.cov(x.T), torch.cov(y.T)
-    # The trace of the root of C_x C_y is the sum of the roots of its eigenvalues, which are those of a symmetric matrix.
+    # The trace of the root of C_x C_y: the roots of its eigenvalues, which a symmetric matrix has too, added up.
     values, vectors = torch.linalg.eigh(covariances[0])
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp(min=0).sqrt().sum()
@@ -56,17 +60,20 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
 
 def hue(images: Tensor) -> Tensor:
-    """The mean hue of each picture in degrees, 0..360, [N]: of chroma as a vector, so that grey and white do not count."""
+    """Return the mean hue of each picture in degrees, 0..360, [N].
+
+    The mean is that of chroma as a vector, so that grey and white do not count.
+    """
     red, green, blue = images.mean(dim=(2, 3)).unbind(dim=1)
     return torch.rad2deg(torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue)) % 360
 
 
 def hue_error(images: Tensor, like: Tensor) -> Tensor:
-    """How far the hues of pictures are from those of others, degrees in 0..180, [N]."""
+    """Measure how far the hues of pictures are from those of others, degrees in 0..180, [N]."""
     return ((hue(images) - hue(like) + 180) % 360 - 180).abs()
 
 
 def seed_difference(images: Tensor) -> float:
-    """Mean pixel difference of pictures [seeds, N, 3, H, W] of the same N prompts, over all pairs of seeds."""
+    """Return the mean pixel difference of pairs of pictures [seeds, N, 3, H, W] of the same N prompts."""
     pairs = torch.combinations(torch.arange(len(images)))
     return float((images[pairs[:, 0]] - images[pairs[:, 1]]).abs().mean())

@@ -1,4 +1,4 @@
-"""Few large steps: the posterior in closed form, both losses by hand, the discriminator, consistency, and resuming to the bit."""
+"""Few large steps: the posterior in closed form, losses by hand, consistency, resuming to the bit."""
 
 import copy
 import math
@@ -10,23 +10,22 @@ from torch import nn
 
 from vd_core.config import VDConfig
 from vd_core.diffuser.model import Diffuser
+from vd_core.sampling.samplers import posterior
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.consistency import HUBER, consistency_losses, huber_loss
 from vd_core.training.ddgan import (
-    Adversaries,
     AdversarialWeights,
+    Adversaries,
     ddgan_losses,
     discriminator_loss,
     generator_loss,
-    guided_data,
     noisy_pair,
-    posterior,
-    predicted_data,
     r1_penalty,
 )
 from vd_core.training.diffuser import FlowData
 from vd_core.training.discriminator import LatentDiscriminator
 from vd_core.training.loop import fit
+from vd_core.training.teacher import guided_data, predicted_data
 
 CONFIG = VDConfig.tiny()
 SCHEDULE = Schedule(CONFIG.schedule)
@@ -76,7 +75,7 @@ def test_the_posterior_is_that_of_the_schedule_for_steps_of_one_timestep():
     [(0.0047, 0.0566), (0.0566, 0.2763), (0.2763, 0.6738), (0.6738, 0.9991), (0.0047, 0.9991)],
 )
 def test_the_posterior_is_bayes_rule_for_steps_of_any_size(alpha, alpha_next):
-    """q(x_next | x0) q(x | x_next) as normal densities of x_next, multiplied: precisions add up, and precision times mean does too."""
+    """q(x_next | x0) q(x | x_next) as a density of x_next: precisions add up, and precision times mean too."""
     step = alpha / alpha_next
     prior, likelihood = 1 / (1 - alpha_next), step / (1 - step)
     variance = 1 / (prior + likelihood)
@@ -87,7 +86,7 @@ def test_the_posterior_is_bayes_rule_for_steps_of_any_size(alpha, alpha_next):
 
 
 def test_draws_of_the_data_that_are_exact_give_exact_samples_in_four_steps():
-    """Data N(mean, spread²): x0 given x is normal too. Moments of x after each step, computed exactly, are those of the diffused data.
+    """Data N(mean, spread²): x0 given x is normal too. Moments after a step are those of diffused data.
 
     With the mean of x0 in place of a draw, as without an adversary, the spread comes out too small.
     """
@@ -205,7 +204,7 @@ def test_each_loss_reaches_its_own_side_only(diffuser, flows):
 
 
 def test_the_generators_loss_by_hand(diffuser, flows):
-    """With a discriminator that answers 0 for everything the adversarial part is log 2, and the rest is the teacher's."""
+    """Where the discriminator answers 0 the adversarial part is log 2, and the rest is the teacher's."""
     model = Adversaries(copy.deepcopy(diffuser).requires_grad_(True), CONFIG.diffuser, ["image"])
     nn.init.zeros_(model.discriminators["image"].out.weight)
     nn.init.zeros_(model.discriminators["image"].out.bias)

@@ -1,0 +1,139 @@
+"""`python -m vd_core distill`: make a model, or a LoRA for it, that samples in few large steps."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ..training import distributed
+from ..training.distill import METHODS, Settings, distill
+from ..training.train_command import FLOWS, PRECISIONS, bar, flows_named
+
+HELP = (
+    "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """All options of the command."""
+    parser.add_argument("model", nargs="+", metavar="MODEL", help="files of the model that teaches")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DATA",
+        help="pictures with captions, as `train` takes them",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="RUN",
+        help="folder of the run; a stopped run goes on from there",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=4, metavar="N", help="large steps that the result takes; default: 4"
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="ddgan", help="an adversary, or consistency; default: ddgan"
+    )
+    parser.add_argument(
+        "--flows",
+        default="text_to_image",
+        metavar="FLOWS",
+        help=f"flows joined by +, of {', '.join(FLOWS)}, or four",
+    )
+    parser.add_argument(
+        "--cfg",
+        type=float,
+        default=7.5,
+        help="guidance that is folded in; default: 7.5; the embedded model takes 2",
+    )
+    parser.add_argument(
+        "--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=3000, metavar="N", help="of training; default: 3000"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=16, help="samples of each flow in one iteration; default: 16"
+    )
+    parser.add_argument(
+        "--lr", type=float, default=1e-5, help="learning rate; default: 1e-5; the embedded model takes 2e-4"
+    )
+    parser.add_argument(
+        "--teacher",
+        type=float,
+        default=1.0,
+        metavar="WEIGHT",
+        help="of the teacher's data in ddgan's loss; default: 1",
+    )
+    parser.add_argument(
+        "--ema", type=float, default=0.999, help="decay of the averaged weights; default: 0.999"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=512,
+        metavar="PIXELS",
+        help="side of the pictures; default: 512; the embedded model: 64",
+    )
+    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda or mps; default: %(default)s",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
+    )
+    parser.add_argument(
+        "--every", type=int, default=500, metavar="N", help="iterations between checkpoints; default: 500"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Distil, and say what was written."""
+    chosen = Settings(
+        flows=flows_named(options.flows),
+        size=options.size,
+        method=options.method,
+        steps=options.steps,
+        iterations=options.iterations,
+        batch=options.batch,
+        lr=options.lr,
+        cfg=options.cfg,
+        lora=options.lora,
+        teacher=options.teacher,
+        caption=options.caption,
+        ema=options.ema,
+        seed=options.seed,
+        precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
+        device=options.device,
+        save_every=options.every,
+    )
+    device = distributed.start(options.device)
+    logging.basicConfig(
+        level=logging.INFO if distributed.is_first() else logging.ERROR,
+        format="%(asctime)s  %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    try:
+        written = distill(
+            options.data,
+            options.model,
+            options.out,
+            replace(chosen, device=str(device)),
+            bar if distributed.is_first() else None,
+        )
+    except KeyboardInterrupt:
+        raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
+    finally:
+        distributed.end()
+    if written is not None:
+        print(written)

@@ -1,0 +1,50 @@
+"""What methods of distillation ask of the teacher and of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from ..diffuser.model import Diffuser
+from ..sampling.corrections import per_sample
+from ..sampling.guidance import combine
+from ..sampling.schedule import Schedule
+
+Attach = Callable[
+    [nn.Module], AbstractContextManager[Diffuser]
+]  # what is trained -> the diffuser that computes with it
+
+
+def shaped(values: Tensor, like: Tensor) -> Tensor:
+    """Bring one value per sample, [B], into shape and type of what it multiplies, [B, …]."""
+    return per_sample(values.to(like), like)
+
+
+def predicted_data(
+    diffuser: Diffuser, schedule: Schedule, x: Tensor, t: Tensor, kind: str, tokens: Tensor, data: str
+) -> Tensor:
+    """Predict the data in latents x [B, …] of kind `data` at timesteps t [B] under one context, unguided."""
+    return schedule.to_x0(x, diffuser(x, t, [(kind, tokens, 1.0)], data).float(), t)
+
+
+@torch.no_grad()
+def guided_data(
+    diffuser: Diffuser,
+    schedule: Schedule,
+    x: Tensor,
+    t: Tensor,
+    kind: str,
+    tokens: Tensor,
+    null: Tensor,
+    data: str,
+    cfg: float,
+) -> Tensor:
+    """Predict the data with classifier-free guidance of scale `cfg`; null: unconditional tokens [1, n, d]."""
+    if cfg == 1:
+        return predicted_data(diffuser, schedule, x, t, kind, tokens, data)
+    rows = torch.cat([null.expand(len(x), -1, -1).to(tokens), tokens])
+    outputs = diffuser(x, t, [(kind, rows, 1.0)], data, evaluations=2).float().chunk(2)
+    return schedule.to_x0(x, combine(outputs, [cfg]), t)
