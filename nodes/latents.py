@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..vd_core.config import DataConfig
 from ..vd_core.sampling.noise import BatchNoise, NoiseSource, batch_noise, make_noise, sample_noise
+from ..vd_core.sampling.options import Sampling
 from ..vd_core.sampling.shift import ResolutionShift
 
 NOISES = ("per sample", "official")
@@ -18,21 +19,49 @@ STEPS = "vd_steps"  # in a LATENT that Invert Latent (VD) made: in how many step
 
 
 def official_noise(seed: int, latent: dict) -> BatchNoise:
-    """The noise of the official app, which seeds with its seed + 100 after the contexts are made, and only then: encoding, sampling and
-    writing draw from one stream. So this one goes on behind the draws that a LATENT was made from."""
-    return batch_noise(seed + 100, latent.get(DRAWN, ()))
+    """Make the noise of the official app, which seeds with its seed + 100 after the contexts are made, and only then: encoding,
+    sampling and writing draw from one stream. So this one goes on behind the draws that a LATENT was made from."""
+    noise = batch_noise(seed + 100)
+    for shape in latent.get(DRAWN, ()):
+        noise.draw(shape)
+    return noise
 
 
-def sampler_noise(kind: str, seed: int, latent: dict) -> NoiseSource:
-    """Make the noise of a sampler from a seed; kind: one of vd_core's `NOISES`, the official one as in the official app."""
-    return official_noise(seed, latent) if kind == "official" else make_noise(seed, kind)
+def rows_of(latent: dict) -> list[int] | None:
+    """Read which samples of a batch a LATENT holds, as core's nodes note it (Latent From Batch, Latent Batch Seed Behavior);
+    None where it is a whole batch. Raises ValueError for a note that does not fit."""
+    rows = latent.get("batch_index")
+    if rows is None:
+        return None
+    if len(rows) != len(latent["samples"]) or min(rows) < 0:
+        raise ValueError(
+            f"latent_image holds {len(latent['samples'])} samples, but its batch_index {list(rows)} is for others: a node "
+            "between changed one of the two; wire the latent without it."
+        )
+    return None if list(rows) == list(range(len(rows))) else [int(row) for row in rows]
+
+
+def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
+    """Make the noise of a sampler from a seed, for the samples of a batch that a LATENT holds; the official noise as in the
+    official app. Raises ValueError where that noise would need the rest of the batch."""
+    rows = rows_of(latent)
+    if sampling.noise != "official":
+        return make_noise(seed, sampling.noise, rows)
+    if rows is not None and len(set(rows)) <= max(rows) and sampling.adds_noise:
+        raise ValueError(
+            f"The official noise of sample {', '.join(map(str, rows))} of a batch cannot be drawn without the others, because "
+            "they share one stream of numbers: choose noise “per sample”, or ddim with eta 0."
+        )
+    noise = official_noise(seed, latent)
+    noise.rows = rows
+    return noise
 
 
 def word_generators(seed: int, latent: dict, official: bool) -> Generators:
-    """What words are drawn from: one stream for all sentences as in the official app, or one for each."""
+    """Make what words are drawn from: one stream for all sentences as in the official app, or one for each."""
     if official:
         return official_noise(seed, latent).generator
-    noise = sample_noise(seed)
+    noise = sample_noise(seed, rows_of(latent))
     noise.draw((len(latent["samples"]), 1))
     return noise.generators
 

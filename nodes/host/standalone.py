@@ -277,7 +277,7 @@ def sample(
 
     def run() -> Tensor:
         nonlocal draws
-        draws = sampler_noise(sampling.noise, seed, latent)
+        draws = sampler_noise(sampling, seed, latent)
         with progress("sampling") as report:
             return flow.sample(
                 model.data,

@@ -1,7 +1,7 @@
 """Inside ComfyUI: inversion, noise masks, shifts and ties here and without ComfyUI. A part of parity_in_comfyui.py."""
 
 import torch
-from pack_in_comfyui import part, sample_alone
+from pack_in_comfyui import part, sample_alone, values
 
 
 def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
@@ -21,6 +21,7 @@ def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
             parity.differences[f"kept {data} {name}: changed values"] = float(((here != samples) & (mask == 0)).sum())
     if data == "image":
         shifted(parity, ours, theirs, pair, latent)
+    rows_of_a_batch(parity, ours, theirs, pair, samples, data)
     import nodes as stock
 
     masked = {**latent, "noise_mask": hard}
@@ -28,6 +29,27 @@ def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
         out = stock.KSampler().sample(ours, 5, 6, 2.0, sampler, "karras", *pair, masked)[0]["samples"]
         kept = (hard == 0).expand_as(samples)
         parity.compare(f"kept {data} KSampler {sampler}: source", out[kept], samples[kept])
+
+
+def rows_of_a_batch(parity, ours, theirs, pair: tuple, samples: torch.Tensor, data: str) -> None:
+    """Picture 3 of 4, taken by core's Latent From Batch, and a fixed seed by its Latent Batch Seed Behavior; in both hosts."""
+    import nodes as stock
+    from comfy_extras.nodes_latent import LatentBatchSeedBehavior
+
+    def sampled(latent: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        arguments = (*pair, latent, 5, 6, 2.0, "ddim", 0.5, 0.0, "per sample")
+        there = sample_alone(theirs, *arguments)["samples"]
+        return parity.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"], there
+
+    whole = {"samples": torch.zeros(4, *samples.shape[1:])}
+    alone, fixed = stock.LatentFromBatch().frombatch(whole, 2, 1)[0], values(LatentBatchSeedBehavior, whole, "fixed")[0]
+    backwards = {**whole, "batch_index": [3, 2, 1, 0]}
+    for host, all_four, one, alike, turned in zip(
+        ("here", "there"), sampled(whole), sampled(alone), sampled(fixed), sampled(backwards), strict=True
+    ):
+        parity.compare(f"rows {data} {host}, alone: whole batch", one, all_four[2:3])
+        parity.compare(f"rows {data} {host}, backwards: bits", turned, all_four.flip(0))
+        parity.compare(f"rows {data} {host}, fixed seed: bits", alike, alike[:1].expand_as(alike))
 
 
 def shifted(parity, ours, theirs, pair: tuple, latent: dict) -> None:

@@ -76,14 +76,16 @@ def test_networks_equal_vd_core_bit_for_bit(differences):
         ("shifted ", ": standalone", 2, 1e-4),
         ("interpolated ", ": standalone", 2, 1e-4),
         ("tied", ": standalone", 1, 1e-4),
+        ("rows ", ": whole batch", 4, 1e-4),  # a batch of 1 adds in another order
+        ("rows ", ": bits", 8, 0.0),
         ("kept ", ": changed values", 5, 0.0),
         ("kept ", ": source", 6, 2e-7),
         ("VD_Steer", ": standalone", 6, 1e-4),
     ],
 )
 def test_differences_stay_below_their_limits(differences, start, end, count, limit):
-    if differences[0] == SPLIT and (end == ": standalone" or start == "kept "):
-        return  # the standalone host has torch's SDPA
+    if differences[0] == SPLIT and (end == ": standalone" or start in ("kept ", "rows ")):
+        pytest.skip("the standalone host has torch's SDPA")
     attention, found = differences[0], chosen(differences[1], start, end, count)
     print(f"{attention} {start}…{end}: at most {max(found.values()):.2g} (limit {limit})")
     assert max(found.values()) <= limit, found

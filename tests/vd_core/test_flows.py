@@ -165,7 +165,7 @@ def test_no_sample_depends_on_the_size_of_its_batch(exact, contexts, data, sampl
     blend = [replace(c, tokens=c.tokens[:1]) for c in contexts["dual"]]
     whole = exact.sample(data, blend, latent(data, 3), sample_noise(4), sampling)
     for n in range(3):
-        alone = exact.sample(data, blend, latent(data, 3)[n : n + 1], sample_noise(4, first_index=n), sampling)
+        alone = exact.sample(data, blend, latent(data, 3)[n : n + 1], sample_noise(4, rows=[n]), sampling)
         torch.testing.assert_close(alone, whole[n : n + 1], rtol=0, atol=1e-8)
     assert (whole[0] - whole[1]).abs().max() > 1e-3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from numbers import Integral
 
@@ -25,16 +25,21 @@ def normal(shape: Sequence[int], generator: Generator) -> Tensor:
 
 
 class BatchNoise:
-    """Noise from one `generator` for the whole batch; `drawn` holds the shapes of all that was drawn so far."""
+    """Noise from one `generator` for the whole batch; `drawn` holds the shapes of all that was drawn so far.
 
-    def __init__(self, generator: Generator):
-        self.generator = generator
+    rows: hand out these rows only, of the draw for the smallest batch that has them; None for all rows that are asked for.
+    """
+
+    def __init__(self, generator: Generator, rows: Sequence[int] | None = None):
+        self.generator, self.rows = generator, rows
         self.drawn: list[tuple[int, ...]] = []
 
     def draw(self, shape: Sequence[int]) -> Tensor:
-        """The next standard normal numbers, float32 on the CPU."""
-        self.drawn.append(tuple(shape))
-        return normal(shape, self.generator)
+        """Draw the next standard normal numbers, float32 on the CPU."""
+        size = shape[0] if self.rows is None else max(self.rows) + 1
+        self.drawn.append((size, *shape[1:]))
+        draw = normal(self.drawn[-1], self.generator)
+        return draw if self.rows is None else draw[list(self.rows)]
 
 
 class SampleNoise:
@@ -45,7 +50,7 @@ class SampleNoise:
         self._streams = streams
 
     def draw(self, shape: Sequence[int]) -> Tensor:
-        """The next standard normal numbers of the first shape[0] samples, float32 on the CPU."""
+        """Draw the next standard normal numbers of the first shape[0] samples, float32 on the CPU."""
         batch = shape[0]
         while len(self.generators) < batch:
             self.generators.append(next(self._streams))
@@ -55,28 +60,24 @@ class SampleNoise:
 NoiseSource = BatchNoise | SampleNoise
 
 
-def batch_noise(seed: int, drawn: Iterable[Sequence[int]] = ()) -> BatchNoise:
-    """The official way: draws equal those after torch.manual_seed(seed). A sample depends on the size of its batch.
+def batch_noise(seed: int, rows: Sequence[int] | None = None) -> BatchNoise:
+    """Draw as the official code does: draws equal those after torch.manual_seed(seed). A sample depends on the size of its
+    batch. rows: see `BatchNoise`."""
+    return BatchNoise(seeded(seed), rows)
 
-    drawn: shapes of what was drawn from this seed before; the noise goes on behind it.
+
+def sample_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
+    """Give each sample a stream of its own, so that none depends on the size of its batch.
+
+    Sample 0 has the stream of the plain seed; those of the others are far from it and from those of neighbouring seeds.
+    rows: the indices of the samples in their batch; None for 0, 1, 2 …
     """
-    noise = BatchNoise(seeded(seed))
-    for shape in drawn:
-        noise.draw(shape)
-    return noise
+    return SampleNoise(seeded(seed + index * SPREAD) for index in (count() if rows is None else rows))
 
 
-def sample_noise(seed: int, first_index: int = 0) -> SampleNoise:
-    """A stream per sample, so that no sample depends on the size of its batch.
-
-    Row i of a draw belongs to sample first_index + i. Sample 0 has the stream of the plain seed; those of the others are far
-    from it and from those of neighbouring seeds.
-    """
-    return SampleNoise(seeded(seed + index * SPREAD) for index in count(first_index))
-
-
-def shared_noise(seed: int) -> SampleNoise:
-    """The same stream for every sample, that of sample 0 of `sample_noise`: what differs between samples then comes from elsewhere."""
+def shared_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
+    """Give every sample the same stream, that of sample 0 of `sample_noise`: what differs between samples then comes from
+    elsewhere. rows: not used, all are alike."""
     return SampleNoise(seeded(seed) for _ in count())
 
 
@@ -84,6 +85,7 @@ def shared_noise(seed: int) -> SampleNoise:
 NOISES = {"per sample": sample_noise, "official": batch_noise, "shared": shared_noise}
 
 
-def make_noise(noise: int | NoiseSource, kind: str) -> NoiseSource:
-    """Noise from a seed, by one of `NOISES`. Noise that is there already is taken as it is."""
-    return NOISES[kind](int(noise)) if isinstance(noise, Integral) else noise
+def make_noise(noise: int | NoiseSource, kind: str, rows: Sequence[int] | None = None) -> NoiseSource:
+    """Make noise from a seed, by one of `NOISES`. Noise that is there already is taken as it is. rows: which samples of a
+    batch to make it for, see `BatchNoise` and `sample_noise`."""
+    return NOISES[kind](int(noise), rows) if isinstance(noise, Integral) else noise

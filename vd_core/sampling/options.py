@@ -65,5 +65,10 @@ class Sampling:
         if self.low_pass is not None:
             check_type("low_pass", self.low_pass, LowPassGuidance)
 
+    @property
+    def adds_noise(self) -> bool:
+        """Whether the sampler adds noise after the start."""
+        return self.temperature > 0 and (self.sampler == "ddpm" or (self.sampler == "ddim" and self.eta > 0))
+
 
 OFFICIAL = Sampling()

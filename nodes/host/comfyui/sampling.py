@@ -100,7 +100,7 @@ def sample(
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     # The same numbers twice: core wants the first of them too, for masks.
-    first, draws = (sampler_noise(sampling.noise, seed, latent) for _ in range(2))
+    first, draws = (sampler_noise(sampling, seed, latent) for _ in range(2))
     first = first.draw(samples.shape)
     if start is not None:
         start = flow.process_latent_in(start)
