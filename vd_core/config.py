@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import get_args, get_origin, get_type_hints
 
+from torch import nn
+
+# What the sizes in a file may be, so that a few bytes cannot make us build for hours.
 LARGEST = 1 << 17  # of any size; vocabularies have the largest ones
-DEEPEST = 256  # of what counts layers, so that a file cannot make us build for hours
+DEEPEST = 48  # of what counts layers
+MOST_KINDS = 16  # of data, and of contexts
+MOST_LAYERS = 320  # of the diffuser, all kinds together, and of the image autoencoder (v1.0: about 110 and 30)
 COUNTS = ("layers", "num_res_blocks")
+MAY_BE_ZERO = (*COUNTS, "vocab_size")
+GROUPS = 32  # of every GroupNorm: channels are multiples of it
 
 
 @dataclass(frozen=True)
@@ -181,21 +189,63 @@ class VDConfig:
             image_vae=ImageVAEConfig(**tuples(values["image_vae"])),
             text_vae=TextVAEConfig(**text_vae),
         )
-        check(config)
+        check_types(config)
+        check_together(config)
         return config
 
 
-def check(sizes: object, where: str = "") -> None:
+def check_types(sizes: object, where: str = "") -> None:
     """Raise ValueError for a value of another type than its field has, or beyond what any model has; the end of a sentence."""
     kinds = get_type_hints(type(sizes))
     for entry in fields(sizes):
         name, value = f"{where}{entry.name}", getattr(sizes, entry.name)
         most = DEEPEST if entry.name in COUNTS else LARGEST
-        if not fits(value, kinds[entry.name], most):
+        if not fits(value, kinds[entry.name], most) or value == 0 and entry.name not in MAY_BE_ZERO:
             raise ValueError(f"{name} is {str(value)[:80]}, which no model has")
         for key, member in value.items() if isinstance(value, dict) else [("", value)]:
             if is_dataclass(member):
-                check(member, f"{name}.{key}." if key else f"{name}.")
+                check_types(member, f"{name}.{key}." if key else f"{name}.")
+
+
+def check_together(config: VDConfig) -> None:
+    """Raise ValueError for sizes that each are possible, but not together; the end of a sentence."""
+    diffuser, clip, text_vae = config.diffuser, config.clip, config.text_vae
+    for group, kinds in (("data", diffuser.data), ("context", diffuser.context)):
+        if not 1 <= len(kinds) <= MOST_KINDS:
+            raise ValueError(f"diffuser.{group} has {len(kinds)} kinds where a model has 1 to {MOST_KINDS}")
+        for kind in kinds:
+            if not is_kind(kind):
+                raise ValueError(f"diffuser.{group} has a kind called {kind[:40]!r}: kinds are words like text or image")
+    levels = {len(diffuser.channel_mult), len(diffuser.num_res_blocks), len(diffuser.attention)}
+    if len(levels) != 1 or levels == {0}:
+        raise ValueError("channel_mult, num_res_blocks and attention of the diffuser do not have one value per level")
+    layers = sum(2 * blocks + 3 for blocks in diffuser.num_res_blocks) * (len(diffuser.data) + len(diffuser.context))
+    if layers > MOST_LAYERS:
+        raise ValueError(f"the diffuser would have about {layers} layers where a model has at most {MOST_LAYERS}")
+    if diffuser.model_channels % GROUPS or any(diffuser.model_channels * mult % diffuser.num_heads for mult in diffuser.channel_mult):
+        raise ValueError(
+            f"diffuser.model_channels is {diffuser.model_channels}: a multiple of {GROUPS} is needed that {diffuser.num_heads} heads "
+            "divide at every level"
+        )
+    for name, data in diffuser.data.items():
+        if data.layers not in ("2d", "0d"):
+            raise ValueError(f"diffuser.data.{name}.layers is {data.layers[:40]!r}, which is neither 2d nor 0d")
+    layers = len(config.image_vae.channel_mult) * (2 * config.image_vae.num_res_blocks + 3)
+    if not 0 < layers <= MOST_LAYERS or config.image_vae.channels % GROUPS:
+        raise ValueError("image_vae has no levels, too many layers, or channels that are no multiple of 32")
+    towers = {"clip.text": clip.text, "clip.vision": clip.vision, "text_vae.encoder": text_vae.encoder, "text_vae.decoder": text_vae.decoder}
+    for name, tower in towers.items():
+        if tower.width % tower.heads:
+            raise ValueError(f"{name}.width is {tower.width}, which {tower.heads} heads do not divide")
+    if (clip.image_size // clip.patch_size) ** 2 + 1 != clip.vision.positions:
+        raise ValueError(f"clip.vision.positions is {clip.vision.positions}, which are not the patches of its pictures and one more")
+    if text_vae.max_pieces + 2 > text_vae.encoder.positions or not 3 <= text_vae.max_tokens <= text_vae.decoder.positions:
+        raise ValueError("text_vae reads or writes more tokens than its encoder and decoder have positions, or fewer than 3")
+
+
+def is_kind(name: str) -> bool:
+    """Whether a name can be that of a kind of data or context: it is part of files' keys, and the name of a module."""
+    return re.fullmatch("[a-z][a-z0-9_]{0,31}", name) is not None and not hasattr(nn.ModuleDict, name)
 
 
 def fits(value: object, kind: type, most: int) -> bool:

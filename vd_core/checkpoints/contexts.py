@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import is_kind
 from ..context import Context, check_tokens
-from .formats import first_line
+from .faults import is_finite
+from .formats import existing, first_line, printable
 from .read import read
 from .write import write_safetensors
 
 TENSORS = ("tokens", "null", "emphasis", "null_emphasis")
+LONGEST_HEADER = 1 << 16  # bytes of the header of a .npy file, which tells one shape
+SMALLEST_NORM = 1e-6  # below it, a picture's tokens are rounding errors
 NORM_ERROR = 0.1  # how far the norm of a picture's global token may be from 1
 
 
@@ -42,8 +47,10 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     matrix that is not the tokens of one picture, `normalise` for another kind than pictures, and tokens of a picture
     that are not normalised: the model would see them many times too large.
     """
-    path = Path(path)
-    tensors, stored = read_array(path) if path.suffix == ".npy" else read_tensors(path)
+    path = existing(path)
+    tensors, stored = read_array(path) if is_array(path) else read_tensors(path)
+    if stored is not None and not is_kind(stored):
+        raise ValueError(f"{path} says that it holds a context of kind {printable(stored)!r}: kinds are words like text or image.")
     if kind and stored and kind != stored:
         raise ValueError(f"{path} holds a context of kind {stored}, not {kind}.")
     kind = kind or stored
@@ -54,6 +61,9 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     given = tensors.get("tokens", next(iter(tensors.values())))
     tokens = as_tokens(path, given)
     null = as_tokens(path, tensors["null"]) if "null" in tensors else None
+    weights = {name: as_token_weights(path, tensors[name], tokens) for name in TENSORS[2:] if name in tensors}
+    if "null_emphasis" in weights and null is None:
+        raise ValueError(f"{path} holds weights of unconditional tokens (null_emphasis), but no such tokens (null).")
     if kind == "image":
         if given.ndim == 2:
             check_one_picture(path, given)
@@ -61,7 +71,7 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     elif normalise:
         raise ValueError(f"normalise is for pictures, but {path} holds a context of kind {kind}: switch it off.")
     try:
-        context = Context(kind, tokens, null, emphasis=tensors.get("emphasis"), null_emphasis=tensors.get("null_emphasis"))
+        context = Context(kind, tokens, null, **weights)
         check_tokens(context)
         return context
     except ValueError as error:
@@ -84,11 +94,11 @@ def check_one_picture(path: Path, matrix: Tensor) -> None:
 
 def normalised(path: Path, tokens: Tensor, normalise: bool) -> Tensor:
     """Divide tokens [B, n, d] by the norm of their first if wanted, else raise ValueError where it is not 1 already."""
-    norms = tokens[:, :1].norm(dim=-1, keepdim=True)
+    norms = tokens[:, :1].double().norm(dim=-1, keepdim=True)
     if normalise:
-        if (norms == 0).any():
-            raise ValueError(f"A picture's global token in {path} is zero, so its tokens cannot be normalised.")
-        return tokens / norms
+        if (norms < SMALLEST_NORM).any():
+            raise ValueError(f"A picture's global token in {path} is zero or nearly so: its tokens cannot be normalised.")
+        return (tokens / norms).float()
     if (norms - 1).abs().max() > NORM_ERROR:
         raise ValueError(
             f"The global token of the picture in {path} has norm {norms.max():.3g} where contexts have 1: "
@@ -97,17 +107,29 @@ def normalised(path: Path, tokens: Tensor, normalise: bool) -> Tensor:
     return tokens
 
 
+def is_array(path: Path) -> bool:
+    """Whether a file is one of numpy's arrays, by its first bytes."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
 def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
-    """A .npy file; nothing in it is run."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+    """A .npy file; nothing in it is run, and its header, which may claim gigabytes, is measured before it is read."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    header = int.from_bytes(start[8:12] if start[6:7] > b"\1" else start[8:10], "little")
+    if header > LONGEST_HEADER:
+        raise ValueError(f"{path} is no array of numbers: its header claims {header} bytes.")
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped, so that it cannot claim more than the file has
     except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
         raise ValueError(f"{path} is no array of numbers: {first_line(error)}.") from error
     if array.dtype.kind != "f":
         raise ValueError(f"{path} holds values of type {array.dtype} where numbers with a fraction are needed.")
-    return {"tokens": torch.from_numpy(array.astype(np.float32))}, None
+    check_shape(path, array.shape, array.dtype)
+    return {"tokens": torch.from_numpy(np.array(array, dtype=np.float32))}, None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -116,11 +138,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return dict(file.weights), file.metadata.get("vd_kind")
 
 
+def check_shape(path: Path, shape: Sequence[int], dtype: object) -> None:
+    """Raise ValueError for what are not tokens [n, width] or [batch, n, width]."""
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"{path} holds {list(shape)} {dtype} where tokens [n, width] or [batch, n, width] are needed.")
+
+
 def as_tokens(path: Path, tensor: Tensor) -> Tensor:
-    """[n, d] or [B, n, d] -> [B, n, d], float32."""
-    if tensor.ndim not in (2, 3) or 0 in tensor.shape or not tensor.is_floating_point():
-        raise ValueError(f"{path} holds {list(tensor.shape)} {tensor.dtype} where tokens [n, width] or [batch, n, width] are needed.")
-    tokens = tensor.float().reshape(-1, *tensor.shape[-2:])
-    if not tokens.isfinite().all():
+    """[n, d] or [B, n, d] -> [B, n, d], float32, in memory of their own."""
+    check_shape(path, tensor.shape, tensor.dtype)
+    if not tensor.is_floating_point():
+        raise ValueError(f"{path} holds {list(tensor.shape)} {tensor.dtype} where numbers with a fraction are needed.")
+    tokens = tensor.to(torch.float32, copy=True).reshape(-1, *tensor.shape[-2:])
+    if not is_finite(tokens):
         raise ValueError(f"The tokens in {path} are not all finite numbers.")
     return tokens
+
+
+def as_token_weights(path: Path, tensor: Tensor, tokens: Tensor) -> Tensor:
+    """The weight of each token, [1 or B, n], float32. Raises ValueError for another shape."""
+    batch, count = tokens.shape[:2]
+    if tensor.ndim != 2 or tensor.shape[0] not in (1, batch) or tensor.shape[1] != count:
+        rows = "1" if batch == 1 else f"1 or {batch}"
+        raise ValueError(f"{path} holds weights of tokens {list(tensor.shape)} where [{rows}, {count}] are needed.")
+    return tensor.to(torch.float32, copy=True)

@@ -197,6 +197,8 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
             # torch.save never compresses, so a model's entries are no larger than its file.
             if (claimed := sum(entry.file_size for entry in archive.infolist())) > size:
                 raise ValueError(f"it claims to unpack to {claimed} bytes, more than its own {size}")
+            if entries and all(name.endswith(".npy") for name in entries):
+                raise ValueError("it is an archive of numpy's arrays: save the one that is meant as .npy")
             pickled = [name for name in entries if name.endswith("/data.pkl")]
             if len(pickled) != 1 or len(entries) < len(archive.infolist()):
                 raise ValueError("it does not hold one data.pkl and every file once, as torch.save writes them")

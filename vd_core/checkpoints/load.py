@@ -79,7 +79,7 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
     layout = detect(names, file.path, layouts)
     key_map, present = KeyMap(layout.rules(config)), set(names)
     keys: dict[str, dict[str, list[Place]]] = {}
-    unknown = []
+    unknown, parts = [], part_names(config)
     for name in names:
         if layout.ignores(name):
             continue
@@ -87,7 +87,7 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
         if not any(places.values()):
             unknown.append(name)
         for key in places:
-            part = next(part for part in part_names(config) if key.startswith(f"{part}."))
+            part = next(part for part in parts if key.startswith(f"{part}."))
             keys.setdefault(part, {})[key] = places[key]
     if unknown:
         sizes = " A model of other sizes than Versatile Diffusion v1.0 needs its config." if config == VDConfig() else ""

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..config import VDConfig
 from .key_maps import to_ours
-from .load import Checkpoint, Paths, locate_vocabularies, open_checkpoints, read_part
-from .parts import build, part_names, parts_of_flow, state_of
+from .load import Checkpoint, Paths, empty_model, locate_vocabularies, open_checkpoints, read_part
+from .parts import part_names, parts_of_flow, state_of
 from .published import published
 
 
@@ -22,7 +22,7 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
     flows:  "CONTEXT-to-OUTPUT" -> the parts that are missing for it.
     """
     checkpoints, config = open_checkpoints(paths, config)
-    empty = state_of(build(config, part_names(config)))
+    empty = state_of(empty_model(checkpoints, config, {part for checkpoint in checkpoints for part in checkpoint.keys}))
     files = [describe(checkpoint, config, empty) for checkpoint in checkpoints]
     usable = {part for file in files for part, details in file["parts"].items() if not details["faults"]}
     vocabularies, _ = locate_vocabularies(checkpoints, config, None)

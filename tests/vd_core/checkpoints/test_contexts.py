@@ -1,5 +1,6 @@
 """Contexts in files, and embeddings of other programs."""
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ def test_weights_of_tokens_are_kept_and_regions_refused(tmp_path):
     with pytest.raises(ValueError, match="save it before it gets the region"):
         save_context(tmp_path / "b.safetensors", Context("text", UNIT, region=Region(end=0.5)))
     save_file({"tokens": UNIT, "emphasis": emphasis[:, 1:].contiguous()}, tmp_path / "c.safetensors")
-    with pytest.raises(ValueError, match="c.safetensors does not fit together: The weights of a text context's tokens must be one per"):
+    with pytest.raises(ValueError, match=r"c.safetensors holds weights of tokens \[1, 4\] where \[1 or 2, 5\] are needed"):
         load_context(tmp_path / "c.safetensors", "text")
 
 
@@ -71,7 +72,7 @@ def test_texts_are_not_normalised_and_large_tokens_refused(tmp_path):
     with pytest.raises(ValueError, match="mean norm of .* divide each sample's by the norm of the end token"):
         load_context(tmp_path / "b.npy", "text")
     np.save(tmp_path / "c.npy", 0 * UNIT.numpy())
-    with pytest.raises(ValueError, match="is zero, so its tokens cannot be normalised"):
+    with pytest.raises(ValueError, match="is zero or nearly so: its tokens cannot be normalised"):
         load_context(tmp_path / "c.npy", "image", normalise=True)
 
 
@@ -108,3 +109,60 @@ def test_a_missing_file_and_a_wrong_kind(tmp_path):
     save_context(tmp_path / "a.safetensors", replace(Context("image", UNIT), weight=2))
     with pytest.raises(ValueError, match="of kind image, not text"):
         load_context(tmp_path / "a.safetensors", "text")
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-42])
+def test_what_is_nearly_zero_is_not_normalised(tmp_path, scale):
+    np.save(tmp_path / "a.npy", (UNIT.double() * scale).numpy())
+    with pytest.raises(ValueError, match="is zero or nearly so: its tokens cannot be normalised"):
+        load_context(tmp_path / "a.npy", "image", normalise=True)
+
+
+@pytest.mark.parametrize(
+    "more, kind, sentence",
+    [
+        ({"emphasis": torch.ones(5, 5)}, "text", r"weights of tokens \[5, 5\] where \[1 or 2, 5\] are needed"),
+        ({"null_emphasis": torch.ones(1, 5)}, "text", r"null_emphasis\), but no such tokens \(null\)"),
+        ({"emphasis": torch.full((1, 5), torch.nan)}, "text", "must be numbers ≥ 0"),
+        ({}, "", "says that it holds a context of kind '': kinds are words"),
+        ({}, "te\x1b[2Jxt\n", r"of kind 'te\?\[2Jxt\?': kinds are words"),
+        ({}, "a.b", "of kind 'a.b': kinds are words"),
+    ],
+)
+def test_what_does_not_belong_to_a_context_is_refused(tmp_path, more, kind, sentence):
+    save_file({"tokens": UNIT, **more}, tmp_path / "a.safetensors", {"vd_kind": kind})
+    with pytest.raises(ValueError, match=sentence):
+        load_context(tmp_path / "a.safetensors")
+
+
+def test_whole_numbers_and_truth_values_are_weights_of_tokens(tmp_path):
+    for weights in (torch.tensor([[1, 0, 2, 1, 1]]), torch.tensor([[True, False, True, True, True]])):
+        save_file({"tokens": UNIT, "emphasis": weights}, tmp_path / "a.safetensors", {"vd_kind": "text"})
+        assert torch.equal(load_context(tmp_path / "a.safetensors").emphasis, weights.float())
+
+
+def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path):
+    np.savez(tmp_path / "a.npz", UNIT.numpy())
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="it is an archive of numpy's arrays: save the one that is meant as .npy"):
+        load_context(tmp_path / "a.npy", "text")
+    np.save(tmp_path / "b.npy", UNIT.numpy())
+    (tmp_path / "b.npy").rename(tmp_path / "b.pt")
+    assert torch.equal(load_context(tmp_path / "b.pt", "text").tokens, UNIT)
+
+
+def test_a_header_of_an_array_that_claims_gigabytes_is_not_read(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (1 << 30).to_bytes(4, "little"))
+    os.truncate(path, 1 << 30)  # which takes no room on the disk
+    with pytest.raises(ValueError, match="its header claims 1073741824 bytes"):
+        load_context(path, "text")
+
+
+def test_a_context_does_not_change_with_its_file(tmp_path):
+    save_context(tmp_path / "a.safetensors", Context("text", UNIT))
+    loaded = load_context(tmp_path / "a.safetensors")
+    with (tmp_path / "a.safetensors").open("r+b") as file:
+        file.seek(-40, os.SEEK_END)
+        file.write(bytes(40))
+    assert torch.equal(loaded.tokens, UNIT)
