@@ -83,7 +83,7 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool
         for out in (killed, whole):
             subprocess.run(command(source, out, workers, steps), cwd=ROOT, check=True, capture_output=True)
         again = [name for name, at in before.items() if (killed / name).stat().st_mtime_ns != at]
-        files = [{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()} for out in (killed, whole)]
+        files = [{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("[!.]*")} for out in (killed, whole)]
         found = "the same bytes" if files[0] == files[1] else "DIFFERENT bytes"
         print(f"{rows} rows: {found} in {len(files[0])} files; {len(again)} parts done twice")
         return files[0] == files[1] and not again

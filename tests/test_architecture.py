@@ -37,7 +37,11 @@ ARROWS = {
     "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
     "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded", "training"},
     "embedded": set(),
-    "bulk": {"checkpoints", "context", "diffuser", "embedded", "flows", "pictures", "sampling"},
+    "runs": set(),
+    "datasets": {"pictures"},
+    "bulk": {
+        *("checkpoints", "context", "datasets", "diffuser", "embedded", "flows", "pictures", "runs", "sampling"),
+    },
     "training": {
         "config",
         "context",
@@ -52,6 +56,8 @@ ARROWS = {
         "sheet",
         "checkpoints",
         "embedded",
+        "datasets",
+        "runs",
     },
 }
 ANYTHING = {"__init__", "__main__"}

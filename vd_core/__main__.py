@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from .bulk.tasks import READS, Settings, known
 from .checkpoints.convert import convert
 from .checkpoints.load import load
 from .checkpoints.report import inspect, text
 from .embedded import FOLDER, MODEL
-from .sampling.samplers import SAMPLERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,49 +185,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 def add_bulk(commands: argparse._SubParsersAction) -> None:
     """The command `bulk`."""
-    parser = commands.add_parser(
-        "bulk", help="caption, vary, draw or embed many pictures or texts, on Ray Data; resumes where it was stopped"
-    )
-    parser.add_argument("task", choices=READS, help="what to make of each row")
-    parser.add_argument(
-        "input", type=Path, metavar="INPUT", help="folder, or one file: pictures, .txt or .jsonl lines, .parquet, .tar (webdataset)"
-    )
-    parser.add_argument(
-        "output", type=Path, metavar="OUTPUT", help="folder of the job: part-… files (parquet, or tar for pictures), errors.jsonl"
-    )
-    parser.add_argument(
-        "--model", nargs="+", default=[MODEL], metavar="FILE", help="files that make up one model; default: the embedded one"
-    )
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="results per row")
-    parser.add_argument(
-        "--size", type=int, default=0, metavar="PIXELS", help="side of the pictures to make; default: 512, embedded model 64"
-    )
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=8, metavar="ROWS", help="rows that run together, and that one part holds")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, each with a model of its own")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the CPU for each worker; default: 1")
-    parser.add_argument("--gpus", type=float, default=0, metavar="SHARE", help="of a GPU for each worker")
-    parser.add_argument("--address", help="of a Ray cluster that sees all files under the same paths; default: this machine")
-    parser.set_defaults(run=run_bulk)
+    from .commands import bulk
 
-
-def run_bulk(options: argparse.Namespace) -> None:
-    """Run what is missing of a job, with a progress bar; say what came of it."""
-    from .bulk.job import open_job, run
-
-    cfg = options.cfg or (2.0 if options.model == [MODEL] else 7.5)
-    settings = Settings(options.task, known(options.model), options.count, options.seed, options.steps, cfg, options.sampler, options.size)
-    job = open_job(options.input, options.output, settings, options.batch)
-    waiting = sum(len(job.part(number)) for number in job.missing())
-    with tqdm(total=len(job.rows), initial=len(job.rows) - waiting, unit=" rows") as bar:
-        try:
-            failed = run(job, options.workers, options.gpus, options.threads, options.address, bar.update)
-        except KeyboardInterrupt:
-            raise ValueError("Stopped: the same command goes on with what is missing.") from None
-    print(f"{options.output}: {len(job.rows) - failed} of {len(job.rows)} rows done, {failed} failed (errors.jsonl)")
+    parser = commands.add_parser("bulk", help=bulk.HELP, description=bulk.HELP)
+    bulk.add_options(parser)
+    parser.set_defaults(run=bulk.run)
 
 
 def add_download(commands: argparse._SubParsersAction) -> None:

@@ -20,7 +20,7 @@ PASSED_ON = {"sentence", "' '.join(unwritten)", "missing_vocabularies(folders)",
 # Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
 REASONS = (
     "vd_core/config.py", "vd_core/checkpoints/formats.py", "vd_core/checkpoints/pickles.py", "vd_core/checkpoints/vocabularies.py",
-    "vd_core/bulk/rows.py", "vd_core/pictures.py",
+    "vd_core/pictures.py", "vd_core/datasets/read.py", "vd_core/datasets/shards.py", "vd_core/datasets/texts.py",
     "seecoder/sizes.py",
 )  # fmt: skip
 HEAD = """# What is said when something is refused

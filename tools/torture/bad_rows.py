@@ -15,7 +15,9 @@ import numpy as np
 from PIL import Image
 
 from vd_core.bulk.parts import errors, part_path, write_part
-from vd_core.bulk.rows import find_rows, read_pictures, read_texts
+from vd_core.datasets.find import find_rows
+from vd_core.datasets.read import Reader
+from vd_core.datasets.rows import Row
 
 from .forked import Result, Table, forked, sentence
 
@@ -60,7 +62,9 @@ def both(name: str) -> list[tuple[tarfile.TarInfo, bytes]]:
 def linked(kind: bytes, path: Path) -> None:
     """Members that are links to a file elsewhere."""
     target = str(path.parent.parent / "elsewhere" / "secret")
-    links = [(member(f"l{ending}", type=kind, linkname=f"{target}{ending}"), b"") for ending in (".png", ".txt")]
+    links = [
+        (member(f"l{ending}", type=kind, linkname=f"{target}{ending}"), b"") for ending in (".png", ".txt")
+    ]
     shard(path / "a.tar", links + both("good"))
 
 
@@ -89,7 +93,9 @@ def link(name: str, target: str, path: Path) -> None:
 
 def lines(content: bytes | str, name: str, path: Path) -> None:
     """A file of texts."""
-    (path / name).write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+    (path / name).write_bytes(
+        content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    )
 
 
 def table(columns: dict, path: Path) -> None:
@@ -104,14 +110,38 @@ def hostile() -> Iterator[tuple[str, Make]]:
     """What is made to lead elsewhere, or to be too much."""
     for name in NAMES:
         yield f"member {name[:20]!r}", lambda path, name=name: shard(path / "a.tar", both(name))
-        if name not in ("", ".", "..") and "/" not in name and "\0" not in name and len(os.fsencode(name)) < 250:
+        if (
+            name not in ("", ".", "..")
+            and "/" not in name
+            and "\0" not in name
+            and len(os.fsencode(name)) < 250
+        ):
             yield (
                 f"file {name[:20]!r}",
-                lambda path, name=name: [(path / f"{name}.png").write_bytes(png()), lines("a", f"{name}.txt", path)],
+                lambda path, name=name: [
+                    (path / f"{name}.png").write_bytes(png()),
+                    lines("a", f"{name}.txt", path),
+                ],
             )
-    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE):
+    for kind in (
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.DIRTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    ):
         yield f"members of type {kind!r}", partial(linked, kind)
-    for target in ("secret.png", "secret.txt", "secret.tar", "secret.parquet", "nothing.png", "/dev/zero", "/etc/passwd", "."):
+    for target in (
+        "secret.png",
+        "secret.txt",
+        "secret.tar",
+        "secret.parquet",
+        "nothing.png",
+        "/dev/zero",
+        "/etc/passwd",
+        ".",
+    ):
         for ending in (Path(target).suffix or ".txt", ".png"):
             yield f"link{ending} to {target}", partial(link, f"link{ending}", target)
     yield "link to a folder", partial(link, "folder", ".")
@@ -122,8 +152,14 @@ def hostile() -> Iterator[tuple[str, Make]]:
     for name in ("a.png", "a.txt", "a.jsonl", "a.tar", "a.parquet"):
         yield f"{name} of 100 GB", partial(sparse, name)
     for mode in ("w:gz", "w:xz"):
-        yield f"compressed shard, {mode}", lambda path, mode=mode: shard(path / "a.tar", [(member("a.png"), bytes(200 << 20))], mode)
-    yield "picture of 60,000 sides", lambda path: (path / "a.png").write_bytes(png().replace(png()[16:24], b"\0\0\xea\x60" * 2))
+        yield (
+            f"compressed shard, {mode}",
+            lambda path, mode=mode: shard(path / "a.tar", [(member("a.png"), bytes(200 << 20))], mode),
+        )
+    yield (
+        "picture of 60,000 sides",
+        lambda path: (path / "a.png").write_bytes(png().replace(png()[16:24], b"\0\0\xea\x60" * 2)),
+    )
     texts = {
         "no UTF-8": b"\xff\xfe\n",
         "NUL": b"\0\n",
@@ -180,38 +216,70 @@ def damaged(rng: random.Random) -> Iterator[tuple[str, Make]]:
             for _ in range(1 + number % 4):
                 changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
             content = bytes(changed) if number % 3 else data[: rng.randrange(len(data))]
-            yield f"damaged {kind} #{number}", lambda path, name=name, content=content: (path / name).write_bytes(content)
+            yield (
+                f"damaged {kind} #{number}",
+                lambda path, name=name, content=content: (path / name).write_bytes(content),
+            )
+
+
+def read(row: Row, kind: str) -> object:
+    """The picture or the text of a row, or why it cannot be read."""
+    if kind == "text":
+        return row.text
+    try:
+        return Reader().picture(row)
+    except ValueError as error:
+        return error
 
 
 def outcome(place: Path) -> Result:
     """The rows of a folder, read and written as a job does: nothing comes from elsewhere, nothing goes elsewhere."""
     source, out, refused = place / "in", place / "out", None
-    for kind, read in (("picture", read_pictures), ("text", read_texts)):
+    for kind in ("picture", "text"):
         try:
-            rows = find_rows(source, kind)
+            listing = find_rows(source, recursive=True)
+            rows = listing.with_pictures().rows if kind == "picture" else listing.with_texts().rows
         except (ValueError, OSError) as error:
             if (refused := sentence(error)).end == "lost":
                 return refused
             continue
+        found = [read(row, kind) for row in rows]
         results = [
             {"id": row.id, "error": str(value) if isinstance(value, ValueError) else ""}
-            for row, value in zip(rows, read(rows), strict=True)
+            for row, value in zip(rows, found, strict=True)
         ]
-        if bad := [result["error"] for result in results if result["error"] and sentence(ValueError(result["error"])).end == "lost"]:
+        if bad := [
+            result["error"]
+            for result in results
+            if result["error"] and sentence(ValueError(result["error"])).end == "lost"
+        ]:
             return Result("lost", bad[0])
-        for task in ("variation",) if kind == "picture" else ("text-to-image", "caption") if importlib.util.find_spec("pyarrow") else ():
-            made = [result if result["error"] else {**result, "captions": ["x"], "pictures": [b"png"]} for result in results]
+        for task in (
+            ("variation",)
+            if kind == "picture"
+            else ("text-to-image", "caption")
+            if importlib.util.find_spec("pyarrow")
+            else ()
+        ):
+            made = [
+                result if result["error"] else {**result, "captions": ["x"], "pictures": [b"png"]}
+                for result in results
+            ]
             write_part(part_path(out, task, 0), made, 0)
             if len(errors(part_path(out, task, 0))) != sum(bool(result["error"]) for result in results):
                 return Result("wrong", "other errors were written")
-        seen = [value for value in read(rows) if not isinstance(value, ValueError)]
+        seen = [value for value in found if not isinstance(value, ValueError)]
         if any(SECRET in value if isinstance(value, str) else value.size == (77, 77) for value in seen):
             return Result("executed", "it read what lies elsewhere")
         for path in out.glob("*.tar"):
             with tarfile.open(path) as tar:
                 if any("/" in name or ".." in name for name in tar.getnames()):
                     return Result("wrong", "a name leads elsewhere")
-    stray = [str(path) for path in place.rglob("*") if path.parent.name not in ("in", "out", "elsewhere") and not path.is_dir()]
+    stray = [
+        str(path)
+        for path in place.rglob("*")
+        if path.parent.name not in ("in", "out", "elsewhere") and not path.is_dir()
+    ]
     return Result("wrong", f"wrote {stray}") if stray else refused or Result("survived")
 
 
@@ -226,6 +294,9 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
             (place / part).mkdir(parents=True)
         (place / "elsewhere" / "secret.txt").write_text(SECRET)
         (place / "elsewhere" / "secret.png").write_bytes(png(77, 77))
-        shard(place / "elsewhere" / "secret.tar", [(member("s.png"), png(77, 77)), (member("s.txt"), SECRET.encode())])
+        shard(
+            place / "elsewhere" / "secret.tar",
+            [(member("s.png"), png(77, 77)), (member("s.txt"), SECRET.encode())],
+        )
         make(place / "in")
         table.add("what bulk jobs read", name, forked(partial(outcome, place)))

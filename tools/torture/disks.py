@@ -24,7 +24,9 @@ from vd_core.bulk import job as jobs
 from vd_core.bulk.tasks import Settings
 from vd_core.checkpoints.contexts import save_context
 from vd_core.context import Context
+from vd_core.datasets.find import find_rows
 from vd_core.embedded import MODEL
+from vd_core.sampling.options import Sampling
 from vd_core.training.loop import fit
 
 from .forked import Result, Table, forked, sentence
@@ -68,7 +70,12 @@ DISKS: dict[str, Callable[[Path], None]] = {
 def workflow(name: str, folder: Path) -> str:
     """The last words of a workflow that runs in a moment."""
     prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
-    few = [f"--set={key}.{name}={value}" for key, node in prompt.items() for name, value in {"steps": 1}.items() if name in node["inputs"]]
+    few = [
+        f"--set={key}.{name}={value}"
+        for key, node in prompt.items()
+        for name, value in {"steps": 1}.items()
+        if name in node["inputs"]
+    ]
     return last_words(main, [str(WORKFLOWS / f"{name}.json"), "--output", str(folder), *few])
 
 
@@ -90,14 +97,21 @@ def trained(folder: Path) -> str:
     def losses(model: nn.Module, generator: torch.Generator):
         yield "loss", model(torch.randn(4, 200, generator=generator)).square().mean()
 
-    return told(lambda: fit(nn.Linear(200, 200), losses, folder, steps=3, lr=1e-3, trained_on={}, save_every=1))
+    return told(
+        lambda: fit(nn.Linear(200, 200), losses, folder, steps=3, lr=1e-3, trained_on={}, save_every=1)
+    )
 
 
 def made_in_bulk(folder: Path) -> str:
     """What a worker of a bulk job says that cannot write its part."""
     rows = folder.parent / "prompts.txt"
-    job = jobs.Job(tuple(jobs.find_rows(rows, "text")), folder, Settings("text-to-image", steps=1, size=256), 1)
-    part = {"part": [0], "rows": [json.dumps([(row.id, str(row.path), row.at) for row in job.part(0)])]}
+    job = jobs.Job(
+        find_rows(rows).with_texts().rows,
+        folder,
+        Settings("text-to-image", size=256, sampling=Sampling("dpmpp_2m", 1)),
+        1,
+    )
+    part = {"part": [0], "rows": [json.dumps(job.part(0))]}
     return jobs.Worker(job.settings, folder, 1)(part)["error"][0]
 
 
@@ -135,7 +149,11 @@ def outcome(write: Callable[[Path], str], prepare: Callable[[Path], None], folde
     said = write(folder)
     pictures = list(folder.glob("*.png"))
     whole = [path for path in folder.glob("*.txt") if path.read_text().endswith("\n")]
-    left = {path.name for path in folder.iterdir()} - {"before.txt", "log.jsonl", *(path.name for path in pictures + whole)}
+    left = {path.name for path in folder.iterdir()} - {
+        "before.txt",
+        "log.jsonl",
+        *(path.name for path in pictures + whole),
+    }
     if not said or left or (folder / "before.txt").read_text() != "what was there":
         return Result("wrong", f"said {said!r}, left {left}")
     if kept := re.search(r"are kept in (\S+)\.(?: |$)", said):
@@ -155,4 +173,8 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     for disk, writer in cases if share >= 0.02 else cases[:: len(WRITERS) + 1]:
         place = folder / f"{disk} disk, {writer}".replace(" ", "_").replace(",", "")
         place.mkdir()
-        table.add("full and read-only disks", f"{disk}, {writer}", forked(partial(outcome, WRITERS[writer], DISKS[disk], place)))
+        table.add(
+            "full and read-only disks",
+            f"{disk}, {writer}",
+            forked(partial(outcome, WRITERS[writer], DISKS[disk], place)),
+        )

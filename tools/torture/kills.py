@@ -28,6 +28,7 @@ from vd_core.bulk.tasks import Settings
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.write import write_safetensors
 from vd_core.embedded import MODEL
+from vd_core.sampling.options import Sampling
 from vd_core.training.loop import fit
 
 from .forked import Result, Table, forked
@@ -59,7 +60,9 @@ def killed(work: Callable[[], object], seconds: float) -> None:
 def save_again(path: Path) -> None:
     """One version of a file after the other."""
     for version in range(100_000):
-        write_safetensors(path, {name: torch.full((500, 200), float(version)) for name in "abc"}, {"format": "pt"})
+        write_safetensors(
+            path, {name: torch.full((500, 200), float(version)) for name in "abc"}, {"format": "pt"}
+        )
 
 
 def saved(path: Path) -> Result:
@@ -82,7 +85,10 @@ def train(folder: Path) -> nn.Module:
 def resumed(folder: Path, known: dict[str, torch.Tensor]) -> Result:
     """The rest of the training gives what one without a break gives."""
     state = train(folder).state_dict()
-    return Result("survived" if all(torch.equal(state[key], tensor) for key, tensor in known.items()) else "wrong", "other weights")
+    return Result(
+        "survived" if all(torch.equal(state[key], tensor) for key, tensor in known.items()) else "wrong",
+        "other weights",
+    )
 
 
 def draw(folder: Path) -> None:
@@ -120,16 +126,30 @@ def known(folder: Path, pattern: str, whole: set[str]) -> Result:
 
 def make_in_bulk(source: Path, out: Path) -> None:
     """A bulk job, or what is left of it, with its worker in this process."""
-    job = jobs.open_job(source, out, Settings("text-to-image", steps=1, cfg=2.0), 1)
+    job = jobs.open_job(source, out, Settings("text-to-image", sampling=Sampling("dpmpp_2m", 1, 2.0)), 1)
     worker = jobs.Worker(job.settings, out, job.batch)
     for number in job.missing():
-        worker({"part": [number], "rows": [json.dumps([(row.id, str(row.path), row.at) for row in job.part(number)])]})
+        worker({"part": [number], "rows": [json.dumps(job.part(number))]})
 
 
 def bulk_on_ray(source: Path, out: Path) -> subprocess.Popen:
     """`python -m vd_core bulk` in a process of its own."""
-    command = [sys.executable, "-m", "vd_core", "bulk", "text-to-image", str(source), str(out), "--batch", "1", "--steps", "1"]
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "vd_core",
+        "bulk",
+        "text-to-image",
+        str(source),
+        str(out),
+        "--batch",
+        "1",
+        "--steps",
+        "1",
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def run_again(folder: Path) -> None:
@@ -173,7 +193,11 @@ def work_of_seconds(folder: Path, rng: random.Random, count: int, table: Table) 
         time.sleep(rng.uniform(5, 25))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        table.add("bulk jobs on Ray killed with all their processes", str(number), known(out, "part-*", set(whole.values())))
+        table.add(
+            "bulk jobs on Ray killed with all their processes",
+            str(number),
+            known(out, "part-*", set(whole.values())),
+        )
     if (folder / "ray").exists():
         bulk_on_ray(source, folder / "ray").wait()
         same = hashes(folder / "ray", "part-*") == whole

@@ -1,4 +1,4 @@
-"""A bulk job on Ray Data: parts are handed out to workers, each with a model of its own; what is done is never done again."""
+"""A bulk job on Ray Data: parts go to workers, each with a model; what is done is never done again."""
 
 from __future__ import annotations
 
@@ -6,93 +6,191 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from ..checkpoints.write import replacing
+from ..datasets.find import find_rows
+from ..datasets.read import fingerprints
+from ..datasets.rows import Listing, Row
+from ..runs import find_differences, hash_files, lock_folder, read_record
 from .parts import errors, part_path, write_part
-from .rows import Row, find_rows
 from .tasks import READS, Runner, Settings
+
+log = logging.getLogger(__name__)
 
 INSTALL = 'Bulk jobs run on Ray Data: pip install "ray[data]".'
 
 
 @dataclass(frozen=True)
 class Job:
-    """The rows of an input, in parts of `batch` rows, and the folder that gets a file for each part."""
+    """The rows of an input, in parts of `batch` rows, and the folder that gets a file for each part.
 
-    rows: tuple[Row, ...]
+    record: what the results are made from, as in the folder's job.json. left_out: what of the input is no
+        row.
+    """
+
+    rows: Sequence[Row]
     out: Path
     settings: Settings
     batch: int
+    record: dict = field(default_factory=dict)
+    left_out: str = ""
 
-    def part(self, number: int) -> tuple[Row, ...]:
-        """The rows of one part."""
+    def part(self, number: int) -> Sequence[Row]:
+        """Return the rows of one part."""
         return self.rows[number * self.batch : (number + 1) * self.batch]
 
     def missing(self) -> list[int]:
-        """The parts that are not there yet."""
+        """List the parts that are not there yet."""
         count = -(-len(self.rows) // self.batch)
-        return [number for number in range(count) if not part_path(self.out, self.settings.task, number).exists()]
+        task = self.settings.task
+        return [number for number in range(count) if not part_path(self.out, task, number).exists()]
 
 
 class Worker:
-    """What runs in each process: Ray Data makes one per process and calls it with parts. It computes on `threads` threads of the CPU."""
+    """What runs in each process: Ray Data makes one per process and calls it with parts.
+
+    threads: of the CPU, that it computes on.
+    """
 
     def __init__(self, settings: Settings, out: Path, batch: int, threads: int = 1):
         torch.set_num_threads(threads)
         self.out, self.batch, self.runner = out, batch, Runner(settings)
 
     def __call__(self, batch: dict) -> dict:
-        """Run and write parts, each a number and its rows as JSON -> how many rows each had, and why it cannot be written, or ""."""
-        counts, errors = [], []
+        """Run and write parts, each a number and its rows as JSON.
+
+        Returns how many rows each had, and why it cannot be written, or "".
+        """
+        counts, reasons = [], []
         for number, rows in zip(map(int, batch["part"]), map(json.loads, batch["rows"]), strict=True):
-            results = self.runner([Row(name, Path(path), at) for name, path, at in rows])
+            results = self.runner([Row(*row) for row in rows])
             try:
-                write_part(part_path(self.out, self.runner.settings.task, number), results, number * self.batch)
-                errors.append("")
+                write_part(
+                    part_path(self.out, self.runner.settings.task, number), results, number * self.batch
+                )
+                reasons.append("")
             except OSError as error:
-                errors.append(str(error))
+                reasons.append(str(error))
             counts.append(len(results))
-        return {"rows": counts, "error": errors}
+        return {"rows": counts, "error": reasons}
 
 
-def open_job(source: Path, out: Path, settings: Settings, batch: int) -> Job:
-    """A new job, or the one that `out` already holds.
+def open_job(
+    source: Path,
+    out: Path,
+    settings: Settings,
+    batch: int,
+    recursive: bool = False,
+    accept_changes: bool = False,
+) -> Job:
+    """Open a new job, or the one in `out`, after reading all of the input once for its fingerprints.
 
-    Raises ValueError when `out` holds a job with other settings or another input: its parts would not fit together; OSError when nothing
-    can be written there; and what `find_rows` raises.
+    recursive:      take the subfolders of the input too.
+    accept_changes: where settings, model or rows differ from those that the folder's results were made from,
+                    delete the parts that they change, so that they are made anew, and write it into the
+                    record.
+
+    Raises ValueError for changes that are not accepted, spelled out, and for a folder that another process
+    uses; OSError when nothing can be written there; and what `find_rows` raises.
     """
-    if batch < 1:
-        raise ValueError(f"A part has at least one row, got {batch}.")
-    job = Job(tuple(find_rows(source, READS[settings.task])), out, settings, batch)
-    names = hashlib.sha256("\n".join(row.id for row in job.rows).encode()).hexdigest()
-    card = {"rows": len(job.rows), "rows_sha256": names, "batch": batch, "settings": json.loads(json.dumps(asdict(settings)))}
-    path = out / "job.json"
-    if path.exists():
-        before = card_of(path)
-        changed = [key for key in card if before.get(key) != card[key]]
-        if changed:
-            raise ValueError(f"{out} holds a job with other {', '.join(changed)}: go on with the same ones, or choose another folder.")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(json.dumps(card, indent=1).encode())
+    if not 1 <= batch <= 65536:
+        raise ValueError(f"A part has 1 to 65536 rows, got {batch}.")
+    listing = rows_of_task(find_rows(source, recursive), READS[settings.task], source)
+    hashes = list(fingerprints(listing.rows))
+    inputs = "".join(
+        json.dumps({"id": row.id, "sha256": found}) + "\n"
+        for row, found in zip(listing.rows, hashes, strict=True)
+    )
+    record = {
+        "rows": len(hashes),
+        "batch": batch,
+        "settings": json.loads(json.dumps(asdict(settings), default=repr)),
+        "model_sha256": hash_files(settings.models),
+        "inputs_sha256": hashlib.sha256(inputs.encode()).hexdigest()[:16],
+    }
+    job = Job(listing.rows, out, settings, batch, record, listing.summary())
+    with lock_folder(out):
+        if (out / "job.json").exists():
+            before = read_record(out / "job.json")
+            accepted = before.pop("accepted", [])
+            if changes := find_changes(before, record, out, inputs):
+                if not accept_changes:
+                    raise ValueError(
+                        f"{out} holds a job made from other things: {changes}. Go on with the same ones, "
+                        "choose another folder, or give --accept-changes, which makes anew what they change."
+                    )
+                delete_changed(job, before, inputs)
+                accepted = [*accepted, changes]
+            record |= {"accepted": accepted} if accepted else {}
+        for name, content in (("inputs.jsonl", inputs), ("job.json", json.dumps(record, indent=1))):
+            with replacing(out / name) as file:
+                file.write(content.encode())
+        for kind, name in listing.left_out:
+            log.info("left out: %s (%s)", name, kind)
     return job
 
 
-def card_of(path: Path) -> dict:
-    """What job.json says. Raises ValueError for a file that is none."""
+def rows_of_task(listing: Listing, kind: str, source: Path) -> Listing:
+    """Keep what a task reads, "picture" or "text", of rows that have it. Raises ValueError for no rows."""
+    listing = listing.with_pictures() if kind == "picture" else listing.with_texts()
+    if not listing.rows:
+        raise ValueError(f"There is no {kind} in {source}: {listing.summary() or 'it is empty'}.")
+    if kind == "picture":
+        return Listing([row._replace(text=None) for row in listing.rows], listing.left_out)
+    return Listing([Row(row.id, row.text) for row in listing.rows], listing.left_out)
+
+
+def find_changes(before: dict, record: dict, out: Path, inputs: str) -> str:
+    """Spell out what differs from the record of a folder, rows by their names; "" for nothing."""
+    hashes = {before.pop("inputs_sha256", None), record["inputs_sha256"]}
+    differences = find_differences(
+        before, {key: value for key, value in record.items() if key != "inputs_sha256"}
+    )
+    if len(hashes) > 1:
+        old, new = read_inputs(out), dict(map(read_input, inputs.splitlines()))
+        words = {"gone": old.keys() - new.keys(), "new": new.keys() - old.keys()}
+        words["changed"] = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+        for word, names in words.items():
+            if names:
+                few = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
+                differences.append(f"{len(names)} {'row' if len(names) == 1 else 'rows'} {word} ({few})")
+        differences += [] if any(words.values()) else ["rows in another order"]
+    return "; ".join(differences)
+
+
+def read_input(line: str) -> tuple[str, str]:
+    """Read a line of inputs.jsonl: id and fingerprint."""
+    entry = json.loads(line)
+    return entry["id"], entry["sha256"]
+
+
+def read_inputs(out: Path) -> dict[str, str]:
+    """Read the fingerprints of a folder's rows, by their ids, in order; empty where they are lost."""
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        card = None
-    if not isinstance(card, dict):
-        raise ValueError(f"{path} is damaged, so nobody knows what job it is of: choose another folder.")
-    return card
+        return dict(map(read_input, (out / "inputs.jsonl").read_text(encoding="utf-8").splitlines()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def delete_changed(job: Job, before: dict, inputs: str) -> None:
+    """Delete the parts that changed settings, model, batch or rows would make otherwise."""
+    alike = {key: before.get(key) for key in ("batch", "settings", "model_sha256")}
+    old = (
+        list(read_inputs(job.out).items())
+        if not find_differences(alike, {key: job.record[key] for key in alike})
+        else []
+    )
+    new = list(map(read_input, inputs.splitlines()))
+    for path in job.out.glob("part-*"):
+        first = int(path.stem.removeprefix("part-")) * job.batch
+        part = slice(first, first + job.batch)
+        if old[part] != new[part] or not new[part]:
+            path.unlink()
 
 
 def run(
@@ -103,34 +201,54 @@ def run(
     address: str | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> int:
-    """Run what is missing of a job on `workers` processes; returns how many of all rows failed, which `errors.jsonl` lists.
+    """Run what is missing of a job on `workers` processes; returns how many of all rows failed.
+
+    errors.jsonl lists them.
 
     gpus:     share of a GPU for each worker.
-    threads:  of the CPU for each worker; for small models many workers of one thread do more than few of many.
-    address:  of a Ray cluster that sees the input, the output and the model files under the same paths; None = this machine.
+    threads:  of the CPU for each worker; for small models many workers of one thread do more than few of
+        many.
+    address:  of a Ray cluster that sees input, output and model files under the same paths; None = this
+        machine.
     progress: called with the number of rows whenever a part is done.
 
-    Raises ValueError without Ray and for less than one worker or thread, OSError when a part cannot be written, RuntimeError when the
-    workers cannot run.
+    Raises ValueError without Ray, for numbers out of range and for a folder that another process uses or
+    changed, OSError when a part cannot be written, RuntimeError when the workers cannot run.
     """
-    if min(workers, threads) < 1:
-        raise ValueError(f"A job needs at least one worker with one thread, got {workers} with {threads}.")
-    missing = job.missing()
-    if missing:
-        on_ray(job, missing, workers, gpus, threads, address, progress)
-    for leftover in job.out.glob(".part-*"):  # of workers that were killed
-        leftover.unlink()
-    failed = [row for path in sorted(job.out.glob("part-*")) for row in errors(path)]
-    with replacing(job.out / "errors.jsonl") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
+    if not (1 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
+        raise ValueError(
+            f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got "
+            f"{workers} with {threads}, and {gpus}."
+        )
+    with lock_folder(job.out):
+        if read_record(job.out / "job.json") != job.record:
+            raise ValueError(
+                f"{job.out} has been given to another job since this one was opened: choose another folder."
+            )
+        if missing := job.missing():
+            on_ray(job, missing, workers, gpus, threads, address, progress)
+        for leftover in job.out.glob(".part-*"):  # of workers that were killed
+            leftover.unlink()
+        failed = [row for path in sorted(job.out.glob("part-*")) for row in errors(path)]
+        with replacing(job.out / "errors.jsonl") as file:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
     return len(failed)
 
 
 def on_ray(
-    job: Job, missing: list[int], workers: int, gpus: float, threads: int, address: str | None, progress: Callable[[int], None]
+    job: Job,
+    missing: list[int],
+    workers: int,
+    gpus: float,
+    threads: int,
+    address: str | None,
+    progress: Callable[[int], None],
 ) -> None:
-    """Hand the missing parts out."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # it would call home, and chat
+    """Hand the missing parts out to workers."""
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+    }  # it would call home, and chat
     try:
         import ray
     except ImportError as error:
@@ -141,9 +259,7 @@ def on_ray(
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        parts = [
-            {"part": number, "rows": json.dumps([(r.id, str(r.path.resolve()), r.at) for r in job.part(number)])} for number in missing
-        ]
+        parts = [{"part": number, "rows": json.dumps(job.part(number))} for number in missing]
         done = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
             Worker,
             fn_constructor_args=(job.settings, job.out.resolve(), job.batch, threads),

@@ -1,4 +1,4 @@
-"""The files that a bulk job writes: one part per batch, parquet for texts and numbers, a webdataset shard for pictures."""
+"""The files of a bulk job, one per batch: parquet for texts and numbers, webdataset shards for pictures."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PICTURE_TASKS = ("variation", "text-to-image")
 
 
 def part_path(folder: Path, task: str, number: int) -> Path:
-    """Where a part lies. A file of this name is complete."""
+    """Return where a part lies. A file of this name is complete."""
     return folder / f"part-{number:06d}{'.tar' if task in PICTURE_TASKS else '.parquet'}"
 
 
 def write_part(path: Path, results: Sequence[dict], first: int) -> None:
-    """Write the results of one batch, whose first row has the number `first` in the job. It appears when it is complete."""
+    """Write the results of one batch as one whole file; its first row has the number `first` in the job."""
     with replacing(path) as file:
         file.write(shard(results, first) if path.suffix == ".tar" else table(results))
 
 
 def table(results: Sequence[dict]) -> bytes:
-    """Results as a parquet file: id, error, and a column captions (lists of texts) or embedding (lists of numbers)."""
+    """Make a parquet file: id, error, and captions (lists of texts) or embedding (lists of numbers)."""
     import pyarrow
     from pyarrow import parquet
 
@@ -38,7 +38,7 @@ def table(results: Sequence[dict]) -> bytes:
 
 
 def shard(results: Sequence[dict], first: int) -> bytes:
-    """Results as a tar file: NUMBER-I.png, and NUMBER-I.json with id and error; of a row with an error just the latter."""
+    """Make a tar file: NUMBER-I.png, and NUMBER-I.json with id and error; of failed rows just the latter."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, result in enumerate(results, start=first):
@@ -53,7 +53,7 @@ def shard(results: Sequence[dict], first: int) -> bytes:
 
 
 def errors(path: Path) -> list[dict]:
-    """The rows of a part that failed: id and error. Raises ValueError for a part that is damaged."""
+    """List the rows of a part that failed: id and error. Raises ValueError for a part that is damaged."""
     try:
         return [row for row in abouts(path) if row["error"]]
     except Exception as error:  # whatever became of the file
@@ -61,7 +61,7 @@ def errors(path: Path) -> list[dict]:
 
 
 def abouts(path: Path) -> Iterator[dict]:
-    """id and error of all rows of a part."""
+    """Yield id and error of all rows of a part."""
     if path.suffix == ".tar":
         with tarfile.open(path, "r:") as tar:
             yield from (json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json"))

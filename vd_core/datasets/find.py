@@ -57,7 +57,7 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
 
 
 def kind_of(path: Path) -> str | None:
-    """Tell by its name what a file is: picture, list, beside (text of a picture), table, shard, or None."""
+    """Tell by its name what a file is: list, beside (.caption), table, shard, picture, or None."""
     kinds = {
         "list": LISTS,
         "beside": BESIDE,
@@ -70,39 +70,42 @@ def kind_of(path: Path) -> str | None:
 
 def list_files(files: Sequence[Path], root: Path) -> Listing:
     """List the rows of files below a folder, which their ids are relative to."""
-    names = {path: printable(path.relative_to(root).as_posix()) for path in files}
-    pictures = {path: path.with_suffix("") for path in files if kind_of(path) == "picture"}
-    beside = {
-        path.with_suffix(""): path for end in reversed(BESIDE) for path in files if path.suffix.lower() == end
-    }
-    beside = {stem: path for stem, path in beside.items() if stem in pictures.values()}
+    kinds = {path: kind_of(path) for path in files}
+    stems = {path.with_suffix("") for path, kind in kinds.items() if kind == "picture"}
+    texts: dict[Path, list[Path]] = {}  # of pictures, that which counts first
+    for path in sorted(kinds, key=lambda path: path.suffix.lower() != BESIDE[0]):
+        if path.suffix.lower() in BESIDE and path.with_suffix("") in stems:
+            texts.setdefault(path.with_suffix(""), []).append(path)
+            kinds[path] = "text"
     listed: dict[Path, str | None] = {}  # what lists say of pictures
-    found = {
-        path: list(list_entries(path, root, listed, pictures.keys()))
-        for path in files
-        if kind_of(path) == "list" and path not in beside.values()
+    lists = {
+        path: list(list_entries(path, root, listed, kinds)) for path, kind in kinds.items() if kind == "list"
     }
-    for path, name in names.items():
-        if path in pictures:
-            found[path] = [Row(name, listed.get(path), str(path))]
-            if text := beside.get(pictures[path]):
-                found[path] = list(read_beside(text, found[path][0]))
-        elif kind_of(path) in ("shard", "table"):
-            found[path] = list((list_shard if kind_of(path) == "shard" else list_table)(path, name))
-        elif path not in found and path not in beside.values():
-            kind = f"{path.suffix.lower() or 'without an ending'}"
-            kind += " without a picture" if kind_of(path) == "beside" else ", which is not read"
-            found[path] = [LeftOut(kind, name)]
-    entries = [entry for path in files for entry in found.get(path, ())]
-    return Listing([e for e in entries if isinstance(e, Row)], [e for e in entries if isinstance(e, LeftOut)])
+    found: list[Row | LeftOut] = []
+    for path, kind in kinds.items():
+        name = printable(path.relative_to(root).as_posix())
+        if kind == "picture":
+            beside = texts.get(path.with_suffix(""), [])
+            found += read_picture_row(Row(name, listed.get(path), str(path)), beside)
+        elif kind in ("shard", "table"):
+            found += (list_shard if kind == "shard" else list_table)(path, name)
+        elif kind == "list":
+            found += lists[path]
+        elif kind != "text":
+            reason = " without a picture" if kind == "beside" else ", which is not read"
+            found.append(LeftOut(f"{path.suffix.lower() or 'without an ending'}{reason}", name))
+    return Listing([e for e in found if isinstance(e, Row)], [e for e in found if isinstance(e, LeftOut)])
 
 
-def read_beside(path: Path, row: Row) -> Iterator[Row | LeftOut]:
-    """Yield the row of a picture with the text beside it."""
+def read_picture_row(row: Row, texts: Sequence[Path]) -> Iterator[Row | LeftOut]:
+    """Yield the row of a picture with the first of the texts beside it; None beside keeps that of a list."""
+    yield from (
+        LeftOut("second text of a picture", f"{row.id}: {printable(path.name)}") for path in texts[1:]
+    )
     try:
-        yield row._replace(text=text_of(read_text_file(path)))
+        yield row._replace(text=text_of(read_text_file(texts[0]))) if texts else row
     except ValueError as error:
-        yield LeftOut("text not readable", str(error))
+        yield LeftOut("text not readable", printable(str(error)))
         yield row._replace(text=None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,3 +75,14 @@ class Reader:
             with suppress(Exception):  # a damaged one
                 self.file.close()
         self.opened, self.file = (row.path, row.column), file
+
+
+def fingerprints(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a SHA-256 (16 hexadecimal digits) of the content of each row, picture and text, not its name."""
+    reader = Reader()
+    for row in rows:
+        try:
+            content = b"" if row.path is None else reader.read(row)
+        except ValueError as error:
+            content = str(error).encode()
+        yield hashlib.sha256(content + b"\0text" + (row.text or "").encode()).hexdigest()[:16]

@@ -78,4 +78,4 @@ def read_columns(path: Path, text: str) -> Iterator[tuple[int, dict]]:
             raise ValueError(f"The first line of {path} names none of the columns {columns}.")
         yield from ((reader.line_num, entry) for entry in reader)
     except csv.Error as error:
-        raise ValueError(f"Line {reader.line_num} of {path} cannot be read as a table: {error}.") from error
+        raise ValueError(f"{path} is no table behind its line {reader.line_num}: {error}.") from error

@@ -1,4 +1,4 @@
-"""Bulk jobs: rows from anywhere, results that depend on nothing but their row, and resumption that does nothing twice."""
+"""Bulk jobs: results that depend on nothing but their row, and resumption that does nothing twice."""
 
 import io
 import json
@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from picture_files import coverage, encode, picture_files, pixels
 from PIL import Image
 
 from vd_core.bulk import job as jobs
 from vd_core.bulk.parts import errors, part_path
-from vd_core.bulk.rows import find_rows, read_pictures, read_texts
 from vd_core.bulk.tasks import Runner, Settings
+from vd_core.datasets.find import find_rows
+from vd_core.pictures import from_pil, read_frames, read_picture
+from vd_core.runs import lock_folder
+from vd_core.sampling.options import Sampling
 
 ROOT = Path(__file__).resolve().parents[3]
-QUICK = Settings("variation", steps=2, cfg=2.0, seed=3)
+QUICK = Settings("variation", seed=3, sampling=Sampling("dpmpp_2m", 2, 2.0))
 
 
 def picture(number):
-    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (40 + number, 50, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(number).integers(0, 256, (40 + number, 50, 3), dtype=np.uint8)
+    )
 
 
 def content(number):
@@ -35,13 +40,23 @@ def content(number):
     return file.getvalue()
 
 
+def pictures_of(source):
+    return find_rows(source, recursive=True).with_pictures().rows
+
+
+def open_job(source, out, settings, batch, **options):
+    return jobs.open_job(source, out, settings, batch, recursive=True, **options)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Five pictures in a folder, the third of which is none."""
     source = tmp_path / "in"
     (source / "more").mkdir(parents=True)
     for number in range(5):
-        (source / ("more" if number > 3 else ".") / f"{number}.png").write_bytes(b"nothing" if number == 2 else content(number))
+        (source / ("more" if number > 3 else ".") / f"{number}.png").write_bytes(
+            b"nothing" if number == 2 else content(number)
+        )
     return source
 
 
@@ -54,97 +69,26 @@ def locally(monkeypatch):
         worker = jobs.Worker(job.settings, job.out, job.batch)
         for number in missing:
             ran.append(number)
-            rows = json.dumps([(row.id, str(row.path), row.at) for row in job.part(number)])
+            rows = json.dumps(job.part(number))
             progress(worker({"part": [number], "rows": [rows]})["rows"][0])
 
     monkeypatch.setattr(jobs, "on_ray", run)
     return ran
 
 
-def test_a_folder_gives_its_pictures_in_order(folder):
-    rows = find_rows(folder, "picture")
-    assert [row.id for row in rows] == ["0.png", "1.png", "2.png", "3.png", "more/4.png"]
-    found = read_pictures(rows)
-    assert [getattr(item, "size", None) for item in found] == [(50, 40), (50, 41), None, (50, 43), (50, 44)]
-    assert str(found[2]) == "2.png cannot be read: it is no picture of a known format."
-
-
-def test_shards_lines_and_tables_give_rows(tmp_path):
-    with tarfile.open(tmp_path / "a.tar", "w") as shard:
-        for name, data in (("x/1.png", content(1)), ("x/1.txt", b"one\n"), ("x/1.json", b"{}")):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            shard.addfile(member, io.BytesIO(data))
-    (tmp_path / "b.txt").write_text("two\n\n three \n")
-    (tmp_path / "c.jsonl").write_text('{"caption": "four"}\n{"other": 5}\nnothing\n')
-    rows = find_rows(tmp_path, "text")
-    assert [row.id for row in rows] == ["a.tar#x/1", "b.txt#0", "b.txt#2", "c.jsonl#0", "c.jsonl#1", "c.jsonl#2"]
-    found = read_texts(rows)
-    assert found[:4] == ["one", "two", "three", "four"]
-    assert "none of text, prompt" in str(found[4]) and "c.jsonl#2 cannot be read" in str(found[5])
-    (row,) = find_rows(tmp_path, "picture")
-    assert read_pictures([row])[0].size == (50, 41)
-
-
-def test_tables_give_rows(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow", reason="parquet files need pyarrow, which ray[data] brings")
-    from pyarrow import parquet
-
-    cells = [{"bytes": content(0)}, {"bytes": b"nothing"}, {"bytes": content(2)}]
-    parquet.write_table(pyarrow.table({"image": cells, "caption": ["a", None, "c"]}), tmp_path / "a.parquet")
-    rows = find_rows(tmp_path, "picture")
-    found = read_pictures(rows[::-1])
-    assert [getattr(item, "size", None) for item in found] == [(50, 42), None, (50, 40)]
-    texts = read_texts(find_rows(tmp_path, "text"))
-    assert texts[::2] == ["a", "c"] and str(texts[1]) == "a.parquet#1 cannot be read: it holds no text."
-    (tmp_path / "b.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="b.parquet is no parquet file"):
-        find_rows(tmp_path, "picture")
-
-
-def test_lines_end_where_their_numbers_say(tmp_path):
-    (tmp_path / "a.txt").write_text("one\u2028still one\x0b\x85\ntwo\n", encoding="utf-8")
-    rows = find_rows(tmp_path, "text")
-    assert [row.at for row in rows] == [0, 1] and read_texts(rows) == ["one\u2028still one", "two"]
-
-
-@pytest.mark.parametrize("line", ['{"text": null}', '{"text": 3}', "[" * 100_000, "[1]"])
-def test_what_is_no_text_is_an_error_of_its_row(tmp_path, line):
-    (tmp_path / "a.jsonl").write_text(line + '\n{"text": "good"}\n')
-    bad, good = read_texts(find_rows(tmp_path, "text"))
-    assert str(bad).startswith("a.jsonl#0 cannot be read: ") and good == "good"
-
-
-@pytest.mark.parametrize("name", ["link.png", "link.txt", "link.tar", "link.parquet"])
-def test_links_that_lead_out_of_the_folder_are_refused(folder, tmp_path, name):
-    (tmp_path / "elsewhere").write_bytes(content(1))
-    (folder / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=f"{name} is a link that leads out of"):
-        find_rows(folder, "text" if name.endswith("txt") else "picture")
-    (folder / name).unlink()
-    (folder / "inside.png").symlink_to(folder / "0.png")
-    assert "inside.png" in [row.id for row in find_rows(folder, "picture")]
-
-
-def test_names_that_are_no_unicode_are_written_in_another_way(tmp_path):
-    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(content(1))
-    (row,) = find_rows(tmp_path, "picture")
-    assert row.id == "\\udcff.png" and read_pictures([row])[0].size == (50, 41)
-
-
 def test_jobs_and_parts_that_are_damaged_are_named(folder, locally, tmp_path):
-    job = jobs.open_job(folder, tmp_path / "out", QUICK, batch=5)
+    job = open_job(folder, tmp_path / "out", QUICK, batch=5)
     part_path(job.out, "variation", 0).write_bytes(b"no tar")
     with pytest.raises(ValueError, match="part-000000.tar is damaged: delete it"):
         jobs.run(job)
     for text in ("{", "[]", "[" * 100_000):
         (job.out / "job.json").write_text(text)
         with pytest.raises(ValueError, match="job.json is damaged"):
-            jobs.open_job(folder, tmp_path / "out", QUICK, batch=5)
+            open_job(folder, tmp_path / "out", QUICK, batch=5)
 
 
 def test_a_result_does_not_depend_on_its_batch(folder):
-    rows, runner = find_rows(folder, "picture"), Runner(replace(QUICK, count=2))
+    rows, runner = pictures_of(folder), Runner(replace(QUICK, count=2))
     together, alone = runner(rows), [runner([row])[0] for row in rows]
     assert [result["error"] for result in together] == [result["error"] for result in alone]
     for one, other in zip(together, alone, strict=True):
@@ -157,32 +101,44 @@ def test_a_result_does_not_depend_on_its_batch(folder):
 
 @pytest.mark.parametrize(("task", "column"), [("caption", "captions"), ("embed", "embedding")])
 def test_other_tasks(folder, task, column):
-    results = Runner(replace(QUICK, task=task, count=2))(find_rows(folder, "picture"))
-    assert [len(result.get(column, [])) for result in results] == ([2, 2, 0, 2, 2] if task == "caption" else [160, 160, 0, 160, 160])
+    results = Runner(replace(QUICK, task=task, count=2))(pictures_of(folder))
+    assert [len(result.get(column, [])) for result in results] == (
+        [2, 2, 0, 2, 2] if task == "caption" else [160, 160, 0, 160, 160]
+    )
     assert all(isinstance(text, str) for result in results for text in result.get("captions", []))
 
 
 def test_texts_are_drawn_and_embedded(tmp_path):
     (tmp_path / "a.txt").write_text("red apple, 3d style\nbanana, flat style\n")
-    rows = find_rows(tmp_path, "text")
-    assert [len(result["pictures"]) for result in Runner(replace(QUICK, task="text-to-image"))(rows)] == [1, 1]
-    assert [np.linalg.norm(r["embedding"]) for r in Runner(replace(QUICK, task="embed-text"))(rows)] == pytest.approx([1, 1], abs=1e-5)
+    rows = find_rows(tmp_path).with_texts().rows
+    assert [len(result["pictures"]) for result in Runner(replace(QUICK, task="text-to-image"))(rows)] == [
+        1,
+        1,
+    ]
+    assert [
+        np.linalg.norm(r["embedding"]) for r in Runner(replace(QUICK, task="embed-text"))(rows)
+    ] == pytest.approx([1, 1], abs=1e-5)
 
 
 def test_what_was_stopped_goes_on_and_ends_alike(folder, locally, tmp_path):
-    whole, stopped = (jobs.open_job(folder, tmp_path / name, QUICK, batch=2) for name in ("whole", "stopped"))
+    whole, stopped = (open_job(folder, tmp_path / name, QUICK, batch=2) for name in ("whole", "stopped"))
     assert jobs.run(whole) == 1 and locally == [0, 1, 2]
     with pytest.raises(KeyboardInterrupt):
         jobs.run(stopped, progress=lambda rows: signal.raise_signal(signal.SIGINT))
     assert locally[3:] == [0] and stopped.missing() == [1, 2]
     (stopped.out / ".part-000001.tar.99.part").write_bytes(b"half of it")
-    again = jobs.open_job(folder, tmp_path / "stopped", QUICK, batch=2)
+    again = open_job(folder, tmp_path / "stopped", QUICK, batch=2)
     assert jobs.run(again) == 1 and locally[4:] == [1, 2]
     assert jobs.run(again) == 1 and len(locally) == 6
     files = [{path.name: path.read_bytes() for path in job.out.iterdir()} for job in (whole, stopped)]
-    assert files[0] == files[1] and set(files[0]) == {"job.json", "errors.jsonl", *(f"part-00000{n}.tar" for n in range(3))}
+    written = {".lock", "job.json", "inputs.jsonl", "errors.jsonl", *(f"part-00000{n}.tar" for n in range(3))}
+    assert files[0] == files[1] and set(files[0]) == written
     assert list(errors(part_path(whole.out, "variation", 1))) == [
-        {"id": "2.png", "error": "2.png cannot be read: it is no picture of a known format."}
+        {
+            "id": "2.png",
+            "error": "2.png cannot be read as a picture: it is none of PNG, JPEG, WebP, GIF, TIFF, AVIF, BMP and "
+            "the like, or damaged.",
+        }
     ]
 
 
@@ -194,27 +150,142 @@ def test_a_worker_computes_on_its_own_threads(tmp_path):
     torch.set_num_threads(before)
 
 
-def test_a_folder_holds_one_job(folder, tmp_path):
-    jobs.open_job(folder, tmp_path / "out", QUICK, batch=2)
-    with pytest.raises(ValueError, match="holds a job with other settings"):
-        jobs.open_job(folder, tmp_path / "out", replace(QUICK, seed=4), batch=2)
-    (folder / "0.png").unlink()
-    with pytest.raises(ValueError, match="holds a job with other rows, rows_sha256, batch"):
-        jobs.open_job(folder, tmp_path / "out", QUICK, batch=3)
+def test_what_a_job_was_made_from_is_known(folder, locally, tmp_path):
+    """Each change is refused and spelled out, or accepted, and then it alone is made anew."""
+    out = tmp_path / "out"
+    job = open_job(folder, out, QUICK, batch=2)
+    jobs.run(job)
+    before = {path.name: path.read_bytes() for path in out.glob("part-*")}
+    for change, words in (
+        (
+            lambda: open_job(folder, out, replace(QUICK, seed=4), batch=2),
+            "settings.seed is 4, there it was 3",
+        ),
+        (lambda: open_job(folder, out, QUICK, batch=3), "batch is 3, there it was 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            change()
+    (folder / "3.png").write_bytes(content(30))
+    with pytest.raises(ValueError, match=r"other things: 1 row changed \(3.png\)\. Go on with the same ones"):
+        open_job(folder, out, QUICK, batch=2)
+    assert {path.name: path.read_bytes() for path in out.glob("part-*")} == before
+    again = open_job(folder, out, QUICK, batch=2, accept_changes=True)
+    assert again.missing() == [1] and again.record["accepted"] == ["1 row changed (3.png)"]
+    locally.clear()
+    jobs.run(again)
+    assert locally == [1]
+    after = {path.name: path.read_bytes() for path in out.glob("part-*")}
+    assert [name for name in before if before[name] != after[name]] == ["part-000001.tar"]
+    assert open_job(folder, out, QUICK, batch=2).missing() == []
+    assert json.loads((out / "job.json").read_text())["accepted"] == ["1 row changed (3.png)"]
+
+
+def test_rows_that_come_and_go_are_spelled_out(folder, locally, tmp_path):
+    out = tmp_path / "out"
+    jobs.run(open_job(folder, out, QUICK, batch=1))
+    (folder / "more" / "4.png").unlink()
+    (folder / "0.png").rename(folder / "00.png")
+    with pytest.raises(
+        ValueError,
+        match=r"rows is 4, there it was 5; 2 rows gone \(0.png, more/4.png\); 1 row new \(00.png\)",
+    ):
+        open_job(folder, out, QUICK, batch=1)
+    job = open_job(folder, out, QUICK, batch=1, accept_changes=True)
+    assert job.missing() == [0] and not part_path(out, "variation", 4).exists()
+
+
+def test_another_model_of_the_same_name_is_noticed(folder, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    settings = replace(QUICK, models=(str(tmp_path / "model.safetensors"),))
+    open_job(folder, tmp_path / "out", settings, batch=2)
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    with pytest.raises(ValueError, match="model_sha256 is .*, there it was"):
+        open_job(folder, tmp_path / "out", settings, batch=2)
+
+
+def test_a_folder_serves_one_job_at_a_time(folder, locally, tmp_path):
+    job = open_job(folder, tmp_path / "out", QUICK, batch=2)
+    with lock_folder(tmp_path / "out"):
+        for second in (lambda: open_job(folder, tmp_path / "out", QUICK, batch=2), lambda: jobs.run(job)):
+            with pytest.raises(ValueError, match="out is in use by another run: wait until it has ended"):
+                second()
+    open_job(folder, tmp_path / "out", replace(QUICK, seed=4), batch=2, accept_changes=True)
+    with pytest.raises(ValueError, match="has been given to another job since"):
+        jobs.run(job)
+    assert not locally
+
+
+@pytest.mark.parametrize("task", ["caption", "embed"])
+def test_a_cutout_is_read_as_the_same_picture_on_white(tmp_path, task):
+    """Colours that lie hidden under the alpha change nothing."""
+    colors, alpha = pixels(), coverage()
+    hidden = np.where(alpha[..., None] == 0, np.uint8(77), colors)
+    white = np.asarray(read_picture(encode(Image.fromarray(np.dstack([colors, alpha])), "PNG"), "x"))
+    for name, array in (("cut.png", np.dstack([hidden, alpha])), ("white.png", white)):
+        (tmp_path / name).write_bytes(encode(Image.fromarray(array), "PNG"))
+    settings, column = replace(QUICK, task=task, count=1), {"caption": "captions", "embed": "embedding"}[task]
+    runner = Runner(settings)
+    first, second = (runner([row._replace(id="same")])[0] for row in pictures_of(tmp_path))
+    assert first[column] == second[column]
+    on_black = Runner(replace(settings, background="black"))([pictures_of(tmp_path)[0]._replace(id="same")])[
+        0
+    ]
+    assert task == "caption" or on_black[column] != first[column]
+
+
+def test_pictures_are_those_of_the_canvas_and_of_training(tmp_path):
+    """To the last bit, for every kind of file that has no transparent parts."""
+    for file in picture_files():
+        if file.alpha is None and file.colors is None:
+            (tmp_path / file.name).write_bytes(file.content)
+    runner, rows = Runner(replace(QUICK, task="embed")), pictures_of(tmp_path)
+    assert len(rows) >= 30
+    for row in rows:
+        images, _ = read_frames(Path(row.path), row.id)
+        assert torch.equal(from_pil([runner.read(row)]), images[:1])
 
 
 def test_refusals(tmp_path, folder, monkeypatch):
-    job = jobs.open_job(folder, tmp_path / "out", QUICK, batch=2)
+    job = open_job(folder, tmp_path / "out", QUICK, batch=2)
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "empty").mkdir()
     for action, error, sentence in (
-        (lambda: jobs.run(job, workers=0), ValueError, "at least one worker with one thread, got 0 with 1"),
+        (
+            lambda: jobs.run(job, workers=0),
+            ValueError,
+            "at least one worker with one thread, and 0 to 64 GPUs for each, got 0 with 1",
+        ),
         (lambda: jobs.run(job), ValueError, r'pip install "ray\[data\]"'),
-        (lambda: find_rows(tmp_path / "no", "picture"), FileNotFoundError, "There is no file .*no"),
-        (lambda: find_rows(tmp_path / "empty", "picture"), ValueError, "There is no picture in .*: the job reads .png"),
-        (lambda: Settings("sing"), ValueError, "The task is one of caption"),
-        (lambda: Settings("caption", count=0), ValueError, "at least one result"),
-        (lambda: jobs.open_job(folder, tmp_path / "other", QUICK, batch=0), ValueError, "at least one row"),
+        (lambda: jobs.run(job, gpus=float("nan")), ValueError, "0 to 64 GPUs for each"),
+        (
+            lambda: open_job(tmp_path / "empty", tmp_path / "other", QUICK, 2),
+            ValueError,
+            "There is no picture in .*empty",
+        ),
+        (
+            lambda: jobs.open_job(folder / "more", tmp_path / "other", replace(QUICK, task="embed-text"), 2),
+            ValueError,
+            r"There is no text in .*more: 1 left out: 1 .png without a text.",
+        ),
+        (lambda: Settings("sing"), ValueError, "task must be one of caption"),
+        (
+            lambda: Settings("caption", count=0),
+            ValueError,
+            "count must be a finite number from 1 to 1000, got 0",
+        ),
+        (lambda: Settings("caption", seed=-1), ValueError, "seed must be a finite number from 0 to"),
+        (lambda: Settings("caption", size=60), ValueError, "size must be divisible by 8, got 60"),
+        (
+            lambda: Settings("caption", size=0),
+            ValueError,
+            "size must be a finite number from 8 to 8192, got 0",
+        ),
+        (
+            lambda: Settings("caption", background="blurple"),
+            ValueError,
+            "background must be a colour such as white",
+        ),
+        (lambda: open_job(folder, tmp_path / "other", QUICK, batch=0), ValueError, "1 to 65536 rows, got 0"),
     ):
         with pytest.raises(error, match=sentence):
             action()
@@ -223,26 +294,53 @@ def test_refusals(tmp_path, folder, monkeypatch):
 def test_pictures_that_would_be_black_are_errors_that_name_the_layer(folder):
     runner = Runner(QUICK)
     runner.model.diffuser.context["image"][-1].proj_out.weight.data.mul_(1e38)
-    results = runner(find_rows(folder, "picture"))
+    results = runner(pictures_of(folder))
     assert not any("pictures" in result for result in results)
-    assert "failed: Output block 3's image context layer gave inf in float32: its weights are damaged" in results[0]["error"]
+    assert (
+        "failed: Output block 3's image context layer gave inf in float32: its weights are damaged"
+        in results[0]["error"]
+    )
 
 
 @pytest.mark.ray
 def test_a_killed_job_on_ray_goes_on(folder, tmp_path):
     """Killed with all its processes at any moment, then run to its end: the rows of an uninterrupted run."""
     pytest.importorskip("ray.data", reason='ray is not installed: pip install "ray[data]"')
-    command = [sys.executable, "-m", "vd_core", "bulk", "embed", str(folder), "OUT", "--batch", "1", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "vd_core",
+        "bulk",
+        "embed",
+        str(folder),
+        "OUT",
+        "--batch",
+        "1",
+        "--workers",
+        "2",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen(
-        [*command[:6], str(tmp_path / "killed"), *command[7:]], cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
+        [*command[:6], str(tmp_path / "killed"), *command[7:]],
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
     )
     while killed.poll() is None and not list(tmp_path.glob("killed/part-*")):
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     for name in ("killed", "whole"):
-        done = subprocess.run([*command[:6], str(tmp_path / name), *command[7:]], cwd=ROOT, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [*command[:6], str(tmp_path / name), *command[7:]],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert "4 of 5 rows done, 1 failed" in done.stdout, done.stderr
-    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("killed", "whole")]
+    files = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("killed", "whole")
+    ]
     assert files[0] == files[1] and len(files[0]) == 7

@@ -1,0 +1,369 @@
+"""Data sets of every kind: which rows they have, what is left out and why, and what is read in them."""
+
+import io
+import json
+import os
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+from picture_files import encode, picture_files, pixels
+from PIL import Image
+
+from vd_core.datasets import rows as names
+from vd_core.datasets.find import find_rows
+from vd_core.datasets.read import Reader, fingerprints
+from vd_core.datasets.rows import Row
+
+FILES = picture_files()
+PNG = encode(Image.fromarray(pixels()), "PNG")
+OTHER = encode(Image.fromarray(pixels(1)), "PNG")
+
+
+def write_shard(path, members, mode="w"):
+    with tarfile.open(path, mode) as shard:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+
+
+def write_table(path, columns):
+    pyarrow = pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+def texts(source, **options):
+    return {row.id: row.text for row in find_rows(source, **options).with_texts().rows}
+
+
+def pictured(source, **options):
+    """The ids of rows with pictures, which can all be read."""
+    reader, rows = Reader(), find_rows(source, **options).with_pictures().rows
+    assert all(reader.picture(row).mode == "RGB" for row in rows)
+    return [row.id for row in rows]
+
+
+@pytest.mark.parametrize("where", ["folder", "shard", "gz", "xz", "table"])
+def test_every_picture_file_is_read_alike_wherever_it_lies(tmp_path, where):
+    if where == "folder":
+        for file in FILES:
+            (tmp_path / file.name).write_bytes(file.content)
+    elif where == "table":
+        write_table(tmp_path / "a.parquet", {"image": [file.content for file in FILES]})
+    else:
+        mode, ending = ("w", "") if where == "shard" else (f"w:{where}", f".{where}")
+        members = [
+            (f"{number:02}.{file.name.rpartition('.')[2]}", file.content) for number, file in enumerate(FILES)
+        ]
+        write_shard(tmp_path / f"a.tar{ending}", members, mode)
+    listing, reader = find_rows(tmp_path).with_pictures(), Reader()
+    expected = sorted(FILES, key=lambda file: file.name) if where == "folder" else FILES
+    assert not listing.left_out and len(listing.rows) == len(FILES) >= 30
+    for row, file in zip(listing.rows, expected, strict=True):
+        found = np.asarray(reader.picture(row)).astype(int)
+        np.testing.assert_allclose(found, file.expected, atol=file.atol, rtol=0, err_msg=file.name)
+
+
+def test_rows_can_be_read_in_any_order(tmp_path):
+    contents = [encode(Image.fromarray(pixels(seed)), "PNG") for seed in range(40)]
+    write_shard(
+        tmp_path / "a.tar.gz",
+        [(f"{number:02}.png", content) for number, content in enumerate(contents)],
+        "w:gz",
+    )
+    write_table(tmp_path / "b.parquet", {"png": contents, "jpg": [None] * 40, "text": ["x"] * 40})
+    rows, reader = find_rows(tmp_path).with_pictures().rows, Reader()
+    assert len(rows) == 80
+    assert all("cell holds no bytes" in message(reader, row) for row in rows[40:])  # jpg comes first
+    rows[40:] = [row._replace(column="png") for row in rows[40:]]
+    for number in (*range(0, 80, 7), *range(79, 0, -11)):
+        assert reader.read(rows[number]) == contents[number % 40]
+
+
+def message(reader, row):
+    with pytest.raises(ValueError, match="cannot be read: ") as caught:
+        reader.read(row)
+    return str(caught.value)
+
+
+# (files, ids of pictures, texts by id, kinds of what is left out where pictures are wanted)
+CASES = {
+    "pictures with texts": (
+        {"a.png": PNG, "a.txt": b"one\n", "b.JPG": PNG, "b.TXT": b"two", "c.jfif": PNG, "c.caption": b"three"},
+        ["a.png", "b.JPG", "c.jfif"], {"a.png": "one", "b.JPG": "two", "c.jfif": "three"}, [],
+    ),
+    "several dots": ({"cat.v2.png": PNG, "cat.v2.txt": b"cat"}, ["cat.v2.png"], {"cat.v2.png": "cat"}, []),
+    "two texts": ({"a.png": PNG, "a.txt": b"no", "a.caption": b"yes"}, ["a.png"], {"a.png": "yes"},
+                  ["second text of a picture"]),
+    "lines": ({"p.txt": b"one\n\n two \r\n"}, [], {"p.txt#0": "one", "p.txt#2": "two"}, [".txt without a picture"]),
+    "line ends of Unicode": ({"p.txt": "a\u2028b\x0b\x85\nc".encode()}, [], {"p.txt#0": "a\u2028b", "p.txt#1": "c"},
+                             [".txt without a picture"]),
+    "UTF-8 with BOM": ({"p.txt": b"\xef\xbb\xbf\xc3\xa9"}, [], {"p.txt#0": "é"}, [".txt without a picture"]),
+    "UTF-16": ({"a.png": PNG, "a.txt": "é\n".encode("utf-16")}, ["a.png"], {"a.png": "é"}, []),
+    "UTF-16 big endian": ({"a.png": PNG, "a.txt": b"\xfe\xff" + "é".encode("utf-16-be")}, ["a.png"], {"a.png": "é"}, []),
+    "cp1252 beside a picture": ({"a.png": PNG, "a.txt": b"caf\xe9"}, ["a.png"], {}, ["text not readable"]),
+    "empty text": ({"a.png": PNG, "a.txt": b" \n"}, ["a.png"], {}, []),
+    "hidden": ({"._a.png": b"mac", ".DS_Store": b"", "a.png": PNG}, ["a.png"], {}, ["hidden", "hidden"]),
+    "__MACOSX": ({"__MACOSX/a.png": b"mac", "a.png": PNG}, ["a.png"], {}, ["hidden"]),
+    "unknown endings": ({"a.png": PNG, "b.heic": b"", "c.eps": b"", "d": b""}, ["a.png"], {},
+                        [".heic, which is not read", ".eps, which is not read", "without an ending, which is not read"]),
+    "subfolder": ({"a.png": PNG, "s/b.png": PNG}, ["a.png"], {}, ["in a subfolder (--recursive takes them)"]),
+    "metadata.jsonl": ({"a.png": PNG, "metadata.jsonl": b'{"file_name": "a.png", "text": "one"}\n'},
+                       ["a.png"], {"a.png": "one"}, []),
+    "JSON with BOM": ({"a.png": PNG, "m.jsonl": b'\xef\xbb\xbf{"file_name": "a.png", "text": "one"}\n'},
+                      ["a.png"], {"a.png": "one"}, []),
+    "metadata.csv": ({"a.png": PNG, "metadata.csv": b'file_name,text\na.png,"one, two"\n'}, ["a.png"], {"a.png": "one, two"}, []),
+    "semicolons": ({"a.png": PNG, "m.csv": b"File_Name;Caption\na.png;one, two\n"}, ["a.png"], {"a.png": "one, two"}, []),
+    "tabs": ({"a.png": PNG, "m.tsv": b"image\tprompt\na.png\tone\n"}, ["a.png"], {"a.png": "one"}, []),
+    "a list names a subfolder": ({"s/a.png": PNG, "m.csv": b"file_name,text\ns\\a.png,one\n"}, ["s/a.png"],
+                                 {"s/a.png": "one"}, []),
+    "missing pictures": ({"a.png": PNG, "m.csv": b"file_name,text\nb.png,two\n"}, ["a.png"], {},
+                         ["entry whose picture is missing"]),
+    "outside": ({"a.png": PNG, "m.csv": b"file_name,text\n../a.png,x\n"}, ["a.png"], {},
+                ["entry whose picture lies outside of the folder"]),
+    "two entries": ({"a.png": PNG, "m.csv": b"file_name,text\na.png,one\na.png,two\n"}, ["a.png"], {"a.png": "one"},
+                    ["second entry for a picture"]),
+    "texts as JSON": (
+        {"p.jsonl": b'{"caption": "one"}\n{"x": 1}\n[1]\n{"text": 3}\nno\n{"text": "\\ud800"}\n' + b"[" * 100_000},
+        [], {"p.jsonl#0": "one"}, ["entry not readable"] * 6 + [".jsonl without a picture"],
+    ),
+    "caption before text": ({"p.jsonl": b'{"text": "no", "caption": "yes"}'}, [], {"p.jsonl#0": "yes"},
+                            [".jsonl without a picture"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_folders(tmp_path, name):
+    files, ids, words, left_out = CASES[name]
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    assert pictured(tmp_path) == ids
+    assert texts(tmp_path) == words
+    assert sorted(kind for kind, _ in find_rows(tmp_path).with_pictures().left_out) == sorted(left_out)
+
+
+SAMPLES = [("x/1.png", PNG), ("x/1.txt", b"one\n"), ("x/cat.v2.png", PNG), ("x/cat.json", b'{"Caption": "cat"}'),
+           ("x/._1.png", b"mac"), ("x/3.cls", b"7"), ("x/4.PNG", PNG), ("x/4.txt", b"caf\xe9"), ("x/5.webp", PNG),
+           ("x/5.png", PNG), ("x/5.json", b"[1]"), ("x/1.png", OTHER)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.tar", "A.TAR", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz"])
+def test_shards_follow_webdatasets_rule_of_names(tmp_path, name):
+    kind = {"gz": "gz", "tgz": "gz", "bz2": "bz2", "xz": "xz"}.get(name.rpartition(".")[2], "")
+    write_shard(tmp_path / name, SAMPLES, f"w:{kind}")
+    listing, reader = find_rows(tmp_path).with_pictures(), Reader()
+    assert [row.id for row in listing.rows] == [
+        f"{name}#{key}" for key in ("x/1", "x/cat", "x/4", "x/5", "x/1 (2)")
+    ]
+    assert [row.text for row in listing.rows] == ["one", "cat", None, None, None]
+    assert [reader.read(row) for row in listing.rows] == [PNG, PNG, PNG, PNG, OTHER]
+    kinds = [kind for kind, _ in listing.left_out]
+    assert kinds == ["hidden or without an ending", "text not readable", "further picture of a sample",
+                     "text not readable", f"{name[name.rindex('.'):]} without a picture"]  # fmt: skip
+    assert find_rows(tmp_path / name).rows == find_rows(tmp_path).rows
+
+
+def test_tables(tmp_path):
+    cells = [
+        {"bytes": PNG, "path": None},
+        {"bytes": None, "path": "/etc/passwd"},
+        {"bytes": b"no picture", "path": "a"},
+    ]
+    write_table(tmp_path / "a.parquet", {"Image": cells, "text": ["no"] * 3, "caption": ["a", None, "c"]})
+    write_table(tmp_path / "b.parquet", {"x": [1]})
+    listing, reader = find_rows(tmp_path), Reader()
+    assert [(row.id, row.text) for row in listing.rows] == [
+        (f"a.parquet#{n}", t) for n, t in enumerate(["a", None, "c"])
+    ]
+    assert "without a column image" in listing.summary()
+    assert reader.picture(listing.rows[0]).size == (24, 16)
+    assert (
+        message(reader, listing.rows[1])
+        == "a.parquet#1 cannot be read: its cell holds no bytes of a picture."
+    )
+    with pytest.raises(ValueError, match="a.parquet#2 cannot be read as a picture"):
+        reader.picture(listing.rows[2])
+    (tmp_path / "c.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"c.parquet is no parquet file"):
+        find_rows(tmp_path)
+
+
+def test_tables_without_pyarrow_are_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="a.parquet needs pyarrow: pip install pyarrow"):
+        find_rows(tmp_path)
+
+
+def test_all_kinds_in_one_folder_are_used_and_subfolders_on_request(tmp_path):
+    (tmp_path / "s").mkdir()
+    for name in ("b.png", "s/a.png"):
+        (tmp_path / name).write_bytes(PNG)
+    write_shard(tmp_path / "a.tar", SAMPLES[:2])
+    write_shard(tmp_path / "s" / "a.tar", SAMPLES[:2])
+    write_table(tmp_path / "c.parquet", {"png": [PNG]})
+    assert pictured(tmp_path) == ["a.tar#x/1", "b.png", "c.parquet#0"]
+    assert pictured(tmp_path, recursive=True) == [
+        "a.tar#x/1",
+        "b.png",
+        "c.parquet#0",
+        "s/a.png",
+        "s/a.tar#x/1",
+    ]
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("one\ntwo\n")
+    (tmp_path / "._x.png").write_bytes(b"")
+    (tmp_path / "x.png").write_bytes(PNG)
+    summary = find_rows(tmp_path).with_pictures().summary()
+    assert summary == "4 left out: 3 .txt without a picture, 1 hidden"
+    assert find_rows(tmp_path / "x.png").summary() == ""
+
+
+@pytest.mark.parametrize(("content", "line"), [(b"one\ntwo\ncaf\xe9\n", 3), (b"\x80", 1)])
+def test_a_list_in_another_encoding_is_named_with_its_line(tmp_path, content, line):
+    (tmp_path / "p.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"p.txt, line {line}: this is no text in UTF-8"):
+        find_rows(tmp_path)
+
+
+def test_a_text_beside_a_picture_in_another_encoding_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "a.txt").write_bytes(b"one\ncaf\xe9")
+    (entry,) = find_rows(tmp_path).left_out
+    assert entry.name.endswith("a.txt, line 2: this is no text in UTF-8; save the file as UTF-8.")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"name,label\nx,y\n", r"The first line of .*a.csv names none of the columns file_name"),
+        ("a.csv", b'text\n"open', r"a.csv is no table behind its line 1: unexpected end"),
+        ("a.tar", PNG, r"a.tar is no readable tar file: at its start"),
+        ("a.tar.gz", b"\x1f\x8bno", r"a.tar.gz is no readable tar file: at its start"),
+        ("a.tar", b"\x28\xb5\x2f\xfd", r"a.tar is no readable tar file"),
+        ("a.zip", b"PK", r"a.zip is no data set: give a folder, a picture"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        find_rows(tmp_path / name)
+
+
+def test_damaged_members_are_named(tmp_path):
+    write_shard(tmp_path / "a.tar", [("x/1.png", PNG), ("x/2.png", bytes(5000))])
+    content = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(content[:3000])
+    with pytest.raises(
+        ValueError, match=r"a.tar is no readable tar file: at x/2.png, it ends behind the end"
+    ):
+        find_rows(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_small_shards_that_unpack_to_much_are_refused(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
+    write_shard(tmp_path / "a.tar", [("a.png", bytes(2 << 20))], f"w:{kind}")
+    with pytest.raises(ValueError, match="at a.png, it takes more than 1 MB"):
+        find_rows(tmp_path)
+
+
+def test_pictures_have_a_bound(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(PNG + bytes(1 << 20))
+    monkeypatch.setattr("vd_core.datasets.read.LARGEST", 1 << 20)
+    assert message(Reader(), find_rows(tmp_path).rows[0]) == "a.png cannot be read: it takes more than 1 MB."
+    monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
+    write_shard(tmp_path / "b.tar", [("a.png", bytes(2 << 20)), ("b.png", PNG)])
+    listing = find_rows(tmp_path / "b.tar").with_pictures()
+    assert [row.id for row in listing.rows] == ["b.tar#b"] and "1 larger than 1 MB" in listing.summary()
+    monkeypatch.setattr("vd_core.datasets.texts.LARGEST", 10)
+    (tmp_path / "p.txt").write_text("x" * 11)
+    with pytest.raises(ValueError, match="p.txt takes more than 0 MB: split it"):
+        find_rows(tmp_path / "p.txt")
+
+
+def test_texts_have_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr("vd_core.datasets.texts.LONGEST", 10)
+    monkeypatch.setattr("vd_core.datasets.shards.LONGEST", 10)
+    (tmp_path / "p.txt").write_text("x" * 11 + "\nshort\n")
+    write_shard(tmp_path / "a.tar", [("a.txt", b"x" * 11), ("b.txt", b"x" * 100), ("c.txt", b"short")])
+    assert texts(tmp_path) == {"a.tar#c": "short", "p.txt#1": "short"}
+
+
+@pytest.mark.parametrize("name", ["link.png", "link.txt", "link.tar", "link.parquet"])
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere").write_bytes(PNG)
+    (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=f"{name} is a link that leads out of"):
+        find_rows(tmp_path / "in")
+    (tmp_path / "in" / name).unlink()
+    (tmp_path / "in" / "a.png").write_bytes(PNG)
+    (tmp_path / "in" / "b.png").symlink_to(tmp_path / "in" / "a.png")
+    assert pictured(tmp_path / "in") == ["a.png", "b.png"]
+
+
+def test_links_in_shards_are_not_followed(tmp_path):
+    (tmp_path / "secret.png").write_bytes(PNG)
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo(f"{kind.decode()}.png")
+            member.type, member.linkname = kind, str(tmp_path / "secret.png")
+            shard.addfile(member)
+    assert find_rows(tmp_path / "a.tar").rows == []
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    for path in (tmp_path / "no", tmp_path / ("x" * 300)):
+        with pytest.raises(FileNotFoundError, match="There is no file or folder"):
+            find_rows(path)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match="is no data set"):
+        find_rows(tmp_path / "pipe.png")
+    assert find_rows(tmp_path).rows == []
+    (tmp_path / "a.png").write_bytes(PNG)
+    (row,) = find_rows(tmp_path).rows
+    (tmp_path / "a.png").unlink()
+    assert message(Reader(), row) == "a.png cannot be read: No such file or directory."
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path):
+    for name in (b"\xff.png", b"a\nb.png", "\u202egnp.png".encode()):
+        (tmp_path / os.fsdecode(name)).write_bytes(PNG)
+    assert set(pictured(tmp_path)) == {"\\udcff.png", "a\\nb.png", "\\u202egnp.png"}
+
+
+def test_rows_travel_as_json(tmp_path):
+    write_shard(tmp_path / "a.tar", SAMPLES[:2])
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(PNG)
+    rows = find_rows(tmp_path).rows
+    again = [Row(*row) for row in json.loads(json.dumps(rows))]
+    assert [Reader().read(row) for row in again] == [PNG, PNG] and [row.id for row in again] == [
+        row.id for row in rows
+    ]
+
+
+def test_fingerprints_are_of_contents_and_not_of_names(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "a.txt").write_text("one")
+    before = list(fingerprints(find_rows(tmp_path).rows))
+    for ending in ("png", "txt"):
+        (tmp_path / f"a.{ending}").rename(tmp_path / f"b.{ending}")
+    assert list(fingerprints(find_rows(tmp_path).rows)) == before
+    (tmp_path / "b.txt").write_text("two")
+    other_text = list(fingerprints(find_rows(tmp_path).rows))
+    (tmp_path / "b.png").write_bytes(OTHER)
+    assert len({*before, *other_text, *fingerprints(find_rows(tmp_path).rows)}) == 3
+
+
+def test_names_of_columns_are_in_one_table():
+    assert names.first_named(names.TEXT_NAMES, ["Text", "CAPTION "]) == "CAPTION "
+    assert names.first_named(names.TEXT_NAMES, ["x"]) is None

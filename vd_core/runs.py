@@ -1,0 +1,73 @@
+"""What training runs and bulk jobs share: the record of what they were made from, and the lock of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+log = logging.getLogger(__name__)
+
+
+def hash_files(paths: Iterable[str | Path]) -> str:
+    """Return a SHA-256 (16 hexadecimal digits) of the contents of files, and of all files in folders."""
+    total = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as opened:
+                    while block := opened.read(1 << 20):
+                        total.update(block)
+                total.update(b"end of file")
+    return total.hexdigest()[:16]
+
+
+def find_differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:
+    """Spell out what differs between two records, such as "settings.steps is 30, there it was 20"."""
+    found = []
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += find_differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} is {new}, there it was {old}")
+    return found
+
+
+def read_record(path: Path) -> dict:
+    """Read a record in JSON. Raises ValueError for a damaged one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"{path} is damaged, so nobody knows what {path.parent} was made from: choose another folder."
+        )
+    return record
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run or job; the system gives it free when the process ends, however it ends.
+
+    Makes the folder. Raises ValueError where another process, or another thread, holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        advice = "wait until it has ended, or choose another folder"
+        raise ValueError(f"{folder} is in use by another run: {advice}.") from None
+    except NotImplementedError:
+        log.warning("%s lies on a file system without locks: take care that one run alone uses it", folder)
+    try:
+        yield
+    finally:
+        lock.release()
