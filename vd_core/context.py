@@ -98,11 +98,12 @@ def check_tokens(context: Context) -> None:
             raise ValueError(f"The {name} of the {context.kind} context are on the meta device and have no values.")
         if not tokens.isfinite().all():
             raise ValueError(f"The {name} of the {context.kind} context hold NaN or inf.")
-        if (norm := float(tokens.detach().float().norm(dim=-1).mean())) > LARGEST_NORM:
-            by = "the first token" if context.kind == "image" else "the end token"
+        norms = tokens.detach().float().norm(dim=-1)
+        if (norm := float(norms.mean(dim=1).max())) > LARGEST_NORM:
+            by = "its first token" if context.kind == "image" else "its end token"
             raise ValueError(
                 f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's have about 1: "
-                f"divide each sample's by the norm of {by}."
+                f"divide each sample by the norm of {by}."
             )
 
 

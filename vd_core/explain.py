@@ -12,8 +12,9 @@ from torch import Tensor
 from .encoders.focus import focus
 from .plots import COLORS, Curve, beside, heat_map, plot
 from .sampling.noise import shared_noise
-from .sampling.samplers import FROM_NOISE, SAMPLERS
+from .sampling.samplers import SAMPLERS
 from .sampling.schedule import Schedule
+from .sampling.spacing import choose_steps
 
 GREY = (150, 150, 158)
 SHOWN = 40  # singular values in a spectrum: twice as many as the focus tells apart
@@ -34,7 +35,7 @@ def visited(schedule: Schedule, n: int, sampler: str) -> Tensor:
     """The timesteps at which a sampler calls the model on its way from noise, descending. Raises ValueError as `Schedule.steps`."""
     if sampler not in SAMPLERS:
         raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
-    return schedule.steps(n, FROM_NOISE[sampler]).timesteps
+    return choose_steps(schedule, sampler, n).timesteps
 
 
 def schedule_picture(schedule: Schedule, n: int, sampler: str) -> Tensor:

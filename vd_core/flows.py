@@ -11,22 +11,24 @@ from torch import Tensor, nn
 from .autoencoders.image_kl import AutoencoderKL
 from .autoencoders.optimus import Optimus
 from .config import VDConfig
-from .context import Blend, Context
+from .context import Blend, Context, check_tokens
 from .diffuser.model import Diffuser
 from .diffuser.precision import at_own_precision
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
-from .placement import check_dtype, checked_device
+from .placement import check_dtype, check_place, checked_device
+from .sampling.checks import check_type, check_values
 from .sampling.generate import generate, invert
 from .sampling.guidance import guide
-from .sampling.noise import NoiseSource, make_noise
+from .sampling.noise import Noise, make_noise
 from .sampling.options import OFFICIAL, Sampling
 from .sampling.samplers import Callback
 from .sampling.schedule import Schedule
 
-# The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the official
-# choice for text output) or of a grey one (the choice of the first official release and of diffusers).
+# The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the
+# official choice for text output) or of a grey one (the choice of the first official release, and meant by diffusers; with
+# transformers of today its picture is divided by 255 a second time and nearly black, so "black" is what it computes).
 NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
 STYLE_RANK = 10  # of the patch tokens in the official I2T2I app
 IMAGE_TOKENS = ("all", "patches", "style")
@@ -125,38 +127,52 @@ class VersatileDiffusion:
         diffuser = self.diffuser
         return [] if diffuser is None else [f"{kind} to {data}" for data in diffuser.data for kind in diffuser.context]
 
-    @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str], negative: str = "") -> Context:
-        """Prompts, taken literally -> a text context [B, positions, d], its unconditional tokens those of `negative`."""
-        return text_context(self.clip.encode_text([*texts, negative]))
+    def encode_text(self, texts: str | Sequence[str], negative: str = "") -> Context:
+        """Encode prompts, one or several, taken literally, as a text context [B, positions, d].
 
-    @torch.inference_mode()
-    def encode_image(self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros") -> Context:
-        """Pictures [B, 3, H, W] in 0..1 -> an image context [B, 1 + patches, d]; see `image_context`."""
+        Its unconditional tokens are those of `negative`. Raises ValueError for what are no prompts.
+        """
+        prompts = [texts] if isinstance(texts, str) else list(texts)
+        if not prompts:
+            raise ValueError("There is no prompt to encode: give one, or a list of them.")
+        return text_context(self.clip.encode_text([*prompts, negative]))
+
+    def encode_image(
+        self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros"
+    ) -> Context:
+        """Encode pictures [B, 3, H, W] in 0..1 as an image context [B, 1 + patches, d]; see `image_context`."""
         return image_context(self.clip.encode_image, images, masks, focus, null)
 
-    @torch.inference_mode()
     def sample(
         self,
         data: str,
-        contexts: Blend,
+        contexts: Context | Blend,
         latent: Tensor,
-        noise: int | NoiseSource,
+        noise: Noise,
         sampling: Sampling = OFFICIAL,
         *,
         mask: Tensor | None = None,
         start: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Generate latents of kind `data` under the contexts, in the shape of `latent` (unscaled, [B, C, H, W] or [B, C]).
+        """Generate latents of kind `data` under the contexts, unscaled, in the shape and precision of `latent`.
 
-        noise: a seed, which becomes noise as `sampling` says, or noise itself.
-        start: unscaled, as `invert` gives it.
+        contexts: one or several; on any device.
+        latent:   unscaled, [B, C, H, W] or [B, C], on the diffuser's device; without `fidelity` or `strength` only its
+                  shape counts, so zeros will do.
+        noise:    a seed, which becomes noise as `sampling` says, a torch.Generator or a list of them, or x_T itself,
+                  standard normal, in the shape of `latent`.
+        start:    unscaled, as `invert` gives it.
         The other arguments are those of `generate`.
 
-        Raises ValueError for unknown kinds, shapes that do not fit, and more steps than the schedule has.
+        Gradients reach contexts, latents, x_T and weights that require them, unless energies steer. Otherwise nothing is
+        kept for them. Raises ValueError for unknown kinds, shapes that do not fit, values that are not finite, tokens
+        that were never normalised, and more steps than the schedule has.
         """
-        schedule, scale = Schedule(self.config.schedule, sampling.shift), self._latent_scale(data)
+        contexts = [contexts] if isinstance(contexts, Context) else contexts
+        scale = self._latent_scale(data)
+        self._check_inputs(contexts, latent, mask, start, sampling)
+        schedule = Schedule(self.config.schedule, sampling.shift)
         x = generate(
             guide(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance),
             schedule,
@@ -171,11 +187,10 @@ class VersatileDiffusion:
         # The way into the diffuser's space and back rounds.
         return x / scale if mask is None else torch.where(mask > 0, x / scale, latent)
 
-    @torch.inference_mode()
     def invert(
         self,
         data: str,
-        contexts: Blend,
+        contexts: Context | Blend,
         latent: Tensor,
         sampling: Sampling = UNGUIDED,
         callback: Callback | None = None,
@@ -183,11 +198,44 @@ class VersatileDiffusion:
         """Find the `start` from which `sample` under the same contexts and options leads back to `latent`.
 
         It is that of "ddim" at eta 0, whatever the sampler of `sampling`. Latent and result are unscaled, of one shape.
-        Raises ValueError for unknown kinds and shapes that do not fit.
+        Raises ValueError for unknown kinds, shapes that do not fit, and values that are not finite.
         """
-        schedule, scale = Schedule(self.config.schedule, sampling.shift), self._latent_scale(data)
+        contexts = [contexts] if isinstance(contexts, Context) else contexts
+        scale = self._latent_scale(data)
+        self._check_inputs(contexts, latent, None, None, sampling)
+        schedule = Schedule(self.config.schedule, sampling.shift)
         denoise = guide(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance)
         return invert(denoise, schedule, latent * scale, sampling, latent_scale=scale, callback=callback) / scale
+
+    def _check_inputs(
+        self, contexts: Blend, latent: Tensor, mask: Tensor | None, start: Tensor | None, sampling: Sampling
+    ) -> None:
+        """Refuse what would give wrong samples without a word. Raises ValueError with one sentence."""
+        if self.diffuser is None:
+            raise ValueError("This model was loaded without its diffuser, so it cannot sample.")
+        check_type("sampling", sampling, Sampling)
+        check_values("latent", latent)
+        if start is not None:
+            check_values("start", start)
+            if start.shape != latent.shape:
+                raise ValueError(f"start must have the shape of latent, {list(latent.shape)}, got {list(start.shape)}.")
+        if mask is not None:
+            check_values("mask", mask)
+            if mask.ndim != latent.ndim or any(m not in (1, n) for m, n in zip(mask.shape, latent.shape, strict=True)):
+                raise ValueError(f"mask must fit latent {list(latent.shape)}, got {list(mask.shape)}.")
+            if mask.min() < 0 or mask.max() > 1:
+                raise ValueError(f"mask must lie within 0..1, got {mask.min():g} to {mask.max():g}.")
+        if not isinstance(contexts, list | tuple) or not all(hasattr(context, "tokens") for context in contexts):
+            raise ValueError(f"contexts must be a Context or a list of them, got {type(contexts).__name__}.")
+        for context in contexts:
+            check_tokens(context)
+        check_place(next(self.diffuser.parameters()), latent, "latents", "diffuser")
+        tracked = [latent, *(context.tokens for context in contexts), *self.diffuser.parameters()]
+        if sampling.energies and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tracked):
+            raise ValueError(
+                "Gradients do not pass through samples that energies steer: leave the energies out, or sample under "
+                "torch.no_grad()."
+            )
 
     def _latent_scale(self, data: str) -> float:
         """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model does not make."""

@@ -14,18 +14,21 @@ def check_device(weight: Tensor, part: str) -> None:
         raise ValueError(f"The {part} is on the meta device, where weights have no values: load the model again.")
 
 
-def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
-    """Convert what a part is given to the precision of its weights.
+def check_place(weight: Tensor, given: Tensor, name: str, part: str) -> None:
+    """Refuse what a part is given on another device than its weights, or on "meta", where tensors have no values.
 
     weight: one of the part's weights. name, part: what is given and to which part, in words, for the sentence.
-
-    Raises ValueError where the two are on different devices, or on "meta", where tensors have no values.
     """
     check_device(weight, part)
     if given.is_meta:
         raise ValueError(f"The {name} given to the {part} are on the meta device and have no values: make them anew.")
     if weight.device != given.device:
         raise ValueError(f"The {name} are on {given.device} and the {part} is on {weight.device}: {MOVE}.")
+
+
+def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
+    """Convert what a part is given to the precision of its weights. Raises ValueError as `check_place`."""
+    check_place(weight, given, name, part)
     return given.to(weight.dtype)
 
 

@@ -46,7 +46,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     torch's own product, but for bfloat16 on CPUs, which it computes in float32: there plain products, block by block, are 2 to 3 times
     as fast where the processor multiplies bfloat16 (AVX512-BF16, 256 to 4096 queries). Their scores are of bfloat16.
     """
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or q.requires_grad:
+    differentiated = any(part.requires_grad for part in (q, k, v))
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or differentiated:
         return F.scaled_dot_product_attention(q, k, v, bias)
     rows, bias = q.shape[:2], None if bias is None else bias.expand(-1, q.shape[1], -1, -1).flatten(0, 1)
     q, k, v = (part.flatten(0, 1) for part in (q, k * k.shape[-1] ** -0.5, v))

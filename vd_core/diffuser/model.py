@@ -139,8 +139,7 @@ class Diffuser(nn.Module):
     def remembered(self, reading: Reading, index: int) -> Memory | None:
         """Keys and values of a reading's tokens in one layer, from its memory; None if it has none."""
         if reading.memory is not None and index not in reading.memory:
-            with torch.no_grad():
-                reading.memory[index] = self.context[reading.kind][index].memory(reading.tokens)
+            reading.memory[index] = self.context[reading.kind][index].memory(reading.tokens)
         return reading.memory and reading.memory[index]
 
     def check(self, x: Tensor, contexts: Sequence[Reading], data: str, evaluations: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from math import inf, isfinite
 from numbers import Integral, Real
 
+from torch import Tensor
+
 
 def check_choice(field: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError unless a value is one of some names."""
@@ -31,3 +33,14 @@ def check_type(field: str, value: object, wanted: type) -> None:
     """Raise ValueError unless a value is of a class."""
     if not isinstance(value, wanted):
         raise ValueError(f"{field} must be given as {wanted.__name__}, got {type(value).__name__}.")
+
+
+def check_values(field: str, value: object) -> None:
+    """Raise ValueError unless a value is a tensor of finite numbers with a fraction."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        found = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{field} must be a tensor of floating point numbers, got {found}.")
+    if value.is_meta:
+        raise ValueError(f"{field} is on the meta device and has no values: make it anew.")
+    if not value.isfinite().all():
+        raise ValueError(f"{field} holds NaN or inf.")

@@ -57,9 +57,9 @@ def steer(denoise: Denoise, schedule: Schedule, energies: Sequence[Energy], late
     """Wrap `denoise` so that energies of x0 / latent_scale steer its predictions. Without any it stays `denoise` itself, as
     it does in steps at which none acts."""
 
-    def denoise_steered(x: Tensor, t: int) -> Tensor:
+    def denoise_steered(x: Tensor, t: float) -> Tensor:
         acting = [energy for energy in energies if energy.acts(schedule.progress(t))]
-        alpha = float(schedule.alphas_cumprod[t])
+        alpha = schedule.alpha(t)
         return steer_eps(partial(denoise, t=t), x, alpha, acting, lambda x0: x0 / latent_scale) if acting else denoise(x, t)
 
     return denoise_steered if energies else denoise

@@ -10,10 +10,11 @@ from torch import Tensor
 from .energy import steer
 from .inpainting import inpaint
 from .low_pass import guide_low_pass
-from .noise import NoiseSource
+from .noise import GivenNoise, NoiseSource
 from .options import OFFICIAL, Sampling
-from .samplers import FROM_NOISE, SAMPLERS, Callback, Denoise, ddim_inverse
+from .samplers import SAMPLERS, Callback, Denoise, ddim_inverse
 from .schedule import Schedule, Steps, fidelity_steps
+from .spacing import choose_steps, warm_up
 
 
 def generate(
@@ -38,8 +39,14 @@ def generate(
                   not count).
     latent_scale: takes unscaled latents, those of `sampling`, to the diffuser's space.
 
-    Raises ValueError for more steps than the schedule has.
+    Raises ValueError for steps that the schedule does not have, for a `start` with other steps than the official ones,
+    and for noise that is given as one tensor where the sampler draws more.
     """
+    if isinstance(noise, GivenNoise) and sampling.draws_noise:
+        raise ValueError(
+            f"Noise given as a tensor is that of the start, but {sampling.sampler} draws more on its way: give a seed or a "
+            "generator, or eta 0."
+        )
     x, drawn, steps = begin(schedule, latent, noise, sampling, start)
     denoise = guide_low_pass(denoise, schedule, sampling.low_pass, latent_scale)
     denoise = steer(denoise, schedule, sampling.energies, latent_scale)
@@ -53,16 +60,44 @@ def begin(
 ) -> tuple[Tensor, Tensor, Steps]:
     """Choose where a sampler starts: x, the noise of unit variance in it, and the steps from there. See `generate`."""
     if start is not None:
+        check_official(sampling)
         steps = schedule.steps(sampling.steps)
         return start * sqrt(steps.alphas_cumprod[0]), noise_of(schedule, start, latent, sampling.steps), steps
-    if sampling.fidelity == 0:
-        drawn = noise.draw(latent.shape).to(latent)
-        return drawn, drawn, schedule.steps(sampling.steps, FROM_NOISE[sampling.sampler])
-    steps, count = schedule.steps(sampling.steps), fidelity_steps(sampling.steps, sampling.fidelity)
+    steps = choose_steps(
+        schedule, sampling.sampler, sampling.steps, sampling.spacing, sampling.timesteps, sampling.from_noise
+    )
+    count = len(steps) if sampling.from_noise else steps_left(steps, sampling)
     if count == 0:  # nothing is drawn, as in the official app
         return latent, torch.zeros_like(latent), steps.last(0)
-    drawn = noise.draw(latent.shape).to(latent)
-    return schedule.q_sample(latent, steps.start(count), drawn), drawn, steps.last(count)
+    x = drawn = noise.draw(latent.shape).to(latent)
+    if not sampling.from_noise:
+        place = len(steps) - count if sampling.starts_same else steps.one_above(count)
+        x = diffuse_to(schedule, steps, place, latent, drawn)
+    left = steps.last(count)
+    if sampling.sampler == "pndm":
+        left = warm_up(schedule, left, schedule.timesteps // sampling.steps, count == len(steps))
+    return x, drawn, left
+
+
+def check_official(sampling: Sampling) -> None:
+    """Refuse steps to which what inversion found does not belong. Raises ValueError."""
+    if sampling.timesteps is not None or sampling.spacing not in (None, "official"):
+        raise ValueError("Inversion, and a start that it found, need the official steps: leave spacing and timesteps out.")
+
+
+def steps_left(steps: Steps, sampling: Sampling) -> int:
+    """Count the steps that run from a latent that is partly kept; 0 means: return that latent."""
+    if sampling.strength is None:
+        return fidelity_steps(sampling.steps, sampling.fidelity)
+    return len(steps) if sampling.strength == 1 else int(sampling.steps * sampling.strength)  # truncated, as in diffusers
+
+
+def diffuse_to(schedule: Schedule, steps: Steps, place: int, latent: Tensor, noise: Tensor) -> Tensor:
+    """Add noise to a latent, to the level of one of the steps."""
+    t, alpha = steps.timesteps[place].item(), float(steps.alphas_cumprod[place])
+    if alpha == schedule.alpha(t):
+        return schedule.q_sample(latent, t, noise)
+    return sqrt(alpha) * latent + sqrt(1 - alpha) * noise  # a level between those that the network was told of
 
 
 def invert(
@@ -77,8 +112,9 @@ def invert(
     """Find the `start` from which `generate` with "ddim", eta 0 and the same options leads back to `latent` (DDIM inversion).
 
     It is data plus noise, like ComfyUI's latents with leftover noise: of variance 1 + sigma², divided by which it looks
-    like pure noise.
+    like pure noise. Raises ValueError for other steps than the official ones.
     """
+    check_official(sampling)
     steps = schedule.steps(sampling.steps)
     denoise = guide_low_pass(denoise, schedule, sampling.low_pass, latent_scale)
     denoise = steer(denoise, schedule, sampling.energies, latent_scale)

@@ -97,14 +97,14 @@ def guide(
         emphasis = emphasis.to(device, dtype) if weighted else None
         return Reading(context.kind, tokens.to(device, dtype), 0.0, emphasis, silent, memory={})
 
-    def evaluate(x: Tensor, t: int, kept: list[int]) -> dict[int, Tensor]:
+    def evaluate(x: Tensor, t: float, kept: list[int]) -> dict[int, Tensor]:
         """The predictions e_k, as one batch."""
         local = local_ratios(shares, [context.region for context in contexts], schedule.progress(t), len(x), x.shape[2:])
         readings = [reading(number, tuple(kept), len(x), x.dtype, x.device)._replace(ratio=share) for number, share in enumerate(local)]
         outputs = diffuser(x, torch.full((1,), t, device=x.device), readings, data, evaluations=len(kept)).chunk(len(kept))
         return dict(zip(kept, outputs, strict=True))
 
-    def denoise(x: Tensor, t: int) -> Tensor:
+    def denoise(x: Tensor, t: float) -> Tensor:
         guides = guidance.guides(schedule.progress(t))
         chain = inside if guides else outside
         needed = sorted({*chain[0], *reference[0]}) if guides and compares else chain[0]
@@ -115,7 +115,7 @@ def guide(
 
         if not guidance.corrects:
             return eps(*chain)
-        return correct_eps(guidance, eps(*chain), eps(*reference) if guides and compares else None, x, schedule.alphas_cumprod[t].item())
+        return correct_eps(guidance, eps(*chain), eps(*reference) if guides and compares else None, x, schedule.alpha(t))
 
     return denoise
 

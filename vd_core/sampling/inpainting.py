@@ -24,9 +24,9 @@ def inpaint(denoise: Denoise, schedule: Schedule, source: Tensor, noise: Tensor,
     if mask is None:
         return denoise
 
-    def denoise_masked(x: Tensor, t: int) -> Tensor:
+    def denoise_masked(x: Tensor, t: float) -> Tensor:
         seen = mask * x + (1 - mask) * schedule.q_sample(source, t, noise)
-        eps = denoise(seen, t) + (x - seen) / sqrt(1 - schedule.alphas_cumprod[t].item())  # in x, for the same data
+        eps = denoise(seen, t) + (x - seen) / sqrt(1 - schedule.alpha(t))  # in x, for the same data
         return mask * eps + (1 - mask) * schedule.noise_in(x, source, t)
 
     return denoise_masked

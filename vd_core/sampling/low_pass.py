@@ -76,11 +76,11 @@ def guide_low_pass(
         return denoise
     source = guidance.source * latent_scale
 
-    def denoise_guided(x: Tensor, t: int) -> Tensor:
+    def denoise_guided(x: Tensor, t: float) -> Tensor:
         eps = denoise(x, t)
         if schedule.progress(t) > guidance.end:
             return eps
-        alpha = schedule.alphas_cumprod[t].item()
+        alpha = schedule.alpha(t)
         return eps - sqrt(alpha / (1 - alpha)) * guidance.pull(predict_x0(x, eps, alpha), source)
 
     return denoise_guided

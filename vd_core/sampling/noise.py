@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from numbers import Integral
 
 import torch
 from torch import Generator, Tensor
+
+from .checks import check_values
 
 # Odd, and both halves are 2**32 divided by the golden ratio, whose multiples stay far apart: torch's CPU generator reads only
 # the low 32 bits of a seed.
@@ -20,8 +22,8 @@ def seeded(seed: int) -> Generator:
 
 
 def normal(shape: Sequence[int], generator: Generator) -> Tensor:
-    """Standard normal noise, float32 on the CPU."""
-    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
+    """Draw standard normal noise, float32, where the generator is."""
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device=generator.device)
 
 
 class BatchNoise:
@@ -52,12 +54,30 @@ class SampleNoise:
     def draw(self, shape: Sequence[int]) -> Tensor:
         """Draw the next standard normal numbers of the first shape[0] samples, float32 on the CPU."""
         batch = shape[0]
-        while len(self.generators) < batch:
-            self.generators.append(next(self._streams))
+        self.generators += islice(self._streams, max(0, batch - len(self.generators)))
+        if len(self.generators) < batch:
+            raise ValueError(f"There are {len(self.generators)} generators for {batch} samples: give one for each, or one.")
         return torch.cat([normal((1, *shape[1:]), generator) for generator in self.generators[:batch]])
 
 
-NoiseSource = BatchNoise | SampleNoise
+class GivenNoise:
+    """Noise that is there already: the x_T of standard normal numbers from which other code starts too."""
+
+    def __init__(self, noise: Tensor):
+        check_values("noise", noise)
+        self.noise = noise
+        self.taken = False
+
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        """Return the noise, then zeros: what samplers draw and never use. Raises ValueError for another shape."""
+        if tuple(shape) != tuple(self.noise.shape):
+            raise ValueError(f"The noise must have the shape of the latent, {list(shape)}, got {list(self.noise.shape)}.")
+        first, self.taken = not self.taken, True
+        return self.noise if first else torch.zeros_like(self.noise)
+
+
+NoiseSource = BatchNoise | SampleNoise | GivenNoise
+Noise = int | Generator | Sequence[Generator] | Tensor | NoiseSource
 
 
 def batch_noise(seed: int, rows: Sequence[int] | None = None) -> BatchNoise:
@@ -85,7 +105,25 @@ def shared_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
 NOISES = {"per sample": sample_noise, "official": batch_noise, "shared": shared_noise}
 
 
-def make_noise(noise: int | NoiseSource, kind: str, rows: Sequence[int] | None = None) -> NoiseSource:
-    """Make noise from a seed, by one of `NOISES`. Noise that is there already is taken as it is. rows: which samples of a
-    batch to make it for, see `BatchNoise` and `sample_noise`."""
-    return NOISES[kind](int(noise), rows) if isinstance(noise, Integral) else noise
+def make_noise(noise: Noise, kind: str, rows: Sequence[int] | None = None) -> NoiseSource:
+    """Make noise from what users give.
+
+    noise: a seed, which becomes noise by one of `NOISES` (`kind`); a generator for the whole batch, or a list with one for
+           each sample, on any device; or x_T itself. Noise of this module is taken as it is.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(noise, Integral) and not isinstance(noise, bool):
+        return NOISES[kind](int(noise), rows)
+    if isinstance(noise, Generator):
+        return BatchNoise(noise)
+    if isinstance(noise, Tensor):
+        return GivenNoise(noise)
+    if isinstance(noise, list | tuple) and noise and all(isinstance(each, Generator) for each in noise):
+        return SampleNoise(iter(noise))
+    if not hasattr(noise, "draw"):
+        raise ValueError(
+            "noise must be a seed (a whole number), a torch.Generator or a list of them, or a tensor with x_T, "
+            f"got {type(noise).__name__}."
+        )
+    return noise  # type: ignore[return-value]  # that of another copy of this package is as good

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from .checks import check_choice, check_count, check_number, check_type
 from .corrections import PLAIN, GuidanceOptions
 from .energy import Energy
 from .low_pass import LowPassGuidance
 from .noise import NOISES
 from .samplers import SAMPLERS
+from .spacing import SPACINGS
 from .shift import UNSHIFTED, ResolutionShift
+
+
+START_LEVELS = ("official", "same")
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,13 @@ class Sampling:
     eta:         0..1, how much noise DDIM adds on the way: 0 none, 1 as much as DDPM.
     temperature: at least 0, scales the noise that DDIM and DDPM add.
     fidelity:    0..1, how much of the given latent is kept: at 0 only its shape counts, at 1 it comes back.
+    strength:    0..1, in place of fidelity, as in diffusers: the last int(steps * strength) steps run from the given
+                 latent; None = from noise, or as fidelity says. At 1 all steps run, from the latent with noise.
+    start_level: with how much noise on the latent they begin: "same" as the first of them assumes, as in diffusers, or
+                 "official", one step more; None = "same" with strength, "official" with fidelity.
+    spacing:     one of `SPACINGS`, which timesteps are visited; None = the official ones, or from noise "quadratic" for
+                 dpmpp_2m and unipc.
+    timesteps:   the very timesteps, descending, in place of steps and spacing; numbers in between whole ones too.
     noise:       one of `NOISES`: how a seed becomes noise.
     guidance:    when guidance acts, and corrections of high scales.
     energies:    what samples are steered to make small, measured on unscaled latents.
@@ -39,6 +52,10 @@ class Sampling:
     eta: float = 0.0
     temperature: float = 1.0
     fidelity: float = 0.0
+    strength: float | None = None
+    start_level: str | None = None
+    spacing: str | None = None
+    timesteps: Sequence[float] | None = None
     noise: str = "per sample"
     guidance: GuidanceOptions = PLAIN
     energies: Sequence[Energy] = ()
@@ -55,6 +72,16 @@ class Sampling:
         check_number("eta", self.eta, 0, 1)
         check_number("temperature", self.temperature, 0)
         check_number("fidelity", self.fidelity, 0, 1)
+        if self.strength is not None:
+            check_number("strength", self.strength, 0, 1)
+            if self.fidelity:
+                raise ValueError("strength and fidelity say the same in two ways: give one of them.")
+        if self.start_level is not None:
+            check_choice("start_level", self.start_level, START_LEVELS)
+        if self.spacing is not None:
+            check_choice("spacing", self.spacing, SPACINGS)
+        if self.timesteps is not None:
+            self._take_timesteps()
         check_choice("noise", self.noise, NOISES)
         check_type("guidance", self.guidance, GuidanceOptions)
         check_type("energies", self.energies, Sequence)
@@ -69,6 +96,33 @@ class Sampling:
     def adds_noise(self) -> bool:
         """Whether the sampler adds noise after the start."""
         return self.temperature > 0 and (self.sampler == "ddpm" or (self.sampler == "ddim" and self.eta > 0))
+
+
+    def _take_timesteps(self) -> None:
+        """Keep the explicit timesteps as numbers; they decide how many steps there are."""
+        visited = self.timesteps.tolist() if isinstance(self.timesteps, Tensor) else self.timesteps
+        check_type("timesteps", visited, Sequence)
+        for t in visited:
+            check_number("timesteps", t, 0)
+        if self.spacing is not None or not visited or any(b >= a for a, b in zip(visited, visited[1:], strict=False)):
+            raise ValueError("timesteps must be at least one number, strictly descending, and without a spacing.")
+        object.__setattr__(self, "timesteps", tuple(float(t) for t in visited))
+        object.__setattr__(self, "steps", len(visited))
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether sampling begins at pure noise, so that only the shape of the given latent counts."""
+        return self.fidelity == 0 and self.strength is None
+
+    @property
+    def starts_same(self) -> bool:
+        """Whether a latent gets the noise that the first step assumes, and not that of one step more."""
+        return self.start_level == "same" if self.start_level is not None else self.strength is not None
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the sampler uses noise beyond that of the start."""
+        return self.temperature > 0 and (self.sampler == "ddpm" or self.sampler == "ddim" and self.eta > 0)
 
 
 OFFICIAL = Sampling()

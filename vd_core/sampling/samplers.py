@@ -28,7 +28,7 @@ from .schedule import Steps, ddim_sigmas
 if TYPE_CHECKING:  # the options name the samplers
     from .options import Sampling
 
-Denoise = Callable[[Tensor, int], Tensor]
+Denoise = Callable[[Tensor, float], Tensor]
 Noise = Callable[[], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
 Level = TypeVar("Level", float, Tensor)
@@ -45,13 +45,23 @@ def half_log_snr(alpha: float) -> float:
 
 
 def data_step(x: Tensor, x0: Tensor, alpha: float, alpha_next: float) -> Tensor:
-    """The exact solution of the diffusion ODE from `alpha` to `alpha_next` for constant predicted data (Lu et al. 2022, prop. 4.1)."""
+    """Solve the diffusion ODE from `alpha` to `alpha_next` for constant predicted data (Lu et al. 2022, prop. 4.1).
+
+    At alpha_next 1, pure data, that is the predicted data.
+    """
+    if alpha_next == 1:
+        return x0
     h = half_log_snr(alpha_next) - half_log_snr(alpha)
     return sqrt((1 - alpha_next) / (1 - alpha)) * x - sqrt(alpha_next) * expm1(-h) * x0
 
 
 def extrapolate(x0: Tensor, alpha: float, alpha_next: float, before: tuple[float, Tensor]) -> Tensor:
-    """Data predicted for the middle of the step to come, by the line through the predictions `before` (alpha, x0) and now."""
+    """Predict data for the middle of the step to come, by the line through the predictions `before` (alpha, x0) and now.
+
+    A step to pure data has no middle: it is of first order.
+    """
+    if alpha_next == 1:
+        return x0
     alpha_before, x0_before = before
     now = half_log_snr(alpha)
     r = (now - half_log_snr(alpha_before)) / (half_log_snr(alpha_next) - now)
@@ -166,6 +176,39 @@ def unipc(
     return x
 
 
+def pndm(
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+) -> Tensor:
+    """PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS"). Draws no noise.
+
+    DDIM's step with the noise that the last four predictions extrapolate (Adams-Bashforth). The second of `steps` warms
+    up: it starts where the first did, with the mean of the noise at both its ends.
+    """
+    past: list[Tensor] = []
+    start = x
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        eps = denoise(x, t)
+        if i == 1:
+            x, eps = start, (eps + past[0]) / 2
+        else:
+            past = [*past[-3:], eps]
+            eps = sum(weight * before for weight, before in zip(ADAMS_BASHFORTH[len(past) - 1], past, strict=True))
+        x0 = predict_x0(x, eps, alpha)
+        x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next) * eps
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
+# Weights of the last one to four predictions, the latest last.
+ADAMS_BASHFORTH = (
+    (1.0,),
+    (-1 / 2, 3 / 2),
+    (5 / 12, -16 / 12, 23 / 12),
+    (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
+)
+
+
 def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback | None = None) -> Tensor:
     """From data x up the steps to the noise from which `ddim` at eta 0 leads back to x (Song et al. 2021, section 4.3).
 
@@ -181,8 +224,4 @@ def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback |
     return x
 
 
-SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpmpp_2m": dpmpp_2m, "unipc": unipc}
-
-# Few steps of a higher order do better with more of them near the data; starts other than from noise keep the official spacing,
-# so that a fidelity means the same to every sampler.
-FROM_NOISE = {"ddim": "official", "ddpm": "official", "euler": "official", "dpmpp_2m": "quadratic", "unipc": "quadratic"}
+SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpmpp_2m": dpmpp_2m, "unipc": unipc, "pndm": pndm}

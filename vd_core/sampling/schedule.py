@@ -17,51 +17,64 @@ from .shift import UNSHIFTED, ResolutionShift
 class Steps:
     """The way of a sampler from noise to data, on the CPU.
 
-    timesteps:      [m], strictly descending, what the network is told.
-    alphas_cumprod: [m + 1] float64, strictly ascending, between 0 and 1: entry j belongs to timesteps[j], the last one to the result.
+    timesteps:      [m], descending, what the network is told; in between whole ones too, or twice, where `targets` say
+                    what comes of them.
+    alphas_cumprod: [m + 1] float64, ascending above 0: entry j belongs to timesteps[j], the last one to the result; only
+                    that may be 1, pure data.
+    targets:        [m] float64, the level that each step leads to; None = that of the next. Some samplers of diffusers
+                    lead elsewhere than where the next one begins.
 
-    Raises ValueError when the two do not belong together.
+    Raises ValueError when they do not belong together.
     """
 
     timesteps: Tensor
     alphas_cumprod: Tensor
+    targets: Tensor | None = None
 
     def __post_init__(self) -> None:
         m = len(self.timesteps)
-        if len(self.alphas_cumprod) != m + 1:
+        if len(self.alphas_cumprod) != m + 1 or self.targets is not None and len(self.targets) != m:
             raise ValueError(f"{m} timesteps need {m + 1} values of alphas_cumprod, got {len(self.alphas_cumprod)}.")
-        if (self.timesteps.diff() >= 0).any():
+        if self.alphas_cumprod[0] <= 0 or self.alphas_cumprod[-1] > 1 or (self.ends > 1).any():
+            raise ValueError("alphas_cumprod must lie between 0 and 1, 0 excluded.")
+        if self.targets is None and (self.timesteps.diff() >= 0).any():
             raise ValueError("The timesteps of a sampler must be strictly descending.")
-        if self.alphas_cumprod[0] <= 0 or self.alphas_cumprod[-1] >= 1 or (self.alphas_cumprod.diff() <= 0).any():
-            raise ValueError("alphas_cumprod must be strictly ascending between 0 and 1, both excluded.")
+        if self.targets is None and (self.alphas_cumprod.diff() <= 0).any():
+            raise ValueError("alphas_cumprod must be strictly ascending.")
 
     def __len__(self) -> int:
         return len(self.timesteps)
 
-    def __iter__(self) -> Iterator[tuple[int, float, float]]:
-        """(timestep, alphas_cumprod there, alphas_cumprod after the step) from the noisiest step to the cleanest."""
-        alphas = self.alphas_cumprod.tolist()
-        return zip(self.timesteps.tolist(), alphas, alphas[1:], strict=False)
+    def __iter__(self) -> Iterator[tuple[float, float, float]]:
+        """Yield (timestep, alphas_cumprod there, alphas_cumprod after the step), from the noisiest to the cleanest."""
+        return zip(self.timesteps.tolist(), self.alphas_cumprod.tolist(), self.ends.tolist(), strict=False)
 
-    def upward(self) -> Iterator[tuple[int, float, float]]:
-        """(timestep, alphas_cumprod there, alphas_cumprod one step noisier) from the result, which belongs to timestep 0, to the noise."""
+    @property
+    def ends(self) -> Tensor:
+        """alphas_cumprod after each step, float64 [m]."""
+        return self.alphas_cumprod[1:] if self.targets is None else self.targets
+
+    def upward(self) -> Iterator[tuple[float, float, float]]:
+        """Yield (timestep, alphas_cumprod there, alphas_cumprod one step noisier) from the result, timestep 0, to noise."""
         alphas = self.alphas_cumprod.flip(0).tolist()
         return zip([0, *self.timesteps.flip(0).tolist()], alphas, alphas[1:], strict=False)
 
     def last(self, k: int) -> Steps:
-        """The k cleanest steps, 0..len(self): what is left to do when starting from a clean latent."""
+        """Keep the k cleanest steps, 0..len(self): what is left to do when starting from a clean latent."""
         if not 0 <= k <= len(self):
             raise ValueError(f"Only 0 to {len(self)} of {len(self)} steps can be run, got {k}.")
         first = len(self) - k
-        return Steps(self.timesteps[first:], self.alphas_cumprod[first:])
+        targets = None if self.targets is None else self.targets[first:]
+        return Steps(self.timesteps[first:], self.alphas_cumprod[first:], targets)
 
-    def start(self, k: int) -> int:
-        """The timestep to which a clean latent is noised before `last(k)` runs.
+    def one_above(self, k: int) -> int:
+        """Return the place of the step before the last k, or of the first where there is none.
 
-        Quirk kept: the official sampler noises one level higher than the first of those steps assumes, as Stable Diffusion's
-        img2img does. With all steps there is no higher level (the official code fails): the noisiest one is used.
+        Quirk kept: to the level of this one the official sampler noises a clean latent before the last k run, one higher
+        than they assume, as Stable Diffusion's img2img did. With all steps there is none higher (the official code
+        fails): the noisiest one is used.
         """
-        return int(self.timesteps[max(len(self) - 1 - k, 0)])
+        return max(len(self) - 1 - k, 0)
 
 
 def fidelity_steps(n: int, fidelity: float) -> int:
@@ -77,7 +90,7 @@ def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
 
     Song et al. 2021, eq. 16; eta is 0..1.
     """
-    alphas, alphas_next = steps.alphas_cumprod[:-1], steps.alphas_cumprod[1:]
+    alphas, alphas_next = steps.alphas_cumprod[:-1], steps.ends
     return eta * ((1 - alphas_next) / (1 - alphas) * (1 - alphas / alphas_next)).sqrt()
 
 
@@ -175,22 +188,36 @@ class Schedule:
         alphas_cumprod = self.alphas_cumprod[timesteps].double()
         return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().float()
 
+    def sigmas_at(self, timesteps: np.ndarray) -> np.ndarray:
+        """Return the sigmas at timesteps that need not be whole, float64: in between, straight lines."""
+        known = self.alphas_cumprod.double().numpy()
+        return np.interp(timesteps, np.arange(self.timesteps), np.sqrt((1 - known) / known))
+
+    def alphas_at(self, timesteps: np.ndarray) -> np.ndarray:
+        """Return alphas_cumprod at timesteps that need not be whole, float64, as `sigmas_at` has them in between."""
+        whole = self.alphas_cumprod.double().numpy()[timesteps.astype(np.int64)]
+        return np.where(timesteps == timesteps.round(), whole, 1 / (1 + self.sigmas_at(timesteps) ** 2))
+
+    def alpha(self, t: float) -> float:
+        """Return alphas_cumprod at one timestep, which need not be whole."""
+        return float(self.alphas_at(np.array(t)))
+
     def shifted_timesteps(self) -> np.ndarray:
         """For every timestep the one, at least 1, whose noise is nearest to the shifted noise."""
         log_sigmas = self.sigmas(torch.arange(self.timesteps)).double().log().numpy()
         nearest = np.interp(self.shift.log_sigmas(log_sigmas), log_sigmas, np.arange(self.timesteps))
         return np.rint(nearest).astype(np.int64).clip(min=1)
 
-    def progress(self, t: int) -> float:
+    def progress(self, t: float) -> float:
         """How far timestep t is on the way from noise (0) to data (1); evenly in timesteps, as ComfyUI's percentages are."""
         return 1 - t / (self.timesteps - 1)
 
-    def q_sample(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
+    def q_sample(self, x0: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
         """Diffuse x0 [B, …] to timesteps t (one, or [B]) with standard normal noise of x0's shape (Ho et al. 2020, eq. 4)."""
         alpha, sigma = self._signal_and_noise(x0, t)
         return alpha * x0 + sigma * noise
 
-    def noise_in(self, x: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
+    def noise_in(self, x: Tensor, x0: Tensor, t: Tensor | float) -> Tensor:
         """The noise with which x0 [B, …] became x at timesteps t (one, or [B]): the inverse of `q_sample`."""
         alpha, sigma = self._signal_and_noise(x0, t)
         return (x - alpha * x0) / sigma
@@ -202,21 +229,26 @@ class Schedule:
         alpha, sigma = self._signal_and_noise(x0, t)
         return alpha * noise - sigma * x0
 
-    def to_eps(self, x: Tensor, prediction: Tensor, t: Tensor | int) -> Tensor:
+    def to_eps(self, x: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
         """The noise in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands for."""
         if self.prediction == "eps":
             return prediction
         alpha, sigma = self._signal_and_noise(x, t)
         return sigma * x + alpha * prediction
 
-    def to_x0(self, x: Tensor, prediction: Tensor, t: Tensor | int) -> Tensor:
+    def to_x0(self, x: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
         """The data in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands for."""
         alpha, sigma = self._signal_and_noise(x, t)
         return alpha * x - sigma * prediction if self.prediction == "v" else (x - sigma * prediction) / alpha
 
-    def _signal_and_noise(self, x: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
+    def _signal_and_noise(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, shaped to multiply x, in its dtype and on its device."""
         t = torch.as_tensor(t).cpu()
+        if t.is_floating_point():
+            known = torch.from_numpy(self.alphas_at(t.double().numpy()))
+            sides = (known.sqrt(), (1 - known).sqrt())
+            alpha, sigma = (side.reshape(-1, *[1] * (x.ndim - 1)).to(x) for side in sides)
+            return alpha, sigma
         names = "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"
         alpha, sigma = (self._buffers[name][t].reshape(-1, *[1] * (x.ndim - 1)).to(x) for name in names)
         return alpha, sigma

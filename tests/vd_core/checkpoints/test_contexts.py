@@ -69,7 +69,7 @@ def test_texts_are_not_normalised_and_large_tokens_refused(tmp_path):
     with pytest.raises(ValueError, match="normalise is for pictures"):
         load_context(tmp_path / "a.npy", "text", normalise=True)
     np.save(tmp_path / "b.npy", 20 * UNIT.numpy())
-    with pytest.raises(ValueError, match="mean norm of .* divide each sample's by the norm of the end token"):
+    with pytest.raises(ValueError, match="mean norm of .* divide each sample by the norm of its end token"):
         load_context(tmp_path / "b.npy", "text")
     np.save(tmp_path / "c.npy", 0 * UNIT.numpy())
     with pytest.raises(ValueError, match="is zero or nearly so: its tokens cannot be normalised"):

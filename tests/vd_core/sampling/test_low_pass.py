@@ -40,7 +40,7 @@ def test_the_low_pass_is_a_projection_onto_block_means():
 def test_what_each_step_predicts_has_the_low_pass_of_the_source(sampler, factor):
     predicted, scale = [], 0.5
     sampled(LowPassGuidance(SOURCE, factor), sampler, lambda i, total, x, x0: predicted.append(x0), scale)
-    assert len(predicted) == 10
+    assert len(predicted) == 10 + (sampler == "pndm")  # which warms up
     for x0 in predicted:
         torch.testing.assert_close(average_blocks(x0, factor), average_blocks(scale * SOURCE, factor).expand_as(x0), rtol=1e-6, atol=1e-6)
 

@@ -103,10 +103,10 @@ def test_other_lengths_of_the_schedule():
 def test_last_steps_and_where_a_clean_latent_starts():
     steps = SCHEDULE.steps(10)
     assert steps.last(3).timesteps.tolist() == [201, 101, 1]
-    assert steps.start(3) == 301
+    assert steps.timesteps[steps.one_above(3)] == 301
     assert torch.equal(steps.last(3).alphas_cumprod, steps.alphas_cumprod[-4:])
     assert len(steps.last(0)) == 0 and steps.last(10).timesteps.tolist() == steps.timesteps.tolist()
-    assert steps.start(9) == 901 and steps.start(10) == 901  # the official code fails with all steps
+    assert steps.one_above(9) == steps.one_above(10) == 0  # the official code fails with all steps
     for k in (-1, 11):
         with pytest.raises(ValueError, match="Only 0 to 10 of 10 steps"):
             steps.last(k)
@@ -127,9 +127,12 @@ def test_hand_made_steps_are_checked():
         Steps(torch.tensor([7, 2, 1]), alphas)
     with pytest.raises(ValueError, match="descending"):
         Steps(torch.tensor([2, 7]), alphas)
-    for bad in ([0.1, 0.1, 0.9], [0.0, 0.5, 0.9], [0.1, 0.5, 1.0]):
-        with pytest.raises(ValueError, match="strictly ascending between 0 and 1"):
+    Steps(torch.tensor([7, 2]), torch.tensor([0.1, 0.5, 1.0]))  # to pure data
+    for bad, sentence in (([0.1, 0.1, 0.9], "strictly ascending"), ([0.0, 0.5, 0.9], "between 0 and 1"), ([0.1, 0.5, 1.1], "between 0")):
+        with pytest.raises(ValueError, match=sentence):
             Steps(torch.tensor([7, 2]), torch.tensor(bad))
+    with pytest.raises(ValueError, match="2 timesteps need"):
+        Steps(torch.tensor([7, 2]), alphas, targets=alphas)
 
 
 def test_fidelity_truncates_like_the_official_app():

@@ -1,0 +1,127 @@
+"""Which timesteps a sampler visits, and which level of noise each step leads to.
+
+"official" and "quadratic" are ours (`Schedule.steps`). The others are those of diffusers' schedulers, each with the
+rules of the scheduler that goes with the sampler, so that what was tuned there gives the same samples here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .schedule import SPACINGS as OWN
+from .schedule import Schedule, Steps
+from .shift import UNSHIFTED
+
+# Few steps of a higher order do better with more of them near the data; starts other than from noise keep the official
+# spacing, so that a fidelity means the same to every sampler.
+FROM_NOISE = {"dpmpp_2m": "quadratic", "unipc": "quadratic"}
+SPACINGS = (*OWN, "leading", "trailing", "linspace", "karras", "karras leading", "karras trailing")
+TO_DATA = ("dpmpp_2m", "unipc", "euler")  # in diffusers these end at pure data, the others at timestep 0
+RHO = 7.0  # of Karras et al. 2022, eq. 5
+
+
+def choose_steps(
+    schedule: Schedule,
+    sampler: str,
+    n: int,
+    spacing: str | None = None,
+    timesteps: Sequence[float] | None = None,
+    from_noise: bool = True,
+) -> Steps:
+    """Choose the steps of a sampler.
+
+    n:          how many, 1 to the schedule's timesteps; with explicit timesteps it does not count.
+    spacing:    one of `SPACINGS`; None is "official", or "quadratic" for samplers of higher order from noise.
+    timesteps:  the very ones to visit, descending; whole, or in between where sigma is interpolated.
+    from_noise: whether the way begins at pure noise; counts only where the spacing is left open.
+
+    Raises ValueError for steps, spacings and timesteps that do not fit the schedule, the sampler or each other.
+    """
+    if timesteps is not None:
+        if not all(0 <= t <= schedule.timesteps - 1 for t in timesteps):
+            raise ValueError(f"timesteps must lie between 0 and {schedule.timesteps - 1}, got {list(timesteps)[:8]}.")
+        steps = explicit_steps(schedule, sampler, np.asarray(timesteps, dtype=np.float64))
+    elif spacing is None or spacing in OWN:
+        steps = schedule.steps(n, spacing or (FROM_NOISE.get(sampler, "official") if from_noise else "official"))
+    else:
+        steps = diffusers_steps(schedule, sampler, n, spacing)
+    if schedule.shift != UNSHIFTED and (timesteps is not None or spacing not in (None, *OWN)):
+        raise ValueError(f"A shift moves the steps of the spacings {' and '.join(OWN)} only: choose one of these.")
+    return steps
+
+
+def explicit_steps(schedule: Schedule, sampler: str, timesteps: np.ndarray) -> Steps:
+    """Make the steps at these timesteps, each leading to the next, the last as diffusers' scheduler ends."""
+    alphas = schedule.alphas_at(timesteps)
+    return make_steps(timesteps, np.append(alphas, 1.0 if sampler in TO_DATA else schedule.alphas_at(np.zeros(1))))
+
+
+def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
+    """Make n steps as diffusers' scheduler of that sampler does. Raises ValueError for those that it does not have."""
+    if not 1 <= n <= schedule.timesteps:
+        raise ValueError(f"The number of steps lies between 1 and {schedule.timesteps}, got {n}.")
+    if spacing.startswith("karras"):
+        return karras_steps(schedule, sampler, n, spacing.removeprefix("karras").strip())
+    timesteps = diffusers_timesteps(sampler, spacing, n, schedule.timesteps)
+    if sampler in TO_DATA:
+        return explicit_steps(schedule, sampler, timesteps)
+    # DDIM, DDPM and PNDM aim a whole stride lower than they are, wherever the next timestep lies, and never below 0.
+    targets = schedule.alphas_at((timesteps - schedule.timesteps // n).clip(min=0))
+    return make_steps(timesteps, np.append(schedule.alphas_at(timesteps), targets[-1]), targets)
+
+
+def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.ndarray:
+    """Space n timesteps, descending, whole but for Euler's "linspace"; "leading" is offset by 1, as Stable Diffusion's."""
+    if spacing == "trailing":
+        return np.round(np.arange(total, 0, -total / n)) - 1
+    points = n + 1 if sampler in ("dpmpp_2m", "unipc") else n  # these leave out the cleanest
+    if spacing == "leading":
+        spaced = np.arange(points) * (total // points) + 1.0
+    else:
+        spaced = np.linspace(0, total - 1, points)
+        spaced = spaced if sampler == "euler" else spaced.round()
+    return spaced[::-1][:n].copy()
+
+
+def karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
+    """Make n steps evenly spaced in sigma^(1/7) (Karras et al. 2022, eq. 5), with the ends of the model's sigmas.
+
+    The multistep solvers tell the network the nearest whole timestep, as diffusers does; Euler, that in between. Of
+    Euler the ends may be those of "leading" or "trailing". Raises ValueError for samplers that have no such steps.
+    """
+    if sampler not in TO_DATA or spacing and sampler != "euler":
+        raise ValueError(f"The spacing karras {spacing}".rstrip() + f" is not for {sampler}: choose euler, or another one.")
+    total = schedule.timesteps
+    ends = diffusers_timesteps(sampler, spacing, n, total)[[0, -1]] if spacing else np.array([total - 1.0, 0.0])
+    highest, lowest = schedule.sigmas_at(ends) ** (1 / RHO)
+    sigmas = (highest + np.linspace(0, 1, n) * (lowest - highest)) ** RHO
+    every = np.arange(total, dtype=np.float64)
+    timesteps = np.interp(np.log(sigmas), np.log(schedule.sigmas_at(every)), every)
+    alphas = np.append(1 / (1 + sigmas**2), 1.0)
+    return make_steps(timesteps if sampler == "euler" else timesteps.round(), alphas, alphas[1:])
+
+
+def make_steps(timesteps: np.ndarray, alphas: np.ndarray, targets: np.ndarray | None = None) -> Steps:
+    """Put arrays into `Steps`; timesteps become whole numbers where they all are."""
+    whole = bool((timesteps == timesteps.round()).all())
+    visited = torch.from_numpy(timesteps.astype(np.int64) if whole else timesteps)
+    return Steps(visited, torch.from_numpy(alphas), None if targets is None else torch.from_numpy(targets))
+
+
+def warm_up(schedule: Schedule, steps: Steps, stride: int, whole: bool) -> Steps:
+    """Make PNDM's second step the first one again, from a stride above the second timestep to that timestep.
+
+    stride: in timesteps. whole: the way begins at noise, so the second timestep is visited once more; diffusers leaves
+    that out where a latent is partly kept.
+    """
+    if len(steps) < 2:
+        return steps
+    again = float(steps.timesteps[1])
+    above = schedule.alphas_at(np.array([min(again + stride, schedule.timesteps - 1.0)]))
+    order = [0, 1, *range(1, len(steps))] if whole else [*range(len(steps))]
+    alphas, targets = steps.alphas_cumprod[[*order, -1]].clone(), steps.ends[order].clone()
+    alphas[1], targets[1] = torch.from_numpy(above), float(steps.alphas_cumprod[1])
+    return Steps(steps.timesteps[order], alphas, targets)
