@@ -110,6 +110,7 @@ def make_noise(noise: Noise, kind: str, rows: Sequence[int] | None = None) -> No
 
     noise: a seed, which becomes noise by one of `NOISES` (`kind`); a generator for the whole batch, or a list with one for
            each sample, on any device; or x_T itself. Noise of this module is taken as it is.
+    rows:  with a seed, which samples of a batch to make it for; see `BatchNoise` and `sample_noise`.
 
     Raises ValueError for anything else.
     """

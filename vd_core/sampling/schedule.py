@@ -113,13 +113,19 @@ def quadratic_timesteps(n: int, total: int) -> np.ndarray:
     return np.maximum(rounded, np.arange(1, n + 1))  # at many steps the first ones would round to the same
 
 
-def trailing_timesteps(n: int, total: int) -> np.ndarray:
-    """n timesteps in ascending order, evenly spaced and the noisiest among them, int64: for few large steps from noise (Lin et al. 2024,
-    section 3.3, and ComfyUI's "sgm_uniform")."""
+def sgm_uniform_timesteps(n: int, total: int) -> np.ndarray:
+    """Space n timesteps evenly, ascending, int64, the noisiest among them: for few large steps from noise.
+
+    It is ComfyUI's "sgm_uniform" (Lin et al. 2024, section 3.3, "trailing"); diffusers' "trailing" rounds otherwise.
+    """
     return np.rint(np.linspace(total - 1, 0, n + 1)).astype(np.int64)[-2::-1]
 
 
-SPACINGS = {"official": official_timesteps, "quadratic": quadratic_timesteps, "trailing": trailing_timesteps}
+SPACINGS = {
+    "official": official_timesteps,
+    "quadratic": quadratic_timesteps,
+    "sgm_uniform": sgm_uniform_timesteps,
+}
 
 
 class Schedule:

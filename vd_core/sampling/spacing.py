@@ -1,6 +1,6 @@
 """Which timesteps a sampler visits, and which level of noise each step leads to.
 
-"official" and "quadratic" are ours (`Schedule.steps`). The others are those of diffusers' schedulers, each with the
+"official", "quadratic" and "sgm_uniform" end at timestep 0 (`Schedule.steps`). The others are those of diffusers' schedulers, each with the
 rules of the scheduler that goes with the sampler, so that what was tuned there gives the same samples here.
 """
 

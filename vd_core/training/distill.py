@@ -41,7 +41,7 @@ class Settings:
     """Everything that can be chosen of a run.
 
     method:     "ddgan", an adversary, or "lcm", consistency.
-    steps:      large steps that the result samples in, its timesteps spaced as "trailing".
+    steps:      large steps that the result samples in, its timesteps spaced as "sgm_uniform".
     iterations: of training. batch: samples of each flow in one, over all processes.
     cfg:        guidance of the teacher, which is folded in: the result is sampled at 1.
     lora:       rank of a LoRA of the context layers' attentions and of the output's layers; None = all
@@ -131,7 +131,7 @@ def run(
     if settings.method == "ddgan":
         module: nn.Module = Adversaries(student, vd.config.diffuser, outputs).to(settings.device)
         walk, weights = (
-            schedule.steps(settings.steps, "trailing"),
+            schedule.steps(settings.steps, "sgm_uniform"),
             AdversarialWeights(teacher=settings.teacher),
         )
         losses = ddgan_losses(
@@ -139,7 +139,7 @@ def run(
         )
     else:
         module = student
-        walk = schedule.steps(max(TEACHER_STEPS, settings.steps), "trailing")
+        walk = schedule.steps(max(TEACHER_STEPS, settings.steps), "sgm_uniform")
         losses = consistency_losses(
             pictures.flows, schedule, walk, batches, teacher, attach, settings.cfg, **options
         )

@@ -51,9 +51,9 @@ def flows():
 
 
 def test_large_steps_are_spread_evenly_from_the_noisiest_timestep():
-    assert SCHEDULE.steps(4, "trailing").timesteps.tolist() == [999, 749, 500, 250]
-    assert SCHEDULE.steps(1, "trailing").timesteps.tolist() == [999]
-    assert len(SCHEDULE.steps(1000, "trailing")) == 999  # timestep 0 is the result
+    assert SCHEDULE.steps(4, "sgm_uniform").timesteps.tolist() == [999, 749, 500, 250]
+    assert SCHEDULE.steps(1, "sgm_uniform").timesteps.tolist() == [999]
+    assert len(SCHEDULE.steps(1000, "sgm_uniform")) == 999  # timestep 0 is the result
 
 
 def test_the_posterior_is_that_of_the_schedule_for_steps_of_one_timestep():
@@ -93,7 +93,7 @@ def test_draws_of_the_data_that_are_exact_give_exact_samples_in_four_steps():
     mean, spread = 1.5, 0.4
     for draws, wanted in ((True, 1.0), (False, None)):
         m = v = None
-        for _, alpha, alpha_next in SCHEDULE.steps(4, "trailing"):
+        for _, alpha, alpha_next in SCHEDULE.steps(4, "sgm_uniform"):
             if m is None:
                 m, v = math.sqrt(alpha) * mean, alpha * spread**2 + 1 - alpha
             gain = (
@@ -187,7 +187,7 @@ def test_each_loss_reaches_its_own_side_only(diffuser, flows):
     torch.manual_seed(0)
     model = Adversaries(copy.deepcopy(diffuser).requires_grad_(True), CONFIG.diffuser, ["image", "text"])
     losses = ddgan_losses(
-        flows, SCHEDULE, SCHEDULE.steps(4, "trailing"), dict.fromkeys(FLOWS, 2), diffuser, nullcontext, 2.0
+        flows, SCHEDULE, SCHEDULE.steps(4, "sgm_uniform"), dict.fromkeys(FLOWS, 2), diffuser, nullcontext, 2.0
     )
     names = []
     for name, loss in losses(model, torch.Generator().manual_seed(0)):
@@ -210,7 +210,7 @@ def test_the_generators_loss_by_hand(diffuser, flows):
     nn.init.zeros_(model.discriminators["image"].out.bias)
     nn.init.zeros_(model.discriminators["image"].readers["text"].layers[2].weight)
     nn.init.zeros_(model.discriminators["image"].readers["text"].layers[2].bias)
-    walk = SCHEDULE.steps(4, "trailing")
+    walk = SCHEDULE.steps(4, "sgm_uniform")
 
     def first(cfg, weight):
         weights = AdversarialWeights(teacher=weight, r1=0)
@@ -230,7 +230,7 @@ def test_the_generators_loss_by_hand(diffuser, flows):
 
 def test_consistency_holds_neighbours_together(diffuser, flows):
     """The loss is 0 for a student that always sees the guided path's end, here on the last step of it."""
-    grid = SCHEDULE.steps(1, "trailing")  # one step: its end is timestep 0, where the data is the path's own
+    grid = SCHEDULE.steps(1, "sgm_uniform")  # one step: its end is timestep 0, where the data is the path's own
     student = copy.deepcopy(diffuser).requires_grad_(True)
     losses = consistency_losses(
         flows, SCHEDULE, grid, {("image", "text"): 2, ("text", "image"): 2}, diffuser, nullcontext, 1.0
@@ -238,7 +238,7 @@ def test_consistency_holds_neighbours_together(diffuser, flows):
     found = dict(losses(student, torch.Generator().manual_seed(0)))
     assert list(found) == ["text_to_image", "image_to_text"] and max(found.values()) < 1e-6
     losses = consistency_losses(
-        flows, SCHEDULE, SCHEDULE.steps(20, "trailing"), {("image", "text"): 2}, diffuser, nullcontext, 2.0
+        flows, SCHEDULE, SCHEDULE.steps(20, "sgm_uniform"), {("image", "text"): 2}, diffuser, nullcontext, 2.0
     )
     ((_, loss),) = losses(student, torch.Generator().manual_seed(0))
     loss.backward()
@@ -253,7 +253,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(diffuser, flows, tmp_path):
         losses = ddgan_losses(
             flows,
             SCHEDULE,
-            SCHEDULE.steps(4, "trailing"),
+            SCHEDULE.steps(4, "sgm_uniform"),
             {("image", "text"): 2},
             diffuser,
             nullcontext,
