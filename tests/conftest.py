@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from runner.pack import load_pack
+from tools.figures.nodes import functions_of
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
 from vd_core.checkpoints.write import save_model
@@ -80,21 +81,6 @@ def pack():
 def nodes(pack):
     """Every node as a function of its inputs; defaults are filled in."""
     return functions_of(pack)
-
-
-def functions_of(pack):
-    """Every node of a pack as a function of its inputs; defaults are filled in."""
-
-    def caller(cls):
-        def call(**inputs):
-            schema = cls.INPUT_TYPES()["required"]
-            defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
-            with torch.inference_mode():
-                return cls().execute(**{**defaults, **inputs})
-
-        return call
-
-    return {name: caller(cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
 
 
 @pytest.fixture

@@ -1,17 +1,12 @@
-"""Blending that can be trusted: strength, great circles and differences of texts through the nodes, and measured on the embedded model.
-
-The figures for more pictures: python -m tests.nodes.test_blending
-"""
+"""Blending that can be trusted: strength, great circles and differences of texts through the nodes, and measured on the embedded model."""
 
 import pytest
 import torch
 
-from vd_core.checkpoints.load import load
-from vd_core.context import blend
-from vd_core.embedded import FOLDER, MODEL
-from vd_core.interpolation import slerp, text_diff
+from tools.figures.blending import strengths, turns
+from vd_core.embedded import FOLDER
+from vd_core.interpolation import slerp
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import draw
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FIRST, SECOND = (torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
@@ -153,60 +148,12 @@ def test_what_cannot_be_blended_is_refused_with_a_sentence(nodes, loaded, seen, 
         assert sentence in str(error.value), str(error.value)
 
 
-def strengths(count: int) -> dict[str, float]:
-    """Pictures blended with the captions of others, on the embedded model: how the samples lie between the two, for `count` pairs.
-
-    The similarity to the text's picture is d_image / (d_image + d_text), with d the distances of the sample's latent to the two.
-    """
-    model, data = load(MODEL), CaptionedPictures.load(FOLDER)
-    own = data.train[torch.linspace(0, len(data.train) - 1, count).long()]
-    other = own.roll(count // 2)
-    latents, targets = (model.image_vae.encode(data.pixels[rows]) for rows in (own, other))
-    image, text = model.encode_image(data.pixels[own]), model.encode_text([data.captions[i] for i in other])
-    drawn = [draw(model, blend([image], [text], ratio), latents) for ratio in RATIOS]
-    distances = [[(sample - end).flatten(1).norm(dim=1) for end in (latents, targets)] for sample in drawn]
-    similarity = torch.stack([to_image / (to_image + to_text) for to_image, to_text in distances], dim=1)
-    ranks = similarity.argsort(dim=1).argsort(dim=1).float()
-    correlation = torch.stack([torch.corrcoef(torch.stack([row, torch.arange(len(RATIOS)).float()]))[0, 1] for row in ranks])
-    alone = [draw(model, [context], latents) for context in (image, text)]
-    return {
-        "pairs": count,
-        "ratio 0 is the picture alone": torch.equal(drawn[0], alone[0]),
-        "ratio 1 is the text alone": torch.equal(drawn[-1], alone[1]),
-        "similarity to the text's picture": [round(float(x), 3) for x in similarity.mean(dim=0)],
-        "mean rank correlation with the ratio": round(float(correlation.mean()), 3),
-        "share of pairs with rank correlation 0.9 or more": round(float((correlation >= 0.89).float().mean()), 3),
-    }
-
-
 def test_text_strength_on_the_embedded_model():
     found = strengths(4)
     assert found["ratio 0 is the picture alone"] and found["ratio 1 is the text alone"]
     path = found["similarity to the text's picture"]
     assert path == sorted(path) and path[-1] - path[0] > 0.3
     assert found["mean rank correlation with the ratio"] > 0.7
-
-
-def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float]:
-    """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of them: the similarity to the flat
-    picture of the same thing as in `strengths`, and how often that one is nearer than the picture itself, per theta."""
-    model, data = load(MODEL), CaptionedPictures.load(FOLDER)
-    trained = set(data.train.tolist())
-    rows = {caption: i for i, caption in enumerate(data.captions) if i in trained}
-    names = [name for name in data.names if {f"{name}, 3d style", f"{name}, flat style"} <= rows.keys()]
-    names = [names[i] for i in torch.linspace(0, len(names) - 1, count).long()]
-    own, new = (torch.tensor([rows[f"{name}, {style} style"] for name in names]) for style in ("3d", "flat"))
-    latents, targets = (model.image_vae.encode(data.pixels[end]) for end in (own, new))
-    with torch.inference_mode():
-        context = model.encode_image(data.pixels[own])
-        before, after = (model.clip.embed_text([f"{name}, {style} style" for name in names]) for style in ("3d", "flat"))
-    found: dict[str, float] = {"pictures": count}
-    for theta in thetas:
-        sample = draw(model, [text_diff(context, before, after, theta)], latents)
-        to_own, to_new = ((sample - end).flatten(1).norm(dim=1) for end in (latents, targets))
-        found[f"theta {theta}: similarity to the flat picture"] = round(float((to_own / (to_own + to_new)).mean()), 3)
-        found[f"theta {theta}: the flat picture is nearer"] = round(float((to_new < to_own).float().mean()), 3)
-    return found
 
 
 def test_a_turn_by_texts_changes_the_style_on_the_embedded_model():
@@ -237,9 +184,3 @@ def test_the_way_between_inverted_pictures_begins_and_ends_with_them(nodes):
     assert all((samples[1] - latent[0]).norm() > 0.4 * latent.norm() for _, latent in ends)
     with pytest.raises(ValueError, match="inverted in 20 steps, the other in None"):
         nodes["VD_InterpolateLatents"](samples_1=noises[0], samples_2={"samples": noises[1]["samples"]}, count=3)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    for name, value in (strengths(40) | turns(40, (0.0, 0.3, 0.5))).items():
-        print(f"{name}: {value}")

@@ -1,7 +1,4 @@
-"""What users read about the nodes: tooltips, help pages and their names in four languages.
-
-After a change of English texts: python -m tests.nodes.test_help > locales/en/nodeDefs.json
-"""
+"""What users read about the nodes: tooltips, help pages and their names in four languages."""
 
 import json
 import re
@@ -9,38 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.pack import load_pack
+from tools.locales import english, inputs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"en": "[a-z]", "ko": "[가-힣]", "zh": "[一-鿿]", "ja": "[ぁ-ヿ]"}  # and a letter that every text in it has
 ENGLISH = re.compile(r"\b(a|an|and|are|by|for|from|how|in|is|it|its|not|of|on|one|or|that|the|this|to|what|which|with)\b", re.I)
 SPECIAL = re.compile(r"[{}@|]")  # vue-i18n, which shows these texts, would read them as placeholders, links and plurals
 SECTIONS = ("## Inputs", "## Outputs", "## How to use it", "## Pitfalls")
-
-
-def inputs_of(cls) -> dict[str, dict]:
-    """The options of each input, in order."""
-    schema = cls.INPUT_TYPES()
-    return {name: spec[1] for section in ("required", "optional") for name, spec in schema.get(section, {}).items()}
-
-
-def english(pack) -> dict:
-    """The English texts of the nodes, in the form of ComfyUI's nodeDefs.json."""
-    return {name: english_node(pack, name, cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
-
-
-def english_node(pack, node: str, cls) -> dict:
-    """The texts of one node. The page adds a widget to seeds; outputs without a name of their own are shown by type."""
-    inputs = {}
-    for name, options in inputs_of(cls).items():
-        inputs[name] = {"name": name, "tooltip": options["tooltip"]}
-        if options.get("control_after_generate"):
-            inputs["control_after_generate"] = {"name": "control after generate"}
-    outputs = [{"tooltip": tooltip} for tooltip in getattr(cls, "OUTPUT_TOOLTIPS", ())]
-    for output, name in zip(outputs, getattr(cls, "RETURN_NAMES", ()), strict=False):
-        output["name"] = name
-    texts = {"display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[node], "description": cls.DESCRIPTION, "inputs": inputs}
-    return texts | ({"outputs": {str(i): output for i, output in enumerate(outputs)}} if outputs else {})
 
 
 def texts_of(entry: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
@@ -90,7 +62,7 @@ def test_workflows_that_a_help_page_names_exist_and_hold_the_node(pack):
 
 
 def test_english_is_what_the_sources_say(pack):
-    assert locale("en") == english(pack), "run: python -m tests.nodes.test_help > locales/en/nodeDefs.json, then translate what changed"
+    assert locale("en") == english(pack), "run: python -m tools.locales, then translate what changed"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -134,7 +106,3 @@ def test_the_registry_is_told_of_every_requirement():
     required = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
     listed = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
     assert re.findall('"(.+?)"', listed[1]) == required
-
-
-if __name__ == "__main__":
-    print(json.dumps(english(load_pack()), indent=2, ensure_ascii=False))

@@ -1,106 +1,12 @@
-"""Every sentence that a user can see when something is refused: listed in docs/messages.md, whole, and said once in each host.
-
-python -m tests.tools.test_messages > docs/messages.md
-"""
+"""Sentences that refuse: all are listed in docs/messages.md, whole, and said once in each host."""
 
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("nodes", "vd_core", "seecoder", "runner")
-UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "AssertionError"}  # caught, or said in another sentence
-# What raises these says the start of the sentence too, or is given it: sentences that are put together, and errors that are passed on.
-PASSED_ON = {"sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row"}
-# Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
-REASONS = (
-    "vd_core/config.py", "vd_core/checkpoints/formats.py", "vd_core/checkpoints/pickles.py", "vd_core/checkpoints/vocabularies.py",
-    "vd_core/pictures.py", "vd_core/datasets/read.py", "vd_core/datasets/shards.py", "vd_core/datasets/texts.py",
-    "seecoder/sizes.py",
-)  # fmt: skip
-HEAD = """# What is said when something is refused
-
-Each sentence that the nodes, `run_workflow.py` and `python -m vd_core` can end in, by the file that says it; … is filled in. In ComfyUI
-it stands in the dialog of the node, on the command line on the last line of stderr, with exit status 1. Reasons without a full stop are
-parts of other sentences.
-
-Written by `python -m tests.tools.test_messages > docs/messages.md`.
-"""
-
-
-@dataclass(frozen=True)
-class Said:
-    """A sentence, where it is, and {} for what is filled in."""
-
-    file: str
-    line: int
-    text: str
-
-    @property
-    def is_reason(self) -> bool:
-        """Whether it is only a part of a sentence."""
-        return self.file in REASONS and not self.text.endswith(".")
-
-
-def text_of(node: ast.expr, constants: dict[str, str]) -> str | None:
-    """The text of a string, an f-string or a constant, {} for what is filled in; None for anything else."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(value.value if isinstance(value, ast.Constant) else "{}" for value in node.values)
-    return constants.get(node.id) if isinstance(node, ast.Name) else None
-
-
-def raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
-    """(line, what it is called with) of every error that is raised, and of every text that a function returns."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-            name = node.exc.func.attr if isinstance(node.exc.func, ast.Attribute) else node.exc.func.id
-            if name not in UNSEEN and name != "corrupt":  # which returns an error of its own
-                yield node.lineno, node.exc.args[0]
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "ValueError":
-            yield node.lineno, node.value.args[0]
-        elif isinstance(node, ast.Return) and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
-            text = text_of(node.value, {}) or ""
-            if text.endswith(".") and " " in text:
-                yield node.lineno, node.value
-
-
-def found() -> tuple[list[Said], list[str]]:
-    """Every sentence, and every error whose text is none that can be read here."""
-    sentences, others = [], []
-    for file in [ROOT / "run_workflow.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]:
-        name, tree = file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
-        values = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
-        constants = {node.targets[0].id: node.value.value for node in values if isinstance(node.value.value, str)}
-        for line, node in raised(tree):
-            text = text_of(node, constants)
-            if text is None:
-                others.append((f"{name}:{line}", ast.unparse(node)))
-            elif re.search("[a-z]", text.replace("{}", "")):
-                sentences.append(Said(name, line, text))
-    return sentences, others
-
-
-SENTENCES, OTHERS = found()
-
-
-def page() -> str:
-    """docs/messages.md."""
-    lines, file = [HEAD], ""
-    for said in SENTENCES:
-        if said.file != file:
-            file = said.file
-            tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-            about = re.split(r"[.:;](?: |$)", (ast.get_docstring(tree) or file).splitlines()[0])[0]
-            lines.append(f"\n## {about}\n\n`{file}`\n")
-        lines.append(f"- {'… ' * said.is_reason}{re.sub('({})+', '…', said.text)}".replace("<", "&lt;"))
-    return "\n".join(lines) + "\n"
+from tools.messages import FOLDERS, OTHERS, PAGE, PASSED_ON, ROOT, SENTENCES, page
 
 
 def test_they_are_many_and_all_are_known():
@@ -109,8 +15,7 @@ def test_they_are_many_and_all_are_known():
 
 
 def test_the_page_lists_them():
-    written = (ROOT / "docs" / "messages.md").read_text(encoding="utf-8")
-    assert written == page(), "python -m tests.tools.test_messages > docs/messages.md"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tools.messages"
 
 
 @pytest.mark.parametrize("said", SENTENCES, ids=[f"{said.file}:{said.line}" for said in SENTENCES])
@@ -141,7 +46,3 @@ def test_none_names_what_only_the_code_knows():
 def test_none_is_said_in_more_places_than_there_are_hosts():
     twice = {text: count for text, count in Counter(said.text for said in SENTENCES).items() if count > 2 and len(text) > 60}
     assert not twice, [said for said in SENTENCES if said.text in twice]
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -93,7 +93,8 @@ def karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Step
     Euler the ends may be those of "leading" or "trailing". Raises ValueError for samplers that have no such steps.
     """
     if sampler not in TO_DATA or spacing and sampler != "euler":
-        raise ValueError(f"The spacing karras {spacing}".rstrip() + f" is not for {sampler}: choose euler, or another one.")
+        name = f"karras {spacing}".rstrip()
+        raise ValueError(f"The spacing {name} is not for {sampler}: choose euler, or another one.")
     total = schedule.timesteps
     ends = diffusers_timesteps(sampler, spacing, n, total)[[0, -1]] if spacing else np.array([total - 1.0, 0.0])
     highest, lowest = schedule.sigmas_at(ends) ** (1 / RHO)

@@ -1,0 +1,1 @@
+"""Figures of docs/figures.md on the embedded model, a program for each group."""

@@ -1,0 +1,18 @@
+"""Nodes called as plain functions."""
+
+import torch
+
+
+def functions_of(pack):
+    """Every node of a pack as a function of its inputs; defaults are filled in."""
+
+    def caller(cls):
+        def call(**inputs):
+            schema = cls.INPUT_TYPES()["required"]
+            defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
+            with torch.inference_mode():
+                return cls().execute(**{**defaults, **inputs})
+
+        return call
+
+    return {name: caller(cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}

@@ -1,0 +1,41 @@
+"""The English texts of the nodes, as their sources say them, for ComfyUI's page: `python -m tools.locales`.
+
+Writes locales/en/nodeDefs.json. After a change of English texts run it, then translate what changed in the other locales.
+"""
+
+import json
+from pathlib import Path
+
+from runner.pack import load_pack
+
+FOLDER = Path(__file__).resolve().parents[1] / "locales"
+
+
+def inputs_of(cls) -> dict[str, dict]:
+    """The options of each input, in order."""
+    schema = cls.INPUT_TYPES()
+    return {name: spec[1] for section in ("required", "optional") for name, spec in schema.get(section, {}).items()}
+
+
+def english(pack) -> dict:
+    """The English texts of the nodes, in the form of ComfyUI's nodeDefs.json."""
+    return {name: english_node(pack, name, cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
+
+
+def english_node(pack, node: str, cls) -> dict:
+    """The texts of one node. The page adds a widget to seeds; outputs without a name of their own are shown by type."""
+    inputs = {}
+    for name, options in inputs_of(cls).items():
+        inputs[name] = {"name": name, "tooltip": options["tooltip"]}
+        if options.get("control_after_generate"):
+            inputs["control_after_generate"] = {"name": "control after generate"}
+    outputs = [{"tooltip": tooltip} for tooltip in getattr(cls, "OUTPUT_TOOLTIPS", ())]
+    for output, name in zip(outputs, getattr(cls, "RETURN_NAMES", ()), strict=False):
+        output["name"] = name
+    texts = {"display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[node], "description": cls.DESCRIPTION, "inputs": inputs}
+    return texts | ({"outputs": {str(i): output for i, output in enumerate(outputs)}} if outputs else {})
+
+
+if __name__ == "__main__":
+    text = json.dumps(english(load_pack()), indent=2, ensure_ascii=False) + "\n"
+    (FOLDER / "en" / "nodeDefs.json").write_text(text, encoding="utf-8")
