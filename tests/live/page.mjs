@@ -1,23 +1,50 @@
 // Loads workflow files in ComfyUI's page, one after the other, and says as one JSON line each what the page made of them.
 //
-//   node page.mjs SERVER SHOTS_FOLDER queue|look WORKFLOW.json…
+//   node page.mjs SERVER SHOTS_FOLDER queue|look classic|vue WORKFLOW.json…
 //
-// "queue" runs each and waits for its end; "look" only loads it, with the dialog about missing models switched on.
+// "queue" runs each and waits for its end; "look" only loads it, with what the page says about missing models.
+// classic: nodes drawn on a canvas; vue: nodes as parts of the page ("Nodes 2.0"), where the page has them.
+// Boxes of nodes are [left, top, right, bottom] in the units of the workflow file, titles included, before and after the run.
 // $PLAYWRIGHT is a folder with node_modules/playwright-core, $CHROMIUM a browser (/usr/bin/chromium).
 import fs from 'node:fs';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 
 const { chromium } = createRequire(path.join(process.env.PLAYWRIGHT, 'x.js'))('playwright-core');
-const [server, shots, mode, ...workflows] = process.argv.slice(2);
+const [server, shots, mode, rendering, ...workflows] = process.argv.slice(2);
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking'],
 });
 
-for (const workflow of workflows) {
-  const page = await browser.newPage({ viewport: { width: 1600, height: 900 } });  // in a context of its own: the page restores its last graph
+// Shows the whole graph.
+const fit = (page) => page.evaluate(() => {
+  const { canvas } = window.app;
+  const boxes = window.app.graph.nodes.map((node) => [...node.pos, node.pos[0] + node.size[0], node.pos[1] + node.size[1]]);
+  const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((box) => box[i])) - 60);
+  const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((box) => box[i])) + 60);
+  canvas.ds.scale = Math.min(1.2, 1500 / (right - left), 800 / (bottom - top));
+  canvas.ds.offset = [80 / canvas.ds.scale - left, 80 / canvas.ds.scale - top];
+  canvas.setDirty(true, true);
+});
+
+// Where nodes are. Pages with Vue nodes spread a file's positions to make room for them: `spread` says how much.
+const measure = (page) => page.evaluate(() => {
+  const title = window.LiteGraph.NODE_TITLE_HEIGHT;
+  const { scale } = window.app.canvas.ds;
+  return window.app.graph.nodes.map((node) => {
+    const element = document.querySelector(`[data-node-id="${node.id}"]`);
+    const rect = element?.getBoundingClientRect();
+    const [width, height] = rect ? [rect.width / scale, rect.height / scale] : [node.size[0], node.size[1] + title];
+    const [left, top] = [node.pos[0], node.pos[1] - title];
+    return { id: Number(node.id), type: node.type, title: node.title, box: [left, top, left + width, top + height] };
+  });
+});
+
+// An empty page, in a context of its own: the page restores its last graph.
+async function open() {
+  const page = await browser.newPage({ viewport: { width: 1600, height: 900 } });
   // Nothing outside this machine: such requests fail at once instead of waiting.
   await page.route((url) => url.protocol.startsWith('http') && url.hostname !== '127.0.0.1', (route) => route.abort());
   await page.request.post(`${server}/api/settings`, {
@@ -26,15 +53,32 @@ for (const workflow of workflows) {
       'Comfy.Notification.ShowVersionUpdates': false,
       'Comfy.Minimap.Visible': false,
       'Comfy.Workflow.ShowMissingModelsWarning': mode === 'look',
+      'Comfy.VueNodes.Enabled': rendering === 'vue',
       'LiteGraph.Canvas.LowQualityRenderingZoomThreshold': 0.1,
     },
   });
   await page.goto(server, { waitUntil: 'domcontentloaded' });
   await page.waitForFunction(() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50);
   await page.waitForTimeout(500);
-  const report = await page.evaluate(async (data) => {
-    await window.app.loadGraphData(data);
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+  return page;
+}
+
+let page;
+for (const workflow of workflows) {
+  if (!page || mode === 'look') page = await open();
+  const file = JSON.parse(fs.readFileSync(workflow, 'utf8'));
+  await page.evaluate((data) => window.app.loadGraphData(data), structuredClone(file));
+  await page.waitForTimeout(1000);
+  await fit(page);
+  await page.waitForTimeout(700);
+  if (mode === 'look') {
+    const details = page.getByText('View details').first();
+    if (await details.isVisible().catch(() => false)) {
+      await details.click();
+      await page.waitForTimeout(700);
+    }
+  }
+  const report = await page.evaluate(async () => {
     const nodes = window.app.graph.nodes;
     const titles = (wanted) => nodes.filter(wanted).map((node) => node.title);
     return {
@@ -43,9 +87,12 @@ for (const workflow of workflows) {
       errored: titles((node) => node.has_errors),
       toasts: [...document.querySelectorAll('.p-toast-message')].map((toast) => toast.innerText),
       dialog: document.querySelector('[role="dialog"]')?.innerText ?? '',
+      text: document.body.innerText,
+      vue: document.querySelectorAll('[data-node-id]').length,
       api: (await window.app.graphToPrompt()).output,
     };
-  }, JSON.parse(fs.readFileSync(workflow, 'utf8')));
+  });
+  report.before = await measure(page);
 
   if (mode === 'queue') {
     await page.evaluate(() => window.app.queuePrompt(0, 1));
@@ -60,19 +107,14 @@ for (const workflow of workflows) {
     report.status = entry?.status?.status_str ?? 'none';
     report.outputs = entry?.outputs ?? {};
     report.errored.push(...Object.keys((await page.evaluate(() => window.app.lastNodeErrors)) ?? {}));
+    await page.waitForTimeout(1000);
   }
-  await page.evaluate(() => {
-    const { canvas } = window.app;
-    const boxes = window.app.graph.nodes.map((node) => [...node.pos, node.pos[0] + node.size[0], node.pos[1] + node.size[1]]);
-    const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((box) => box[i])) - 60);
-    const [right, bottom] = [2, 3].map((i) => Math.max(...boxes.map((box) => box[i])) + 60);
-    canvas.ds.scale = Math.min(1.2, 1500 / (right - left), 800 / (bottom - top));
-    canvas.ds.offset = [80 / canvas.ds.scale - left, 80 / canvas.ds.scale - top];
-    canvas.setDirty(true, true);
-  });
+  await fit(page);
   await page.waitForTimeout(700);
+  report.after = await measure(page);
+  report.size = file.nodes.map((node) => [node.id, ...node.pos, ...node.size]);
   await page.screenshot({ path: path.join(shots, `${path.basename(workflow, '.json')}.png`) });
   console.log(JSON.stringify({ workflow: path.basename(workflow, '.json'), ...report }));
-  await page.close();
+  if (mode === 'look') await page.close();
 }
 await browser.close();
