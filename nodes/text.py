@@ -155,7 +155,7 @@ class VD_TextDecode:
                         "tooltip": "Choose among the likeliest words that together have this probability; 1 is off.",
                     },
                 ),
-                "remove_duplicates": ("BOOLEAN", {"default": True, "tooltip": "Remove phrases that are said twice in a row."}),
+                "remove_duplicates": ("BOOLEAN", {"default": True, "tooltip": "Within each text, remove phrases that are said twice in a row."}),
             },
             "optional": {
                 "noise": (
