@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from ..autoencoders.image_kl import AutoencoderKL
 from .augmentation import on_grounds, place
 from .clip import distort, recolour
-from .image_vae import ROUGHNESS
+from .image_vae import ROUGHNESS, reconstruction_loss
 from .judge import Judge
 from .loop import Group
 
-PERCEPTUAL, COLOURS = 1.0, 4.0  # weights beside the mean absolute error of pixels
+PERCEPTUAL = 0.1  # weight of the classifier's features beside `reconstruction_loss`: with 1, colours drift
 ADVERSARIAL = 0.5  # of the adaptive weight (0.5 in latent diffusion's configs)
 BETAS = (0.5, 0.99)  # of AdamW: the discriminator changes, a long memory of gradients would lag behind it
-DRAWN = 8  # latents in a batch that a diffuser drew; they have no pictures, so only the discriminator judges
+DRAWN = 4  # latents in a batch that a diffuser drew; they have no pictures, so only the discriminator judges
 
 
 class PatchDiscriminator(nn.Module):
@@ -104,7 +104,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     return (wanted / (given + 1e-4)).clamp(0, 1e4).detach()
 
 
-def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: Judge, batch: int = 8):
+def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: Judge, batch: int = 12):
     """Return the losses of the decoder and of the discriminator for `loop.fit`.
 
     images:  pictures, uint8 [N, 3, H, W]. Colours are compared over blocks of 8 x 8 too, so that no cast
@@ -128,8 +128,7 @@ def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: J
             perceived = perceptual_distance(classifier, x, y)
             model.discriminator.requires_grad_(False)
             adversarial = -model.discriminator(every).float().mean()
-        colours = F.l1_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
-        reconstruction = F.l1_loss(y, x) + PERCEPTUAL * perceived + COLOURS * colours
+        reconstruction = reconstruction_loss(y, x) + PERCEPTUAL * perceived
         weight = ADVERSARIAL * adaptive_weight(reconstruction, adversarial, model.vae.decoder.conv_out.weight)
         yield "decoder", reconstruction + weight * adversarial
         model.discriminator.requires_grad_(True)

@@ -27,11 +27,20 @@ def mirror(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored, images.flip(-1), images)
 
 
+def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
+    """Compare pictures y with x, both [B, 3, H, W] in 0..1: pixels, edges, and colours of 8x8 blocks.
+
+    The edges keep lines sharp; the colours come late without the blocks.
+    """
+    pixels = F.l1_loss(y, x) + 4 * F.mse_loss(y, x)
+    colours = F.l1_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
+    return pixels + F.l1_loss(edges(y), edges(x)) + 6 * colours
+
+
 def image_vae_losses(images: Tensor, batch: int):
     """Loss function for `loop.fit` over images [N, 3, H, W] in 0..1.
 
-    Pixels, edges (which keep lines sharp), colours of 8x8 blocks (which come late without it), and KL. The decoder
-    meets rough latents, each between not at all and ROUGHNESS.
+    `reconstruction_loss` and KL. The decoder meets rough latents, each between not at all and ROUGHNESS.
     """
 
     def losses(vae: AutoencoderKL, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
@@ -43,9 +52,7 @@ def image_vae_losses(images: Tensor, batch: int):
             rough = ROUGHNESS * mean.detach().std() * torch.rand(batch, 1, 1, 1, generator=generator)
             y = vae.decode_unclamped(mean + (logvar.exp() + rough.square()).sqrt() * noise_like).float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=(1, 2, 3)).mean()
-        pixels = F.l1_loss(y, x) + 4 * F.mse_loss(y, x)
-        colours = F.l1_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
-        yield "image_vae", pixels + F.l1_loss(edges(y), edges(x)) + 6 * colours + KL_WEIGHT * kl
+        yield "image_vae", reconstruction_loss(y, x) + KL_WEIGHT * kl
 
     return losses
 
