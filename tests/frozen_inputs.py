@@ -55,7 +55,7 @@ PINNED = {
             "seed": SEED,
             "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
             "cfg": ("FLOAT", {"default": 7.5, "min": 0.0, "max": 100.0, "step": 0.1}),
-            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc"], {"default": "ddim"}),
+            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc", "pndm", "ddgan", "lcm"], {"default": "ddim"}),
             "eta": NOTHING,
             "fidelity": NOTHING,
             "noise": (["per sample", "official", "shared"], {"default": "per sample"}),
@@ -189,7 +189,7 @@ PINNED = {
         {
             "model": ("MODEL", {}),
             "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
-            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc"], {"default": "ddim"}),
+            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc", "pndm", "ddgan", "lcm"], {"default": "ddim"}),
         },
         {"IMAGE": "IMAGE"},
     ),

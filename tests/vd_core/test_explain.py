@@ -38,7 +38,7 @@ def test_the_curves_are_those_of_the_schedule():
 
 
 @pytest.mark.parametrize(
-    "sampler, spacing", [("ddim", "official"), ("euler", "official"), ("dpmpp_2m", "quadratic"), ("unipc", "quadratic")]
+    "sampler, spacing", [("ddim", "official"), ("euler", "official"), ("dpmpp_2m", "quadratic"), ("unipc", "quadratic"), ("ddgan", "sgm_uniform")]
 )
 def test_visited_are_the_timesteps_at_which_the_sampler_calls_the_model(model, sampler, spacing):
     from vd_core.flows import VersatileDiffusion

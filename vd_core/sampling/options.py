@@ -34,8 +34,8 @@ class Sampling:
                  latent; None = from noise, or as fidelity says. At 1 all steps run, from the latent with noise.
     start_level: with how much noise on the latent they begin: "same" as the first of them assumes, as in diffusers, or
                  "official", one step more; None = "same" with strength, "official" with fidelity.
-    spacing:     one of `SPACINGS`, which timesteps are visited; None = the official ones, or from noise "quadratic" for
-                 dpmpp_2m and unipc.
+    spacing:     one of `SPACINGS`, which timesteps are visited; None = the official ones, or from noise what
+                 suits the sampler (`spacing.FROM_NOISE`).
     timesteps:   the very timesteps, descending, in place of steps and spacing; numbers in between whole ones too.
     noise:       one of `NOISES`: how a seed becomes noise.
     guidance:    when guidance acts, and corrections of high scales.
@@ -122,7 +122,11 @@ class Sampling:
     @property
     def draws_noise(self) -> bool:
         """Whether the sampler uses noise beyond that of the start."""
-        return self.temperature > 0 and (self.sampler == "ddpm" or self.sampler == "ddim" and self.eta > 0)
+        return self.temperature > 0 and (
+            self.sampler == "ddpm"
+            or self.sampler == "ddim" and self.eta > 0
+            or self.sampler in ("ddgan", "lcm") and self.steps > 1
+        )
 
 
 OFFICIAL = Sampling()

@@ -6,7 +6,7 @@ denoise:  (x, t) -> eps, the noise in x at timestep t.
 x:        where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first step.
 steps:    the timesteps to visit; one call of `denoise` each. No step leaves x as it is.
 noise:    () -> standard normal noise of x's shape; moved to x's device and dtype here.
-sampling: the options. DDIM reads its eta and temperature, DDPM its temperature, the others none of it.
+sampling: the options. DDIM reads its eta and temperature, DDPM, DDGAN and LCM their temperature, the others none of it.
 callback: (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step. Raise from the
           callback to stop sampling.
 
@@ -140,6 +140,41 @@ def ddpm(
     return x
 
 
+def ddgan(
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+) -> Tensor:
+    """Few large steps of the posterior, for models that draw their data as DDGAN's generator does (Xiao et al. 2022).
+
+    DDPM that returns the data predicted in its last step. `python -m vd_core distill` makes such models.
+    """
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        x0 = predict_x0(x, denoise(x, t), alpha)
+        if i + 1 < len(steps):
+            to_data, to_x, deviation = posterior(alpha, alpha_next)
+            x = to_data * x0 + to_x * x + deviation * sampling.temperature * noise().to(x)
+        else:
+            x = x0
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
+def lcm(
+    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+) -> Tensor:
+    """Multistep consistency sampling, for consistency models and their LoRAs (Luo et al. 2023, algorithm 3).
+
+    The data predicted in each step is diffused anew, in the last step returned.
+    """
+    for i, (t, alpha, alpha_next) in enumerate(steps):
+        x = x0 = predict_x0(x, denoise(x, t), alpha)
+        if i + 1 < len(steps):
+            x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next) * sampling.temperature * noise().to(x)
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
+
+
 def dpmpp_2m(
     denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
 ) -> Tensor:
@@ -224,4 +259,13 @@ def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback |
     return x
 
 
-SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpmpp_2m": dpmpp_2m, "unipc": unipc, "pndm": pndm}
+SAMPLERS = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "euler": euler,
+    "dpmpp_2m": dpmpp_2m,
+    "unipc": unipc,
+    "pndm": pndm,
+    "ddgan": ddgan,
+    "lcm": lcm,
+}

@@ -15,9 +15,10 @@ from .schedule import SPACINGS as OWN
 from .schedule import Schedule, Steps
 from .shift import UNSHIFTED
 
-# Few steps of a higher order do better with more of them near the data; starts other than from noise keep the official
+# Few steps of a higher order do better with more of them near the data, and few large ones are learned from the
+# noisiest timestep on; starts other than from noise keep the official
 # spacing, so that a fidelity means the same to every sampler.
-FROM_NOISE = {"dpmpp_2m": "quadratic", "unipc": "quadratic"}
+FROM_NOISE = {"dpmpp_2m": "quadratic", "unipc": "quadratic", "ddgan": "sgm_uniform", "lcm": "sgm_uniform"}
 SPACINGS = (*OWN, "leading", "trailing", "linspace", "karras", "karras leading", "karras trailing")
 TO_DATA = ("dpmpp_2m", "unipc", "euler")  # in diffusers these end at pure data, the others at timestep 0
 RHO = 7.0  # of Karras et al. 2022, eq. 5
@@ -34,7 +35,7 @@ def choose_steps(
     """Choose the steps of a sampler.
 
     n:          how many, 1 to the schedule's timesteps; with explicit timesteps it does not count.
-    spacing:    one of `SPACINGS`; None is "official", or "quadratic" for samplers of higher order from noise.
+    spacing:    one of `SPACINGS`; None is "official", or from noise that of `FROM_NOISE`.
     timesteps:  the very ones to visit, descending; whole, or in between where sigma is interpolated.
     from_noise: whether the way begins at pure noise; counts only where the spacing is left open.
 

@@ -14,7 +14,7 @@ from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS, predict_x0
 from vd_core.sampling.schedule import Schedule
-from vd_core.sampling.spacing import warm_up
+from vd_core.sampling.spacing import choose_steps, warm_up
 
 SCHEDULES = [Schedule(ScheduleConfig(prediction=prediction)) for prediction in ("eps", "v")]
 SHAPES = {"image": (2, 4, 6, 8), "text": (2, 32)}
@@ -178,8 +178,7 @@ def test_one_evaluation_outside_the_interval(sampler, data, cfg, inside):
     full = Counting()
     sampled(PLAIN, cfg, data, sampler, diffuser=full, steps=20)
     assert set(full.evaluations) == {inside}
-    spacing = "quadratic" if sampler in ("dpmpp_2m", "unipc") else "official"
-    steps = schedule.steps(20, spacing)
+    steps = choose_steps(schedule, sampler, 20)
     steps = warm_up(schedule, steps, 50, whole=True) if sampler == "pndm" else steps
     guides = [0.3 <= schedule.progress(t) <= 0.7 for t, *_ in steps]
     assert diffuser.evaluations == [inside if acts else 1 for acts in guides] and len(set(guides)) == 2

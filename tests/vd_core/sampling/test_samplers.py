@@ -10,6 +10,7 @@ from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS
 from vd_core.sampling.schedule import Schedule, Steps, ddim_sigmas
+from vd_core.sampling.spacing import choose_steps
 
 SCHEDULE = Schedule(ScheduleConfig())
 ODE_SAMPLERS = ["ddim", "euler", "dpmpp_2m", "unipc"]
@@ -134,6 +135,46 @@ def test_noisy_samplers_give_the_distribution(name, eta):
     assert cold.std() < 0.8 * result.std()
 
 
+@pytest.mark.parametrize("name", ["ddgan", "lcm"])
+def test_few_steps_with_draws_of_the_data_give_the_distribution(name):
+    """A network that draws its data from p(x0 | x), as DDGAN's generator does, samples exactly in four steps."""
+    steps = choose_steps(SCHEDULE, name, 4)
+    alphas = dict(zip(steps.timesteps.tolist(), steps.alphas_cumprod.tolist(), strict=False))
+    draws = torch.Generator().manual_seed(5)
+
+    def denoise(x, t):
+        alpha = alphas[t]
+        variance = 1 / (1 / STD**2 + alpha / (1 - alpha))
+        mean = variance * (MEAN / STD**2 + sqrt(alpha) * x / (1 - alpha))
+        x0 = mean + sqrt(variance) * torch.randn(x.shape, dtype=x.dtype, generator=draws)
+        return (x - sqrt(alpha) * x0) / sqrt(1 - alpha)
+
+    first = alphas[999]
+    noise = batch_noise(1).draw((20_000, 1)).double()
+    x = sqrt(first) * MEAN + sqrt(first * STD**2 + 1 - first) * noise
+    result = run(name, denoise, x, steps)
+    assert result.mean().item() == pytest.approx(MEAN, abs=0.015) and result.std().item() == pytest.approx(STD, abs=0.015)
+
+
+def test_ddgan_is_ddpm_until_its_last_step():
+    steps = SCHEDULE.steps(6, "sgm_uniform")
+    seen = {name: [] for name in ("ddgan", "ddpm")}
+    for name, states in seen.items():
+        run(name, mixture_denoiser(steps), START, steps, temperature=0.7, callback=lambda i, total, x, x0, states=states: states.append((x, x0)))
+    for ours, theirs in zip(seen["ddgan"][:-1], seen["ddpm"], strict=False):
+        assert torch.equal(ours[0], theirs[0])
+    assert torch.equal(seen["ddgan"][-1][0], seen["ddpm"][-1][1])
+
+
+def test_two_lcm_steps_by_hand():
+    steps = Steps(torch.tensor([9, 7]), torch.tensor([0.25, 0.64, 0.99], dtype=torch.float64))
+    x, noise = torch.tensor([[2.0]]), torch.tensor([[10.0]])
+    result = SAMPLERS["lcm"](lambda x, t: x / 4, x, steps, lambda: noise, Sampling("lcm", temperature=0.1))
+    first = (2 - sqrt(0.75) * 0.5) / 0.5
+    second = 0.8 * first + 0.6 * 0.1 * 10
+    assert result.item() == pytest.approx((second - 0.6 * second / 4) / 0.8, rel=1e-6)
+
+
 def test_one_ddim_step_by_hand():
     steps = Steps(torch.tensor([7]), torch.tensor([0.25, 0.64], dtype=torch.float64))
     x, noise = torch.tensor([[2.0]]), torch.tensor([[10.0]])
@@ -194,7 +235,7 @@ def test_a_callback_stops_the_sampler_by_raising(name):
     assert calls == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("name", "draws"), [("ddim", 10), ("euler", 10), ("ddpm", 10), ("dpmpp_2m", 0), ("unipc", 0)])
+@pytest.mark.parametrize(("name", "draws"), [("ddim", 10), ("euler", 10), ("ddpm", 10), ("dpmpp_2m", 0), ("unipc", 0), ("ddgan", 9), ("lcm", 9)])
 def test_draws_of_noise(name, draws):
     """DDIM draws at every step even at eta 0, as the official one does; text decoding afterwards depends on it."""
     steps, drawn = SCHEDULE.steps(10), []

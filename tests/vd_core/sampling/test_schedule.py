@@ -54,7 +54,8 @@ def test_official_steps(n, count, first, stride):
 def test_every_step_count_works(spacing):
     for n in range(1, 1001):
         steps = SCHEDULE.steps(n, spacing)
-        assert steps.timesteps[0] <= 999 and steps.timesteps[-1] == (999 if n == 1 and spacing == "quadratic" else 1)
+        last = {"official": 1, "quadratic": 999 if n == 1 else 1, "sgm_uniform": round(999 - 999 * (n - 1) / n)}[spacing]
+        assert steps.timesteps[0] <= 999 and steps.timesteps[-1] == max(last, 1)
         assert len(steps) >= min(n, 999)
 
 
