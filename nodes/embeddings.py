@@ -31,13 +31,14 @@ class VD_SaveContext:
         }
 
     def execute(self, positive, negative, filename_prefix, output_directory=None):
-        from ..vd_core.checkpoints.contexts import save_context
+        from ..vd_core.checkpoints.contexts import dump_context
+        from ..vd_core.files import save_numbered
 
         contexts = to_contexts(positive, negative)
         if len(contexts) != 1:
             raise ValueError(f"A file holds one context, but this is a blend of {len(contexts)}: save them before they are blended.")
-        path = host.output_file(filename_prefix, ".safetensors", output_directory)
-        save_context(path, contexts[0])
+        folder, stem = host.output_place(filename_prefix, output_directory)
+        path = save_numbered(folder, stem, "_.safetensors", lambda file: dump_context(file, contexts[0]))
         return {"ui": {"text": [str(path)]}}
 
 

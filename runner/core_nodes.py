@@ -1,63 +1,88 @@
-"""Stand-ins for the few ComfyUI core nodes that the pack's workflows need, for `run_workflow.py` alone: same names, inputs and values.
+"""The few of ComfyUI's core nodes that the pack's workflows need, for `run_workflow.py` alone: same names, inputs and values.
 
 IMAGE is float [B, H, W, 3] in 0..1, MASK float [B, H, W] in 0..1 (1 = masked), LATENT {"samples": [B, C, h, w]}.
-A VAE has encode(images [B, H, W, 3]) -> latent and decode(latent) -> images. The hidden input OUTPUT_DIRECTORY is the runner's own.
+A VAE has encode(images [B, H, W, 3]) -> latent and decode(latent) -> images. The hidden input OUTPUT_DIRECTORY is
+the runner's own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vd_core.files import numbered, place, whole
+from vd_core.files import resolve_inside, save_numbered
+from vd_core.pictures import read_frames
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
-    """Saves IMAGE as PNG files with JSON text chunks; returns their `ui` entry. Raises ValueError for a bad prefix or shape, and OSError
-    where they cannot be written, with the folder for temporary files that took them instead."""
-    folder, stem = place(prefix, output_directory)
+    """Save IMAGE as PNG files with JSON text chunks -> their `ui` entry.
+
+    Raises ValueError for a bad prefix or shape, and OSError where they cannot be written, with the folder for
+    temporary files that took them instead.
+    """
     if images.ndim != 4 or images.shape[-1] not in (3, 4) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
     if not images.isfinite().all():
         raise ValueError("A picture to save holds values that are not finite numbers (NaN or inf): what made it went wrong.")
+    prefix = expand_prefix(prefix, images.shape[2], images.shape[1])
+    root = Path(output_directory)
+    folder, stem = resolve_inside(root, prefix, "filename_prefix")
+    files = [encode_png(image, chunks) for image in images]
     try:
-        names = write_png_files(images, folder, stem, chunks)
+        names = save_files(files, folder, stem)
     except OSError as error:
         try:
             kept = Path(tempfile.mkdtemp(prefix="versatile_diffusion_"))
-            write_png_files(images, kept, stem, chunks)
+            save_files(files, kept, stem)
         except OSError:
             raise error from None
         raise OSError(f"{str(error).rstrip('.')}. The pictures of this node are kept in {kept}.") from error
-    subfolder = prefix.replace("\\", "/").rpartition("/")[0]
+    subfolder = folder.relative_to(root.resolve()).as_posix().removeprefix(".")
     return {"images": [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]}
 
 
-def write_png_files(images, folder: Path, stem: str, chunks: dict) -> list[str]:
-    """Writes pictures under the next free numbers -> their names."""
+def expand_prefix(prefix: str, width: int, height: int) -> str:
+    """Fill in what core fills in: the size of the pictures, in pixels, and the time."""
+    now = time.localtime()
+    values = {"width": f"{width}", "height": f"{height}", "year": f"{now.tm_year}"}
+    parts = {"month": now.tm_mon, "day": now.tm_mday, "hour": now.tm_hour, "minute": now.tm_min, "second": now.tm_sec}
+    for name, value in (values | {name: f"{part:02}" for name, part in parts.items()}).items():
+        prefix = prefix.replace(f"%{name}%", value)
+    return prefix
+
+
+def encode_png(image: torch.Tensor, chunks: dict) -> bytes:
+    """Encode a picture [H, W, 3 or 4] in 0..1 with text chunks."""
     info = PngInfo()
     for name, value in chunks.items():
         info.add_text(name, json.dumps(value))
-    names = []
-    for image in images:
-        # Quirk kept: ComfyUI cuts the fraction off, it does not round.
-        pixels = (image.detach().float().cpu().numpy() * 255.0).clip(0, 255).astype(np.uint8)
-        path = numbered(folder, stem, "_.png")
-        with whole(path) as part:
-            Image.fromarray(pixels).save(part, format="PNG", pnginfo=info, compress_level=4)
-        names.append(path.name)
-    return names
+    # Quirk kept: ComfyUI cuts the fraction off, it does not round.
+    pixels = (image.detach().float().cpu().numpy() * 255.0).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, compress_level=4)
+    return file.getvalue()
+
+
+def save_files(files: list[bytes], folder: Path, stem: str) -> list[str]:
+    """Write PNG files of a batch under the next free numbers -> their names."""
+    stems = [stem.replace("%batch_num%", str(number)) for number in range(len(files))]
+    return [
+        save_numbered(folder, name, "_.png", lambda file, data=data: file.write(data)).name  # type: ignore[misc]
+        for name, data in zip(stems, files, strict=True)
+    ]
 
 
 class LoadImage:
-    """A picture file -> IMAGE [1, H, W, 3] and MASK [1, H, W] = 1 - alpha (zeros where the file has no alpha; RGB is kept as it is)."""
+    """A picture file -> all its frames as IMAGE [B, H, W, 3], and MASK [B, H, W] = 1 - alpha, as `read_frames` says."""
 
     RETURN_TYPES = ("IMAGE", "MASK")
     FUNCTION = "execute"
@@ -67,19 +92,8 @@ class LoadImage:
         return {"required": {"image": ("STRING", {"image_upload": True})}}
 
     def execute(self, image):
-        try:
-            picture = ImageOps.exif_transpose(Image.open(image))
-            if picture.mode.startswith("I"):  # 16 bits of grey
-                picture = Image.fromarray((np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8))
-            has_alpha = picture.mode.upper().endswith("A") or "transparency" in picture.info
-            picture = picture.convert("RGBA" if has_alpha else "RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # not there, or not to be read: the system's words
-            raise ValueError(f"{image} cannot be read as a picture: {error}.") from error
-        pixels = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
-        mask = 1 - pixels[..., 3] if has_alpha else torch.zeros(pixels.shape[:3])
-        return pixels[..., :3], mask
+        pixels, masks = read_frames(Path(image), image)
+        return pixels.movedim(1, -1), masks
 
 
 class SaveImage:
@@ -103,7 +117,7 @@ class SaveImage:
         if not isinstance(filename_prefix, str):
             return f"filename_prefix takes STRING, not {filename_prefix!r}."
         try:
-            place(filename_prefix, ".")
+            resolve_inside(Path(), filename_prefix, "filename_prefix")
         except ValueError as error:
             return str(error)
         return True

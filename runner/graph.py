@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vd_core.files import outside
+from vd_core.files import leads_out
 
 WIDGETS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str, "COMBO": object}
 SEEDS = ("seed", "noise_seed")
@@ -145,7 +145,7 @@ def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tu
     node = prompt[key]
     for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
         value = node["inputs"].get(name)
-        if entry.options.get("image_upload") and isinstance(value, str) and (key, name) not in changed and outside(value):
+        if entry.options.get("image_upload") and isinstance(value, str) and (key, name) not in changed and leads_out(value):
             raise WorkflowError(
                 f"{label(prompt, key)}, input {name}: {value!r} leads out of the folders of pictures; if it is meant, "
                 f"say so on the command line: --set {key}.{name}=PATH."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vd_core.files import make_ready
+from vd_core.files import check_writable
 from vd_core.memory import out_of_memory
 
 from .checks import Node, check
@@ -26,7 +26,7 @@ def run_file(workflow: Path, output: Path, assignments: list[str], seed: int | N
     classes = {**CORE_NODES, **load_pack().NODE_CLASS_MAPPINGS}
     prompt, canvas = prepare(workflow, of_classes(classes), assignments, seed)
     nodes = check(prompt, classes, [workflow.resolve().parent, pictures])
-    make_ready(output)
+    check_writable(output, "--output")
     run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(output)}, output)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from vd_core.files import make_ready, numbered, outside, whole
+from vd_core.files import check_writable, resolve_inside, save_numbered
 
 from . import graph
 from .results import write_texts
@@ -36,7 +36,7 @@ def run_file(
         f"is of the class {{name}}, which the ComfyUI at {server.url} does not have: install the node pack there that brings it.",
     )
     prompt, canvas = graph.prepare(workflow, catalogue, assignments, seed)
-    make_ready(output)
+    check_writable(output, "--output")
     upload_pictures(prompt, catalogue, [workflow.resolve().parent, pictures], server, uploads)
     silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
     with closing(Screen(prompt, silent, server, output)) as screen:
@@ -128,18 +128,15 @@ class Screen:
     def fetch(self, file: dict) -> Path:
         """Writes an output file of the server below the output folder, under the next number that is free here."""
         name = f"{file.get('subfolder') or ''}/{file['filename']}".lstrip("/").replace("\\", "/")
-        if outside(name):
-            raise graph.WorkflowError(f"The server names an output {name!r}, which leaves the output folder.")
+        folder, _ = resolve_inside(self.output, name, "The server's output")
         path = PurePosixPath(name)
         stem = "preview" if file.get("type") == "temp" else re.sub(r"_\d{5,}_?$", "", path.stem)
         data = self.server.view(file)
-        target = numbered(self.output / path.parent, stem, f"_{path.suffix}")
         try:
-            with whole(target) as part:
-                part.write_bytes(data)
+            saved = save_numbered(folder, stem, f"_{path.suffix}", lambda file: file.write(data))
         except OSError as error:
             raise OSError(f"{str(error).rstrip('.')}. The server keeps it as {name}.") from error
-        return target
+        return self.output / saved.relative_to(self.output.resolve())
 
     def close(self) -> None:
         """Wipes the progress bar off."""

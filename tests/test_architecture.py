@@ -34,13 +34,13 @@ ARROWS = {
     "plots": {"lettering"},
     "explain": {"encoders", "plots", "sampling"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
-    "checkpoints": {"config", "context", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
+    "checkpoints": {"config", "context", "files", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
     "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded", "training"},
     "embedded": set(),
-    "runs": set(),
+    "runs": {"files"},
     "datasets": {"pictures"},
     "bulk": {
-        *("checkpoints", "context", "datasets", "diffuser", "embedded", "flows", "pictures", "runs", "sampling"),
+        *("checkpoints", "context", "datasets", "diffuser", "embedded", "files", "flows", "pictures", "runs", "sampling"),
     },
     "training": {
         "config",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import filelock
 
+from .files import make_folder
+
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +60,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     Makes the folder. Raises ValueError where another process, or another thread, holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

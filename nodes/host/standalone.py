@@ -18,7 +18,7 @@ from ...vd_core.diffuser.overflow import named_layers, named_where_not_finite
 from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
-from ...vd_core.files import numbered, place
+from ...vd_core.files import resolve_inside
 from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.memory import check_room
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
@@ -137,9 +137,9 @@ def find(name: str, role: str) -> Path:
     return find_model(name, folders(role))
 
 
-def output_file(prefix: str, ending: str, directory: str) -> Path:
-    """The next free path for a file in the output folder. Raises ValueError for a prefix that leaves it."""
-    return numbered(*place(prefix, directory), f"_{ending}")
+def output_place(prefix: str, directory: str) -> tuple[Path, str]:
+    """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the output folder."""
+    return resolve_inside(Path(directory), prefix, "filename_prefix")
 
 
 def read(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:

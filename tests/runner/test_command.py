@@ -150,7 +150,7 @@ def test_refusals(refused, data, sentence):
     assert sentence in refused(data)
 
 
-@pytest.mark.parametrize("prefix", ["../out", "a/../../b", "/tmp/x", "C:\\x", "a\\..\\b", "a\0b", "\\\\server\\x"])
+@pytest.mark.parametrize("prefix", ["../out", "a/../../b", "/tmp/x", "C:\\x", "a\\..\\b", "\\\\server\\x"])
 def test_pictures_stay_in_the_output_folder(refused, prefix):
     flow = painting()
     flow["2"]["inputs"]["filename_prefix"] = prefix

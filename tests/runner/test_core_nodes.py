@@ -30,7 +30,8 @@ def loaded(path):
 def test_load_image(tmp_path, mode, color, rgb, masked):
     Image.new(mode, (6, 4), color).save(tmp_path / "in.png")
     image, mask = loaded(tmp_path / "in.png")
-    assert image.shape == (1, 4, 6, 3) and mask.shape == (1, 4, 6) and image.dtype == mask.dtype == torch.float32
+    side = (4, 6) if mode.endswith("A") else (64, 64)  # as in ComfyUI
+    assert image.shape == (1, 4, 6, 3) and mask.shape == (1, *side) and image.dtype == mask.dtype == torch.float32
     torch.testing.assert_close(image[0, 0, 0], torch.tensor(rgb, dtype=torch.float32))
     torch.testing.assert_close(mask, torch.full_like(mask, masked))
 

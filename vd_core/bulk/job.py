@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints.write import replacing
 from ..datasets.find import find_rows
 from ..datasets.read import fingerprints
 from ..datasets.rows import Listing, Row
+from ..files import write_whole
 from ..runs import find_differences, hash_files, lock_folder, read_record
 from .parts import errors, part_path, write_part
 from .tasks import READS, Runner, Settings
@@ -128,7 +128,7 @@ def open_job(
                 accepted = [*accepted, changes]
             record |= {"accepted": accepted} if accepted else {}
         for name, content in (("inputs.jsonl", inputs), ("job.json", json.dumps(record, indent=1))):
-            with replacing(out / name) as file:
+            with write_whole(out / name) as file:
                 file.write(content.encode())
         for kind, name in listing.left_out:
             log.info("left out: %s (%s)", name, kind)
@@ -227,10 +227,8 @@ def run(
             )
         if missing := job.missing():
             on_ray(job, missing, workers, gpus, threads, address, progress)
-        for leftover in job.out.glob(".part-*"):  # of workers that were killed
-            leftover.unlink()
         failed = [row for path in sorted(job.out.glob("part-*")) for row in errors(path)]
-        with replacing(job.out / "errors.jsonl") as file:
+        with write_whole(job.out / "errors.jsonl") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
     return len(failed)
 

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..checkpoints.write import replacing
+from ..files import write_whole
 
 PICTURE_TASKS = ("variation", "text-to-image")
 
@@ -20,7 +20,7 @@ def part_path(folder: Path, task: str, number: int) -> Path:
 
 def write_part(path: Path, results: Sequence[dict], first: int) -> None:
     """Write the results of one batch as one whole file; its first row has the number `first` in the job."""
-    with replacing(path) as file:
+    with write_whole(path) as file:
         file.write(shard(results, first) if path.suffix == ".tar" else table(results))
 
 

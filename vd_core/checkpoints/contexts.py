@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from ..config import is_kind
 from ..context import Context, check_tokens
+from ..files import write_whole
 from .faults import is_finite
 from .formats import existing, first_line, printable
 from .read import read
-from .write import write_safetensors
+from .write import dump_safetensors
 
 TENSORS = ("tokens", "null", "emphasis", "null_emphasis")
 LONGEST_HEADER = 1 << 16  # bytes of the header of a .npy file, which tells one shape
@@ -24,6 +26,12 @@ NORM_ERROR = 0.1  # how far the norm of a picture's global token may be from 1
 
 
 def save_context(path: str | Path, context: Context) -> None:
+    """Write a context to a file, as `dump_context` does. Raises what that and `write_whole` raise."""
+    with write_whole(path) as file:
+        dump_context(file, context)
+
+
+def dump_context(file: BinaryIO, context: Context) -> None:
     """Write a context as safetensors: `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header.
 
     Its weight and its guidance are not kept.
@@ -34,7 +42,7 @@ def save_context(path: str | Path, context: Context) -> None:
         raise ValueError("A context with a region cannot be saved: save it before it gets the region.")
     tensors = {name: getattr(context, name) for name in TENSORS}
     held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    write_safetensors(path, held, {"format": "pt", "vd_kind": context.kind})
+    dump_safetensors(file, held, {"format": "pt", "vd_kind": context.kind})
 
 
 def load_context(path: str | Path, kind: str | None = None, normalise: bool = False) -> Context:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import VDConfig
+from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..tokenizers import Vocabularies
 from .formats import DTYPE_NAMES
@@ -29,12 +28,21 @@ def metadata(config: VDConfig) -> dict[str, str]:
     return {"format": "pt", "vd_format": FORMAT_VERSION, "vd_config": json.dumps(config.to_dict())}
 
 
-def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: torch.dtype | None = None) -> None:
-    """Write a safetensors file, floating point tensors as `dtype` (None: as they are). One tensor at a time is in memory.
+def write_safetensors(
+    path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: torch.dtype | None = None
+) -> None:
+    """Write a safetensors file, floating point tensors as `dtype` (None: as they are).
 
-    The file appears under its name when it is complete; if anything fails, nothing is left.
-    Raises FileNotFoundError for a missing folder, ValueError for values that `dtype` cannot hold.
+    Raises what `write_whole` raises, and ValueError for values that `dtype` cannot hold: nothing is left then.
     """
+    with write_whole(path) as file:
+        dump_safetensors(file, tensors, header, dtype)
+
+
+def dump_safetensors(
+    file: BinaryIO, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: torch.dtype | None = None
+) -> None:
+    """Write the safetensors format into an open file. One tensor at a time is in memory."""
     types = {key: dtype if dtype and tensor.is_floating_point() else tensor.dtype for key, tensor in tensors.items()}
     # Wide types first, as the safetensors library does: every tensor stays aligned to its type.
     order = sorted(tensors, key=lambda key: (-types[key].itemsize, key))
@@ -45,10 +53,9 @@ def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], header: M
     text = json.dumps(entries).encode()
     # Mapped into memory, the first tensor then starts as aligned as an allocated one: faster, and equal to the last bit.
     text += b" " * (-(8 + len(text)) % 64)
-    with replacing(Path(path)) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for key in order:
-            file.write(data(key, tensors[key], types[key]))
+    file.write(len(text).to_bytes(8, "little") + text)
+    for key in order:
+        file.write(data(key, tensors[key], types[key]))
 
 
 def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
@@ -57,30 +64,6 @@ def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
     if cast.dtype != tensor.dtype and cast.isinf().sum() > tensor.isinf().sum():
         raise ValueError(f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 or float32.")
     return memoryview(cast.reshape(-1).view(torch.uint8).numpy())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside `path` that takes its place at the end, or vanishes if anything fails.
-
-    Raises FileNotFoundError for a missing folder, OSError with one sentence where it cannot be written, as on a full disk.
-    """
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into.")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        if error.errno is None:  # a sentence of our own
-            raise
-        raise OSError(f"{path} cannot be written: {error.strerror}; make room there, or choose another folder.") from error
-    finally:
-        with suppress(OSError):  # in a folder that takes no files there is none
-            part.unlink()
 
 
 def save_model(

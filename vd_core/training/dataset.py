@@ -13,6 +13,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ..files import make_folder, write_whole
+
 CAPTION = "{name}, {style} style"
 
 
@@ -60,14 +62,16 @@ class CaptionedPictures:
     def save(self, folder: str | Path, columns: int = 32) -> None:
         """Write one lossless sheet, pictures.webp, and its index, pictures.json."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         size, blank = self.images.shape[-1], -len(self.images) % columns
         padded = torch.cat([self.images, self.images.new_full((blank, *self.images.shape[1:]), 255)])
         sheet = rearrange(padded, "(r n) c h w -> (r h) (n w) c", n=columns)
-        Image.fromarray(sheet.numpy()).save(folder / "pictures.webp", lossless=True, quality=100, method=6)
+        with write_whole(folder / "pictures.webp") as file:
+            Image.fromarray(sheet.numpy()).save(file, "WEBP", lossless=True, quality=100, method=6)
         entries = {"size": size, "columns": columns, "names": self.names, "styles": self.styles}
         entries |= {"name": self.name.tolist(), "style": self.style.tolist(), "held_out": self.is_held_out.int().tolist()}
-        (folder / "pictures.json").write_text(json.dumps(entries), encoding="utf-8")
+        with write_whole(folder / "pictures.json") as file:
+            file.write(json.dumps(entries).encode())
 
     @cached_property
     def captions(self) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..context import Context
 from ..diffuser.model import Diffuser
+from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
@@ -52,9 +53,11 @@ class Sheets:
                 pairs = zip(self.captions, sentences, strict=True)
                 lines += [f"{kind} to text, {caption}: {sentence}" for caption, sentence in pairs]
         if rows:
-            to_pil(sheet(torch.cat(rows), self.count, labels, f"step {step}"))[0].save(out / f"sheet-{step:06}.png")
+            with write_whole(out / f"sheet-{step:06}.png") as file:
+                to_pil(sheet(torch.cat(rows), self.count, labels, f"step {step}"))[0].save(file, "PNG")
         if lines:
-            (out / f"sheet-{step:06}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with write_whole(out / f"sheet-{step:06}.txt") as file:
+                file.write("".join(f"{line}\n" for line in lines).encode())
 
     def latents(self, data: str) -> Tensor:
         """The samples' own latents, unscaled."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..checkpoints.write import replacing
+from ..files import make_folder, open_to_append, write_whole
 from . import distributed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Group(NamedTuple):
 def save(state: dict, path: Path) -> None:
     """Write atomically: a killed run leaves the last complete checkpoint. Raises OSError where it cannot be written."""
     try:
-        with replacing(path) as file:
+        with write_whole(path) as file:
             torch.save(state, file)
     except RuntimeError as error:  # of torch's writer, when the file refuses
         raise OSError(f"{path} cannot be written: make room there, then the same command goes on from the checkpoint before it.") from error
@@ -94,7 +94,7 @@ def fit(
     Under torchrun every process calls it alike; gradients and logged losses are averaged over them, and the first one writes.
     Raises ValueError when a loss is not a finite number or does not depend on what is trained.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     checkpoint = out / "checkpoint.pt"
     groups = groups or [Group([p for p in module.parameters() if p.requires_grad])]
     average = copy.deepcopy(module).requires_grad_(False).eval() if ema else module
@@ -204,12 +204,11 @@ def journal(path: Path, step: int) -> Iterator[Callable[[dict], None]]:
         return
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    with replacing(path) as file:
+    with write_whole(path) as file:
         file.write("".join(f"{line}\n" for line in kept).encode())
-    with path.open("a", encoding="utf-8") as file:
+    with open_to_append(path) as file:
 
         def write(record: dict) -> None:
             file.write(json.dumps(record) + "\n")
-            file.flush()
 
         yield write

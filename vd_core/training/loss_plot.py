@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..files import write_whole
 from ..pictures import to_pil
 from ..plots import COLORS, Curve, plot
 
@@ -25,4 +26,5 @@ def loss_plot(log: Path, path: Path) -> None:
         style, color = "dots" if name.startswith("prior_") else "line", COLORS[flows.index(name.removeprefix("prior_")) % len(COLORS)]
         curves.append(Curve(name.replace("_", " "), steps, values, style, color))
     picture, _ = plot(curves, "Losses", "step", "mean since the last point")
-    to_pil(picture)[0].save(path)
+    with write_whole(path) as file:
+        to_pil(picture)[0].save(file, "PNG")

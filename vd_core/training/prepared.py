@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..checkpoints.load import Paths, load
 from ..checkpoints.parts import parts_of_flow
+from ..files import make_folder, write_whole
 from ..flows import VersatileDiffusion
 from . import distributed
 from .diffuser import FlowData
@@ -44,7 +45,7 @@ def prepared(data: Path, model: Paths, folder: Path, flows: Collection[Flow], si
     source = {"data": fingerprint(data), "flows": sorted(map(list, flows)), "size": size, "caption": caption}
     index = folder / "prepared.json"
     if distributed.is_first() and not index.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         encode(data, model, folder, flows, size, caption, device, source)
     distributed.wait()
     entry = json.loads(index.read_text(encoding="utf-8"))
@@ -73,7 +74,7 @@ def encode(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size
     log.info("encoding the pictures of %s, once: what the encoders say is kept in %s", data, folder)
     encoders, hashed, shapes, captions = encoders_of(vd, flows), hashlib.sha256(), {}, []
     with ExitStack() as stack:
-        out = {name: stack.enter_context((folder / name).open("wb")) for name in encoders}
+        out = {name: stack.enter_context(write_whole(folder / name)) for name in encoders}
 
         def write(name: str, values: Tensor) -> None:
             array = values.to(torch.float32 if name.startswith("latents") else torch.float16).cpu().contiguous().numpy()
@@ -94,9 +95,8 @@ def encode(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size
             if name.startswith("nulls"):
                 write(name, encoder(torch.zeros(1, 3, size, size, device=device), [""]))
     entry = {"source": source, "rows": shapes, "captions": captions, "digest": hashed.hexdigest()[:16]}
-    part = folder / "prepared.part"
-    part.write_text(json.dumps(entry), encoding="utf-8")
-    part.replace(folder / "prepared.json")
+    with write_whole(folder / "prepared.json") as file:
+        file.write(json.dumps(entry).encode())
 
 
 def encoders_of(vd: VersatileDiffusion, flows: Collection[Flow]) -> dict[str, Callable[[Tensor, list[str]], Tensor]]:

@@ -9,6 +9,7 @@ import torch
 
 from ..checkpoints.load import Paths, load
 from ..checkpoints.parts import parts_of_flow
+from ..files import make_folder, write_whole
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
 from ..sampling.options import Sampling
@@ -26,7 +27,7 @@ def draw_prior(model: Paths, folder: Path, prompts: tuple[str, ...], count: int,
         raise ValueError("Prior preservation needs --prior with pictures of the class, or --prior-prompts to draw them.")
     missing = [number for number in range(count) if not (folder / f"{number:05}.txt").exists()]
     if missing and distributed.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         vd = load(model, parts=parts_of_flow("image", "text"))
         vd.diffuser.to(device)
         channels, side = vd.config.diffuser.data["image"].channels, size // vd.image_vae.factor
@@ -38,8 +39,10 @@ def draw_prior(model: Paths, folder: Path, prompts: tuple[str, ...], count: int,
             latent = vd.sample("image", [contexts[prompt]], start, noise, Sampling("dpmpp_2m", steps=20, cfg=cfg))
             with torch.inference_mode():
                 picture = to_pil(vd.image_vae.decode(latent.cpu()))[0]
-            picture.save(folder / f"{number:05}.png")
-            (folder / f"{number:05}.txt").write_text(prompt, encoding="utf-8")
+            with write_whole(folder / f"{number:05}.png") as file:
+                picture.save(file, "PNG")
+            with write_whole(folder / f"{number:05}.txt") as file:
+                file.write(prompt.encode())
             log.info("prior picture %d of %d", number + 1, count)
     distributed.wait()
     return folder

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..autoencoders.image_kl import AutoencoderKL
+from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
@@ -18,7 +19,8 @@ from .dataset import CaptionedPictures
 
 def grid(rows: list[Tensor], path: Path) -> None:
     """Write rows of pictures [N, 3, H, W] in 0..1, all of one length, as one PNG."""
-    to_pil(tiled(torch.cat(rows), len(rows[0])))[0].save(path)
+    with write_whole(path) as file:
+        to_pil(tiled(torch.cat(rows), len(rows[0])))[0].save(file, "PNG")
 
 
 def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:
@@ -51,4 +53,5 @@ def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps
         read = model.text_vae.decode(words, noise.generators, temperature=0)
         lines += [f"{caption}: {text}" for caption, text in zip(captions, read, strict=True)]
     grid(rows, out / "sheet.png")
-    (out / "sheet.txt").write_text("\n".join(lines) + "\n")
+    with write_whole(out / "sheet.txt") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())

@@ -17,6 +17,7 @@ from ..checkpoints.lora import save_lora
 from ..checkpoints.parts import parts_of_flow
 from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
+from ..files import make_folder
 from ..flows import VersatileDiffusion
 from ..sampling.schedule import Schedule
 from ..sampling.shift import UNSHIFTED, ResolutionShift
@@ -135,7 +136,7 @@ def train(
     """
     distributed.share(settings.batch)
     flows, device = settings.flows, torch.device(settings.device)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     pictures = prepared(data, model, out / "data", flows, settings.size, settings.caption, device)
     prior = None
     if settings.prior is not None and settings.prior.weight != 0:

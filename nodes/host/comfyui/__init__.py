@@ -11,7 +11,7 @@ from .files import (
     load_pfd,
     load_seecoder,
     load_text_vae,
-    output_file,
+    output_place,
     register_folders,
 )
 from .guidance import with_guidance
@@ -45,7 +45,7 @@ __all__ = [
     "load_seecoder",
     "load_text_vae",
     "official_ddim",
-    "output_file",
+    "output_place",
     "register_folders",
     "sample",
     "schedule_of",

@@ -23,6 +23,7 @@ from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.autoencoders.finite import guard
 from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.embedded import MODEL
+from ....vd_core.files import resolve_inside
 from ...choices import EMBEDDED, WEIGHT_DTYPES
 from . import context_guidance, overflow
 from .clip import clip_target
@@ -72,13 +73,13 @@ def find(name: str, role: str) -> Path:
     return find_model(name, [folder_paths.get_input_directory(), *folders] if role == "context" else folders)
 
 
-def output_file(prefix: str, ending: str, directory: str | None) -> Path:
-    """The next free path for a file in the output folder; `directory` is the standalone host's. Raises ValueError for a bad prefix."""
+def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
+    """Return the folder for a file, and the start of its name; `directory` is the standalone host's. Raises ValueError for a bad prefix."""
     try:
-        folder, name, number, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+        _, stem, _, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     except Exception as error:  # core has no class for it
         raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.") from error
-    return Path(folder, f"{name}_{number:05}_{ending}")
+    return resolve_inside(Path(folder_paths.get_output_directory()), f"{subfolder}/{stem}".lstrip("/"), "filename_prefix")
 
 
 def accepted(function: Callable, **arguments) -> dict:

@@ -126,7 +126,7 @@ def test_what_was_stopped_goes_on_and_ends_alike(folder, locally, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         jobs.run(stopped, progress=lambda rows: signal.raise_signal(signal.SIGINT))
     assert locally[3:] == [0] and stopped.missing() == [1, 2]
-    (stopped.out / ".part-000001.tar.99.part").write_bytes(b"half of it")
+    (stopped.out / ".vd_0123456789abcdef.part").write_bytes(b"half of it")
     again = open_job(folder, tmp_path / "stopped", QUICK, batch=2)
     assert jobs.run(again) == 1 and locally[4:] == [1, 2]
     assert jobs.run(again) == 1 and len(locally) == 6
