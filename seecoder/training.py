@@ -11,10 +11,10 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from vd_core.checkpoints.load import load
+from vd_core.checkpoints.write import write_safetensors
 from vd_core.context import Context
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.flows import VersatileDiffusion
@@ -59,7 +59,7 @@ def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int
     trained_on = {"diffuser": digest(vd.diffuser.state_dict().values()), "data": digest([images, latents])}
     losses = context_encoder_losses(vd.diffuser, Schedule(vd.config.schedule), "text", latents, images, batch)
     encoder = fit(encoder, losses, out, steps=steps, lr=1e-3, trained_on=trained_on, weight_decay=0.05)
-    save_file({key: tensor.half().contiguous() for key, tensor in released_state(encoder).items()}, out / "seecoder.safetensors")
+    write_safetensors(out / "seecoder.safetensors", released_state(encoder), {"format": "pt"}, torch.float16)
 
 
 @torch.inference_mode()

@@ -121,6 +121,13 @@ def write_whole(path: str | Path) -> Iterator[BinaryIO]:
             os.replace(file.name, path)
 
 
+def move_whole(source: Path, path: Path) -> None:
+    """Give a complete file its place on the same disk. Raises what `write_whole` raises."""
+    with explain(path):
+        check_target(path)
+        os.replace(source, path)
+
+
 def save_numbered(folder: Path, stem: str, ending: str, write: Callable[[BinaryIO], object]) -> Path:
     """Write a file and name it STEM_NUMBERENDING, one above the highest number there -> its path. Makes the folder.
 

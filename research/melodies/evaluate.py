@@ -18,6 +18,7 @@ from vd_core.config import DiffuserConfig, VDConfig
 from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.embedded import FOLDER, MODEL
+from vd_core.files import write_whole
 from vd_core.flows import VersatileDiffusion
 from vd_core.lettering import font, lines_of
 from vd_core.pictures import from_pil, to_pil
@@ -92,7 +93,8 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
             for caption, melody in zip(captions, made["melody"], strict=True):
                 write_wav(out / f"{caption}.wav", melody)
     page = sheet(torch.stack(rows), columns=4 * len(things), labels=labels, title="Three kinds, nine flows")
-    to_pil(page)[0].save(out / "flows.png")
+    with write_whole(out / "flows.png") as file:
+        to_pil(page)[0].save(file, "PNG")
 
 
 def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:

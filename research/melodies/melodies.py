@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vd_core.files import write_whole
+
 SLOTS, TOKENS = 16, 16
 REST, HOLD, LOWEST = 0, 1, 2  # the other tokens are 14 notes, upwards
 LETTERS = 12  # notes that letters take: a, m and y the lowest
@@ -68,6 +70,6 @@ def write_wav(path: Path, melody: Tensor) -> None:
             fading = np.exp(-5 * time) * np.clip(((end - slot) * BEAT - time) / 0.02, 0, 1)
             at = slot * int(RATE * BEAT)
             sound[at : at + len(time)] += np.sin(2 * np.pi * frequency * time) * fading
-    with wave.open(str(path), "wb") as file:
+    with write_whole(path) as whole, wave.open(whole, "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes((sound / max(1.0, np.abs(sound).max()) * 32000).astype("<i2").tobytes())

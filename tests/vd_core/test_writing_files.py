@@ -281,3 +281,12 @@ def test_writing_takes_no_torch():
     started = time.monotonic()
     assert subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
     assert time.monotonic() - started < 10
+
+
+def test_what_was_fetched_is_moved_as_a_whole(tmp_path):
+    (tmp_path / "part").write_text("fetched")
+    (tmp_path / "link").symlink_to("part")
+    with pytest.raises(OSError, match="link is a symbolic link, which is never replaced"):
+        files.move_whole(tmp_path / "part", tmp_path / "link")
+    files.move_whole(tmp_path / "part", tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "fetched" and left(tmp_path) == ["a", "link"]

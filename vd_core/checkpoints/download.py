@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
+from ..files import move_whole
 from .hub import COMPONENTS
 from .formats import first_line
 from .vocabularies import SOURCES
@@ -112,7 +112,7 @@ def fetch(file: Remote, folder: Path | None, endpoint: str | None, report: Calla
         raise OSError(f"{fetched} has {size:,} bytes where {file.bytes:,} are published: delete it and fetch it again.")
     if place is None or parts is None:
         return fetched
-    os.replace(fetched, place)
+    move_whole(fetched, place)
     shutil.rmtree(parts, ignore_errors=True)  # what is left there says how far a download got
     if not any(parts.parent.iterdir()):
         parts.parent.rmdir()
