@@ -45,6 +45,7 @@ ARROWS = {
     "training": {
         "config",
         "context",
+        "files",
         "flows",
         "diffuser",
         "encoders",
