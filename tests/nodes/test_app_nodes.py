@@ -13,6 +13,7 @@ import pytest
 import torch
 from golden_cases.models import vd_config
 from golden_cases.models import vocabularies as vocabularies_of
+from rounding import assert_rounded
 
 from runner import core_nodes
 from vd_core.checkpoints.load import load
@@ -97,7 +98,7 @@ def test_encoding_and_sampling_draw_from_one_official_stream(nodes, loaded, mode
     draws = iter((start, step))
     noise = SimpleNamespace(draw=lambda shape: next(draws))
     expected = model.sample("image", [model.encode_text(["red apple"])], latent["samples"], noise, Sampling(**options))
-    torch.testing.assert_close(sampled["samples"], expected, atol=1e-5, rtol=1e-5)
+    assert_rounded(sampled["samples"], expected)
     assert sampled["vd_drawn"] == [tuple(x.shape) for x in (posterior, start, step)]
 
 
@@ -200,7 +201,7 @@ def test_several_pictures_share_one_softmax(nodes, loaded):
 
     one, other, third = (looked_at(nodes, loaded, seed, weight) for seed, weight in ((1, 1.0), (2, 0.5), (3, 1.5)))
     mixed = joined(one, other, third)
-    torch.testing.assert_close(mixed, joined(third, one, other), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(joined(one, one), drawn(nodes, loaded, one), atol=1e-4, rtol=1e-4)
+    assert_rounded(mixed, joined(third, one, other))
+    assert_rounded(joined(one, one), drawn(nodes, loaded, one))
     assert (joined(one, one, other) - joined(one, other)).abs().max() > 1e-2
     assert (mixed - joined(one, other)).abs().max() > 1e-2

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import assert_rounded
 
 from tools.figures.blending import strengths, turns
 from vd_core.embedded import FOLDER
@@ -58,7 +59,7 @@ def test_a_batch_of_contexts_draws_as_each_would_alone(nodes, loaded, seen):
     ]
     for row, end in ((0, seen(FIRST)), (2, seen(SECOND))):  # from the same noise, wherever it stands in the batch
         alone = nodes["VD_Sampler"](**options, positive=end[0], negative=end[1], latent_image={"samples": torch.zeros(1, 4, 8, 8)})[0]
-        torch.testing.assert_close(three[row : row + 1], alone["samples"], atol=1e-4, rtol=1e-4)
+        assert_rounded(three[row : row + 1], alone["samples"])
 
 
 def test_blends_are_interpolated_context_by_context(nodes, seen, said):

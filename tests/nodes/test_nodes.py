@@ -9,6 +9,7 @@ import pytest
 import torch
 from frozen_inputs import CATEGORIES, LISTS, OPTIONAL, PINNED
 from node_calls import EMPTY, PICTURE, draw, picture, text
+from rounding import assert_rounded
 
 from vd_core.checkpoints.write import save_model
 from vd_core.sampling.options import Sampling
@@ -83,7 +84,7 @@ def test_sampler_repeats_itself_and_batch_size_changes_no_sample(nodes, loaded):
     two = draw(nodes, loaded, contexts, eta=0.5)
     one = draw(nodes, loaded, contexts, {"samples": torch.zeros(1, 4, 8, 8)}, eta=0.5)
     assert torch.equal(two, draw(nodes, loaded, contexts, eta=0.5))
-    assert torch.allclose(two[:1], one, atol=1e-4)
+    assert_rounded(two[:1], one)
     assert not torch.allclose(two[0], two[1])
     assert not torch.equal(two, draw(nodes, loaded, contexts, eta=0.5, noise="official"))
 
@@ -93,7 +94,7 @@ def test_official_noise_is_that_of_the_official_seed(nodes, loaded, model):
 
     ours = draw(nodes, loaded, text(nodes, loaded), seed=20, noise="official", steps=3)
     official = model.sample("image", [model.encode_text(["red apple"])], EMPTY["samples"], batch_noise(120), Sampling(steps=3))
-    assert torch.allclose(ours, official, atol=1e-5)
+    assert_rounded(ours, official)
 
 
 def test_fidelity_1_returns_the_latent(nodes, loaded):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rounding import assert_rounded
 from transformers import GPT2Config, GPT2Model
 
 from vd_core.autoencoders.gpt2 import GPT2
@@ -71,7 +72,7 @@ def test_gpt2_is_that_of_transformers(config):
     nothing = torch.zeros(2, sizes.heads, 0, sizes.width // sizes.heads)
     hidden, cache = ours(embeddings, [(nothing, nothing)] * sizes.layers)
     expected = theirs(inputs_embeds=embeddings).last_hidden_state
-    assert torch.allclose(hidden, expected, atol=1e-4 * expected.abs().max().item())
+    assert_rounded(hidden, expected)
     assert len(cache) == sizes.layers and cache[0][0].shape == (2, sizes.heads, 7, sizes.width // sizes.heads)
 
 
@@ -79,7 +80,7 @@ def test_encoding_a_batch_is_encoding_its_sentences(optimus):
     whole = optimus.encode(TEXTS)
     assert whole.shape == (3, 24) and (whole[0] - whole[1]).abs().max() > 1e-3
     for text, latent in zip(TEXTS, whole, strict=True):
-        torch.testing.assert_close(optimus.encode([text])[0], latent, rtol=0, atol=1e-5)
+        assert_rounded(optimus.encode([text])[0], latent)
 
 
 def test_the_latent_is_the_mean_of_the_posterior(optimus):
@@ -98,21 +99,21 @@ def test_cached_logits_are_the_uncached_ones(optimus, tokens):
     for chunk in (tokens[:, :1], tokens[:, 1:2], tokens[:, 2:]):
         logits, cache = optimus.step(LATENTS, chunk, cache)
         parts.append(logits)
-    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-3)
+    assert_rounded(torch.cat(parts, dim=1), whole)
 
 
 def test_words_see_only_what_came_before(optimus, tokens):
     other = tokens.clone()
     other[:, 3] = tokens[:, 1]
     a, b = optimus.logits(LATENTS, tokens), optimus.logits(LATENTS, other)
-    torch.testing.assert_close(a[:, :3], b[:, :3], rtol=0, atol=1e-4)
+    assert_rounded(a[:, :3], b[:, :3])
     assert (a[:, 3:] - b[:, 3:]).abs().max() > 1e-2
 
 
 def test_logits_of_a_batch_are_those_of_its_latents(optimus, tokens):
     whole = optimus.logits(LATENTS, tokens)
     for n in range(3):
-        torch.testing.assert_close(optimus.logits(LATENTS[n : n + 1], tokens[n : n + 1]), whole[n : n + 1], rtol=0, atol=1e-3)
+        assert_rounded(optimus.logits(LATENTS[n : n + 1], tokens[n : n + 1]), whole[n : n + 1])
     assert (whole[0] - whole[1]).abs().max() > 1e-2
 
 
@@ -277,7 +278,7 @@ def test_built_on_meta_and_filled(optimus, config, vocabularies, tokens, attenti
     with torch.device("meta"):
         empty = Optimus(config.text_vae, vocabularies, attention)
     empty.load_state_dict(optimus.state_dict(), assign=True)
-    torch.testing.assert_close(empty.encode(TEXTS), optimus.encode(TEXTS), rtol=0, atol=1e-5)
+    assert_rounded(empty.encode(TEXTS), optimus.encode(TEXTS))
     assert torch.equal(empty.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens))
     assert empty.decode(LATENTS, seeded(1, 2, 3)) == optimus.decode(LATENTS, seeded(1, 2, 3)) and not empty.training
 
@@ -307,8 +308,8 @@ def test_transformers_has_nothing_to_say(config, caplog, monkeypatch):
 def test_attention_implementations_agree(optimus, config, vocabularies, tokens):
     eager = Optimus(config.text_vae, vocabularies, attention="eager")
     eager.load_state_dict(optimus.state_dict())
-    torch.testing.assert_close(eager.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens), rtol=0, atol=1e-3)
-    torch.testing.assert_close(eager.encode(TEXTS), optimus.encode(TEXTS), rtol=0, atol=1e-5)
+    assert_rounded(eager.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens))
+    assert_rounded(eager.encode(TEXTS), optimus.encode(TEXTS))
 
 
 def test_ids_work_without_vocabularies(optimus, config, tokens):

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 import torch
+from rounding import assert_rounded
 
 from runner.core_nodes import CORE_NODES
 from vd_core.config import ScheduleConfig, VDConfig
@@ -68,7 +69,7 @@ def assert_same(pair, x, contexts, data="image", cfg=7.5, mixing=lambda: attenti
     denoisers = [guide(partial(diffuser, mixing=mixing()), SCHEDULE, contexts, data, cfg) for diffuser in pair[:2]]
     expected, found = (torch.stack([denoise(x, t) for t in (981, 501, 1)]) for denoise in denoisers)
     assert expected.abs().max() > 0.1
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_rounded(found, expected)
 
 
 def test_sizes_batches_weights_and_copies(pair):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import assert_rounded
 
 from vd_core.encoders.focus import component_factors, focus, leading_components
 
@@ -29,7 +30,7 @@ def tokens():
 @pytest.mark.parametrize("level", LEVELS)
 def test_each_sample_for_itself(tokens, level):
     alone = torch.cat([focus(sample[None], level) for sample in tokens])
-    torch.testing.assert_close(focus(tokens, level), alone, rtol=1e-4, atol=1e-5)
+    assert_rounded(focus(tokens, level), alone)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -39,7 +40,7 @@ def test_the_spread_of_each_sample_is_restored(tokens, level):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_scaling_the_tokens_scales_the_result(tokens, level):
-    torch.testing.assert_close(focus(4 * tokens, level), 4 * focus(tokens, level), rtol=1e-4, atol=1e-4)
+    assert_rounded(focus(4 * tokens, level), 4 * focus(tokens, level))
 
 
 def test_the_middle_changes_nothing(tokens):
