@@ -6,7 +6,7 @@ from .embeddings import VD_LoadContext, VD_SaveContext
 from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Similarity
 from .guidance import VD_Guidance
 from .host import host
-from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
+from .loaders import VD_Load, VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .low_pass import VD_LowPassTie
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
 from .ranking import VD_RankImages, VD_RankTexts
@@ -62,6 +62,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_SteerToPicture": VD_SteerToPicture,
     "VD_ResolutionShift": VD_ResolutionShift,
     "VD_LowPassTie": VD_LowPassTie,
+    "VD_Load": VD_Load,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -106,4 +107,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_SteerToPicture": "Steer to Picture (VD)",
     "VD_ResolutionShift": "Resolution Shift (VD)",
     "VD_LowPassTie": "Low-Pass Tie (VD)",
+    "VD_Load": "Load Versatile Diffusion (VD, 0.1.0)",
 }

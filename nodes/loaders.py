@@ -130,3 +130,36 @@ class VD_LoadClipVision:
 
     def execute(self, model):
         return (host.load_clip_vision(host.find(model, "clip_vision")),)
+
+
+class VD_Load:
+    """Load all parts at once, as 0.1.0 did: workflows saved then still open, run, and say what replaces the node."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Of release 0.1.0, kept for its workflows. It reads the whole model; put the four loaders in its place, which read only "
+        "what is wired: Load Image Model (VD), Load Text Model (VD), Load CLIP (VD), Load CLIP Vision (VD)."
+    )
+    SEARCH_ALIASES = [*SEARCH_ALIASES, "0.1.0"]
+    DEPRECATED = True
+    RETURN_TYPES = ("MODEL", "MODEL", "CLIP", "CLIP_VISION", "VAE", "VD_TEXT_VAE")
+    RETURN_NAMES = ("image_model", "text_model", "clip", "clip_vision", "vae", "text_vae")
+    OUTPUT_TOOLTIPS = (
+        "Makes pictures; now of Load Image Model (VD).",
+        "Makes texts; now of Load Text Model (VD).",
+        "Reads prompts; now of Load CLIP (VD).",
+        "Looks at pictures; now of Load CLIP Vision (VD).",
+        "Turns image latents into pictures and back; now of Load Image Model (VD).",
+        "Turns text latents into sentences and back; now of Load Text Model (VD).",
+    )
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": model_input("model", "the model")}}
+
+    def execute(self, model):
+        path = host.find(model, "model")
+        image_model, text_model = (host.load_flow(path, data, "all", "default") for data in ("image", "text"))
+        towers = host.load_clip(path), host.load_clip_vision(path)
+        return image_model, text_model, *towers, host.load_image_vae(path), host.load_text_vae(path)

@@ -274,6 +274,17 @@ PINNED = {
         },
         {"MODEL": "MODEL"},
     ),
+    "VD_Load": (
+        {"model": FILES},
+        {
+            "image_model": "MODEL",
+            "text_model": "MODEL",
+            "clip": "CLIP",
+            "clip_vision": "CLIP_VISION",
+            "vae": "VAE",
+            "text_vae": "VD_TEXT_VAE",
+        },
+    ),
 }
 OPTIONAL = {
     "VD_ImageContext": ["mask", "tokens"],
@@ -333,4 +344,5 @@ CATEGORIES = {
     "VD_SteerToPicture": "VersatileDiffusion/steering",
     "VD_ResolutionShift": "VersatileDiffusion",
     "VD_LowPassTie": "VersatileDiffusion",
+    "VD_Load": "VersatileDiffusion/loaders",
 }

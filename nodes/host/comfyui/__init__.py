@@ -1,26 +1,31 @@
 """The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work with them."""
 
-from .clip import controlnet_tokens, embed_image, embed_text, emphasis, encode_image, encode_text
-from .files import (
-    file_names,
-    find,
-    load_clip,
-    load_clip_vision,
-    load_flow,
-    load_image_vae,
-    load_pfd,
-    load_seecoder,
-    load_text_vae,
-    output_place,
-    register_folders,
-)
-from .guidance import with_guidance
-from .image_vae import encode_sample
-from .low_pass import guide_low_pass
-from .sampling import config, invert, official_ddim, sample
-from .seecoder import check_width
-from .shift import schedule_of, shift_resolution
-from .steering import decode, steer
+from .version import too_old
+
+try:
+    from .clip import controlnet_tokens, embed_image, embed_text, emphasis, encode_image, encode_text
+    from .files import (
+        file_names,
+        find,
+        load_clip,
+        load_clip_vision,
+        load_flow,
+        load_image_vae,
+        load_pfd,
+        load_seecoder,
+        load_text_vae,
+        output_place,
+        register_folders,
+    )
+    from .guidance import with_guidance
+    from .image_vae import encode_sample
+    from .low_pass import guide_low_pass
+    from .sampling import config, invert, official_ddim, sample
+    from .seecoder import check_width
+    from .shift import schedule_of, shift_resolution
+    from .steering import decode, steer
+except ImportError as error:
+    raise too_old(error) from error
 
 __all__ = [
     "check_width",

@@ -30,6 +30,7 @@ from .clip import clip_target
 from .models import FlowModel, ImageUNet, TextDiffuser, core_config
 from .seecoder import SeeCoderEncoder
 from .text_vae import TextVAE
+from .version import warn_of_old_core
 
 # vd_core.checkpoints is imported where it is used: it brings transformers, and ComfyUI shall start fast.
 
@@ -49,6 +50,7 @@ CONTEXT_ENDINGS = (".safetensors", ".npy", ".pt", ".pth")
 
 def register_folders() -> None:
     """Make our folders in models/ known to ComfyUI. Entries of extra_model_paths.yaml and of other packs stay."""
+    warn_of_old_core()
     # Other packs look for SeeCoder in either of the last two.
     for name, folder in ((OWN_FOLDER, OWN_FOLDER), (SEECODER_FOLDER, "seecoder"), (SEECODER_FOLDER, "seecoders")):
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, folder))
