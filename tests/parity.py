@@ -1,8 +1,8 @@
-"""Compare this project with recorded outputs of the official code: `python tests/parity.py DIR…`.
+"""Compare this project with recorded outputs of the official code and of diffusers: `python tests/parity.py DIR…`.
 
-Walks the folders for cases (a config.json beside io.safetensors), runs each through the public code with the weights that the case
-names, or that the `recipe.py` of its set regenerates, and prints one line per case with the tensor that comes nearest to its limit.
-Exit status 1 when a case fails.
+Walks the folders for cases (a config.json beside io.safetensors, or the entries of a cases.json beside a pipeline's
+folder), runs each through the public code with the weights that the case names, or that the `recipe.py` of its set
+regenerates, and prints one line per case with the tensor that comes nearest to its limit. Exit status 1 when a case fails.
 """
 
 from __future__ import annotations
@@ -25,18 +25,23 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
+from golden_cases import diffusers, seecoder, vd  # noqa: E402 - from the folders above
+
 HALF = 5e-3  # what rounding to float16 may cost, as a share of the largest value
 
 
 @dataclass(frozen=True)
 class Case:
-    """One folder of golden values."""
+    """One folder of golden values. entry: the case of a cases.json, "" where the folder is one case."""
 
     folder: Path
+    entry: str = ""
 
     @cached_property
     def config(self) -> dict:
         """What was run, with which parameters and limits."""
+        if self.entry:
+            return diffusers.entries(self.folder)[self.entry]
         return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
 
     @cached_property
@@ -165,19 +170,23 @@ def find_cases(folders: list[str]) -> list[Case]:
     for folder in folders:
         if not Path(folder).is_dir():
             raise SystemExit(f"There is no folder {folder}.")
-    return [Case(path.parent) for folder in folders for path in sorted(Path(folder).rglob("config.json"))]
+    found = [path for folder in folders for path in sorted(Path(folder).rglob("*.json"))]
+    sets = [path.parent for path in found if path.name == "cases.json"]
+    alone = [path.parent for path in found if path.name == "config.json" and not set(sets) & set(path.parents)]
+    return [Case(path) for path in alone] + [Case(path, entry) for path in sets for entry in diffusers.entries(path)]
 
 
 def run(case: Case) -> Verdict:
-    """Run one case with the code that knows its kind."""
-    from golden_cases import seecoder, vd
-
-    runners = vd.RUNNERS | seecoder.RUNNERS
-    kind = max((prefix for prefix in runners if case.name.startswith(prefix)), key=len, default=None)
-    if kind is None:
-        return Verdict(failure=f"no code knows cases of the kind {case.name}")
-    with torch.inference_mode():
-        return judge(case, runners[kind](case))
+    """Run one case with the code that knows its kind. Whatever breaks is the failure of this case alone."""
+    runners = vd.RUNNERS | seecoder.RUNNERS | diffusers.RUNNERS
+    try:
+        kind = max((prefix for prefix in runners if case.name.startswith(prefix)), key=len, default=None)
+        if kind is None:
+            return Verdict(failure=f"no code knows cases of the kind {case.name}")
+        with torch.inference_mode():
+            return judge(case, runners[kind](case))
+    except Exception as error:  # a broken case can fail in any way, and must not hide the others
+        return Verdict(failure=f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
 
 
 def main(folders: list[str]) -> int:
@@ -190,7 +199,7 @@ def main(folders: list[str]) -> int:
         verdict = run(case)
         failed += bool(verdict.failure)
         passed += not verdict.failure
-        print("FAIL" if verdict.failure else "PASS", os.path.relpath(case.folder), verdict.line, flush=True)
+        print("FAIL" if verdict.failure else "PASS", os.path.relpath(case.folder / case.entry), verdict.line, flush=True)
     print(f"{passed} passed, {failed} failed")
     return int(failed > 0 or passed == 0)
 

@@ -9,15 +9,23 @@ import torch
 CASES = parity.find_cases([str(Path(__file__).parent / "golden")])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.folder.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.entry or case.folder.name)
 def test_equal_to_the_official_code(case):
     verdict = parity.run(case)
     assert not verdict.failure, f"{verdict.failure} (limit {verdict.limit})"
 
 
 def test_all_cases_are_there():
-    sets = [case.root.name for case in CASES]
+    sets = [case.folder.name if case.entry else case.root.name for case in CASES]
     assert (sets.count("vd"), sets.count("seecoder"), len(sets)) == (29, 11, 40)
+
+
+def test_a_broken_case_fails_alone(tmp_path):
+    (tmp_path / "config.json").write_text('{"case": "attention"}')
+    (tmp_path / "io.safetensors").write_bytes(b"no tensors")
+    assert parity.run(parity.Case(tmp_path)).failure
+    (tmp_path / "config.json").write_text("{")
+    assert parity.run(parity.Case(tmp_path)).failure.startswith("JSONDecodeError")
 
 
 def test_a_wrong_value_fails():

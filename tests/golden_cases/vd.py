@@ -124,7 +124,7 @@ def run_ddim_once(case, model: VersatileDiffusion, schedule: Schedule, contexts:
         x0 = io[prefix + "x0"]
         drawn = noise.draw(x0.shape)
         yield prefix + "q_noise", drawn, io[prefix + "q_noise"]
-        x, steps = schedule.q_sample(x0, steps.start(kept), drawn), steps.last(kept)
+        x, steps = schedule.q_sample(x0, int(steps.timesteps[steps.one_above(kept)]), drawn), steps.last(kept)
         yield prefix + "x_start", x, io[prefix + "x_start"]
     else:
         x = noise.draw(io[prefix + "x_T"].shape)

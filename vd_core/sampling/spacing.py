@@ -77,13 +77,15 @@ def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> S
 def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.ndarray:
     """Space n timesteps, descending, whole but for Euler's "linspace"; "leading" is offset by 1, as Stable Diffusion's."""
     if spacing == "trailing":
-        return np.round(np.arange(total, 0, -total / n)) - 1
+        return np.round(np.arange(total, 0, -total / n)[:n]) - 1  # rounding may leave one more, at -1
     points = n + 1 if sampler in ("dpmpp_2m", "unipc") else n  # these leave out the cleanest
     if spacing == "leading":
         spaced = np.arange(points) * (total // points) + 1.0
     else:
         spaced = np.linspace(0, total - 1, points)
         spaced = spaced if sampler == "euler" else spaced.round()
+    if spaced[-1] > total - 1:
+        raise ValueError(f"The spacing leading has no {n} steps for {sampler} in {total} timesteps: take fewer.")
     return spaced[::-1][:n].copy()
 
 
