@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffuser.model import Diffuser
-from ..sampling.corrections import per_sample
+from ..sampling.corrections import shape_per_sample
 from ..sampling.guidance import combine
 from ..sampling.schedule import Schedule
 
@@ -20,7 +20,7 @@ Attach = Callable[
 
 def shaped(values: Tensor, like: Tensor) -> Tensor:
     """Bring one value per sample, [B], into shape and type of what it multiplies, [B, …]."""
-    return per_sample(values.to(like), like)
+    return shape_per_sample(values.to(like), like)
 
 
 def predicted_data(
