@@ -13,7 +13,8 @@ HEAD = """# Workflows
 
 Drag a `.json` file onto the ComfyUI canvas. Its twin in `api/` is for scripts:
 `python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small model that comes with the pack, on a
-CPU; workflows that need other files say so, and the dialog at their start says where these are.
+CPU; workflows that need other files say so, and ComfyUI's page lists where
+these are, in a dialog or behind “issues found”.
 
 This page is written by `python -m tools.workflow_page`.
 """

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import uuid
 from dataclasses import replace
@@ -103,6 +104,24 @@ def test_canvas_file_is_one_that_the_page_takes_without_complaint(name):
         if node["type"] in WITH_FILES:
             for model in node["properties"]["models"]:
                 assert model.keys() == {"name", "url", "directory"} and model["url"].startswith("https://huggingface.co/")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_say_which_pack_they_are_of(name):
+    """ComfyUI's page then offers to install what is missing, and knows what the file was made with."""
+    for node in read(".", name)["nodes"]:
+        if node["type"] != "MarkdownNote":
+            own = node["type"].startswith(("VD_", "SeeCoder_", "PFD_"))
+            assert node["properties"]["cnr_id"] == ("versatile-diffusion" if own else "comfy-core")
+            assert re.fullmatch(r"\d+\.\d+\.\d+", node["properties"]["ver"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vae_is_one_that_the_page_can_download(name):
+    """Its Download is there for .safetensors alone."""
+    for node in read(".", name)["nodes"]:
+        for model in node.get("properties", {}).get("models", ()):
+            assert model["directory"] != "vae" or model["name"].endswith(".safetensors")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN])
