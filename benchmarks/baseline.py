@@ -17,18 +17,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import CFG, TIMESTEP, Case
-from vd_core.context import ratios
+from vd_core.context import Context
 from vd_core.diffuser.layers import Attention
 from vd_core.diffuser.model import Diffuser
 
 
-def einsum_attention(self: Attention, x: Tensor, context: Tensor | None = None, emphasis: Tensor | None = None) -> Tensor:
-    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); emphasis as in `Attention`. A row of the context for each sample."""
+def einsum_attention(self: Attention, x: Tensor, context: Tensor | None = None, token_weights: Tensor | None = None) -> Tensor:
+    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); token weights as in `Attention`. A row of the context for each sample."""
     context = x if context is None else context
     q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=self.heads) for tokens in (self.to_q(x), self.to_k(context), self.to_v(context)))
     scores = torch.einsum("b h i d, b h j d -> b h i j", q, k) * q.shape[-1] ** -0.5
-    if emphasis is not None:
-        scores = scores + emphasis.log()[:, None, None]
+    if token_weights is not None:
+        scores = scores + token_weights.log()[:, None, None]
     mixed = torch.einsum("b h i j, b h j d -> b h i d", scores.softmax(dim=-1), v)
     return self.to_out(rearrange(mixed, "b h n d -> b n (h d)"))
 
@@ -51,15 +51,15 @@ def plain_diffuser(diffuser: Diffuser) -> Diffuser:
 def plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     """One guided step: () -> eps [B, …], float32."""
     x, batch = case.latent.float(), case.batch
-    readings = [
-        (context.kind, torch.cat([side.float().expand(batch, -1, -1) for side in (context.unconditional, context.tokens)]), share)
-        for context, share in zip(case.contexts, ratios(case.contexts), strict=True)
-    ]
+    contexts = []
+    for context in case.contexts:
+        sides = [side.float().expand(batch, -1, -1) for side in (context.unconditional, context.tokens)]
+        contexts.append(Context(context.kind, torch.cat(sides), weight=context.weight))
     timesteps = torch.full((2 * batch,), TIMESTEP, device=x.device)
 
     def step() -> Tensor:
         with plain_attention():
-            unconditional, conditional = diffuser(torch.cat([x, x]), timesteps, readings, case.data).chunk(2)
+            unconditional, conditional = diffuser(torch.cat([x, x]), timesteps, contexts, case.data).chunk(2)
         return unconditional + CFG * (conditional - unconditional)
 
     return step

@@ -1,10 +1,10 @@
 """Nodes between two contexts or latents, and along the difference of two texts."""
 
 from ..vd_core import interpolation
+from .conditioning import interpolate_options, to_conditioning, to_contexts
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
 from .latents import common_steps
-from .layout import interpolated_options, to_conditioning, to_contexts
 
 COUNT = ("INT", {"default": 8, "min": 2, "max": 4096, "tooltip": "How many, both ends counted."})
 
@@ -31,7 +31,7 @@ class VD_Interpolate:
         first, second = to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2)
         shares = interpolation.evenly(count)
         sides = ((positive_1, positive_2), (negative_1, negative_2))
-        options = tuple(interpolated_options(*side, shares) for side in sides)
+        options = tuple(interpolate_options(*side, shares) for side in sides)
         between = to_conditioning(interpolation.interpolate_blends(first, second, shares), options)
         return *between, "\n".join(f"{share:.2f}" for share in shares)
 

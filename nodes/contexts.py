@@ -3,9 +3,9 @@
 from functools import partial
 
 from ..vd_core import context, flows
+from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
 from .images import rgb
-from .layout import joined, to_conditioning, to_contexts
 
 JOINS = ("concatenate", "average")
 TWO_CONTEXTS = {
@@ -42,7 +42,7 @@ class VD_TextContext:
 
     def execute(self, clip, text, negative_text):
         texts = [text, negative_text]
-        weights = host.emphasis(clip, texts)
+        weights = host.weigh_tokens(clip, texts)
         seen = flows.text_context(host.encode_text(clip, texts), weights if (weights != 1).any() else None)
         plain = host.controlnet_tokens(clip, texts)
         return to_conditioning([seen], tuple({} if plain is None else {"cross_attn_controlnet": plain[i : i + 1]} for i in (0, 1)))
@@ -185,4 +185,4 @@ class VD_Join:
 
     def execute(self, positive_1, negative_1, positive_2, negative_2, mode, share):
         weight = share if mode == "average" else None
-        return joined(positive_1, positive_2, weight), joined(negative_1, negative_2, weight)
+        return join_conditionings(positive_1, positive_2, weight), join_conditionings(negative_1, negative_2, weight)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from .conditioning import to_conditioning, to_contexts
 from .host import host
-from .layout import to_conditioning, to_contexts
 
 CATEGORY = "VersatileDiffusion/conditioning"
 KINDS = ("as saved", "text", "image")

@@ -4,9 +4,9 @@ import torch
 
 from ..vd_core.context import Context
 from .choices import EMBEDDED
+from .conditioning import Conditioning, to_conditioning
 from .host import host
 from .images import rgb, within, without_masked
-from .layout import Conditioning, to_conditioning
 
 CATEGORY = "VersatileDiffusion/seecoder"
 WEIGHT = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}

@@ -3,7 +3,7 @@
 import torch
 
 from ..vd_core.context import Region
-from .layout import Part, changed
+from .conditioning import Part, change_contexts
 
 SHARE = {"min": 0.0, "max": 1.0, "step": 0.01}
 BOX_SIDE = 512  # of the mask that a box becomes, in cells
@@ -49,7 +49,7 @@ class VD_Region:
                 raise ValueError("This context has a region already: give it one, with a mask where a box does not do.")
             return part._replace(region=region)
 
-        return changed(positive, place, "A region"), changed(negative, place, "A region")
+        return change_contexts(positive, place, "A region"), change_contexts(negative, place, "A region")
 
 
 def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: float) -> torch.Tensor | None:
@@ -95,4 +95,4 @@ class VD_ContextGuidance:
         def guide(part: Part) -> Part:
             return part._replace(guidance=part.guidance * guidance)
 
-        return changed(positive, guide, "A guidance"), changed(negative, guide, "A guidance")
+        return change_contexts(positive, guide, "A guidance"), change_contexts(negative, guide, "A guidance")

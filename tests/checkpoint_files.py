@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from vd_core.checkpoints.parts import state_of
 from vd_core.checkpoints.write import export
 from vd_core.config import VDConfig
+from vd_core.context import Context
 from vd_core.flows import VersatileDiffusion
 from vd_core.tokenizers import Vocabularies
 
@@ -40,7 +41,7 @@ def outputs(model: VersatileDiffusion) -> dict[str, torch.Tensor]:
     latents = {"image": torch.randn(2, 4, 8, 8, generator=generator), "text": torch.randn(2, 24, generator=generator)}
     ids = torch.tensor([[49406, 5, 6, 49407, 49407]])
     images = torch.rand(1, 3, 32, 32, generator=generator)
-    out = {f"{data}-{kind}": model.diffuser(x, t, [(kind, tokens, 1.0)], data) for data, x in latents.items() for kind in ("image", "text")}
+    out = {f"{data}-{kind}": model.diffuser(x, t, [Context(kind, tokens)], data) for data, x in latents.items() for kind in ("image", "text")}
     out |= {"clip text": model.clip.encode_ids(ids), "clip vision": model.clip.encode_image(images)}
     out |= {"image latent": model.image_vae.encode(images), "image": model.image_vae.decode(latents["image"])}
     if model.text_vae is not None:

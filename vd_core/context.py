@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,18 +29,18 @@ class Region:
             raise ValueError(f"A context acts from a start to a later end between 0 and 1, got {self.start} to {self.end}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
-    """One condition.
+    """One condition, from the encoder to the layer that reads it.
 
-    kind:     names the context layers that read it ("text", "image", …).
-    tokens:   [B or 1, n, d].
-    null:     the unconditional tokens for classifier-free guidance, [B or 1, n, d]; None means zeros.
-    weight:   share in a blend, relative to the other contexts of the list.
-    region:   where and when it acts; None = everywhere and always.
-    guidance: how strongly it guides, relative to the guidance scale of the sampler; 1 = as the others.
-    emphasis: how often each token counts in the attention, [B or 1, n]: 0 removes it, 2 doubles it; None = once. At least one
-              must be above 0. `null_emphasis` is that of the unconditional tokens.
+    kind:          names the context layers that read it ("text", "image", …).
+    tokens:        [B or 1, n, d].
+    null:          the unconditional tokens for classifier-free guidance, [B or 1, n, d]; None means zeros.
+    weight:        share in a blend, relative to the other contexts of the list.
+    region:        where and when it acts; None = everywhere and always.
+    guidance:      how strongly it guides, relative to the guidance scale of the sampler; 1 = as the others.
+    token_weights: how often each token counts in the attention, [B or 1, n]: 0 removes it, 2 doubles it; None = once. At
+                   least one must be above 0. `null_token_weights` are those of the unconditional tokens.
     """
 
     kind: str
@@ -49,8 +49,8 @@ class Context:
     weight: float = 1.0
     region: Region | None = None
     guidance: float = 1.0
-    emphasis: Tensor | None = None
-    null_emphasis: Tensor | None = None
+    token_weights: Tensor | None = None
+    null_token_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3 or 0 in self.tokens.shape:
@@ -66,19 +66,29 @@ class Context:
             raise ValueError(f"The weight of a {self.kind} context must be a number ≥ 0, got {self.weight}.")
         if not 0 <= self.guidance < float("inf"):
             raise ValueError(f"The guidance of a {self.kind} context must be a number ≥ 0, got {self.guidance}.")
-        for emphasis in (self.emphasis, self.null_emphasis):
-            if emphasis is not None and (emphasis.ndim != 2 or emphasis.shape[1] != self.tokens.shape[1]):
+        for weights in (self.token_weights, self.null_token_weights):
+            if weights is None:
+                continue
+            if weights.ndim != 2 or weights.shape[1] != self.tokens.shape[1]:
                 raise ValueError(
-                    f"The weights of a {self.kind} context's tokens must be one per token, [batch, {self.tokens.shape[1]}], "
-                    f"got {list(emphasis.shape)}."
+                    f"The weights of a {self.kind} context's tokens must be one per token, "
+                    f"[batch, {self.tokens.shape[1]}], got {list(weights.shape)}."
                 )
-            if emphasis is not None and not (emphasis.isfinite().all() and (emphasis >= 0).all() and emphasis.any(dim=1).all()):
-                raise ValueError(f"The weights of a {self.kind} context's tokens must be numbers ≥ 0, and not 0 for all of them.")
+            if not (weights.isfinite().all() and (weights >= 0).all() and weights.any(dim=1).all()):
+                raise ValueError(
+                    f"The weights of a {self.kind} context's tokens must be numbers ≥ 0, and not 0 for all of them."
+                )
 
     @property
     def unconditional(self) -> Tensor:
         """The unconditional tokens, [B or 1, n, d]."""
         return torch.zeros_like(self.tokens) if self.null is None else self.null
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Context:
+        """Move tokens and token weights, conditional and unconditional ones, to a device and a type."""
+        names = ("tokens", "null", "token_weights", "null_token_weights")
+        found = {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
+        return replace(self, **{name: tensor.to(device=device, dtype=dtype) for name, tensor in found.items()})
 
 
 Blend = list[Context]
@@ -141,14 +151,14 @@ def local_ratios(
             raise ValueError(f"A region has {len(mask)} masks for {batch} samples: use one, or as many.")
     # In float64 on the CPU, so that masks of ones give the very ratios.
     maps = [
-        ratio * on * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else stretched(mask, size))
+        ratio * on * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else resize_mask(mask, size))
         for ratio, on, mask in zip(ratios, acts, masks, strict=True)
     ]
     total = sum(maps)
     return [torch.where(total > 0, share / total.clamp(min=1e-12), ratio) for share, ratio in zip(maps, ratios, strict=True)]
 
 
-def stretched(mask: Tensor, size: Sequence[int]) -> Tensor:
+def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
     """A mask over a latent: the mean over each cell, float64 on the CPU."""
     return F.adaptive_avg_pool2d(mask.cpu().double().clamp(0, 1), tuple(size))
 
@@ -162,36 +172,69 @@ def blend(first: Blend, second: Blend, ratio: float) -> Blend:
 
 
 def join(contexts: Blend) -> Context:
-    """Several contexts of one kind as one, joined along the tokens; the weights scale the tokens.
+    """Join contexts of one kind into one, their tokens side by side; the weights scale the tokens.
 
-    This is how the official app takes several images: they share one softmax, and no weight is normalised.
-    The unconditional tokens are joined unscaled. Raises ValueError for contexts that do not fit together or have regions.
+    This is how the official app takes several images: they share one softmax, and no weight is normalised. The unconditional
+    tokens are joined unscaled. Raises ValueError for contexts that do not fit together, or have a region or a guidance.
     """
-    kinds = {context.kind for context in contexts}
-    if len(kinds) != 1:
-        raise ValueError(f"Only contexts of one kind can be joined along their tokens, got {sorted(kinds)}.")
-    if any(context.region or context.guidance != 1 for context in contexts):
-        raise ValueError("A context with a region or a guidance of its own cannot be joined: join first, or blend them.")
-    batch = max(c.tokens.shape[0] for c in contexts)
-    if any(c.tokens.shape[0] not in (1, batch) or c.tokens.shape[2] != contexts[0].tokens.shape[2] for c in contexts):
-        raise ValueError(f"Joined contexts need one batch size and one width, got shapes {[tuple(c.tokens.shape) for c in contexts]}.")
-
-    def side_by_side(rows: Iterable[Tensor]) -> Tensor:
-        return torch.cat([row.expand(batch, *row.shape[1:]) for row in rows], dim=1)
-
+    kind = check_joinable(contexts)
     return Context(
-        kinds.pop(),
-        side_by_side(c.tokens * c.weight for c in contexts),
-        side_by_side(c.unconditional for c in contexts) if any(c.null is not None for c in contexts) else None,
-        emphasis=joined_emphasis([(c.emphasis, c.tokens) for c in contexts]),
-        null_emphasis=joined_emphasis([(c.null_emphasis, c.tokens) for c in contexts]),
+        kind,
+        concatenate([c.tokens * c.weight for c in contexts]),
+        concatenate([c.unconditional for c in contexts]) if any(c.null is not None for c in contexts) else None,
+        token_weights=concatenate_weights([(c.token_weights, c.tokens) for c in contexts]),
+        null_token_weights=concatenate_weights([(c.null_token_weights, c.tokens) for c in contexts]),
     )
 
 
-def joined_emphasis(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor | None:
-    """The emphasis [B or 1, Σ n] of joined tokens, from the (emphasis, tokens) of each; None where no token has any."""
-    if all(emphasis is None for emphasis, _ in parts):
+def average(first: Context, second: Context, share: float) -> Context:
+    """Average two contexts of one kind, token by token: `share` (0..1) of the second, zeros where one ends.
+
+    Raises ValueError for contexts that do not fit together, or have a region, a guidance or token weights.
+    """
+    kind = check_joinable([first, second])
+    if any(w is not None for c in (first, second) for w in (c.token_weights, c.null_token_weights)):
+        raise ValueError(
+            "Prompts with weights, as in (word:1.5), cannot be averaged: concatenate them, or take the weights out."
+        )
+    batch = max(len(first.tokens), len(second.tokens))
+    count = max(first.tokens.shape[1], second.tokens.shape[1])
+
+    def mean(one: Tensor, other: Tensor) -> Tensor:
+        ends = (concatenate([x, x.new_zeros(batch, count - x.shape[1], x.shape[2])]) for x in (one, other))
+        return torch.lerp(*ends, share)
+
+    has_null = first.null is not None or second.null is not None
+    null = mean(first.unconditional, second.unconditional) if has_null else None
+    return Context(kind, mean(first.tokens, second.tokens), null)
+
+
+def check_joinable(contexts: Blend) -> str:
+    """Return the kind that contexts share. Raises ValueError for several, and for a region or a guidance of its own."""
+    kinds = sorted({context.kind for context in contexts})
+    if len(kinds) != 1:
+        raise ValueError(f"Only contexts of one kind can be joined, got {' and '.join(kinds) or 'none'}: blend them instead.")
+    if any(context.region or context.guidance != 1 for context in contexts):
+        raise ValueError("A context with a region or a guidance of its own cannot be joined: join first, or blend them.")
+    return kinds[0]
+
+
+def concatenate(parts: Sequence[Tensor]) -> Tensor:
+    """Put tokens [B or 1, n_i, d], or their weights [B or 1, n_i], side by side: [B, Σ n_i, …]. Raises ValueError where
+    widths or numbers of samples differ."""
+    batch, width = max(len(part) for part in parts), parts[0].shape[2:]
+    for part in parts:
+        if part.shape[2:] != width:
+            widths = f"{width[0]} and {part.shape[2]}"
+            raise ValueError(f"Contexts of widths {widths} cannot be put together: they come from different models.")
+        if len(part) not in (1, batch):
+            samples = f"{len(part)} and of {batch}"
+            raise ValueError(f"Contexts of {samples} samples cannot be put together: use one, or as many of each.")
+    return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts], dim=1)
+
+
+def concatenate_weights(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor | None:
+    """Put token weights side by side, from the (weights, tokens) of each: [B or 1, Σ n]; None where no token has any."""
+    if all(weights is None for weights, _ in parts):
         return None
-    rows = [tokens.new_ones(1, tokens.shape[1]) if emphasis is None else emphasis for emphasis, tokens in parts]
-    batch = max(len(row) for row in rows)
-    return torch.cat([row.expand(batch, -1) for row in rows], dim=1)
+    return concatenate([tokens.new_ones(1, tokens.shape[1]) if w is None else w for w, tokens in parts])

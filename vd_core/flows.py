@@ -13,7 +13,6 @@ from .autoencoders.optimus import Optimus
 from .config import VDConfig
 from .context import Blend, Context, check_tokens
 from .diffuser.model import Diffuser
-from .diffuser.precision import at_own_precision
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
@@ -23,7 +22,7 @@ from .sampling.generate import generate, invert
 from .sampling.guidance import guide
 from .sampling.noise import Noise, make_noise
 from .sampling.options import OFFICIAL, Sampling
-from .sampling.samplers import Callback
+from .sampling.samplers import Callback, Denoise
 from .sampling.schedule import Schedule
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the
@@ -35,10 +34,10 @@ IMAGE_TOKENS = ("all", "patches", "style")
 UNGUIDED = Sampling(cfg=1.0)  # the way on which inversion is the most exact
 
 
-def text_context(tokens: Tensor, emphasis: Tensor | None = None) -> Context:
-    """Tokens [B + 1, n, d] of prompts and, last, of what to avoid -> a text context; emphasis: how often each token counts, [B + 1, n]."""
-    sides = (None, None) if emphasis is None else (emphasis[:-1], emphasis[-1:])
-    return Context("text", tokens[:-1], tokens[-1:], emphasis=sides[0], null_emphasis=sides[1])
+def text_context(tokens: Tensor, token_weights: Tensor | None = None) -> Context:
+    """Make a text context of the tokens [B + 1, n, d] of prompts and, last, of what to avoid, and of their weights [B + 1, n]."""
+    sides = (None, None) if token_weights is None else (token_weights[:-1], token_weights[-1:])
+    return Context("text", tokens[:-1], tokens[-1:], token_weights=sides[0], null_token_weights=sides[1])
 
 
 def image_context(
@@ -174,7 +173,7 @@ class VersatileDiffusion:
         self._check_inputs(contexts, latent, mask, start, sampling)
         schedule = Schedule(self.config.schedule, sampling.shift)
         x = generate(
-            guide(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance),
+            self._guided(data, contexts, schedule, sampling),
             schedule,
             latent * scale,
             make_noise(noise, sampling.noise),
@@ -204,7 +203,7 @@ class VersatileDiffusion:
         scale = self._latent_scale(data)
         self._check_inputs(contexts, latent, None, None, sampling)
         schedule = Schedule(self.config.schedule, sampling.shift)
-        denoise = guide(at_own_precision(self.diffuser), schedule, contexts, data, sampling.cfg, sampling.guidance)
+        denoise = self._guided(data, contexts, schedule, sampling)
         return invert(denoise, schedule, latent * scale, sampling, latent_scale=scale, callback=callback) / scale
 
     def _check_inputs(
@@ -236,6 +235,11 @@ class VersatileDiffusion:
                 "Gradients do not pass through samples that energies steer: leave the energies out, or sample under "
                 "torch.no_grad()."
             )
+
+    def _guided(self, data: str, contexts: Blend, schedule: Schedule, sampling: Sampling) -> Denoise:
+        """Make denoise(x, t) -> eps of the diffuser, which computes in the type of its weights."""
+        dtype = next(self.diffuser.parameters()).dtype
+        return guide(self.diffuser, schedule, contexts, data, sampling.cfg, sampling.guidance, dtype)
 
     def _latent_scale(self, data: str) -> float:
         """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model does not make."""

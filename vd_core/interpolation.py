@@ -56,8 +56,8 @@ def interpolate(first: Context, second: Context, shares: Sequence[float]) -> Con
         first,
         tokens=tokens,
         null=None if first.null is None and second.null is None else null,
-        emphasis=evenly_changed(first.emphasis, second.emphasis, shares),
-        null_emphasis=evenly_changed(first.null_emphasis, second.null_emphasis, shares),
+        token_weights=evenly_changed(first.token_weights, second.token_weights, shares),
+        null_token_weights=evenly_changed(first.null_token_weights, second.null_token_weights, shares),
     )
 
 

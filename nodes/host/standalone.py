@@ -29,8 +29,8 @@ from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..choices import EMBEDDED, WEIGHT_DTYPES
+from ..conditioning import Conditioning, to_contexts
 from ..latents import fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
-from ..layout import Conditioning, to_contexts
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .terminal import progress
 
@@ -207,7 +207,7 @@ def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     return clip.encode_ids(clip.tokenizer.weighted(texts)[0])
 
 
-def emphasis(clip: Clip, texts: Sequence[str]) -> Tensor:
+def weigh_tokens(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts -> the weight of each token, [B, n]."""
     return clip.tokenizer.weighted(texts)[1]
 

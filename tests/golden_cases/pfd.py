@@ -64,7 +64,7 @@ def run_pfd(case):
     for suffix in ("", "_control"):
         if suffix:
             attach(unet, lambda x, t, tokens: control(x, t, tokens, io["hint"].expand(len(x), -1, -1, -1)))
-        yield f"eps{suffix}", unet(io["x"], io["t"], [("image", io["context"], 1.0)], "image"), io[f"eps{suffix}"]
+        yield f"eps{suffix}", unet(io["x"], io["t"], [Context("image", io["context"])], "image"), io[f"eps{suffix}"]
         noise, first = batch_noise(config["noise_seed"]), []
         x = noise.draw(io[f"ddim_init{suffix}"].shape)
         yield f"ddim_init{suffix}", x, io[f"ddim_init{suffix}"]
@@ -119,7 +119,7 @@ def control_net(weights: dict[str, Tensor], config: dict) -> Callable[[Tensor, T
     def residuals(x: Tensor, t: Tensor, tokens: Tensor, hint: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = []
         hook = encoder.data["image"][0].register_forward_hook(lambda module, args, output: output + hint_block(hint))
-        encoder(x, t, [("text", tokens, 1.0)], "image", trace=lambda step, h: outputs.append(h))
+        encoder(x, t, [Context("text", tokens)], "image", trace=lambda step, h: outputs.append(h))
         hook.remove()
         return [conv(outputs[index]) for conv, index in zip([*zero_convs, middle], ends, strict=True)]
 

@@ -73,7 +73,7 @@ def run_unet(case):
     def record(step, h: Tensor) -> None:
         trace.append(torch.stack([h[0].mean(), h[0].std(), h[0].flatten()[0]]))
 
-    contexts = [(case.config["context_type"], io["context"], 1.0)]
+    contexts = [Context(case.config["context_type"], io["context"])]
     yield "out", diffuser(io["x"], io["t"], contexts, case.config["x_type"], trace=record), io["out"]
     yield "trace_mean_std_first", torch.stack(trace), io["trace_mean_std_first"]
     yield "time_emb", diffuser.time_embed(io["t"][:1], torch.float32), io["time_emb"]
@@ -89,9 +89,7 @@ def run_contexts(case):
                 tokens = join([Context(entry["type"], io[name], weight=weight) for name, weight in entry["cat"]]).tokens
             else:
                 tokens = io[entry["tensor"]]
-            contexts.append((entry["type"], tokens, entry["ratio"]))
-        total = sum(ratio for _, _, ratio in contexts)
-        contexts = [(kind, tokens, ratio / total) for kind, tokens, ratio in contexts]
+            contexts.append(Context(entry["type"], tokens, weight=entry["ratio"]))
         mixing = {"mixing": layer_mixing(case.config["numpy_seed"])} if "numpy_seed" in case.config else {}
         yield name, diffuser(io["x"], io["t"], contexts, "image", **mixing), io[name]
 

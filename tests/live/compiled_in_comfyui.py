@@ -26,7 +26,7 @@ def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
     set_torch_compile_wrapper(compiled, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
     generator, context = torch.Generator().manual_seed(1), part("vd_core.context").Context
     rows = {kind: torch.randn(2, 5, sizes.diffuser.context[kind], generator=generator).split(1) for kind in ("text", "image")}
-    pair = part("nodes.layout").to_conditioning([context(kind, *tokens, weight=0.5) for kind, tokens in rows.items()])
+    pair = part("nodes.conditioning").to_conditioning([context(kind, *tokens, weight=0.5) for kind, tokens in rows.items()])
     for shape in shapes:
         ours, expected = (
             core.KSampler().sample(model, 7, 2, 2.0, "euler", "normal", *pair, {"samples": torch.zeros(shape)})[0]["samples"]

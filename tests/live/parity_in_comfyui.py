@@ -62,7 +62,7 @@ class Parity:
 
     def network(self, name: str, data: str, io: dict, contexts: list, golden: Tensor) -> None:
         """MODEL's network against the official output and vd_core's."""
-        layout = tuple(part("nodes.layout").Part(kind, tokens.shape[1], ratio) for kind, tokens, ratio in contexts)
+        layout = tuple(part("nodes.conditioning").Part(kind, tokens.shape[1], ratio) for kind, tokens, ratio in contexts)
         x = io["x"].reshape(*io["x"].shape, 1, 1) if data == "text" else io["x"]
         network = self.models[data].model.diffusion_model
         ours = network(x, io["t"].float(), context=torch.cat([tokens for _, tokens, _ in contexts], dim=1), vd_layout=layout)
@@ -74,10 +74,10 @@ class Parity:
         """positive and negative of a DDIM case."""
         context = part("vd_core.context").Context
         if "contexts_in_order" not in config:
-            return part("nodes.layout").to_conditioning([context(config["context_type"], io["conditioning"], io["unconditional"])])
+            return part("nodes.conditioning").to_conditioning([context(config["context_type"], io["conditioning"], io["unconditional"])])
         entries = config["contexts_in_order"]
         blend = [context(entry["type"], io[entry["cond"]], io.get(entry["uncond"]), entry["ratio"]) for entry in entries]
-        return part("nodes.layout").to_conditioning(blend)
+        return part("nodes.conditioning").to_conditioning(blend)
 
     def loops(self) -> None:
         """VD_OfficialDDIM in SamplerCustom and SamplerCustomAdvanced, and VD_Sampler, against the official loop."""

@@ -60,7 +60,7 @@ def inputs(config, data: str, kinds: list[str], side: int, batch: int, dtype: to
     x = torch.randn(batch, sizes.channels, *((side, side) if data == "image" else (1, 1)), generator=generator).to(dtype)
     counts = {"text": config.clip.text.positions, "image": config.clip.vision.positions}
     tokens = torch.randn(batch, sum(counts[kind] for kind in kinds), config.diffuser.context[kinds[0]], generator=generator).to(dtype)
-    layout = tuple(part("nodes.layout").Part(kind, counts[kind], 1 / len(kinds)) for kind in kinds)
+    layout = tuple(part("nodes.conditioning").Part(kind, counts[kind], 1 / len(kinds)) for kind in kinds)
     return (x, torch.full((batch,), 500.0)), {"context": tokens, "vd_layout": layout}
 
 

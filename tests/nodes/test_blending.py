@@ -73,7 +73,7 @@ def test_blends_are_interpolated_context_by_context(nodes, seen, said):
 
 def test_weights_of_tokens_change_evenly(nodes, said):
     positive, _, _ = nodes["VD_Interpolate"](**pairs(said("red apple"), said("(red:2) apple")), count=3)
-    weights = positive[0][1]["vd_emphasis"]
+    weights = positive[0][1]["vd_token_weights"]
     assert weights[:, 1].tolist() == [1, 1.5, 2] and torch.equal(weights[0], torch.ones_like(weights[0]))
 
 

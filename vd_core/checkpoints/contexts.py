@@ -19,7 +19,14 @@ from .formats import existing, first_line, printable
 from .read import read
 from .write import dump_safetensors
 
-TENSORS = ("tokens", "null", "emphasis", "null_emphasis")
+# Names of tensors in files, and the fields of `Context` that they hold. Files keep their names, so that old ones stay readable.
+TENSORS = {
+    "tokens": "tokens",
+    "null": "null",
+    "emphasis": "token_weights",
+    "null_emphasis": "null_token_weights",
+}
+WEIGHTS = ("emphasis", "null_emphasis")
 LONGEST_HEADER = 1 << 16  # bytes of the header of a .npy file, which tells one shape
 SMALLEST_NORM = 1e-6  # below it, a picture's tokens are rounding errors
 NORM_ERROR = 0.1  # how far the norm of a picture's global token may be from 1
@@ -40,7 +47,7 @@ def dump_context(file: BinaryIO, context: Context) -> None:
     """
     if context.region is not None:
         raise ValueError("A context with a region cannot be saved: save it before it gets the region.")
-    tensors = {name: getattr(context, name) for name in TENSORS}
+    tensors = {name: getattr(context, field) for name, field in TENSORS.items()}
     held = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     dump_safetensors(file, held, {"format": "pt", "vd_kind": context.kind})
 
@@ -69,8 +76,8 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     given = tensors.get("tokens", next(iter(tensors.values())))
     tokens = as_tokens(path, given)
     null = as_tokens(path, tensors["null"]) if "null" in tensors else None
-    weights = {name: as_token_weights(path, tensors[name], tokens) for name in TENSORS[2:] if name in tensors}
-    if "null_emphasis" in weights and null is None:
+    weights = {TENSORS[name]: as_token_weights(path, tensors[name], tokens) for name in WEIGHTS if name in tensors}
+    if "null_emphasis" in tensors and null is None:
         raise ValueError(f"{path} holds weights of unconditional tokens (null_emphasis), but no such tokens (null).")
     if kind == "image":
         if given.ndim == 2:

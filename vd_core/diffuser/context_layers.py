@@ -6,7 +6,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .layers import Attention, FeedForward, Memory, repeat
+from .kv_cache import KeysValues
+from .layers import Attention, FeedForward, repeat
 
 
 class TransformerBlock(nn.Module):
@@ -21,21 +22,29 @@ class TransformerBlock(nn.Module):
         self.norm3 = ops.LayerNorm(width)
         self.ff = FeedForward(width, ops=ops)
 
-    def forward(self, x: Tensor, context: Tensor | Memory, emphasis: Tensor | None = None, evaluations: int = 1, silent: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | KeysValues,
+        token_weights: Tensor | None = None,
+        evaluations: int = 1,
+        zero_samples: int = 0,
+    ) -> Tensor:
         x = repeat(x + self.attn1(self.norm1(x)), evaluations)
-        read = self.attn2(self.norm2(x[silent:]), context, emphasis)
-        if silent:  # keys and values of zero tokens are zero, and so is what is read
-            read = torch.cat([self.attn2.to_out(x.new_zeros(1, 1, x.shape[2])).expand_as(x[:silent]), read])
+        read = self.attn2(self.norm2(x[zero_samples:]), context, token_weights)
+        if zero_samples:  # keys and values of zero tokens are zero, and so is what is read
+            read = torch.cat([self.attn2.to_out(x.new_zeros(1, 1, x.shape[2])).expand_as(x[:zero_samples]), read])
         x = x + read
         return x + self.ff(self.norm3(x))
 
 
 class ContextLayer(nn.Module):
-    """h [B, C, H, W] -> [evaluations * B, C, H, W]. Identical for 2D and 0D data (there H, W = second_dim, 1).
+    """Let h [B, C, H, W] read one context -> [evaluations * B, C, H, W]. Identical for 2D and 0D data (there H, W =
+    second_dim, 1).
 
-    context:     tokens [rows, n, d] or their `memory`, emphasis [rows, n]; see `Attention`.
-    evaluations: how often each sample is evaluated, each time with its own rows of the context; equal until they are read.
-    silent:      how many of the resulting samples, the first ones, read zero tokens; they have no rows.
+    context:      tokens [rows, n, d] or their `keys_values`; token_weights [rows, n]; see `Attention`.
+    evaluations:  how often each sample is evaluated, each time with its own rows of the context; equal until they are read.
+    zero_samples: how many of the resulting samples, the first ones, read zero tokens; they have no rows.
     """
 
     def __init__(self, width: int, heads: int, context_width: int, ops=nn):
@@ -45,12 +54,19 @@ class ContextLayer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(width, heads, context_width, ops)])
         self.proj_out = ops.Conv2d(width, width, 1)
 
-    def memory(self, context: Tensor) -> Memory:
-        """What `forward` makes of tokens first."""
-        return self.transformer_blocks[0].attn2.memory(context)
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Compute what `forward` makes of tokens first."""
+        return self.transformer_blocks[0].attn2.keys_values(context)
 
-    def forward(self, h: Tensor, context: Tensor | Memory, emphasis: Tensor | None = None, evaluations: int = 1, silent: int = 0) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        context: Tensor | KeysValues,
+        token_weights: Tensor | None = None,
+        evaluations: int = 1,
+        zero_samples: int = 0,
+    ) -> Tensor:
         height = h.shape[2]
         x = rearrange(self.proj_in(self.norm(h)), "b c h w -> b (h w) c")
-        x = self.transformer_blocks[0](x, context, emphasis, evaluations, silent)
+        x = self.transformer_blocks[0](x, context, token_weights, evaluations, zero_samples)
         return repeat(h, evaluations) + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())

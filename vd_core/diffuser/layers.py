@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .kv_cache import KeysValues
+
 
 def timestep_embedding(t: Tensor, width: int) -> Tensor:
     """Sinusoidal embedding of timesteps [B] -> [B, width], float32, cosines first (DDPM, Ho et al. 2020)."""
@@ -33,7 +35,7 @@ class TimeEmbedding(nn.Module):
 
 
 def repeat(x: Tensor, evaluations: int) -> Tensor:
-    """[B, …] for each evaluation of a batch, one after the other: [evaluations * B, …]."""
+    """Repeat [B, …] for each evaluation of a batch, one after the other: [evaluations * B, …]."""
     return x if evaluations == 1 else x.repeat(evaluations, *[1] * (x.ndim - 1))
 
 
@@ -41,10 +43,12 @@ SCORES = 1 << 20  # of attention, held at once on the CPU: few enough to stay in
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q kᵀ / √d + bias) v of q [B, heads, n, d], k and v [B, heads, m, d], bias [B, 1, 1, m] (Vaswani et al. 2017, eq. 1).
+    """Compute softmax(q kᵀ / √d + bias) v of q [B, heads, n, d], k and v [B, heads, m, d], bias [B, 1, 1, m] (Vaswani et al.
+    2017, eq. 1).
 
-    torch's own product, but for bfloat16 on CPUs, which it computes in float32: there plain products, block by block, are 2 to 3 times
-    as fast where the processor multiplies bfloat16 (AVX512-BF16, 256 to 4096 queries). Their scores are of bfloat16.
+    torch's own product, but for bfloat16 on CPUs, which it computes in float32: there plain products, block by block, are 2
+    to 3 times as fast where the processor multiplies bfloat16 (AVX512-BF16, 256 to 4096 queries). Their scores are of
+    bfloat16.
     """
     differentiated = any(part.requires_grad for part in (q, k, v))
     if q.dtype != torch.bfloat16 or q.device.type != "cpu" or differentiated:
@@ -61,14 +65,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
     return mixed.unflatten(0, rows)
 
 
-Memory = tuple[Tensor, Tensor]  # keys and values of tokens, [rows, heads, m, width / heads]
-
-
 class Attention(nn.Module):
-    """Multi-head attention of x [B, n, width] to a context [rows, m, context_width] or the `memory` of one; to itself without a context.
+    """Multi-head attention of x [B, n, width] to a context [rows, m, context_width], or to its keys and values; to itself
+    without a context.
 
-    rows:     B, or fewer: each is then read by as many consecutive samples.
-    emphasis: [rows, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log emphasis).
+    rows:          B, or fewer: each is then read by as many consecutive samples.
+    token_weights: [rows, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log token_weights).
     """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, ops=nn):
@@ -79,17 +81,19 @@ class Attention(nn.Module):
         self.to_v = ops.Linear(context_width or width, width, bias=False)
         self.to_out = nn.Sequential(ops.Linear(width, width))
 
-    def memory(self, context: Tensor) -> Memory:
-        """Keys and values of tokens: good for as long as the tokens and the weights are."""
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Compute the keys and values of tokens [rows, m, context_width]."""
         return self.by_head(self.to_k(context)), self.by_head(self.to_v(context))
 
     def by_head(self, tokens: Tensor) -> Tensor:
-        """[B, n, width] -> [B, heads, n, width / heads]."""
+        """Split the width by heads: [B, n, width] -> [B, heads, n, width / heads]."""
         return rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
 
-    def forward(self, x: Tensor, context: Tensor | Memory | None = None, emphasis: Tensor | None = None) -> Tensor:
-        keys, values = context if isinstance(context, tuple) else self.memory(x if context is None else context)
-        bias = None if emphasis is None else emphasis.log()[:, None, None]
+    def forward(
+        self, x: Tensor, context: Tensor | KeysValues | None = None, token_weights: Tensor | None = None
+    ) -> Tensor:
+        keys, values = context if isinstance(context, tuple) else self.keys_values(x if context is None else context)
+        bias = None if token_weights is None else token_weights.log()[:, None, None]
         # Samples that read the same row are one long sequence of queries.
         queries = self.by_head(self.to_q(x).reshape(len(keys), -1, x.shape[2]))
         mixed = attend(queries, keys, values, bias)

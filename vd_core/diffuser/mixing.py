@@ -1,7 +1,6 @@
 """How several contexts act on one activation (VD paper, section 3.3): attention-level and layer-level mixing.
 
-A mixing takes the context layers' outputs apart from their number: `mix(h, layers, contexts)` with one layer and one
-(tokens, ratio) per context. There is no mixing of predictions.
+A mixing is a function `mix(h, layers, shares)` with one layer and one share per context. Predictions are never mixed.
 """
 
 from __future__ import annotations
@@ -14,47 +13,52 @@ from torch import Tensor
 
 from .layers import repeat
 
-Layer = Callable[[Tensor, Tensor], Tensor]  # (h, tokens) -> h
-Ratio = float | Tensor  # a number, or a map [1 or B, 1, height, width] of any size
-Mixing = Callable[[Tensor, Sequence[Layer], Sequence[tuple[Tensor, Ratio]]], Tensor]
+Layer = Callable[[Tensor], Tensor]  # h -> h, under one context
+Share = float | Tensor  # a number, or a map [1 or B, 1, height, width] of any size; all add up to 1
+Mixing = Callable[[Tensor, Sequence[Layer], Sequence[Share]], Tensor]
 
 
-def attention_mixing(h: Tensor, layers: Sequence[Layer], contexts: Sequence[tuple[Tensor, Ratio]]) -> Tensor:
-    """Σ ratio_i · layer_i(h, tokens_i): whole transformer outputs are mixed, each with its own self-attention and residual.
+def attention_mixing(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]) -> Tensor:
+    """Compute Σ share_i · layer_i(h): whole transformer outputs are mixed, each with its own self-attention and residual.
 
-    A ratio that is a map mixes each place of h [B, C, h, w] on its own. A context with ratio 0 is not run.
+    A share that is a map mixes each place of h [B, C, h, w] on its own. A context with share 0 is not run.
     """
-    acting = [(layer, tokens, ratio) for layer, (tokens, ratio) in zip(layers, contexts, strict=True) if not is_number(ratio, 0)]
-    if len(acting) == 1 and is_number(acting[0][2], 1):
-        return acting[0][0](h, acting[0][1])
-    return sum(weigh(layer(h, tokens), ratio) for layer, tokens, ratio in acting)
+    mixed: Tensor | float = 0
+    for layer, share in zip(layers, shares, strict=True):
+        if is_number(share, 1):
+            return layer(h)
+        if not is_number(share, 0):
+            mixed = mixed + weigh(layer(h), share)
+    return mixed
 
 
-def is_number(ratio: Ratio, number: float) -> bool:
-    """Whether a ratio is that number, everywhere and known without looking into a map."""
-    return not isinstance(ratio, Tensor) and ratio == number
+def is_number(share: Share, number: float) -> bool:
+    """Tell whether a share is that number, everywhere and known without looking into a map."""
+    return not isinstance(share, Tensor) and share == number
 
 
-def weigh(h: Tensor, ratio: Ratio) -> Tensor:
-    """h [B, C, h, w] times a ratio: maps are averaged over each place and repeated for the evaluations of a batch."""
-    if not isinstance(ratio, Tensor):
-        return h * ratio
-    shares = F.adaptive_avg_pool2d(ratio, h.shape[2:]).to(h)
-    return h * (shares if len(shares) == 1 else repeat(shares, len(h) // len(shares)))
+def weigh(h: Tensor, share: Share) -> Tensor:
+    """Multiply h [B, C, h, w] by a share: maps are averaged over each place and repeated for the evaluations of a batch."""
+    if not isinstance(share, Tensor):
+        return h * share
+    maps = F.adaptive_avg_pool2d(share, h.shape[2:]).to(h)
+    return h * (maps if len(maps) == 1 else repeat(maps, len(h) // len(maps)))
 
 
 def layer_mixing(seed: int) -> Mixing:
-    """One context per layer, drawn with its ratio as probability. A new mixing draws the same sequence for the same seed.
+    """Make a mixing that runs one context per layer, drawn with its share as probability. It draws the same sequence for the
+    same seed.
 
     Any integer is a seed; it counts modulo 2**32.
     """
     # Quirk kept: the legacy generator's `choice`, so that draws equal the official `numpy.random.seed(seed)`.
     random = np.random.RandomState(seed % 2**32)
 
-    def mix(h: Tensor, layers: Sequence[Layer], contexts: Sequence[tuple[Tensor, Ratio]]) -> Tensor:
-        if any(isinstance(ratio, Tensor) for _, ratio in contexts):
-            raise ValueError("Layer mixing draws one context for a whole layer, so its contexts cannot have regions with masks.")
-        chosen = random.choice(len(contexts), p=[ratio for _, ratio in contexts])
-        return layers[chosen](h, contexts[chosen][0])
+    def mix(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]) -> Tensor:
+        if any(isinstance(share, Tensor) for share in shares):
+            raise ValueError(
+                "Layer mixing draws one context for a whole layer, so its contexts cannot have regions with masks."
+            )
+        return layers[random.choice(len(layers), p=shares)](h)
 
     return mix

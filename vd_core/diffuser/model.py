@@ -4,38 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..config import DiffuserConfig
+from ..context import Context, ratios
 from .compiled import Compiled
 from .context_layers import ContextLayer
 from .data import data_layers
-from .layers import Memory, TimeEmbedding, repeat
-from .mixing import Mixing, Ratio, attention_mixing
+from .kv_cache import KeysValues, KVCache
+from .layers import TimeEmbedding, repeat
+from .mixing import Layer, Mixing, Share, attention_mixing
 from .plan import Step, plan
-
-
-class Reading(NamedTuple):
-    """One context as the diffuser reads it.
-
-    kind:     names the context layers.
-    tokens:   [rows, n, d], one row for each sample of each evaluation, or fewer: then each for as many consecutive samples.
-    ratio:    its share, a number or a map [1 or B, 1, height, width]; the shares of all add up to 1.
-    emphasis: how often each token counts, [rows, n]; None = once.
-    silent:   the first evaluations, so many, read zeros instead and have no rows. To the bit what rows of zeros give, with less work.
-    memory:   keeps keys and values of the tokens, by layer, from call to call: an empty dictionary that stays with these tokens and
-              these weights. None = they are computed in every call.
-    """
-
-    kind: str
-    tokens: Tensor
-    ratio: Ratio
-    emphasis: Tensor | None = None
-    silent: int = 0
-    memory: dict[int, Memory] | None = None
 
 
 class Diffuser(nn.Module):
@@ -73,46 +54,53 @@ class Diffuser(nn.Module):
         self,
         x: Tensor,
         t: Tensor,
-        contexts: Sequence[Reading | tuple[str, Tensor, Ratio]],
+        contexts: Sequence[Context],
         data: str,
         mixing: Mixing = attention_mixing,
         trace: Callable[[Step, Tensor], None] | None = None,
         evaluations: int = 1,
+        shares: Sequence[Share] | None = None,
+        caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
         """Predict the noise (or v, see `ScheduleConfig.prediction`).
 
         x:           noisy latent of kind `data`, scaled: [B, C, H, W] for 2D data, [B, C] for 0D.
         t:           timesteps [B], 0..999, or [1] for all.
-        contexts:    a `Reading` each, or its first three entries; any number, kinds may repeat.
+        contexts:    any number, kinds may repeat. Their tokens and token weights are read, with one row for each sample of
+                     each evaluation, or fewer: then each row for as many consecutive samples.
         trace:       called with every step that ran a layer and its output.
         evaluations: how often x is evaluated, each time under its own rows of the contexts (guidance: twice).
+        shares:      of the contexts, numbers or maps [1 or B, 1, height, width]; by default their weights over the sum.
+        caches:      keep what the layers compute of each context alone from call to call; None = computed in every call.
 
-        Returns the predictions, one evaluation after the other: [evaluations * B, …]. Raises ValueError for missing contexts, kinds
-        that were not built, and shapes that do not fit.
+        Returns the predictions, one evaluation after the other: [evaluations * B, …]. Raises ValueError for missing contexts,
+        kinds that were not built, and shapes that do not fit.
         """
-        readings = [Reading(*context) for context in contexts]
-        self.check(x, readings, data, evaluations)
+        kept: Sequence[KVCache | None] = [None] * len(contexts) if caches is None else caches
+        self.check(x, contexts, data, evaluations, kept)
+        shares = ratios(contexts) if shares is None else shares
         if self.compiled is None or trace is not None or mixing is not attention_mixing:
-            return self.walk(x, t, readings, data, evaluations, mixing, trace)
-        for reading in readings:
-            for index in range(len(self.context[reading.kind])):
-                self.remembered(reading, index)
-        return self.compiled(self, x, t, readings, data, evaluations)
+            return self.walk(x, t, contexts, data, evaluations, shares, kept, mixing, trace)
+        for context, cache in zip(contexts, kept, strict=True):
+            for index in range(len(self.context[context.kind])):
+                self.keys_values(context, cache, index)
+        return self.compiled(self, x, t, contexts, data, evaluations, shares, kept)
 
     def walk(
         self,
         x: Tensor,
         t: Tensor,
-        readings: Sequence[Reading],
+        contexts: Sequence[Context],
         data: str,
         evaluations: int,
+        shares: Sequence[Share],
+        caches: Sequence[KVCache | None],
         mixing: Mixing = attention_mixing,
         trace: Callable[[Step, Tensor], None] | None = None,
     ) -> Tensor:
-        """`forward` of arguments that fit together."""
+        """Run the layers in the order of the plan, with arguments of `forward` that fit together."""
         emb = self.time_embed(t, x.dtype)
         layers = self.data[data]
-        tokens = [(reading.tokens, reading.ratio) for reading in readings]
         h, saved, ahead = x, [], evaluations  # until the first context layer reads, all evaluations are one
         for step in self.plan:
             if step.op == "save":
@@ -123,7 +111,7 @@ class Diffuser(nn.Module):
                 h = torch.cat([h, repeat(skip, len(h) // len(skip))], dim=1)
                 continue
             if step.op == "context":
-                h = mixing(h, [partial(self.read, reading=r, index=step.index, evaluations=ahead, batch=len(x)) for r in readings], tokens)
+                h = mixing(h, self.context_layers(step.index, contexts, caches, ahead, len(x)), shares)
                 emb, ahead = emb if len(emb) == 1 else repeat(emb, ahead), 1
             else:
                 h = layers[step.index](h, emb) if step.role == "res" else layers[step.index](h)
@@ -131,18 +119,32 @@ class Diffuser(nn.Module):
                 trace(step, h)
         return h
 
-    def read(self, h: Tensor, tokens: Tensor, reading: Reading, index: int, evaluations: int, batch: int) -> Tensor:
-        """A context layer reads the tokens of a reading, or what it remembers of them."""
-        context = self.remembered(reading, index) or tokens
-        return self.context[reading.kind][index](h, context, reading.emphasis, evaluations, reading.silent * batch)
+    def context_layers(
+        self, index: int, contexts: Sequence[Context], caches: Sequence[KVCache | None], evaluations: int, batch: int
+    ) -> list[Layer]:
+        """Bind the context layers of one place to what they read: h -> h, one per context."""
+        return [
+            partial(
+                self.context[context.kind][index],
+                context=self.keys_values(context, cache, index),
+                token_weights=context.token_weights,
+                evaluations=evaluations,
+                zero_samples=0 if cache is None else cache.zero_evaluations * batch,
+            )
+            for context, cache in zip(contexts, caches, strict=True)
+        ]
 
-    def remembered(self, reading: Reading, index: int) -> Memory | None:
-        """Keys and values of a reading's tokens in one layer, from its memory; None if it has none."""
-        if reading.memory is not None and index not in reading.memory:
-            reading.memory[index] = self.context[reading.kind][index].memory(reading.tokens)
-        return reading.memory and reading.memory[index]
+    def keys_values(self, context: Context, cache: KVCache | None, index: int) -> Tensor | KeysValues:
+        """Take keys and values of a context's tokens in one layer from its cache; the tokens themselves where there is none."""
+        if cache is None:
+            return context.tokens
+        if index not in cache.layers:
+            cache.layers[index] = self.context[context.kind][index].keys_values(context.tokens)
+        return cache.layers[index]
 
-    def check(self, x: Tensor, contexts: Sequence[Reading], data: str, evaluations: int) -> None:
+    def check(
+        self, x: Tensor, contexts: Sequence[Context], data: str, evaluations: int, caches: Sequence[KVCache | None]
+    ) -> None:
         """Raise a ValueError that names what does not fit together."""
         if data not in self.data:
             raise ValueError(f'This diffuser has no data layers for "{data}"; it has: {", ".join(self.data) or "none"}.')
@@ -155,10 +157,14 @@ class Diffuser(nn.Module):
             raise ValueError(f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}.")
         if not contexts:
             raise ValueError("The diffuser needs at least one context.")
-        for kind, tokens, _, _, silent, _ in contexts:
+        for context, cache in zip(contexts, caches, strict=True):
+            kind, rows, width = context.kind, len(context.tokens), context.tokens.shape[-1]
             if kind not in self.context:
-                raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {", ".join(self.context) or "none"}.')
-            if tokens.shape[-1] != self.config.context[kind]:
-                raise ValueError(f"The {kind} context layers read tokens of width {self.config.context[kind]}, got {tokens.shape[-1]}.")
-            if (evaluations - silent) * len(x) % len(tokens):
-                raise ValueError(f"{len(tokens)} rows of tokens cannot be shared by {(evaluations - silent) * len(x)} samples.")
+                kinds = ", ".join(self.context) or "none"
+                raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {kinds}.')
+            if width != self.config.context[kind]:
+                wanted = self.config.context[kind]
+                raise ValueError(f"The {kind} context layers read tokens of width {wanted}, got {width}.")
+            samples = (evaluations - (0 if cache is None else cache.zero_evaluations)) * len(x)
+            if samples % rows:
+                raise ValueError(f"{rows} rows of tokens cannot be shared by {samples} samples.")

@@ -1,16 +1,12 @@
-"""Weights of fewer bits: which type this processor is fastest with, and a diffuser of any type for samplers of float32."""
+"""Weights of fewer bits: which type this processor is fastest with."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from functools import cache
 from time import perf_counter
 
 import torch
-from torch import Tensor
-
-from .model import Diffuser, Reading
 
 log = logging.getLogger(__name__)
 SIDE = 1024  # of the matrices whose product is timed
@@ -39,14 +35,3 @@ def product_seconds(dtype: torch.dtype) -> float:
         torch.mm(matrix, matrix)
         seconds.append(perf_counter() - start)
     return min(seconds)
-
-
-def at_own_precision(diffuser: Diffuser) -> Callable[..., Tensor]:
-    """A diffuser that computes in the type of its weights, whatever the type of x, in which it answers."""
-    dtype = next(diffuser.parameters()).dtype
-
-    def predict(x: Tensor, t: Tensor, readings: Sequence[Reading], data: str, evaluations: int) -> Tensor:
-        own = [r._replace(tokens=r.tokens.to(dtype), emphasis=None if r.emphasis is None else r.emphasis.to(dtype)) for r in readings]
-        return diffuser(x.to(dtype), t, own, data, evaluations=evaluations).to(x.dtype)
-
-    return predict

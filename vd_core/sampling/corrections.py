@@ -93,18 +93,18 @@ class GuidanceOptions:
             raise ValueError("percentile and bound of guidance must be above 0: at 0 every value would be cut.")
 
     def guides(self, progress: float) -> bool:
-        """Whether guidance acts at that share of the way from noise to data."""
+        """Tell whether guidance acts at that share of the way from noise to data."""
         return self.start <= progress <= self.end
 
     @property
-    def compares(self) -> bool:
-        """Whether `corrected` needs the conditional data."""
+    def needs_conditional(self) -> bool:
+        """Whether `correct` needs the conditional data."""
         return self.rescale > 0 or self.threshold == "dynamic"
 
     @property
     def corrects(self) -> bool:
-        """Whether `corrected` may change anything."""
-        return self.compares or self.threshold == "static"
+        """Whether `correct` may change anything."""
+        return self.needs_conditional or self.threshold == "static"
 
     def correct(self, x0: Tensor, conditional: Tensor | None, origin: Tensor) -> Tensor:
         """Apply the corrections to predicted data.

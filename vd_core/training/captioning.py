@@ -6,12 +6,14 @@ texts, which already say names and styles apart; few of a picture's tokens are s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..context import Context
+from ..diffuser.mixing import Layer, Share
 from ..diffuser.model import Diffuser
 from ..sampling.schedule import Schedule
 from .diffuser import FlowData
@@ -46,7 +48,7 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
         t = torch.randint(schedule.timesteps, (size,), generator=generator)
         noise = torch.randn(x0.shape, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = matching_loss(diffuser, "text", schedule.q_sample(x0, t, noise), t, ("text", said), ("image", seen))
+            loss = matching_loss(diffuser, "text", schedule.q_sample(x0, t, noise), t, Context("text", said), Context("image", seen))
         yield "match", MATCH * loss
         with torch.autocast("cpu", torch.bfloat16):
             loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, seen)
@@ -61,7 +63,7 @@ def few(tokens: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([tokens[:, :1], tokens[torch.arange(len(tokens))[:, None], 1 + patches]], dim=1)
 
 
-def matching_loss(diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: tuple[str, Tensor], pupil: tuple[str, Tensor]) -> Tensor:
+def matching_loss(diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: Context, pupil: Context) -> Tensor:
     """How far the context layers of one kind are from those of another that are told the same (Hinton et al. 2015, layer by layer).
 
     x, t: noisy latents of kind `data` and their timesteps. teacher, pupil: kinds of context and their tokens. All layers are given what
@@ -70,14 +72,14 @@ def matching_loss(diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: 
     """
     errors = []
 
-    def compare(h: Tensor, layers, contexts) -> Tensor:
-        taught = layers[0](h, contexts[0][0])
+    def compare(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]) -> Tensor:
+        taught = layers[0](h)
         with torch.enable_grad():
-            said = layers[1](h, contexts[1][0])
+            said = layers[1](h)
             added = (taught - h).float().var().clamp(min=1e-6)  # untrained layers add nothing
             errors.append(F.mse_loss(said.float(), taught.float()) / added)
         return taught
 
     with torch.no_grad():
-        diffuser(x, t, [(*teacher, 1.0), (*pupil, 0.0)], data, mixing=compare)
+        diffuser(x, t, [teacher, pupil], data, mixing=compare)
     return torch.stack(errors).mean()

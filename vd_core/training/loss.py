@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..context import Context
 from ..diffuser.model import Diffuser
 from ..sampling.schedule import Schedule
 
@@ -48,7 +49,7 @@ def flow_loss(
     t [B] are timesteps 0..timesteps-1, noise is standard normal of x0's shape. The target is what the schedule's `prediction` names.
     """
     x = schedule.q_sample(x0, t, noise)
-    prediction, target = diffuser(x, t, [(kind, tokens, 1.0)], data).float(), schedule.target(x0, t, noise)
+    prediction, target = diffuser(x, t, [Context(kind, tokens)], data).float(), schedule.target(x0, t, noise)
     if refinements.min_snr is None and (refinements.multiscale is None or x0.ndim != 4):
         return F.mse_loss(prediction, target)
     errors = multiscale_errors(prediction - target, refinements.multiscale)

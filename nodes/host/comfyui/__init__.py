@@ -3,7 +3,7 @@
 from .version import too_old
 
 try:
-    from .clip import controlnet_tokens, embed_image, embed_text, emphasis, encode_image, encode_text
+    from .clip import controlnet_tokens, embed_image, embed_text, encode_image, encode_text, weigh_tokens
     from .files import (
         file_names,
         find,
@@ -34,7 +34,6 @@ __all__ = [
     "decode",
     "embed_image",
     "embed_text",
-    "emphasis",
     "encode_image",
     "encode_sample",
     "encode_text",
@@ -56,5 +55,6 @@ __all__ = [
     "schedule_of",
     "shift_resolution",
     "steer",
+    "weigh_tokens",
     "with_guidance",
 ]

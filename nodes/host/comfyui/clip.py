@@ -57,7 +57,7 @@ def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
     return normalize(pooled @ projection.weight.to(pooled).T, dim=-1)
 
 
-def emphasis(clip: CLIP, texts: Sequence[str]) -> Tensor:
+def weigh_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor:
     """Prompts -> the weight of each token of `encode_text`, [B, n], as core reads weights in prompts."""
     pieces = [[row for rows in clip.tokenize(text).values() for row in rows] for text in texts]
     longest = max(map(len, pieces)) * len(pieces[0][0])

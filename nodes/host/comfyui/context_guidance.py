@@ -8,7 +8,7 @@ from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
 from ....vd_core.sampling.guidance import combine, guidance_chain
-from ...layout import Layout
+from ...conditioning import Layout
 
 
 def predict(executor: WrapperExecutor, model, conds: list, x: Tensor, timestep: Tensor, model_options: dict) -> list[Tensor]:
@@ -45,9 +45,9 @@ def mixed(positive: dict, negative: dict, k: int) -> dict:
     count = sum(part.count for part in layout_of([positive])[:k])
     tokens = [side["c_crossattn"].cond for side in sides]
     changed = {"c_crossattn": spliced(*tokens, count)}
-    if any("vd_emphasis" in side for side in sides):
+    if any("vd_token_weights" in side for side in sides):
         plain = tokens[0].new_ones(1, tokens[0].shape[1])
-        changed["vd_emphasis"] = spliced(*(side["vd_emphasis"].cond if "vd_emphasis" in side else plain for side in sides), count)
+        changed["vd_token_weights"] = spliced(*(side["vd_token_weights"].cond if "vd_token_weights" in side else plain for side in sides), count)
     return {**(positive if k else negative), "model_conds": {**sides[0 if k else 1], **changed}}
 
 

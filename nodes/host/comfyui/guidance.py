@@ -46,7 +46,7 @@ def correct(args: dict) -> Tensor:
     model, sigma, x = args["model"], args["sigma"], args["input"]
     scale = args["cond_scale"]
     guided = guides(model, sigma, guidance) and scale != 0 and not isclose(scale, 1)
-    conditional = args["cond_denoised"] if guided and guidance.compares else None
+    conditional = args["cond_denoised"] if guided and guidance.needs_conditional else None
     return guidance.correct(args["denoised"], conditional, without_velocity(model.model_sampling, sigma, x))
 
 

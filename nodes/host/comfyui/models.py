@@ -18,24 +18,24 @@ from comfy.supported_models import SD15
 from torch import Tensor
 
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
-from ....vd_core.context import local_ratios
-from ....vd_core.diffuser.mixing import Ratio, attention_mixing
-from ....vd_core.diffuser.model import Diffuser, Reading
+from ....vd_core.context import Context, local_ratios
+from ....vd_core.diffuser.mixing import Share, attention_mixing
+from ....vd_core.diffuser.model import Diffuser
 from ....vd_core.sampling.schedule import Schedule
+from ...conditioning import Layout, split_token_weights, split_tokens
 from ...latents import fit_latent
-from ...layout import Layout, split_emphasis, split_tokens
 
 FOR_PICTURES = {"control": "A ControlNet", "gligen": "GLIGEN", "area": "An area", "mask": "A mask"}  # by their keys in a conditioning
 SD_SCALE = 0.18215  # latents scaled by it are Stable Diffusion's, whose colours core can preview
 
 
-class EmphaticAttention(CrossAttention):
-    """Core's cross-attention, in which each token of the context counts as often as the option `vd_emphasis` says, [B, n]."""
+class WeightedAttention(CrossAttention):
+    """Core's cross-attention with token weights: each token counts as often as the option `vd_token_weights` says, [B, n]."""
 
     def forward(self, x, context=None, value=None, mask=None, transformer_options=None):
         options = transformer_options or {}
-        if (emphasis := options.get("vd_emphasis")) is not None:
-            mask = emphasis.to(x).log()[:, None]
+        if (weights := options.get("vd_token_weights")) is not None:
+            mask = weights.to(x).log()[:, None]
         return super().forward(x, context, value, mask, options)
 
 
@@ -51,19 +51,20 @@ class ContextTransformers(SpatialTransformer):
         for kind in contexts.keys() - {"text"}:
             self.add_module(kind, SpatialTransformer(width, heads, width // heads, context_dim=contexts[kind], **where))
         for block in [module for module in self.modules() if isinstance(module, BasicTransformerBlock)]:
-            block.attn2 = EmphaticAttention(width, block.attn2.to_k.in_features, heads, width // heads, **where)
+            block.attn2 = WeightedAttention(width, block.attn2.to_k.in_features, heads, width // heads, **where)
 
     def forward(self, x: Tensor, context: Tensor, transformer_options: dict) -> Tensor:
-        layout, ratios, emphasis = (transformer_options[name] for name in ("vd_layout", "vd_ratios", "vd_emphasis"))
+        layout, ratios, weights = (transformer_options[name] for name in ("vd_layout", "vd_ratios", "vd_token_weights"))
         text = super().forward
         layers = [
             partial(
                 text if part.kind == "text" else self.get_submodule(part.kind),
-                transformer_options={**transformer_options, "vd_emphasis": e},
+                context=tokens,
+                transformer_options={**transformer_options, "vd_token_weights": own},
             )
-            for part, e in zip(layout, emphasis, strict=True)
+            for part, tokens, own in zip(layout, split_tokens(context, layout), weights, strict=True)
         ]
-        return attention_mixing(x, layers, list(zip(split_tokens(context, layout), ratios, strict=True)))
+        return attention_mixing(x, layers, ratios)
 
 
 class ImageUNet(UNetModel):
@@ -80,14 +81,14 @@ class ImageUNet(UNetModel):
                         block[index] = ContextTransformers(layer.in_channels, self.num_heads, contexts, dtype, device, operations)
 
     def forward(
-        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_emphasis=None, **kwargs
+        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_token_weights=None, **kwargs
     ):
         check_contexts(vd_layout, context, self.contexts)
         options = {
             **(transformer_options or {}),
             "vd_layout": vd_layout,
             "vd_ratios": shares(vd_layout, self.schedule, x, timesteps, transformer_options),
-            "vd_emphasis": split_emphasis(vd_emphasis, vd_layout),
+            "vd_token_weights": split_token_weights(vd_token_weights, vd_layout),
         }
         return super().forward(x, timesteps, context, y, control, options, **kwargs)
 
@@ -113,7 +114,7 @@ class TextDiffuser(Diffuser):
         self.dtype, self.kind, self.contexts, self.schedule = dtype, data, contexts, schedule
 
     def forward(
-        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_emphasis=None, **kwargs
+        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_token_weights=None, **kwargs
     ):
         options = transformer_options or {}
         if options.get("patches") or options.get("patches_replace"):
@@ -121,7 +122,7 @@ class TextDiffuser(Diffuser):
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = WrapperExecutor.new_class_executor(self.predict, self, wrappers)
         # As core's UNet; wrappers rely on it.
-        return executor.execute(x, timesteps, context, y, control, options, vd_layout=vd_layout, vd_emphasis=vd_emphasis)
+        return executor.execute(x, timesteps, context, y, control, options, vd_layout=vd_layout, vd_token_weights=vd_token_weights)
 
     def predict(
         self,
@@ -132,21 +133,24 @@ class TextDiffuser(Diffuser):
         control,
         transformer_options: dict,
         vd_layout: Layout,
-        vd_emphasis: Tensor | None,
+        vd_token_weights: Tensor | None,
     ) -> Tensor:
         """The network's output in x's shape."""
         check_contexts(vd_layout, context, self.contexts)
         ratios = shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
-        if vd_emphasis is not None:
-            rows = max(len(context), len(vd_emphasis))
-            context, vd_emphasis = (part.repeat_interleave(rows // len(part), dim=0) for part in (context, vd_emphasis))
-        parts = zip(vd_layout, split_tokens(context, vd_layout), ratios, split_emphasis(vd_emphasis, vd_layout), strict=True)
-        readings = [Reading(part.kind, tokens, ratio, emphasis) for part, tokens, ratio, emphasis in parts]
-        return super().forward(x.flatten(1), timesteps, readings, self.kind).reshape(x.shape)
+        if vd_token_weights is not None:
+            rows = max(len(context), len(vd_token_weights))
+            context, vd_token_weights = (part.repeat_interleave(rows // len(part), dim=0) for part in (context, vd_token_weights))
+        weights = split_token_weights(vd_token_weights, vd_layout)
+        contexts = [
+            Context(part.kind, tokens, token_weights=own)
+            for part, tokens, own in zip(vd_layout, split_tokens(context, vd_layout), weights, strict=True)
+        ]
+        return super().forward(x.flatten(1), timesteps, contexts, self.kind, shares=ratios).reshape(x.shape)
 
 
 class TokensForAll(conds.CONDRegular):
-    """Tokens [1 or B, n, …] or their emphasis for the network of texts, which reads one row for a whole batch instead of copies of it."""
+    """Tokens [1 or B, n, …] or their weights for the network of texts, which reads one row for a whole batch instead of copies of it."""
 
     def process_cond(self, batch_size, **kwargs):
         return self if len(self.cond) == 1 else super().process_cond(batch_size, **kwargs)
@@ -159,7 +163,7 @@ class TokensForAll(conds.CONDRegular):
         return torch.cat([side.expand(max(map(len, sides)), *side.shape[1:]) for side in sides])
 
 
-def shares(layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None) -> list[Ratio]:
+def shares(layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None) -> list[Share]:
     """The share of each context for latents x [evaluations * B, …] at one timestep."""
     ratios, regions = [part.ratio for part in layout], [part.region for part in layout]
     if not any(regions):
@@ -214,8 +218,8 @@ class FlowModel(BaseModel):
         # Core's own class for cross-attention repeats tokens where lengths differ, which would break the layout.
         for_batch = TokensForAll if sizes.layers == "0d" else conds.CONDRegular
         ours = {"c_crossattn": for_batch(tokens), "vd_layout": conds.CONDConstant(layout)}
-        if (emphasis := kwargs.get("vd_emphasis")) is not None:
-            ours["vd_emphasis"] = for_batch(emphasis)
+        if (weights := kwargs.get("vd_token_weights")) is not None:
+            ours["vd_token_weights"] = for_batch(weights)
         return {**super().extra_conds(**kwargs), **ours}
 
 

@@ -19,8 +19,8 @@ from ....vd_core.sampling.noise import batch_noise
 from ....vd_core.sampling.options import Sampling
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim
 from ....vd_core.sampling.schedule import Schedule, Steps
+from ...conditioning import Conditioning
 from ...latents import fit_latent, fit_mask, fit_start, made, sampler_noise
-from ...layout import Conditioning
 from .models import flow_of
 from .shift import schedule_of
 

@@ -27,9 +27,9 @@ def test_what_is_saved_is_loaded(tmp_path, kind, null):
 
 def test_weights_of_tokens_are_kept_and_regions_refused(tmp_path):
     emphasis = torch.tensor([[1.0, 0, 2, 1, 1]])
-    save_context(tmp_path / "a.safetensors", Context("text", UNIT, emphasis=emphasis))
+    save_context(tmp_path / "a.safetensors", Context("text", UNIT, token_weights=emphasis))
     loaded = load_context(tmp_path / "a.safetensors")
-    assert torch.equal(loaded.emphasis, emphasis) and loaded.null_emphasis is None
+    assert torch.equal(loaded.token_weights, emphasis) and loaded.null_token_weights is None
     with pytest.raises(ValueError, match="save it before it gets the region"):
         save_context(tmp_path / "b.safetensors", Context("text", UNIT, region=Region(end=0.5)))
     save_file({"tokens": UNIT, "emphasis": emphasis[:, 1:].contiguous()}, tmp_path / "c.safetensors")

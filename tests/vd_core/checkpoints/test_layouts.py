@@ -26,6 +26,7 @@ from vd_core.checkpoints.load import load
 from vd_core.checkpoints.parts import part_names, state_of
 from vd_core.checkpoints.read import read
 from vd_core.checkpoints.write import export
+from vd_core.context import Context
 
 
 @pytest.mark.parametrize("layout", [write_official, write_official_parts, write_deprecated, write_open_clip])
@@ -47,8 +48,8 @@ def test_one_unet_of_a_diffusers_folder(model, state, tmp_path):
     loaded = load(folder / "text_unet", config=CONFIG)
     x, tokens, t = torch.randn(1, 24), torch.randn(1, 5, 40), torch.tensor([9])
     with torch.no_grad():
-        expected = model.diffuser(x, t, [("text", tokens, 1.0)], "text")
-        assert torch.equal(loaded.diffuser(x, t, [("text", tokens, 1.0)], "text"), expected)
+        expected = model.diffuser(x, t, [Context("text", tokens)], "text")
+        assert torch.equal(loaded.diffuser(x, t, [Context("text", tokens)], "text"), expected)
     assert list(loaded.diffuser.data) == list(loaded.diffuser.context) == ["text"]
 
 

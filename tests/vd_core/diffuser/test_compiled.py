@@ -86,8 +86,8 @@ def test_sizes_batches_weights_and_copies(pair):
     assert pair[2].graphs == 2
 
 
-def test_shares_regions_and_emphasis(pair):
-    weighted = replace(TEXT, emphasis=torch.tensor([[2.0, 0.5, 0.0]]))
+def test_shares_regions_and_token_weights(pair):
+    weighted = replace(TEXT, token_weights=torch.tensor([[2.0, 0.5, 0.0]]))
     for mask, weight in ((MASK, 0.3), (MASK.flip(3), 0.1), (MASK, 0.8)):
         assert_same(pair, randn(2, 4, 6, 8), [replace(weighted, region=Region(mask), weight=weight), PICTURE])
     assert pair[2].graphs == 1
@@ -122,7 +122,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(caplog):
 
 def test_errors_are_those_of_the_plain_diffuser(pair):
     with pytest.raises(ValueError, match="width 40"):
-        pair[1](randn(1, 4, 8, 8), torch.tensor([1]), [("text", randn(1, 3, 24), 1.0)], "image")
+        pair[1](randn(1, 4, 8, 8), torch.tensor([1]), [Context("text", randn(1, 3, 24))], "image")
     with pytest.raises(ValueError, match="mode is one of"):
         pair[1].compile("fast")
     with pytest.raises(RuntimeError, match="mat1"):

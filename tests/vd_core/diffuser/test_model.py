@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from vd_core.context import Context
 from vd_core.diffuser.layers import timestep_embedding
 from vd_core.diffuser.mixing import layer_mixing
 from vd_core.diffuser.model import Diffuser
@@ -46,13 +47,13 @@ def run(diffuser, data, contexts, batch=1, **options):
 @DATA
 def test_the_prediction_has_the_shape_of_the_latent_and_hears_everything(diffuser, data):
     x, t, context = latent(data, 2), torch.tensor([501, 501]), tokens(0, 2)
-    out = diffuser(x, t, [("text", context, 1.0)], data)
+    out = diffuser(x, t, [Context("text", context)], data)
     assert out.shape == x.shape
     others = [
-        diffuser(-x, t, [("text", context, 1.0)], data),
-        diffuser(x, t + 1, [("text", context, 1.0)], data),
-        diffuser(x, t, [("text", -context, 1.0)], data),
-        diffuser(x, t, [("image", context, 1.0)], data),
+        diffuser(-x, t, [Context("text", context)], data),
+        diffuser(x, t + 1, [Context("text", context)], data),
+        diffuser(x, t, [Context("text", -context)], data),
+        diffuser(x, t, [Context("image", context)], data),
     ]
     assert all((other - out).abs().max() > 1e-4 for other in others)
 
@@ -60,63 +61,63 @@ def test_the_prediction_has_the_shape_of_the_latent_and_hears_everything(diffuse
 @DATA
 @pytest.mark.parametrize("kind", ["image", "text"])
 def test_ratio_1_and_0_is_the_context_alone(diffuser, data, kind):
-    alone = run(diffuser, data, [(kind, tokens(0), 1.0)])
+    alone = run(diffuser, data, [Context(kind, tokens(0))])
     for other in ("image", "text"):
-        assert torch.equal(run(diffuser, data, [(kind, tokens(0), 1.0), (other, tokens(1), 0.0)]), alone)
-        assert torch.equal(run(diffuser, data, [(other, tokens(1), 0.0), (kind, tokens(0), 1.0)]), alone)
+        assert torch.equal(run(diffuser, data, [Context(kind, tokens(0)), Context(other, tokens(1), weight=0.0)]), alone)
+        assert torch.equal(run(diffuser, data, [Context(other, tokens(1), weight=0.0), Context(kind, tokens(0))]), alone)
 
 
 @DATA
 def test_equal_contexts_blended_are_one(diffuser, data):
-    alone = run(diffuser, data, [("text", tokens(0), 1.0)])
-    blended = run(diffuser, data, [("text", tokens(0), ratio) for ratio in (0.2, 0.3, 0.5)])
+    alone = run(diffuser, data, [Context("text", tokens(0))])
+    blended = run(diffuser, data, [Context("text", tokens(0), weight=ratio) for ratio in (0.2, 0.3, 0.5)])
     assert_equal_up_to_rounding(blended, alone)
 
 
 @DATA
 def test_any_number_of_contexts(diffuser, data):
-    contexts = [("text", tokens(0), 0.2), ("image", tokens(1), 0.3), ("image", tokens(2), 0.4), ("text", tokens(3), 0.1)]
+    kinds = zip(("text", "image", "image", "text"), (0.2, 0.3, 0.4, 0.1), strict=True)
+    contexts = [Context(kind, tokens(n), weight=weight) for n, (kind, weight) in enumerate(kinds)]
     out = run(diffuser, data, contexts)
     assert_equal_up_to_rounding(run(diffuser, data, contexts[::-1]), out)
     for left in range(4):
-        rest = [(kind, t, ratio / (1 - contexts[left][2])) for n, (kind, t, ratio) in enumerate(contexts) if n != left]
+        rest = [context for n, context in enumerate(contexts) if n != left]
         assert (run(diffuser, data, rest) - out).abs().max() > 1e-4
 
 
 @DATA
 def test_a_batch_is_its_samples(diffuser, data):
     x, t, text, image = latent(data, 3), torch.tensor([981, 501, 1]), tokens(0, 3), tokens(1, 3)
-    whole = diffuser(x, t, [("text", text, 0.4), ("image", image, 0.6)], data)
+    whole = diffuser(x, t, [Context("text", text, weight=0.4), Context("image", image, weight=0.6)], data)
     for n in range(3):
         part = slice(n, n + 1)
-        alone = diffuser(x[part], t[part], [("text", text[part], 0.4), ("image", image[part], 0.6)], data)
+        alone = diffuser(x[part], t[part], [Context("text", text[part], weight=0.4), Context("image", image[part], weight=0.6)], data)
         assert_equal_up_to_rounding(whole[part], alone)
 
 
 def test_context_layers_do_not_read_the_order_of_tokens(diffuser):
     context = tokens(2)
-    out = run(diffuser, "image", [("text", context, 1.0)])
-    assert_equal_up_to_rounding(run(diffuser, "image", [("text", context.flip(1), 1.0)]), out)
+    out = run(diffuser, "image", [Context("text", context)])
+    assert_equal_up_to_rounding(run(diffuser, "image", [Context("text", context.flip(1))]), out)
 
 
 @DATA
 def test_trace_sees_every_layer_in_order(diffuser, data):
     seen = []
-    out = run(diffuser, data, [("text", tokens(0), 1.0)], trace=lambda step, h: seen.append((step, h)))
+    out = run(diffuser, data, [Context("text", tokens(0))], trace=lambda step, h: seen.append((step, h)))
     assert [step for step, _ in seen] == [step for step in diffuser.plan if step.op in ("data", "context")]
     assert torch.equal(seen[-1][1], out)
     assert all(h.shape[1] == step.outputs for step, h in seen[:-1])
 
 
 def test_layer_mixing_uses_one_context_per_layer(diffuser):
-    contexts = [("text", tokens(0), 0.5), ("image", tokens(1), 0.5)]
+    contexts = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)]
     draws = np.random.RandomState(5)
     picks = [draws.choice(2, p=[0.5, 0.5]) for step in diffuser.plan if step.op == "context"]
     assert set(picks) == {0, 1}
 
-    def expected(h, layers, contexts):
-        chosen = picks.pop(0)
-        return layers[chosen](h, contexts[chosen][0])
+    def expected(h, layers, shares):
+        return layers[picks.pop(0)](h)
 
     assert torch.equal(run(diffuser, "image", contexts, mixing=layer_mixing(5)), run(diffuser, "image", contexts, mixing=expected))
     assert not picks
@@ -124,7 +125,7 @@ def test_layer_mixing_uses_one_context_per_layer(diffuser):
 
 @DATA
 def test_layer_mixing_depends_on_its_seed_alone(diffuser, data):
-    contexts = [("text", tokens(0), 0.5), ("image", tokens(1), 0.5)]
+    contexts = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)]
     np.random.seed(0)
     outs = [run(diffuser, data, contexts, mixing=layer_mixing(5)) for _ in range(2)]
     assert torch.equal(*outs) and np.random.randint(2**30) == np.random.RandomState(0).randint(2**30)
@@ -132,21 +133,21 @@ def test_layer_mixing_depends_on_its_seed_alone(diffuser, data):
 
 
 def test_layer_mixing_goes_on_from_call_to_call(diffuser):
-    contexts, mixing = [("text", tokens(0), 0.5), ("image", tokens(1), 0.5)], layer_mixing(5)
+    contexts, mixing = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)], layer_mixing(5)
     outs = [run(diffuser, "image", contexts, mixing=mixing) for _ in range(6)]
     assert any(not torch.equal(out, outs[0]) for out in outs)
 
 
 @DATA
 def test_layer_mixing_identities(diffuser, data):
-    alone = run(diffuser, data, [("text", tokens(0), 1.0)])
-    assert torch.equal(run(diffuser, data, [("image", tokens(1), 0.0), ("text", tokens(0), 1.0)], mixing=layer_mixing(1)), alone)
-    assert torch.equal(run(diffuser, data, [("text", tokens(0), 0.3), ("text", tokens(0), 0.7)], mixing=layer_mixing(1)), alone)
+    alone = run(diffuser, data, [Context("text", tokens(0))])
+    assert torch.equal(run(diffuser, data, [Context("image", tokens(1), weight=0.0), Context("text", tokens(0))], mixing=layer_mixing(1)), alone)
+    assert torch.equal(run(diffuser, data, [Context("text", tokens(0), weight=0.3), Context("text", tokens(0), weight=0.7)], mixing=layer_mixing(1)), alone)
 
 
 @pytest.mark.parametrize("seed", [2**32, 2**64 - 1])
 def test_layer_mixing_takes_comfyui_seeds(diffuser, seed):
-    run(diffuser, "text", [("text", tokens(0), 0.5), ("image", tokens(1), 0.5)], mixing=layer_mixing(seed))
+    run(diffuser, "text", [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)], mixing=layer_mixing(seed))
 
 
 @DATA
@@ -156,19 +157,19 @@ def test_partial_builds_are_parts_of_the_whole(diffuser, config, data):
     assert whole.keys() > part.state_dict().keys()
     assert {key.split(".")[1] for key in part.state_dict() if key.startswith("data.")} == {data}
     part.load_state_dict({key: whole[key] for key in part.state_dict()})
-    assert torch.equal(run(part, data, [("image", tokens(0), 1.0)]), run(diffuser, data, [("image", tokens(0), 1.0)]))
+    assert torch.equal(run(part, data, [Context("image", tokens(0))]), run(diffuser, data, [Context("image", tokens(0))]))
     with pytest.raises(ValueError, match='no context layers for "text"; it has: image'):
-        run(part, data, [("text", tokens(0), 1.0)])
+        run(part, data, [Context("text", tokens(0))])
     (other,) = SHAPES.keys() - {data}
     with pytest.raises(ValueError, match=f'no data layers for "{other}"; it has: {data}'):
-        run(part, other, [("image", tokens(0), 1.0)])
+        run(part, other, [Context("image", tokens(0))])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_lower_precision(diffuser, dtype):
     lower = copy.deepcopy(diffuser).to(dtype)
-    contexts = [("text", tokens(0), 0.5), ("image", tokens(1), 0.5)]
-    out = lower(latent("image").to(dtype), torch.tensor([501]), [(kind, t.to(dtype), ratio) for kind, t, ratio in contexts], "image")
+    contexts = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)]
+    out = lower(latent("image").to(dtype), torch.tensor([501]), [context.to(dtype=dtype) for context in contexts], "image")
     expected = run(diffuser, "image", contexts)
     assert out.dtype == dtype and (out - expected).std() < 20 * torch.finfo(dtype).eps * expected.std()
 
@@ -178,7 +179,7 @@ def test_built_on_meta_and_filled(diffuser, config):
         empty = Diffuser(config.diffuser)
     empty.load_state_dict(diffuser.state_dict(), assign=True)
     for data in SHAPES:
-        assert torch.equal(run(empty, data, [("text", tokens(0), 1.0)]), run(diffuser, data, [("text", tokens(0), 1.0)]))
+        assert torch.equal(run(empty, data, [Context("text", tokens(0))]), run(diffuser, data, [Context("text", tokens(0))]))
     assert not empty.training
 
 
@@ -217,6 +218,6 @@ def test_timestep_embedding():
     ],
 )
 def test_refusals(diffuser, data, shape, contexts, sentence):
-    contexts = [(kind, torch.zeros(1, 3, width).double(), 1 / len(contexts)) for kind, width in contexts]
+    contexts = [Context(kind, torch.zeros(1, 3, width).double()) for kind, width in contexts]
     with pytest.raises(ValueError, match=sentence):
         diffuser(torch.zeros(shape).double(), torch.tensor([1]), contexts, data)

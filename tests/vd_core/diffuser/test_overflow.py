@@ -8,6 +8,7 @@ import torch
 
 from runner.pack import load_pack
 from vd_core.config import VDConfig
+from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.diffuser.overflow import named_layers, watched
 
@@ -72,10 +73,10 @@ def test_half_precision_is_told_what_to_do():
     layers[name].proj_out.weight.fill_(3e4)
     layers[name].proj_out.bias.fill_(6e4)
     width = config.context["text"]
-    given = torch.randn(1, config.data["image"].channels, 8, 8), torch.tensor([500]), [("text", torch.randn(1, 5, width), 1.0)], "image"
+    given = torch.randn(1, config.data["image"].channels, 8, 8), torch.tensor([500]), [Context("text", torch.randn(1, 5, width))], "image"
     diffuser.float()(*given)
     with watched(layers.items()):  # all well in float32
         diffuser(*given)
     with watched(layers.items()), pytest.raises(ValueError, match=f"{name} gave inf in float16: load the model with weight_dtype bf16"):
-        diffuser.half()(given[0].half(), given[1], [("text", given[2][0][1].half(), 1.0)], "image")
+        diffuser.half()(given[0].half(), given[1], [Context("text", given[2][0].tokens.half())], "image")
     assert not any(layer._forward_hooks for layer in layers.values())

@@ -8,9 +8,10 @@ import torch
 
 from vd_core.context import Context
 from vd_core.diffuser import precision
-from vd_core.diffuser.model import Reading
+from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
+from vd_core.sampling.schedule import Schedule
 
 SHAPES = {"image": (2, 4, 6, 8), "text": (2, 24)}
 
@@ -20,7 +21,7 @@ def randn(*shape, seed=0):
 
 
 CONTEXTS = [
-    Context("text", randn(1, 3, 40), randn(1, 3, 40, seed=1), emphasis=torch.tensor([[2.0, 1.0, 0.5]])),
+    Context("text", randn(1, 3, 40), randn(1, 3, 40, seed=1), token_weights=torch.tensor([[2.0, 1.0, 0.5]])),
     Context("image", randn(2, 5, 40, seed=2)),
 ]
 
@@ -38,9 +39,9 @@ def test_a_sample_of_fewer_bits_is_near_and_of_the_latents_type(model, dtype):
 
 @pytest.mark.parametrize("data", SHAPES)
 def test_with_its_own_type_a_diffuser_is_itself_to_the_bit(model, data):
-    x, t, readings = randn(*SHAPES[data]), torch.tensor([501]), [Reading("text", CONTEXTS[0].tokens, 1.0)]
-    own = precision.at_own_precision(model.diffuser)(x, t, readings, data, 1)
-    assert torch.equal(own, model.diffuser(x, t, readings, data))
+    x, contexts = randn(*SHAPES[data]), [Context("text", CONTEXTS[0].tokens)]
+    denoise = guide(model.diffuser, Schedule(model.config.schedule), contexts, data, 1.0, dtype=torch.float32)
+    assert torch.equal(denoise(x, 501), model.diffuser(x, torch.tensor([501]), contexts, data))
 
 
 @pytest.mark.parametrize(("times", "chosen"), [(4.0, torch.bfloat16), (1.2, torch.float32), (0.1, torch.float32)])

@@ -48,8 +48,8 @@ BLENDS = {
     "two of a kind": [ONE, replace(ONE, tokens=randn(1, 4, 40, seed=7), null=None)],
     "guidance of its own": [replace(ONE, guidance=2.0), EACH],
     "guidance 0": [ONE, replace(EACH, guidance=0.0)],
-    "emphasis": [replace(ONE, emphasis=torch.tensor([[2.0, 0.5, 1.0]]))],
-    "emphasis, zeros": [replace(EACH, emphasis=torch.tensor([[2.0, 0.5, 1.0, 0, 1]] * 2, dtype=torch.float64))],
+    "token weights": [replace(ONE, token_weights=torch.tensor([[2.0, 0.5, 1.0]]))],
+    "token weights, zeros": [replace(EACH, token_weights=torch.tensor([[2.0, 0.5, 1.0, 0, 1]] * 2, dtype=torch.float64))],
     "from a step on": [replace(ONE, region=Region(start=0.3)), EACH],
 }
 
@@ -109,14 +109,14 @@ def test_a_denoiser_takes_latents_of_any_batch_and_type(diffuser):
 @DATA
 def test_keys_and_values_are_computed_once_and_for_each_token_once(diffuser, data):
     computed = []
-    memory = Attention.memory
+    keys_values = Attention.keys_values
 
     def counted(self, context):
         computed.append(context.shape[:2])
-        return memory(self, context)
+        return keys_values(self, context)
 
     denoise = guide(diffuser, SCHEDULE, [ONE, EACH], data, 7.5)
-    with patch.object(Attention, "memory", counted):
+    with patch.object(Attention, "keys_values", counted):
         denoise(randn(2, *SHAPES[data]), 981)
         layers, tokens = len(diffuser.context["text"]), {(2, 3), (2, 5)}
         assert sum(shape in tokens for shape in computed) == 2 * layers  # text: both sides; image: of both samples, and no zeros
@@ -154,15 +154,15 @@ def test_silent_evaluations_are_not_attended(diffuser):
 
 def test_rows_that_cannot_be_shared_are_refused(diffuser):
     with pytest.raises(ValueError, match="2 rows of tokens cannot be shared by 3 samples"):
-        diffuser(randn(3, 4, 6, 8), torch.tensor([1]), [("text", randn(2, 5, 40), 1.0)], "image")
+        diffuser(randn(3, 4, 6, 8), torch.tensor([1]), [Context("text", randn(2, 5, 40))], "image")
 
 
 @pytest.mark.parametrize("at_once", [1 << 20, 600, 100])  # all heads, two heads, blocks of 20 queries
-@pytest.mark.parametrize("emphasis", [None, (2.0, 0.5, 1.0, 0.0, 1.0)])
-def test_attention_in_blocks_is_as_exact_as_torch_in_bfloat16(emphasis, at_once, monkeypatch):
+@pytest.mark.parametrize("token_weights", [None, (2.0, 0.5, 1.0, 0.0, 1.0)])
+def test_attention_in_blocks_is_as_exact_as_torch_in_bfloat16(token_weights, at_once, monkeypatch):
     monkeypatch.setattr(layers, "SCORES", at_once)
     q, k, v = randn(2, 3, 60, 40), randn(2, 3, 5, 40, seed=1), randn(2, 3, 5, 40, seed=2)
-    bias = None if emphasis is None else torch.tensor(emphasis, dtype=q.dtype).log().expand(2, 1, 1, 5)
+    bias = None if token_weights is None else torch.tensor(token_weights, dtype=q.dtype).log().expand(2, 1, 1, 5)
     exact = attend(q, k, v, bias)
     torch.testing.assert_close(exact, torch.einsum("bhij,bhjd->bhid", weights(q, k, bias), v))
     halves = [None if part is None else part.bfloat16() for part in (q, k, v, bias)]

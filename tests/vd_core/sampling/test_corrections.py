@@ -38,7 +38,7 @@ class Counting:
 
     def __call__(self, x, t, contexts, data):
         self.evaluations.append(len(x) // 2)
-        means = sum(share * tokens.mean(dim=(1, 2)) for _, tokens, share, *_ in contexts)
+        means = sum(context.weight * context.tokens.mean(dim=(1, 2)) for context in contexts)
         return (x + 20 * means.reshape(-1, *[1] * (x.ndim - 1))).sin()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vd_core.config import ScheduleConfig
+from vd_core.context import Context
 from vd_core.encoders.clip import central
 from vd_core.energies import color_distance, embedding_distance, latent_distance
 from vd_core.pictures import resize_and_crop
@@ -67,7 +68,7 @@ def test_gradient_is_that_of_finite_differences(model):
     alpha, strength = 0.4, 0.7
 
     def denoise(x):
-        return network(x, torch.full((2,), 500), [("text", context.expand(2, -1, -1), 1.0)], "image")
+        return network(x, torch.full((2,), 500), [Context("text", context.expand(2, -1, -1))], "image")
 
     def energy(x0, alpha):
         return x0.sub(wanted).square().sum(dim=(1, 2, 3)) + x0.sin().sum(dim=(1, 2, 3))

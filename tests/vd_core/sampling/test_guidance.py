@@ -47,7 +47,7 @@ def predict(model):
     """(text tokens, image tokens) -> the diffuser's own prediction for X at timestep 501, shares 1/4 and 3/4."""
 
     def call(text, image):
-        contexts = [("text", text.expand(2, -1, -1), 0.25), ("image", image, 0.75)]
+        contexts = [Context("text", text.expand(2, -1, -1), weight=0.25), Context("image", image, weight=0.75)]
         return model.diffuser(X, torch.tensor([501, 501]), contexts, "image")
 
     return call
@@ -105,8 +105,8 @@ def test_what_the_diffuser_is_asked():
     guide(plainly(recorder), EPS, [TEXT, IMAGE], "image", [2, 3])(X, 501)
     ((x, t, contexts, data),) = recorder.calls
     assert torch.equal(x, torch.cat([X, X, X])) and t.tolist() == [501] * 6 and data == "image"
-    (text_kind, text, text_share, *_), (image_kind, image, image_share, *_) = contexts
-    assert (text_kind, text_share, image_kind, image_share) == ("text", 0.25, "image", 0.75)
+    text, image = (context.tokens for context in contexts)
+    assert [(context.kind, context.weight) for context in contexts] == [("text", 0.25), ("image", 0.75)]
     conditional, unconditional = TEXT.tokens.expand(2, -1, -1), TEXT.null.expand(2, -1, -1)
     assert torch.equal(text, torch.cat([unconditional, conditional, conditional]))
     assert torch.equal(image, torch.cat([torch.zeros_like(IMAGE.tokens), torch.zeros_like(IMAGE.tokens), IMAGE.tokens]))
@@ -159,7 +159,12 @@ def test_a_perfect_v_prediction_is_turned_into_the_noise(t):
 
 def test_guided_v_predictions_are_the_guided_noise():
     """The change from v to eps is affine, and guidance an affine combination: their order does not matter."""
-    calls = Recorder(lambda x, t, contexts, data: contexts[0][1].mean() + contexts[0][1].mean(dim=(1, 2))[:, None, None, None] * x)
+
+
+    def affine(x, t, contexts, data):
+        return contexts[0].tokens.mean() + contexts[0].tokens.mean(dim=(1, 2))[:, None, None, None] * x
+
+    calls = Recorder(affine)
     out = guide(plainly(calls), V, [TEXT], "image", 4)(X, 501)
     x, t, contexts, *_ = calls.calls[0]
     unconditional, conditional = calls.diffuser(*calls.calls[0]).chunk(2)
@@ -170,7 +175,7 @@ def test_guided_v_predictions_are_the_guided_noise():
 def test_tokens_follow_the_dtype_of_the_latent():
     recorder = Recorder()
     assert guide(plainly(recorder), V, [TEXT], "image", 2)(X.half(), 501).dtype == torch.float16
-    assert recorder.calls[0][2][0][1].dtype == torch.float16
+    assert recorder.calls[0][2][0].tokens.dtype == torch.float16
 
 
 @pytest.mark.parametrize(

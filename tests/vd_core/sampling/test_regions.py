@@ -1,6 +1,7 @@
-"""Regions: where and when a context acts; and emphasis: how often a token counts."""
+"""Regions: where and when a context acts; and weights: how often a token counts."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def test_each_of_two_disjoint_regions_sees_its_own_context_alone(diffuser):
     layers = [diffuser.context[kind][0] for kind in ("text", "image")]
     h = randn(1, layers[0].proj_in.in_channels, *SIZE, seed=5)
     maps = local_ratios([0.3, 0.7], [Region(LEFT), Region(RIGHT)], 0.5, 1, SIZE)
-    mixed = attention_mixing(h, layers, [(TEXT.tokens, maps[0]), (IMAGE.tokens, maps[1])])
+    bound = [partial(layer, context=context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)]
+    mixed = attention_mixing(h, bound, maps)
     alone = [layer(h, context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)]
     assert torch.equal(mixed[..., :4], alone[0][..., :4]) and torch.equal(mixed[..., 4:], alone[1][..., 4:])
 
@@ -102,8 +104,8 @@ def test_samples_may_have_masks_of_their_own(diffuser):
         torch.testing.assert_close(row[None], predicted(diffuser, within(TEXT, mask=mask[None]), IMAGE), rtol=0, atol=1e-9)
 
 
-def emphasised(*emphasis, context=TEXT, **fields):
-    return Context(context.kind, context.tokens, context.null, emphasis=torch.tensor([emphasis]), **fields)
+def weighted(*weights, context=TEXT, **fields):
+    return Context(context.kind, context.tokens, context.null, token_weights=torch.tensor([weights]), **fields)
 
 
 def chosen(*numbers):
@@ -111,25 +113,25 @@ def chosen(*numbers):
     return Context("text", TEXT.tokens[:, list(numbers)], TEXT.null[:, list(numbers)])
 
 
-def test_emphasis_1_changes_nothing(diffuser):
-    torch.testing.assert_close(predicted(diffuser, emphasised(1.0, 1, 1)), predicted(diffuser, chosen(0, 1, 2)), rtol=0, atol=1e-12)
+def test_weights_1_changes_nothing(diffuser):
+    torch.testing.assert_close(predicted(diffuser, weighted(1.0, 1, 1)), predicted(diffuser, chosen(0, 1, 2)), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("emphasis", "numbers"), [((1.0, 0, 1), (0, 2)), ((1.0, 1, 2), (0, 1, 2, 2)), ((0.0, 3, 0), (1,))])
-def test_emphasis_counts_tokens(diffuser, emphasis, numbers):
+@pytest.mark.parametrize(("weights", "numbers"), [((1.0, 0, 1), (0, 2)), ((1.0, 1, 2), (0, 1, 2, 2)), ((0.0, 3, 0), (1,))])
+def test_weights_counts_tokens(diffuser, weights, numbers):
     """0 removes a token, 2 doubles it: the very softmax over the tokens that are left."""
-    both = emphasised(*emphasis, null_emphasis=torch.tensor([emphasis]))
+    both = weighted(*weights, null_token_weights=torch.tensor([weights]))
     torch.testing.assert_close(predicted(diffuser, both), predicted(diffuser, chosen(*numbers)), rtol=0, atol=1e-9)
 
 
-def test_emphasis_of_the_prompt_leaves_the_unconditional_alone(diffuser):
+def test_weights_of_the_prompt_leaves_the_unconditional_alone(diffuser):
     alone = guide(diffuser, SCHEDULE, [TEXT], "image", 0.0)(X, 501)
-    assert torch.equal(guide(diffuser, SCHEDULE, [emphasised(1.0, 0, 5)], "image", 0.0)(X, 501), alone)
+    assert torch.equal(guide(diffuser, SCHEDULE, [weighted(1.0, 0, 5)], "image", 0.0)(X, 501), alone)
 
 
-def test_join_keeps_the_emphasis():
-    joined = join([emphasised(1.0, 0, 2), chosen(0, 1)])
-    assert joined.emphasis.tolist() == [[1, 0, 2, 1, 1]] and joined.null_emphasis is None
+def test_join_keeps_the_weights():
+    joined = join([weighted(1.0, 0, 2), chosen(0, 1)])
+    assert joined.token_weights.tolist() == [[1, 0, 2, 1, 1]] and joined.null_token_weights is None
 
 
 @pytest.mark.parametrize(
@@ -140,11 +142,11 @@ def test_join_keeps_the_emphasis():
         (lambda: Region(end=1.5), "got 0.0 to 1.5"),
         (lambda: local_ratios([1.0], [Region(LEFT)], 0.5, 1, ()), "pictures only"),
         (lambda: local_ratios([1.0], [Region(torch.cat([LEFT, RIGHT]))], 0.5, 3, SIZE), "2 masks for 3 samples"),
-        (lambda: emphasised(1.0, 1), r"one per token, \[batch, 3\], got \[1, 2\]"),
-        (lambda: emphasised(1.0, -1, 1), "numbers ≥ 0"),
-        (lambda: emphasised(0.0, 0, 0), "not 0 for all"),
+        (lambda: weighted(1.0, 1), r"one per token, \[batch, 3\], got \[1, 2\]"),
+        (lambda: weighted(1.0, -1, 1), "numbers ≥ 0"),
+        (lambda: weighted(0.0, 0, 0), "not 0 for all"),
         (lambda: join([within(TEXT, mask=LEFT), TEXT]), "cannot be joined"),
-        (lambda: layer_mixing(0)(X, [], [(TEXT.tokens, LEFT)]), "cannot have regions with masks"),
+        (lambda: layer_mixing(0)(X, [], [LEFT]), "cannot have regions with masks"),
     ],
 )
 def test_refusals(make, sentence):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vd_core.config import DataConfig, DiffuserConfig, ScheduleConfig
+from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
 from vd_core.training import captioning
@@ -34,7 +35,7 @@ def generator(seed=0):
 
 def match(diffuser, said, seen):
     x, t = torch.randn(4, 8, generator=generator(1)), torch.tensor([10, 400, 800, 990])
-    return matching_loss(diffuser, "text", x, t, ("text", said), ("image", seen))
+    return matching_loss(diffuser, "text", x, t, Context("text", said), Context("image", seen))
 
 
 def test_layers_that_say_the_same_have_nothing_to_learn(diffuser):
@@ -52,7 +53,7 @@ def test_a_pupil_that_adds_nothing_is_wrong_by_all_that_the_teacher_adds(diffuse
     expected, h = [], []
     x, t = torch.randn(4, 8, generator=generator(1)), torch.tensor([10, 400, 800, 990])
     with torch.no_grad():
-        diffuser(x, t, [("text", tokens, 1.0)], "text", trace=lambda step, value: h.append((step.op, value)))
+        diffuser(x, t, [Context("text", tokens)], "text", trace=lambda step, value: h.append((step.op, value)))
     for (_, before), (op, after) in zip(h, h[1:], strict=False):
         if op == "context":
             expected.append((after - before).square().mean() / (after - before).var())
@@ -86,7 +87,7 @@ def test_what_is_dropped_is_dropped_for_teacher_and_pupil(diffuser, monkeypatch)
     heard = []
 
     def listen(diffuser, data, x, t, teacher, pupil):
-        heard.append((teacher[1], pupil[1]))
+        heard.append((teacher.tokens, pupil.tokens))
         return x.sum()
 
     monkeypatch.setattr(captioning, "matching_loss", listen)
@@ -106,7 +107,7 @@ def test_pictures_of_one_thing_are_mixed_and_stay_more_themselves(diffuser, monk
     heard = []
     monkeypatch.setattr(captioning, "MIXED", 1.0)
     monkeypatch.setattr(
-        captioning, "matching_loss", lambda diffuser, data, x, t, teacher, pupil: heard.append((teacher[1], pupil[1])) or x.sum()
+        captioning, "matching_loss", lambda diffuser, data, x, t, teacher, pupil: heard.append((teacher.tokens, pupil.tokens)) or x.sum()
     )
     names, rows = torch.tensor([2, 0, 2, 0, 1, 2]), torch.eye(6, 16)[:, None]
     flows = FlowData({"text": torch.zeros(6, 8)}, {"image": rows.expand(6, 65, 16), "text": rows.expand(6, 3, 16)}, NULLS)

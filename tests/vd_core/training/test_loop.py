@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vd_core.config import ScheduleConfig
+from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.diffuser import FlowData, flow_losses, initialise
@@ -200,7 +201,7 @@ def test_flow_loss_asks_for_the_noisy_latent():
     def diffuser(x, timesteps, contexts, data):
         alphas = schedule.alphas_cumprod[t][:, None]
         torch.testing.assert_close(x, alphas.sqrt() * x0 + (1 - alphas).sqrt() * noise)
-        assert timesteps is t and contexts == [("image", tokens, 1.0)] and data == "text"
+        assert timesteps is t and data == "text" and [(c.kind, c.tokens) for c in contexts] == [("image", tokens)]
         return noise.bfloat16()
 
     loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, tokens)
@@ -255,7 +256,7 @@ def test_initialised_diffusers_predict_nothing_and_hear_their_context(config):
     before = diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight.clone()
     initialise(diffuser)
     for data, shape in (("image", (1, 4, 6, 8)), ("text", (1, 24))):
-        assert not diffuser(torch.randn(shape), torch.tensor([5]), [("text", torch.randn(1, 3, 40), 1.0)], data).any()
+        assert not diffuser(torch.randn(shape), torch.tensor([5]), [Context("text", torch.randn(1, 3, 40))], data).any()
     torch.testing.assert_close(diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight, before * 40**0.5)
 
 

@@ -11,6 +11,7 @@ from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import Change, adaptable, apply_lora, file_names, merged, read_lora, save_lora
 from vd_core.config import ScheduleConfig
+from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.diffuser import FlowData, flow_losses
@@ -40,8 +41,8 @@ def outputs(diffuser):
     torch.manual_seed(2)
     image, text, t = torch.randn(2, 4, 4, 4), torch.randn(2, 24), torch.tensor([5, 700])
     contexts = {"image": torch.randn(2, 5, 40), "text": torch.randn(2, 3, 40)}
-    singles = [[(kind, contexts[kind], 1.0)] for kind in contexts]
-    blend = [("image", contexts["image"], 0.3), ("text", contexts["text"], 0.7)]
+    singles = [[Context(kind, contexts[kind])] for kind in contexts]
+    blend = [Context("image", contexts["image"], weight=0.3), Context("text", contexts["text"], weight=0.7)]
     found = [diffuser(x, t, chosen, data) for data, x in (("image", image), ("text", text)) for chosen in (*singles, blend)]
     return torch.cat([output.flatten() for output in found])
 
