@@ -170,7 +170,7 @@ def refusals(nodes, loaded):
     yield lambda: draw(nodes, loaded, (words[0] + seen[0], words[1])), "positive must come from one of the context nodes"
     yield lambda: draw(nodes, loaded, (cut, words[1])), "made 5 tokens of 77, so the contexts can no longer be told apart"
     yield lambda: draw(nodes, loaded, picture(nodes, loaded, image=PICTURE.repeat(3, 1, 1, 1))), "has 3 samples, the latent has 2"
-    yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be blended: they come from different models"
+    yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be put together: they come from different models"
     yield lambda: draw(nodes, loaded, stranger), "read tokens of width 40, got 48"
     yield lambda: draw(nodes, loaded, words, sampler="lms"), "sampler is one of ddim"
     yield lambda: draw(nodes, loaded, words, fidelity=1.5), "fidelity must be a finite number from 0 to 1, got 1.5"

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from ..context import Context
 from ..diffuser.model import Diffuser
 from ..sampling.corrections import shape_per_sample
 from ..sampling.guidance import combine
@@ -27,7 +28,7 @@ def predicted_data(
     diffuser: Diffuser, schedule: Schedule, x: Tensor, t: Tensor, kind: str, tokens: Tensor, data: str
 ) -> Tensor:
     """Predict the data in latents x [B, …] of kind `data` at timesteps t [B] under one context, unguided."""
-    return schedule.to_x0(x, diffuser(x, t, [(kind, tokens, 1.0)], data).float(), t)
+    return schedule.to_x0(x, diffuser(x, t, [Context(kind, tokens)], data).float(), t)
 
 
 @torch.no_grad()
@@ -46,5 +47,5 @@ def guided_data(
     if cfg == 1:
         return predicted_data(diffuser, schedule, x, t, kind, tokens, data)
     rows = torch.cat([null.expand(len(x), -1, -1).to(tokens), tokens])
-    outputs = diffuser(x, t, [(kind, rows, 1.0)], data, evaluations=2).float().chunk(2)
+    outputs = diffuser(x, t, [Context(kind, rows)], data, evaluations=2).float().chunk(2)
     return schedule.to_x0(x, combine(outputs, [cfg]), t)

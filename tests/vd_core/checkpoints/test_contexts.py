@@ -138,7 +138,7 @@ def test_what_does_not_belong_to_a_context_is_refused(tmp_path, more, kind, sent
 def test_whole_numbers_and_truth_values_are_weights_of_tokens(tmp_path):
     for weights in (torch.tensor([[1, 0, 2, 1, 1]]), torch.tensor([[True, False, True, True, True]])):
         save_file({"tokens": UNIT, "emphasis": weights}, tmp_path / "a.safetensors", {"vd_kind": "text"})
-        assert torch.equal(load_context(tmp_path / "a.safetensors").emphasis, weights.float())
+        assert torch.equal(load_context(tmp_path / "a.safetensors").token_weights, weights.float())
 
 
 def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path):
