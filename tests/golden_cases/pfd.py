@@ -132,7 +132,7 @@ def attach(unet: Diffuser, control: Control) -> None:
 
     def prepare(module, args) -> None:
         x, t, contexts = args[:3]
-        pending.extend(control(x, t, contexts[0][1]))
+        pending.extend(control(x, t, contexts[0].tokens))
 
     def add_to_skip(module, args) -> tuple:
         h, residual = args[0].clone(), pending.pop()

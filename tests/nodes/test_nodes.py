@@ -172,7 +172,7 @@ def refusals(nodes, loaded):
     yield lambda: draw(nodes, loaded, picture(nodes, loaded, image=PICTURE.repeat(3, 1, 1, 1))), "has 3 samples, the latent has 2"
     yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be put together: they come from different models"
     yield lambda: draw(nodes, loaded, stranger), "read tokens of width 40, got 48"
-    yield lambda: draw(nodes, loaded, words, sampler="lms"), "sampler is one of ddim"
+    yield lambda: draw(nodes, loaded, words, sampler="lms"), "sampler must be one of ddim"
     yield lambda: draw(nodes, loaded, words, fidelity=1.5), "fidelity must be a finite number from 0 to 1, got 1.5"
     yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=EMPTY), "decode pictures with VAE Decode"
     none = {"samples": torch.zeros(0, 24, 1, 1)}
