@@ -52,7 +52,7 @@ def test_visited_are_the_timesteps_at_which_the_sampler_calls_the_model(model, s
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))  # its type is the type that it computes in
 
-        def forward(self, x, timesteps, *rest, evaluations):
+        def forward(self, x, timesteps, *rest, evaluations, **more):
             called.append(int(timesteps[0]))
             return torch.zeros_like(x).repeat(evaluations, 1, 1, 1)
 

@@ -62,7 +62,7 @@ class Oracle(torch.nn.Linear):
         super().__init__(1, 1, dtype=x0.dtype)
         self.alphas, self.x0, self.evaluations = Schedule(config.schedule).alphas_cumprod.double(), x0, 0
 
-    def forward(self, x, t, contexts, data, evaluations):
+    def forward(self, x, t, contexts, data, evaluations, shares, caches):
         self.evaluations += evaluations
         alpha = self.alphas[t[0]]
         return ((x - alpha.sqrt() * self.x0) / (1 - alpha).sqrt()).repeat(evaluations, *[1] * (x.ndim - 1))
@@ -116,7 +116,7 @@ def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, conte
     scale = config.diffuser.data[data].latent_scale
 
     class Silent(torch.nn.Linear):
-        def forward(self, x, t, contexts, data, evaluations):
+        def forward(self, x, t, contexts, data, evaluations, shares, caches):
             timesteps.append(int(t))
             return torch.zeros_like(x)
 
