@@ -71,7 +71,7 @@ def main(run: Path) -> None:
     prompts = {"the subject": 6 * names, "its class": 6 * [data.captions[i] for i in cars], "24 others": [data.captions[i] for i in others]}
     own = {"the subject": 6 * [len(data.pixels) + i for i in range(4)], "its class": 6 * cars, "24 others": others}
     before, reseeded = ({name: draw(vd, captions, seed) for name, captions in prompts.items()} for seed in (7, 8))
-    apply_lora(vd.diffuser, lora)
+    apply_lora(vd, lora)
     after = {name: draw(vd, captions, 7) for name, captions in prompts.items()}
     for name in prompts:
         right = [

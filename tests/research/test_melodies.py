@@ -19,6 +19,7 @@ from vd_core.checkpoints.lora import apply_lora, save_lora
 from vd_core.checkpoints.report import inspect
 from vd_core.config import DataConfig, VDConfig
 from vd_core.diffuser.model import Diffuser
+from vd_core.flows import VersatileDiffusion
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
@@ -152,6 +153,7 @@ def test_a_lora_for_pictures_fits_a_model_with_a_second_kind_of_pictures(tmp_pat
         torch.nn.init.ones_(layer.up)
     save_lora(tmp_path / "lora.safetensors", lora.changes(), tiny, ["image"])
     before = {key: tensor.clone() for key, tensor in target.state_dict().items()}
-    assert apply_lora(target, tmp_path / "lora.safetensors") == len(lora.layers)
+    model = VersatileDiffusion(replace(VDConfig.tiny(), diffuser=two), target)
+    assert apply_lora(model, tmp_path / "lora.safetensors") == len(lora.layers)
     changed = {".".join(key.split(".")[:2]) for key, tensor in target.state_dict().items() if not torch.equal(tensor, before[key])}
     assert changed == {"data.image", "context.text"}

@@ -32,9 +32,9 @@ def convert(
     layout: "vd_core", or another one of `layouts.CONVERTED`. "official" turns a Stable Diffusion 1 diffuser into one of Prompt-Free
             Diffusion, "stable_diffusion" turns it back (`stable_diffusion_unet`).
     vocabularies: folder with Optimus' vocabularies, put into a file of our own layout; if None, those found as for loading, or none.
-    loras:  (file, strength) of each LoRA to be added to the diffuser's weights.
+    loras:  (file, strength) of each LoRA to be added to the weights of the diffuser and the text encoder.
 
-    Raises ValueError for LoRAs where there is no diffuser, or with the layout "stable_diffusion".
+    Raises ValueError for LoRAs where there is nothing that they change, or with the layout "stable_diffusion".
     """
     if loras and layout == STABLE_DIFFUSION.name:
         raise ValueError(f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it first.")
@@ -46,11 +46,12 @@ def convert(
     model = empty_model(checkpoints, config, sources)
     tensors = read_parts(sources, model)
     for path, strength in loras:
-        if model.diffuser is None:
-            raise ValueError(f"{path} changes a diffuser, and these files have none.")
-        for layer, change in read_lora(path, model.diffuser).items():
-            weight = tensors[f"diffuser.{layer}.weight"]
-            tensors[f"diffuser.{layer}.weight"] = merged(weight.float() if dtype else weight, change, strength)
+        text_tower = model.clip.text_tower if model.clip else None
+        if model.diffuser is None and text_tower is None:
+            raise ValueError(f"{path} changes a diffuser or its text encoder, and these files have neither.")
+        for layer, change in read_lora(path, model.diffuser, text_tower).items():
+            weight = tensors[f"{layer}.weight"]
+            tensors[f"{layer}.weight"] = merged(weight.float() if dtype else weight, change, strength)
     if layout != "vd_core":
         write_safetensors(out, export(tensors, layout, config), {"format": "pt"}, dtype)
         return list(sources)

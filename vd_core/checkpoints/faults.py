@@ -13,7 +13,7 @@ from .formats import printable
 def listed(keys: Collection[str], noun: str) -> str:
     """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
     more = ", …" if len(keys) > 4 else ""
-    nouns = noun.replace("key", "keys") if len(keys) > 1 else noun
+    nouns = noun.replace("key", "keys").replace("changes", "change") if len(keys) > 1 else noun
     return f"{len(keys)} {nouns}: {', '.join(printable(key) for key in sorted(keys)[:4])}{more}"
 
 

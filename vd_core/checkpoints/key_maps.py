@@ -6,7 +6,7 @@ longest matching prefix wins, in both directions. Which rules make up a file is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -195,20 +195,29 @@ def diffusers_block(step: Step, levels: int) -> str:
     return f"{stage}{group}.{step.block}."
 
 
-def diffusers_unet(config: DiffuserConfig, kind: str, prefix: str = "", also: str = "") -> Iterator[Rule]:
-    """One of the UNets of a diffusers folder: the data and the context layers of one kind, and a copy of the time embedding."""
+def diffusers_unet(
+    config: DiffuserConfig, kind: str, contexts: Mapping[str, str], prefix: str = "", also: str = ""
+) -> Iterator[Rule]:
+    """One of the UNets of a diffusers folder: the data layers of one kind, contexts, and a copy of the time embedding.
+
+    contexts: the kinds of contexts that lie in it, each with its place inside an attention ("" if it is the only one). Kinds that
+    the model does not have are left out.
+    """
     for linear in ("linear_1.", "linear_2."):
         yield Rule(f"diffuser.time_embed.{linear}", f"{prefix}time_embedding.{linear}", also=also)
     for step in layers_of(config):
-        if kind not in {"data": config.data, "context": config.context}[step.op]:
-            continue
-        ours = f"diffuser.{step.op}.{kind}.{step.index}."
         if step.role == "last":
-            yield Rule(f"{ours}norm.", f"{prefix}conv_norm_out.")
-            yield Rule(f"{ours}proj.", f"{prefix}conv_out.")
+            yield Rule(f"diffuser.data.{kind}.{step.index}.norm.", f"{prefix}conv_norm_out.")
+            yield Rule(f"diffuser.data.{kind}.{step.index}.proj.", f"{prefix}conv_out.")
             continue
         theirs = prefix + diffusers_block(step, len(config.channel_mult))
-        if step.op == "context" or step.role == "res":
+        if step.op == "context":
+            for context, inside in contexts.items():
+                if context in config.context:
+                    yield Rule(f"diffuser.context.{context}.{step.index}.", theirs + inside)
+            continue
+        ours = f"diffuser.data.{kind}.{step.index}."
+        if step.role == "res":
             yield Rule(ours, theirs)
         elif config.data[kind].layers == "0d":
             yield Rule(f"{ours}linear.", theirs)

@@ -48,7 +48,7 @@ def deprecated_rules(config: VDConfig) -> Iterator[Rule]:
 def diffusers_rules(config: VDConfig) -> Iterator[Rule]:
     """A diffusers folder. It has no Optimus: texts cannot be decoded from it."""
     for index, kind in enumerate(config.diffuser.data):
-        yield from key_maps.diffusers_unet(config.diffuser, kind, f"{kind}_unet/", also="copy" if index else "")
+        yield from key_maps.diffusers_unet(config.diffuser, kind, {kind: ""}, f"{kind}_unet/", also="copy" if index else "")
     yield from key_maps.diffusers_image_vae(config.image_vae, "vae/")
     yield from key_maps.clip_text("text_encoder/")
     yield from key_maps.clip_vision("image_encoder/")
@@ -100,13 +100,13 @@ LAYOUTS = (
         "image_unet",
         "image_unet of a diffusers folder",
         r"down_blocks\.0\.downsamplers\.0\.conv\.",
-        lambda config: key_maps.diffusers_unet(config.diffuser, "image"),
+        lambda config: key_maps.diffusers_unet(config.diffuser, "image", {"image": ""}),
     ),
     Layout(
         "text_unet",
         "text_unet of a diffusers folder",
         r"down_blocks\.0\.downsamplers\.0\.(weight|bias)$",
-        lambda config: key_maps.diffusers_unet(config.diffuser, "text"),
+        lambda config: key_maps.diffusers_unet(config.diffuser, "text", {"text": ""}),
     ),
     Layout(
         "kl-f8",

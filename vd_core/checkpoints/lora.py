@@ -1,67 +1,93 @@
-"""LoRA files (Hu et al. 2022): small changes of a diffuser's weights, under names that ComfyUI's own LoRA loader knows too.
+"""LoRA files (Hu et al. 2022): small changes of a model's weights, of our own training and for Stable Diffusion 1.
 
-In ComfyUI the MODEL that makes pictures is its UNet, with the transformers of text contexts under Stable Diffusion's names and those of
-other kinds beside them; the MODEL that makes texts has our own names. A file holds each layer under the names of the MODELs it is for.
+A file of ours holds each layer under the names that ComfyUI's own LoRA loader knows. The names of other programs are in `lora_names.py`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..config import DiffuserConfig
 from ..diffuser.model import Diffuser
-from .key_maps import KeyMap, unet_model
+from ..flows import VersatileDiffusion
+from .faults import is_finite, listed
+from .formats import WeightsFile, printable
+from .lora_names import NATIVE, ROLES, by_layer, file_names, names_of_text_encoder, names_of_unet, unet_key_map
 from .read import read
 from .write import write_safetensors
 
 log = logging.getLogger(__name__)
 
-PREFIX = "diffusion_model."
-LEAVES = (("lora_A.weight", "lora_B.weight"), ("lora_down.weight", "lora_up.weight"))  # of PEFT, which we write, and of kohya
+OTHER_METHODS = (".dora_scale", ".hada_t1", ".lokr_", ".oft_", ".diff", ".w_norm")  # of endings of keys that change weights otherwise
+MATRICES = {("down", "up"), ("down", "mid", "up"), ("w1_a", "w1_b", "w2_a", "w2_b")}  # that make up one change
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True)
+class Change:
     """The change of one layer's weight: alpha / rank · up @ down.
 
     down: [rank, inputs, …kernel]. up: [outputs, rank] or [outputs, rank, 1, 1].
+    mid:  of LoCon (Yeh et al. 2024), [rank, rank, …kernel], between a down and an up without a kernel.
     """
 
     down: Tensor
     up: Tensor
     alpha: float
+    mid: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        """Rows of `down`."""
+        return len(self.down)
 
     def delta(self, strength: float = 1.0) -> Tensor:
         """What is added to the weight, [outputs, inputs, …kernel], in float32; computed as ComfyUI does."""
-        product = torch.mm(self.up.float().flatten(1), self.down.float().flatten(1))
-        return (strength * (self.alpha / len(self.down))) * product.reshape(len(self.up), *self.down.shape[1:])
+        up, down = self.up.float().flatten(1), self.down.float()
+        if self.mid is None:
+            product = torch.mm(up, down.flatten(1)).reshape(len(up), *down.shape[1:])
+        else:
+            product = torch.einsum("or,rs...,si->oi...", up, self.mid.float(), down.flatten(1))
+        return (strength * (self.alpha / self.rank)) * product
 
 
-def adaptable(diffuser: Diffuser) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers that a LoRA can change, by their names."""
-    return {name: module for name, module in diffuser.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+@dataclass(frozen=True)
+class HadamardChange:
+    """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022): alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
 
-
-def file_names(layers: Iterable[str], config: DiffuserConfig, data: Collection[str]) -> dict[str, list[str]]:
-    """The names of the diffuser's layers in the MODELs of the output kinds `data`; none for a layer that they do not have.
-
-    Raises ValueError for two kinds of pictures: both would have the same names.
+    w1_a, w2_a: [outputs, rank]. w1_b, w2_b: [rank, inputs · kernel].
     """
-    maps = {kind: KeyMap(unet_model(config, kind, config.context)) for kind in data if config.data[kind].layers == "2d"}
-    if len(maps) > 1:
-        raise ValueError(f"A LoRA file is for one kind of pictures, not for {' and '.join(maps)}: write one file for each.")
 
-    def name_in(kind: str, layer: str) -> list[str]:
-        if kind in maps:
-            return [place.key.removesuffix(".weight") for place in maps[kind].theirs(f"diffuser.{layer}.weight")]
-        return [layer] if not layer.startswith("data.") or layer.startswith(f"data.{kind}.") else []
+    w1_a: Tensor
+    w1_b: Tensor
+    w2_a: Tensor
+    w2_b: Tensor
+    alpha: float
 
-    return {layer: [PREFIX + name for name in dict.fromkeys(name for kind in data for name in name_in(kind, layer))] for layer in layers}
+    @property
+    def rank(self) -> int:
+        """Rows of `w1_b`."""
+        return len(self.w1_b)
+
+    def delta(self, strength: float = 1.0) -> Tensor:
+        """What is added to the weight, [outputs, inputs · kernel], in float32."""
+        first, second = self.w1_a.float() @ self.w1_b.float(), self.w2_a.float() @ self.w2_b.float()
+        return (strength * (self.alpha / self.rank)) * (first * second)
+
+
+AnyChange = Change | HadamardChange
+
+
+def adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers of a diffuser, or of another module, that a LoRA can change, by their names."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 
 def save_lora(
@@ -70,63 +96,162 @@ def save_lora(
     """Write changes, by layer names of the diffuser, for the MODELs of the output kinds `data`."""
     tensors: dict[str, Tensor] = {}
     for layer, names in file_names(changes, config, data).items():
-        down, up, alpha = changes[layer]
+        change = changes[layer]
         for name in names:
-            tensors |= dict(zip((f"{name}.{leaf}" for leaf in LEAVES[0]), (down, up), strict=True))
-            tensors[f"{name}.alpha"] = torch.tensor(float(alpha))
+            tensors |= {name + ROLES["down"][0]: change.down, name + ROLES["up"][0]: change.up}
+            tensors[f"{name}.alpha"] = torch.tensor(float(change.alpha))
     write_safetensors(path, tensors, {"format": "pt", "vd_lora": ", ".join(data)}, dtype)
 
 
-def read_lora(path: str | Path, diffuser: Diffuser) -> dict[str, Change]:
-    """The changes in a file, by the names of the layers of `diffuser`; what changes other layers is left out with a warning.
+def read_lora(path: str | Path, diffuser: Diffuser | None, text_tower: nn.Module | None = None) -> dict[str, AnyChange]:
+    """The changes in a file by the names of the layers, "diffuser.…" and "clip_text.…".
 
-    Files of `save_lora`, and files for Stable Diffusion 1 in the names of kohya or of its UNet, which change the text context layers.
-    Raises ValueError for a file that changes nothing here, for other methods than LoRA, and for shapes that do not fit.
+    Files of `save_lora`, and files for Stable Diffusion 1 in the names of kohya, PEFT and diffusers, which change the layers of pictures,
+    the text contexts, the time embedding and the text encoder. What changes other layers is counted and named in a warning.
+
+    Raises ValueError for a file that changes nothing here, for other methods than LoRA, LoCon and LoHa, for shapes that do not fit, and
+    for values that are not finite numbers.
     """
-    file = read(path)
-    weights, made_for = file.weights, file.metadata.get("vd_lora", "").split(", ")
-    if others := [key for key in weights if key.endswith((".dora_scale", ".lora_mid.weight")) or ".hada_" in key or ".lokr_" in key]:
-        raise ValueError(f"{path} is no plain LoRA ({others[0]}): only ComfyUI can apply it.")
-    layers = adaptable(diffuser)
-    changes, used = {}, set()
-    # Two kinds of pictures have the same names in their MODELs: our own files say which one they are for.
-    kinds = [kind for kind in diffuser.data if kind in made_for] or list(diffuser.data)
-    for layer, names in file_names(layers, diffuser.config, kinds).items():
-        for name in [*names, *(f"lora_unet_{name.removeprefix(PREFIX).replace('.', '_')}" for name in names)]:
-            for leaves in LEAVES:
-                keys = [f"{name}.{leaf}" for leaf in leaves]
-                if all(key in weights for key in keys):
-                    down, up = (weights[key] for key in keys)
-                    alpha = float(weights[f"{name}.alpha"]) if f"{name}.alpha" in weights else float(len(down))
-                    changes[layer] = Change(down, up, alpha)
-                    used |= {*keys, f"{name}.alpha"}
-                    check(path, keys[1], changes[layer], layers[layer].weight.shape)
+    path = Path(path)
+    file = read(path / "adapter_model.safetensors" if (path / "adapter_model.safetensors").is_file() else path)
+    if others := [key for key in file.weights if any(part in key for part in OTHER_METHODS)]:
+        raise ValueError(f"{path} is no plain LoRA ({printable(others[0])}): only ComfyUI can apply it.")
+    found = by_layer(file.weights)
+    layers = {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()} if diffuser is not None else {}
+    if text_tower is not None:
+        layers |= {f"clip_text.{name}": layer for name, layer in adaptable(text_tower).items()}
+    changes: dict[str, AnyChange] = {}
+    for layer, names in names_in_files(layers, diffuser, file.metadata.get("vd_lora", "").split(", ")).items():
+        for name in names:
+            keys = found.pop(name, {})
+            # The time embedding lies in a file of ours once for each MODEL that has it.
+            if keys and layer not in changes:
+                changes[layer] = make_change(file, name, keys)
+                check_shape(file.path, keys, changes[layer], layers[layer].weight.shape)
     if not changes:
-        raise ValueError(f"{path} changes none of the layers of this model: {', '.join(list(weights)[:2])}, ….")
-    if unused := weights.keys() - used:
-        log.warning("%s has %d tensors for layers that are not loaded, such as %s", path, len(unused), min(unused))
+        raise ValueError(f"{path} changes none of the layers of this model: {', '.join(printable(key) for key in list(file.weights)[:2])}, ….")
+    if unused := [key for keys in found.values() for key in keys.values()]:
+        log.warning("%s has %s; they are for layers that are not loaded here", path, listed(unused, "key that changes nothing"))
     return changes
 
 
-def check(path: str | Path, key: str, change: Change, shape: torch.Size) -> None:
+def names_in_files(layers: Collection[str], diffuser: Diffuser | None, made_for: Collection[str]) -> dict[str, list[str]]:
+    """Every name that a file may give to each layer. made_for: the kinds of data that a file of ours says it was made for."""
+    names: dict[str, list[str]] = {layer: [] for layer in layers}
+    if diffuser is not None:
+        own = [layer.removeprefix("diffuser.") for layer in layers if layer.startswith("diffuser.")]
+        # Two kinds of pictures have the same names in their MODELs: our own files say which one they are for.
+        kinds = [kind for kind in diffuser.data if kind in made_for] or list(diffuser.data)
+        for layer, native in file_names(own, diffuser.config, kinds).items():
+            kohya = [f"lora_unet_{name.removeprefix(NATIVE).replace('.', '_')}" for name in native]
+            names[f"diffuser.{layer}"] += [*native, *kohya]
+        for kind in (kind for kind in kinds if diffuser.config.data[kind].layers == "2d"):
+            key_map = unet_key_map(diffuser.config, kind)
+            for layer in own:
+                names[f"diffuser.{layer}"] += names_of_unet(layer, key_map)
+    for layer in layers:
+        if layer.startswith("clip_text."):
+            names[layer] += names_of_text_encoder(layer.removeprefix("clip_text."))
+    return names
+
+
+def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyChange:
+    """The change of the layer that a file calls `name`. keys: its keys by their role. Raises ValueError for what is no change."""
+    roles = tuple(sorted(keys.keys() - {"alpha"}))
+    if roles not in MATRICES:
+        raise ValueError(f"{file.path} changes {printable(name)} by {' and '.join(roles)} alone, which is no LoRA.")
+    tensors = {role: file.weights[keys[role]] for role in roles}
+    for role, tensor in tensors.items():
+        key = printable(keys[role])
+        if tensor.ndim < 2 or 0 in tensor.shape or not tensor.is_floating_point():
+            raise ValueError(f"{key} in {file.path} is {list(tensor.shape)} {tensor.dtype} where a matrix of a LoRA is needed.")
+        if not is_finite(tensor):
+            raise ValueError(f"{key} in {file.path} has values that are not finite numbers.")
+    outer, inner = (("up", "down") if "up" in roles else ("w1_a", "w1_b"))
+    if tensors[outer].flatten(1).shape[1] != len(tensors[inner]):
+        ranks = f"{tensors[outer].flatten(1).shape[1]} in one half and {len(tensors[inner])} in the other"
+        raise ValueError(f"The LoRA of {printable(name)} in {file.path} has rank {ranks}.")
+    alpha = alpha_of(file, name, keys, len(tensors[inner]))
+    return Change(alpha=alpha, **tensors) if "up" in roles else HadamardChange(alpha=alpha, **tensors)
+
+
+def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -> float:
+    """What a change is multiplied with, times its rank: from its own key, else from the adapter's settings, else the rank.
+
+    The settings are PEFT's: in the header of a file of diffusers, or in `adapter_config.json` beside the file.
+    """
+    if "alpha" in keys:
+        tensor = file.weights[keys["alpha"]]
+        if tensor.numel() != 1 or tensor.dtype == torch.bool or not is_finite(tensor):
+            raise ValueError(f"{printable(keys['alpha'])} in {file.path} is {list(tensor.shape)} {tensor.dtype} where one number is needed.")
+        return float(tensor)
+    settings = adapter_settings(file)
+    prefix = next((part for part in ("unet.", "text_encoder.") if name.startswith(part)), "")
+    alpha = settings.get(f"{prefix}lora_alpha", rank)
+    patterns = settings.get(f"{prefix}alpha_pattern")
+    for pattern, value in (patterns.items() if isinstance(patterns, dict) else ()):
+        if name.endswith(pattern):
+            alpha = value
+    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+        raise ValueError(f"The settings of the LoRA {file.path} give it an alpha that is no number.")
+    return alpha * math.sqrt(rank) if settings.get(f"{prefix}use_rslora") is True else float(alpha)
+
+
+def adapter_settings(file: WeightsFile) -> dict:
+    """PEFT's settings of a file, if it has any."""
+    beside = file.path.with_name("adapter_config.json")
+    try:
+        text = file.metadata.get("lora_adapter_metadata") or (beside.read_text("utf-8") if beside.is_file() else "{}")
+        settings = json.loads(text)
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"The settings of the LoRA {file.path} cannot be read.") from error
+    return settings if isinstance(settings, dict) else {}
+
+
+def check_shape(path: Path, keys: Mapping[str, str], change: AnyChange, shape: torch.Size) -> None:
     """Raise a ValueError unless a change fits a weight of that shape."""
-    found = [len(change.up), *change.down.shape[1:]]
-    # 1x1 convolutions are matrices in some files.
-    if change.up.flatten(1).shape[1] != len(change.down) or found != list(shape) and [*found, 1, 1] != list(shape):
+    if isinstance(change, HadamardChange):
+        pairs = ((change.w1_a, change.w1_b), (change.w2_a, change.w2_b))
+        fits = all(a.ndim == b.ndim == 2 and a.shape[1] == len(b) and (len(a), b.shape[1]) == (shape[0], shape[1:].numel()) for a, b in pairs)
+        found = [len(change.w1_a), *change.w1_b.shape[1:]]
+    else:
+        found = [len(change.up), change.down.shape[1], *(change.down if change.mid is None else change.mid).shape[2:]]
+        # 1x1 convolutions are matrices in some files.
+        fits = found == list(shape) or [*found, 1, 1] == list(shape) or found == [*shape, 1, 1]
+    if not fits:
+        key = printable(keys.get("up", keys.get("w1_a", "")))
         raise ValueError(f"{key} in {path} changes a weight of shape {found} where this model has {list(shape)}.")
 
 
-def merged(weight: Tensor, change: Change, strength: float = 1.0) -> Tensor:
-    """A weight with a change added to it, rounded once to the weight's precision; at strength 0 the very weight."""
+def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
+    """A weight with a change added to it, rounded once to the weight's precision; at strength 0 the very weight.
+
+    Raises ValueError where that are no finite numbers.
+    """
+    if not math.isfinite(strength):
+        raise ValueError(f"The strength of a LoRA must be a finite number, got {strength}.")
     if strength == 0:
         return weight
-    return (weight.float() + change.delta(strength).reshape(weight.shape).to(weight.device)).to(weight.dtype)
+    changed = (weight.float() + change.delta(strength).reshape(weight.shape).to(weight.device)).to(weight.dtype)
+    if not is_finite(changed):
+        raise ValueError(f"A LoRA with strength {strength} makes weights that are not finite numbers: choose a smaller strength.")
+    return changed
 
 
 @torch.no_grad()
-def apply_lora(diffuser: Diffuser, path: str | Path, strength: float = 1.0) -> int:
-    """Add a LoRA to the weights of a diffuser, `strength` times, and return how many layers it changes. Raises what `read_lora` raises."""
-    changes, layers = read_lora(path, diffuser), adaptable(diffuser)
+def apply_lora(model: VersatileDiffusion, path: str | Path, strength: float = 1.0) -> int:
+    """Add a LoRA to the weights of a model, `strength` times, and return how many layers it changes.
+
+    Nothing is changed if anything is wrong. Raises what `read_lora` and `merged` raise.
+    """
+    text_tower = model.clip.text_tower if model.clip else None
+    changes = read_lora(path, model.diffuser, text_tower)
+    weights = {}
+    for prefix, module in (("diffuser", model.diffuser), ("clip_text", text_tower)):
+        if module is not None:
+            weights |= {f"{prefix}.{name}": layer.weight for name, layer in adaptable(module).items()}
     for layer, change in changes.items():
-        layers[layer].weight.copy_(merged(layers[layer].weight, change, strength))
+        merged(weights[layer], change, strength)
+    for layer, change in changes.items():  # which all can be added
+        weights[layer].copy_(merged(weights[layer], change, strength))
     return len(changes)

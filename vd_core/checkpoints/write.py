@@ -14,6 +14,7 @@ from ..config import VDConfig
 from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..tokenizers import Vocabularies
+from .faults import is_finite
 from .formats import DTYPE_NAMES
 from .key_maps import KeyMap, to_theirs
 from .layouts import layout_named
@@ -61,7 +62,7 @@ def dump_safetensors(
 def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
     """The bytes of one tensor as `dtype`."""
     cast = tensor.detach().to("cpu", dtype).contiguous()
-    if cast.dtype != tensor.dtype and cast.isinf().sum() > tensor.isinf().sum():
+    if cast.dtype != tensor.dtype and not is_finite(cast):
         raise ValueError(f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 or float32.")
     return memoryview(cast.reshape(-1).view(torch.uint8).numpy())
 
