@@ -29,7 +29,9 @@ RENAMES = (
 
 
 def released_name(key: str) -> str:
-    """The name in released files (without `PREFIX`) of one of our weights; queries, keys and values share one."""
+    """The name in released files (without `PREFIX`) of one of our weights; queries, keys and values share
+    one.
+    """
     for pattern, name in RENAMES:
         key = re.sub(pattern, name, key)
     return key
@@ -42,15 +44,19 @@ def third(key: str) -> int | None:
 
 
 def load(
-    path: str | Path, *, config: SeeCoderConfig | None = None, ops=nn, dtype: torch.dtype | None = torch.float32
+    path: str | Path,
+    *,
+    config: SeeCoderConfig | None = None,
+    ops=nn,
+    dtype: torch.dtype | None = torch.float32,
 ) -> SeeCoder:
     """Load a SeeCoder of any kind and size from a safetensors file, in eval mode, on the CPU.
 
-    Files of `torch.save` are pickles: `vd_core.checkpoints.read.read` opens them without running anything, and `from_tensors` takes
-    its `weights`.
+    Files of `torch.save` are pickles: `vd_core.checkpoints.read.read` opens them without running anything,
+    and `from_tensors` takes its `weights`.
 
-    The arguments are those of `from_tensors`. Raises FileNotFoundError for a missing file, ValueError with one sentence for one that
-    cannot be read or does not fit.
+    The arguments are those of `from_tensors`. Raises FileNotFoundError for a missing file, ValueError with
+    one sentence for one that cannot be read or does not fit.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,7 +64,9 @@ def load(
     try:
         tensors = load_file(path)
     except (SafetensorError, MemoryError, OSError) as error:
-        raise ValueError(f"{path} is no safetensors file, or a truncated or corrupt one; download it again.") from error
+        raise ValueError(
+            f"{path} is no safetensors file, or a truncated or corrupt one; download it again."
+        ) from error
     return from_tensors(tensors, str(path), config=config, ops=ops, dtype=dtype)
 
 
@@ -73,8 +81,8 @@ def from_tensors(
     """A SeeCoder from tensors under released names, with or without `ctx.image.`.
 
     source: where they are from, for the sentences of errors.
-    config: sizes; None = found from names and shapes, with the 8 heads and the 4 global queries of all released models, which no
-            shape tells. Position-aware if there is a `pe_layer`.
+    config: sizes; None = found from names and shapes, with the 8 heads and the 4 global queries of all
+            released models, which no shape tells. Position-aware if there is a `pe_layer`.
     ops:    see `SeeCoder`. dtype: of all weights, None = as they are.
 
     Raises ValueError with one sentence for anything missing, unexpected or misshapen.
@@ -84,18 +92,26 @@ def from_tensors(
         config = config or seecoder_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})
     except ValueError as error:
         reason = str(error).rstrip(".")
-        raise ValueError(f"{source} is no SeeCoder: {reason}; its first keys are {', '.join(list(tensors)[:4])}.") from error
+        raise ValueError(
+            f"{source} is no SeeCoder: {reason}; its first keys are {', '.join(list(tensors)[:4])}."
+        ) from error
     with torch.device("meta"):
         model = SeeCoder(config)
         hosted = model if ops is nn else SeeCoder(config, ops)
     fill(model, tensors, source, dtype)
-    if hosted is not model:  # a host's layers may have no weights, and so no shapes to check, before they are given some
+    if (
+        hosted is not model
+    ):  # a host's layers may have no weights, and so no shapes to check, before they are given some
         hosted.load_state_dict(model.state_dict(), strict=True, assign=True)
     return hosted
 
 
 def fill(
-    module: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype: torch.dtype | None = torch.float32, prefix: str = ""
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    dtype: torch.dtype | None = torch.float32,
+    prefix: str = "",
 ) -> None:
     """Give a SeeCoder, or the part of it at `prefix`, its weights from tensors under released names.
 
@@ -117,7 +133,9 @@ def fill(
             shape[0] *= 3
         if list(tensor.shape) != shape:
             faults["misshapen"].add(f"{name} is {list(tensor.shape)} where {shape} is needed")
-        elif not tensor.is_floating_point() or not (tensor.is_meta or tensor.to(dtype or torch.float32).isfinite().all()):
+        elif not tensor.is_floating_point() or not (
+            tensor.is_meta or tensor.to(dtype or torch.float32).isfinite().all()
+        ):
             faults["without finite numbers"].add(name)
         else:
             own = tensor if part is None else tensor.chunk(3)[part]
@@ -134,7 +152,10 @@ def in_words(faults: Mapping[str, Collection[str]]) -> Iterator[str]:
         if keys:
             noun = "key" if len(keys) == 1 else "keys"
             # No control characters on a terminal.
-            names = ("".join(letter if letter.isprintable() else "?" for letter in key[:200]) for key in sorted(keys)[:4])
+            names = (
+                "".join(letter if letter.isprintable() else "?" for letter in key[:200])
+                for key in sorted(keys)[:4]
+            )
             said = f"{noun} {fault}" if " " in fault else f"{fault} {noun}"
             yield f"{len(keys)} {said}: {', '.join(names)}{', …' if len(keys) > 4 else ''}"
 
@@ -142,7 +163,8 @@ def in_words(faults: Mapping[str, Collection[str]]) -> Iterator[str]:
 def released_state(model: SeeCoder) -> dict[str, Tensor]:
     """A model's weights as released files hold them, to be saved; other implementations read them too.
 
-    The decoder's queries and keys, which have no effect, are zeros. The buffers that follow from the window are left out.
+    The decoder's queries and keys, which have no effect, are zeros. The buffers that follow from the window
+    are left out.
     """
     tensors, thirds = {}, {}
     for key, tensor in model.state_dict().items():

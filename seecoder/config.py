@@ -1,4 +1,7 @@
-"""Sizes of a SeeCoder. The defaults are the released models; `SeeCoderConfig.tiny()` is a test model of the same shape."""
+"""Sizes of a SeeCoder.
+
+The defaults are the released models; `SeeCoderConfig.tiny()` is a test model of the same shape.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class SwinConfig:
-    """The backbone, Swin-L (Liu et al. 2021); its levels are res2, res3, … at strides 4, 8, …, each twice as wide as the one before."""
+    """The backbone, Swin-L (Liu et al.
+
+    2021); its levels are res2, res3, … at strides 4, 8, …, each twice as wide as the one before.
+    """
 
     width: int = 192
     depths: tuple[int, ...] = (2, 2, 18, 2)
@@ -21,7 +27,10 @@ class SwinConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """levels: name and width of the levels that run through its transformer; finer: of those that only receive the finest of these."""
+    """levels: name and width of the levels that run through its transformer; finer:
+
+    of those that only receive the finest of these.
+    """
 
     levels: dict[str, int] = field(default_factory=lambda: {"res3": 384, "res4": 768, "res5": 1536})
     finer: dict[str, int] = field(default_factory=dict)
@@ -32,8 +41,10 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """levels: how many levels it reads in turn. frequencies: of the position features of SeeCoder-PA (20), 0 without positions.
-    project_inputs: project the maps even where they have the tokens' width already (`enforce_input_project` of the official code).
+    """levels: how many levels it reads in turn. frequencies:
+
+    of the position features of SeeCoder-PA (20), 0 without positions. project_inputs: project the maps even
+    where they have the tokens' width already (`enforce_input_project` of the official code).
     """
 
     inputs: int = 768
@@ -58,18 +69,27 @@ class SeeCoderConfig:
 
     def __post_init__(self) -> None:
         levels, decoded = self.swin.levels(), self.decoder.levels | self.decoder.finer
-        if any(heads < 1 or width % heads for heads, width in zip(self.swin.heads, levels.values(), strict=True)):
-            raise ValueError(f"The heads {self.swin.heads} of this SeeCoder's backbone do not divide its widths {tuple(levels.values())}.")
+        if any(
+            heads < 1 or width % heads for heads, width in zip(self.swin.heads, levels.values(), strict=True)
+        ):
+            raise ValueError(
+                f"The heads {self.swin.heads} of this SeeCoder's backbone do not divide its widths "
+                f"{tuple(levels.values())}."
+            )
         if any(levels.get(name) != width for name, width in decoded.items()):
-            raise ValueError(f"The decoder of this SeeCoder reads the levels {decoded}, but its backbone has {levels}.")
+            raise ValueError(
+                f"The decoder of this SeeCoder reads the levels {decoded}, but its backbone has {levels}."
+            )
         if self.queries.inputs != self.decoder.width or self.queries.levels != len(decoded):
             raise ValueError(
-                f"The query transformer of this SeeCoder reads {self.queries.levels} levels of width {self.queries.inputs}, "
+                f"The query transformer of this SeeCoder reads {self.queries.levels} levels of width "
+                f"{self.queries.inputs}, "
                 f"but its decoder has {len(decoded)} of width {self.decoder.width}."
             )
         if self.decoder.width % 32 or self.queries.width % self.queries.heads:
             raise ValueError(
-                f"The decoder's width {self.decoder.width} must be a multiple of 32, and the query transformer's width "
+                f"The decoder's width {self.decoder.width} must be a multiple of 32, and the query "
+                "transformer's width "
                 f"{self.queries.width} one of its {self.queries.heads} heads."
             )
 

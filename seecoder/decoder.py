@@ -1,4 +1,7 @@
-"""The decoder: levels of the backbone -> maps of one width (Prompt-Free Diffusion, section 3.2, "Decoder")."""
+"""The decoder:
+
+levels of the backbone -> maps of one width (Prompt-Free Diffusion, section 3.2, "Decoder").
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from .config import DecoderConfig
 class ValueAttention(nn.Module):
     """The decoder's "self-attention", which only takes the values.
 
-    Quirk kept: the paper describes attention among the tokens, but the released models attend over the batch axis, so that with
-    the one image of the official app every token sees itself alone: softmax is 1, queries and keys have no effect. The official
-    code mixes the images of a larger batch; here each stays alone.
+    Quirk kept: the paper describes attention among the tokens, but the released models attend over the batch
+    axis, so that with the one image of the official app every token sees itself alone: softmax is 1, queries
+    and keys have no effect. The official code mixes the images of a larger batch; here each stays alone.
     """
 
     def __init__(self, width: int, ops=nn):
@@ -56,7 +59,8 @@ class ConvNorm(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Projects every level to one width, runs its tokens through the transformer, and adds the level once more.
+    """Projects every level to one width, runs its tokens through the transformer, and adds the level once
+    more.
 
     As the tokens never see each other (`ValueAttention`), the levels run one by one. ops: see `SeeCoder`.
     """
@@ -66,7 +70,10 @@ class Decoder(nn.Module):
         self.config = config
         width = config.width
         self.inproj_layers = nn.ModuleDict(
-            {name: nn.Sequential(ops.Conv2d(inputs, width, 1), ops.GroupNorm(32, width)) for name, inputs in config.levels.items()}
+            {
+                name: nn.Sequential(ops.Conv2d(inputs, width, 1), ops.GroupNorm(32, width))
+                for name, inputs in config.levels.items()
+            }
         )
         self.lateral_layers = nn.ModuleDict(
             {name: ConvNorm(inputs, width, 1, ops) for name, inputs in (config.levels | config.finer).items()}
@@ -74,14 +81,22 @@ class Decoder(nn.Module):
         self.output_layers = nn.ModuleDict({name: ConvNorm(width, width, 3, ops) for name in config.finer})
         self.level_embed = ops.Embedding(len(config.levels), width)
         self.transformer = nn.ModuleDict(
-            {"layers": nn.ModuleList(DecoderLayer(width, config.mlp_width, ops) for _ in range(config.layers))}
+            {
+                "layers": nn.ModuleList(
+                    DecoderLayer(width, config.mlp_width, ops) for _ in range(config.layers)
+                )
+            }
         )
         self.eval()
 
     def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Level name: map [B, C, h, w] -> level name: map [B, width, h, w], finest level first. Levels it does not know are ignored."""
+        """Level name: map [B, C, h, w] -> level name: map [B, width, h, w], finest level first.
+
+        Levels it does not know are ignored.
+        """
         decoded = {}
-        # Quirk kept: the first embedding belongs to the coarsest level; in the query transformer, to the finest.
+        # Quirk kept: the first embedding belongs to the coarsest level; in the query transformer, to the
+        # finest.
         for index, name in enumerate(sorted(self.config.levels, reverse=True)):
             tokens = rearrange(self.inproj_layers[name](levels[name]), "b c h w -> b (h w) c")
             tokens = tokens + self.level_embed(torch.tensor(index, device=tokens.device)).to(tokens)

@@ -11,12 +11,15 @@ from .swin import Swin
 
 
 class SeeCoder(nn.Module):
-    """Semantic context encoder of Prompt-Free Diffusion (Xu et al. 2023, section 3.2); position-aware if its config says so.
+    """Semantic context encoder of Prompt-Free Diffusion (Xu et al.
 
-    ops: namespace of Linear, Conv2d, GroupNorm, LayerNorm and Embedding; `torch.nn`, or a host's castable and offloadable ones.
-         Every weight lies in one of these leaf modules.
+    2023, section 3.2); position-aware if its config says so.
 
-    There is nothing random in it: training mode changes nothing (the official model drops paths and jitters positions there).
+    ops: namespace of Linear, Conv2d, GroupNorm, LayerNorm and Embedding; `torch.nn`, or a host's castable and
+         offloadable ones. Every weight lies in one of these leaf modules.
+
+    There is nothing random in it: training mode changes nothing (the official model drops paths and jitters
+                                   positions there).
     """
 
     def __init__(self, config: SeeCoderConfig, ops=nn):
@@ -28,15 +31,21 @@ class SeeCoder(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> tokens [B, 148, 768]: 4 global ones, then 144 local ones (the paper draws them the other way round).
+        """Images -> tokens [B, 148, 768]:
 
-        images: [B, 3, H, W], RGB in 0..1, any size; they are not resized, and an image's tokens do not depend on the rest of the
-                batch. Of the weights' dtype and on their device, unless `ops` casts.
+        4 global ones, then 144 local ones (the paper draws them the other way round).
+
+        images: [B, 3, H, W], RGB in 0..1, any size; they are not resized, and an image's tokens do not depend
+                on the rest of the batch. Of the weights' dtype and on their device, unless `ops` casts.
 
         Raises ValueError for another shape, and for images that hold NaN or infinite values.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ValueError(f"SeeCoder reads RGB images [batch, 3, height, width], got {list(images.shape)}.")
+            raise ValueError(
+                f"SeeCoder reads RGB images [batch, 3, height, width], got {list(images.shape)}."
+            )
         if not images.isfinite().all():
-            raise ValueError("SeeCoder reads RGB images of finite numbers, and these hold NaN or infinite values.")
+            raise ValueError(
+                "SeeCoder reads RGB images of finite numbers, and these hold NaN or infinite values."
+            )
         return self.qtransformer(list(self.imdecoder(self.imencoder(images)).values()))

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 def position_features(height: int, width: int, frequencies: int, device: torch.device) -> Tensor:
-    """Sines and cosines of every cell's distance from the middle, rows before columns: [height * width, 4 * frequencies], float32."""
+    """Sines and cosines of every cell's distance from the middle, rows before columns:
+
+    [height * width, 4 * frequencies], float32.
+    """
     side = min(height, width)
 
     def waves(cells: int) -> Tensor:
@@ -29,7 +32,11 @@ class PositionMLP(nn.Module):
         super().__init__()
         self.frequencies = frequencies
         self.mlp = nn.Sequential(
-            ops.Linear(4 * frequencies, width), nn.SiLU(), ops.Linear(width, width), nn.SiLU(), ops.Linear(width, width)
+            ops.Linear(4 * frequencies, width),
+            nn.SiLU(),
+            ops.Linear(width, width),
+            nn.SiLU(),
+            ops.Linear(width, width),
         )
         self.eval()
 

@@ -1,4 +1,7 @@
-"""The query transformer: learned queries read the decoded maps and become the tokens (Prompt-Free Diffusion, section 3.2)."""
+"""The query transformer:
+
+learned queries read the decoded maps and become the tokens (Prompt-Free Diffusion, section 3.2).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ class Attention(nn.Module):
         self.out_proj = ops.Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=self.heads) for x in (self.q_proj(query), self.k_proj(key), self.v_proj(value)))
+        q, k, v = (
+            rearrange(x, "b n (h d) -> b h n d", h=self.heads)
+            for x in (self.q_proj(query), self.k_proj(key), self.v_proj(value))
+        )
         return self.out_proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)"))
 
 
@@ -67,7 +73,10 @@ class FeedForwardLayer(nn.Module):
 
 
 class QueryTransformer(nn.Module):
-    """Local queries read the maps, one level after the other; then all queries read each other. ops: see `SeeCoder`."""
+    """Local queries read the maps, one level after the other; then all queries read each other. ops:
+
+    see `SeeCoder`.
+    """
 
     def __init__(self, config: QueryConfig, ops=nn):
         super().__init__()
@@ -77,26 +86,43 @@ class QueryTransformer(nn.Module):
         self.query_pos_embedding = ops.Embedding(count, width)
         self.level_embed = ops.Embedding(config.levels, width)
         self.input_proj = nn.ModuleList(
-            ops.Conv2d(config.inputs, width, 1) if config.inputs != width or config.project_inputs else nn.Identity()
+            ops.Conv2d(config.inputs, width, 1)
+            if config.inputs != width or config.project_inputs
+            else nn.Identity()
             for _ in range(config.levels)
         )
         self.pe_layer = PositionMLP(config.frequencies, width, ops) if config.frequencies else None
         layers = range(config.layers)
-        self.transformer_crossatt_layers = nn.ModuleList(CrossAttentionLayer(width, config.heads, ops) for _ in layers)
-        self.transformer_selfatt_layers = nn.ModuleList(SelfAttentionLayer(width, config.heads, ops) for _ in layers)
-        self.transformer_feedforward_layers = nn.ModuleList(FeedForwardLayer(width, config.mlp_width, ops) for _ in layers)
+        self.transformer_crossatt_layers = nn.ModuleList(
+            CrossAttentionLayer(width, config.heads, ops) for _ in layers
+        )
+        self.transformer_selfatt_layers = nn.ModuleList(
+            SelfAttentionLayer(width, config.heads, ops) for _ in layers
+        )
+        self.transformer_feedforward_layers = nn.ModuleList(
+            FeedForwardLayer(width, config.mlp_width, ops) for _ in layers
+        )
         self.eval()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps [B, inputs, h, w], finest first -> tokens [B, global + local, width], the global ones first."""
+        """Maps [B, inputs, h, w], finest first -> tokens [B, global + local, width], the global ones
+        first.
+        """
         read = [self.keys_and_values(index, x) for index, x in enumerate(maps)]
         queries = torch.arange(self.init_query.num_embeddings, device=maps[0].device)
         tokens = self.init_query(queries).to(maps[0]).expand(len(maps[0]), -1, -1)
         positions = self.query_pos_embedding(queries).to(maps[0])
         first_local = self.config.global_queries
-        layers = zip(self.transformer_crossatt_layers, self.transformer_selfatt_layers, self.transformer_feedforward_layers, strict=True)
+        layers = zip(
+            self.transformer_crossatt_layers,
+            self.transformer_selfatt_layers,
+            self.transformer_feedforward_layers,
+            strict=True,
+        )
         for index, (cross_attention, self_attention, feed_forward) in enumerate(layers):
-            local = cross_attention(tokens[:, first_local:], positions[first_local:], *read[index % len(read)])
+            local = cross_attention(
+                tokens[:, first_local:], positions[first_local:], *read[index % len(read)]
+            )
             tokens = torch.cat([tokens[:, :first_local], local], dim=1)
             tokens = feed_forward(self_attention(tokens, positions))
         return tokens

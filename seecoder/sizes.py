@@ -36,7 +36,8 @@ def swin_config(shapes: Shapes) -> SwinConfig:
         width=size(shapes, "imencoder.patch_embed.proj.weight", 0),
         depths=tuple(count(shapes, stage) for stage in stages),
         heads=tuple(size(shapes, table, 1) for table in tables),
-        window=(isqrt(size(shapes, "imencoder.layers.0.blocks.0.attn.relative_position_bias_table", 0)) + 1) // 2,
+        window=(isqrt(size(shapes, "imencoder.layers.0.blocks.0.attn.relative_position_bias_table", 0)) + 1)
+        // 2,
     )
 
 
@@ -45,7 +46,9 @@ def decoder_config(shapes: Shapes) -> DecoderConfig:
     found = {}
     for group, leaf in (("inproj", r"0\.weight"), ("lateral", "weight")):
         pattern = rf"imdecoder\.{group}_layers\.(res\d)\.{leaf}$"
-        found[group] = {match[1]: size(shapes, key, 1) for key in sorted(shapes) if (match := re.match(pattern, key))}
+        found[group] = {
+            match[1]: size(shapes, key, 1) for key in sorted(shapes) if (match := re.match(pattern, key))
+        }
     return DecoderConfig(
         levels=found["inproj"],
         finer={name: width for name, width in found["lateral"].items() if name not in found["inproj"]},
@@ -75,9 +78,13 @@ def query_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBA
     )
 
 
-def seecoder_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBAL_QUERIES) -> SeeCoderConfig:
+def seecoder_config(
+    shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBAL_QUERIES
+) -> SeeCoderConfig:
     """The whole model's.
 
     Raises ValueError, with the end of a sentence, for weights that are no SeeCoder.
     """
-    return SeeCoderConfig(swin_config(shapes), decoder_config(shapes), query_config(shapes, heads, global_queries))
+    return SeeCoderConfig(
+        swin_config(shapes), decoder_config(shapes), query_config(shapes, heads, global_queries)
+    )

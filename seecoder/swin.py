@@ -1,7 +1,7 @@
 """The backbone: Swin Transformer (Liu et al. 2021) for images of any size, as SeeCoder was trained with it.
 
-Not timm's: its modules take no castable layers, and it rolls before it pads where SeeCoder's pads before it rolls, which agrees only
-where no padding is needed. All maps are [B, H, W, C] inside.
+Not timm's: its modules take no castable layers, and it rolls before it pads where SeeCoder's pads before it
+rolls, which agrees only where no padding is needed. All maps are [B, H, W, C] inside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def relative_positions(window: int, device: torch.device) -> Tensor:
-    """Row of the bias table for every query and key of a window, [n, n] with n = window ** 2 (Liu et al. 2021, section 3.2)."""
+    """Row of the bias table for every query and key of a window, [n, n] with n = window ** 2 (Liu et al.
+
+    2021, section 3.2).
+    """
     cells = torch.arange(window, device=device)
     offsets = cells[:, None] - cells + window - 1  # [query, key] along one side
     rows, columns = offsets[:, None, :, None], offsets[None, :, None, :]
@@ -28,7 +31,9 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
 
 
 def shift_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """What is added to the attention of shifted windows: 0 where two cells were neighbours before the shift, else -100.
+    """What is added to the attention of shifted windows:
+
+    0 where two cells were neighbours before the shift, else -100.
 
     height, width: of the padded map. Returns [windows, n, n].
 
@@ -55,13 +60,22 @@ class WindowAttention(nn.Module):
         self.proj = ops.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x [B * windows, n, C], windows of one image side by side; mask [windows, n, n] to add. Returns x's shape."""
+        """x [B * windows, n, C], windows of one image side by side; mask [windows, n, n] to add.
+
+        Returns x's shape.
+        """
         q, k, v = rearrange(self.qkv(x), "w n (three h d) -> three w h n d", three=3, h=self.heads)
-        bias = self.relative_position_bias(relative_positions(self.window, x.device)).to(x).permute(2, 0, 1)[None]
+        bias = (
+            self.relative_position_bias(relative_positions(self.window, x.device))
+            .to(x)
+            .permute(2, 0, 1)[None]
+        )
         if mask is not None:
             bias = bias + mask.to(x)[:, None]
             bias = bias.expand(len(x) // len(mask), *bias.shape).flatten(0, 1)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=bias), "w h n d -> w n (h d)"))
+        return self.proj(
+            rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=bias), "w h n d -> w n (h d)")
+        )
 
 
 class MLP(nn.Module):
@@ -77,7 +91,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention in windows, feed-forward, each behind its LayerNorm and with a residual. Every other block has its windows shifted."""
+    """Attention in windows, feed-forward, each behind its LayerNorm and with a residual.
+
+    Every other block has its windows shifted.
+    """
 
     def __init__(self, width: int, heads: int, window: int, shifted: bool, ops=nn):
         super().__init__()
@@ -90,8 +107,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [B, H, W, C]; mask: `shift_mask` of the padded map, read by shifted blocks only."""
         height, width = x.shape[1:3]
-        # Quirks kept: padding comes after the norm, so it is zero and its keys are the bias of qkv; and windows are shifted even
-        # where a single one covers the map.
+        # Quirks kept: padding comes after the norm, so it is zero and its keys are the bias of qkv; and
+        # windows are shifted even where a single one covers the map.
         y = pad_to_multiple(self.norm1(x), self.window).roll((-self.shift, -self.shift), (1, 2))
         rows, sides = y.shape[1] // self.window, {"p": self.window, "q": self.window}
         y = rearrange(y, "b (y p) (x q) c -> (b y x) (p q) c", **sides)
@@ -124,7 +141,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Of four neighbours, those below each other come first.
-        return self.reduction(self.norm(rearrange(pad_to_multiple(x, 2), "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)))
+        return self.reduction(
+            self.norm(rearrange(pad_to_multiple(x, 2), "b (h p) (w q) c -> b h w (q p c)", p=2, q=2))
+        )
 
 
 class Stage(nn.Module):
@@ -133,12 +152,16 @@ class Stage(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, window: int, last: bool, ops=nn):
         super().__init__()
         self.window = window
-        self.blocks = nn.ModuleList(Block(width, heads, window, shifted=index % 2 == 1, ops=ops) for index in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, window, shifted=index % 2 == 1, ops=ops) for index in range(depth)
+        )
         self.norm = ops.LayerNorm(width)
         self.downsample = nn.Identity() if last else PatchMerging(width, ops)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, H, W, C] -> the level's map [B, C, H, W], and the input of the next stage, which is not normed."""
+        """x [B, H, W, C] -> the level's map [B, C, H, W], and the input of the next stage, which is not
+        normed.
+        """
         height, width = (side + -side % self.window for side in x.shape[1:3])
         mask = shift_mask(height, width, self.window, x.device)
         for block in self.blocks:
@@ -148,7 +171,10 @@ class Stage(nn.Module):
 
 
 class Swin(nn.Module):
-    """The whole backbone. ops: namespace of Linear, Conv2d, LayerNorm, Embedding; `torch.nn`, or a host's castable ones."""
+    """The whole backbone. ops:
+
+    namespace of Linear, Conv2d, LayerNorm, Embedding; `torch.nn`, or a host's castable ones.
+    """
 
     def __init__(self, config: SwinConfig, ops=nn):
         super().__init__()
@@ -162,7 +188,9 @@ class Swin(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images [B, 3, H, W] in 0..1, any sides from 1 on -> level name: map [B, C, h, w], strides 4, 8, 16, 32, sides rounded up.
+        """Images [B, 3, H, W] in 0..1, any sides from 1 on -> level name:
+
+        map [B, C, h, w], strides 4, 8, 16, 32, sides rounded up.
 
         Quirk kept: no mean and deviation of ImageNet.
         """

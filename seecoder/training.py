@@ -1,4 +1,5 @@
-"""Trains the small SeeCoder that ships with the project, against the embedded Versatile Diffusion, and measures it.
+"""Trains the small SeeCoder that ships with the project, against the embedded Versatile Diffusion, and
+measures it.
 
 python -m seecoder train RUN      # resumes where it was stopped; writes RUN/seecoder.safetensors
 python -m seecoder evaluate       # the shipped one
@@ -41,7 +42,10 @@ SIZES = SeeCoderConfig(
 
 @torch.no_grad()
 def initialise(encoder: SeeCoder) -> None:
-    """Starting weights: position biases near zero, tokens of about norm 1, as the contexts are that the diffuser knows."""
+    """Starting weights:
+
+    position biases near zero, tokens of about norm 1, as the contexts are that the diffuser knows.
+    """
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Embedding) and "relative_position_bias" in name:
             module.weight.mul_(0.02)
@@ -52,7 +56,10 @@ def initialise(encoder: SeeCoder) -> None:
 def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int, batch: int) -> None:
     """Trains on the training pictures, or resumes."""
     images = data.pixels[data.train]
-    latents = torch.cat([vd.image_vae.encode(chunk) for chunk in images.split(64)]) * vd.config.diffuser.data["image"].latent_scale
+    latents = (
+        torch.cat([vd.image_vae.encode(chunk) for chunk in images.split(64)])
+        * vd.config.diffuser.data["image"].latent_scale
+    )
     torch.manual_seed(0)
     encoder = SeeCoder(SIZES)
     initialise(encoder)
@@ -64,7 +71,9 @@ def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int
 
 @torch.inference_mode()
 def evaluate(vd: VersatileDiffusion, data: CaptionedPictures, encoder: SeeCoder) -> None:
-    """Prints how often the picture that is drawn after a reference is nearer to the reference than to all or all but four others."""
+    """Prints how often the picture that is drawn after a reference is nearer to the reference than to all or
+    all but four others.
+    """
     latents = torch.cat([vd.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     for part, indices in (("trained", data.train), ("held out", data.held_out)):
         tokens = torch.cat([encoder(chunk) for chunk in data.pixels[indices].split(64)])
@@ -74,7 +83,9 @@ def evaluate(vd: VersatileDiffusion, data: CaptionedPictures, encoder: SeeCoder)
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train")
     training.add_argument("out", type=Path, metavar="RUN")
@@ -83,9 +94,11 @@ def main(argv: list[str] | None = None) -> None:
     commands.add_parser("evaluate").add_argument("--model", type=Path, default=EMBEDDED)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    vd, data = load(MODEL, parts=["image_vae", "diffuser.data.image", "diffuser.context.text"]), CaptionedPictures.load(FOLDER)
+    vd, data = (
+        load(MODEL, parts=["image_vae", "diffuser.data.image", "diffuser.context.text"]),
+        CaptionedPictures.load(FOLDER),
+    )
     if args.command == "train":
         train(vd, data, args.out, args.steps, args.batch)
     else:
         evaluate(vd, data, load_seecoder(args.model))
-

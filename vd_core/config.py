@@ -1,4 +1,7 @@
-"""Sizes of every part. The defaults are Versatile Diffusion v1.0; `VDConfig.tiny()` is a test model of the same shape."""
+"""Sizes of every part.
+
+The defaults are Versatile Diffusion v1.0; `VDConfig.tiny()` is a test model of the same shape.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from torch import nn
 LARGEST = 1 << 17  # of any size; vocabularies have the largest ones
 DEEPEST = 48  # of what counts layers
 MOST_KINDS = 16  # of data, and of contexts
-MOST_LAYERS = 320  # of the diffuser, all kinds together, and of the image autoencoder (v1.0: about 110 and 30)
+MOST_LAYERS = (
+    320  # of the diffuser, all kinds together, and of the image autoencoder (v1.0: about 110 and 30)
+)
 COUNTS = ("layers", "num_res_blocks")
 MAY_BE_ZERO = (*COUNTS, "vocab_size")
 GROUPS = 32  # of every GroupNorm: channels are multiples of it
@@ -23,9 +28,11 @@ GROUPS = 32  # of every GroupNorm: channels are multiples of it
 class DataConfig:
     """One kind of output: its latent and the data layers that make it.
 
-    `layers` is "2d" (residual convolutions on a latent [B, channels, H, W]) or "0d" (fully connected residual blocks on a
-    latent [B, channels]). `latent_scale` takes a latent of the autoencoder to the diffuser's unit-variance space. `preview` shows such
-    a latent roughly: the red, green and blue in -1..1 of each channel, and a last row to add; empty if unknown.
+    `layers` is "2d" (residual convolutions on a latent [B, channels, H, W]) or "0d" (fully connected residual
+    blocks on a latent [B, channels]). `latent_scale` takes a latent of the autoencoder to the diffuser's
+    unit-variance space. `preview` shows such
+    a latent roughly: the red, green and blue in -1..1 of each channel, and a last row to add; empty if
+                      unknown.
     """
 
     layers: str
@@ -42,7 +49,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DiffuserConfig:
-    """Global, data and context layers (VD paper, section 3.2). One entry in `data` per output kind, one in `context` per condition kind."""
+    """Global, data and context layers (VD paper, section 3.2).
+
+    One entry in `data` per output kind, one in `context` per condition kind.
+    """
 
     model_channels: int = 320
     channel_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -109,7 +119,9 @@ class ImageVAEConfig:
 
 @dataclass(frozen=True)
 class TextVAEConfig:
-    """Optimus: BERT-base-cased encoder, GPT-2 small decoder; the last three GPT-2 ids are <PAD>, <BOS>, <EOS>."""
+    """Optimus: BERT-base-cased encoder, GPT-2 small decoder; the last three GPT-2 ids are <PAD>, <BOS>,
+    <EOS>.
+    """
 
     encoder: TransformerConfig = TransformerConfig(768, 12, 12, 3072, positions=512, vocab_size=28996)
     decoder: TransformerConfig = TransformerConfig(768, 12, 12, 3072, positions=1024, vocab_size=50260)
@@ -165,7 +177,10 @@ class VDConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> VDConfig:
-        """Inverse of `to_dict`, from parsed JSON. Raises TypeError on a wrong field, ValueError on a value that no model has."""
+        """Inverse of `to_dict`, from parsed JSON.
+
+        Raises TypeError on a wrong field, ValueError on a value that no model has.
+        """
 
         def transformer(sizes: dict) -> TransformerConfig:
             return TransformerConfig(**sizes)
@@ -195,7 +210,9 @@ class VDConfig:
 
 
 def check_types(sizes: object, where: str = "") -> None:
-    """Raise ValueError for a value of another type than its field has, or beyond what any model has; the end of a sentence."""
+    """Raise ValueError for a value of another type than its field has, or beyond what any model has; the end
+    of a sentence.
+    """
     kinds = get_type_hints(type(sizes))
     for entry in fields(sizes):
         name, value = f"{where}{entry.name}", getattr(sizes, entry.name)
@@ -215,47 +232,85 @@ def check_together(config: VDConfig) -> None:
             raise ValueError(f"diffuser.{group} has {len(kinds)} kinds where a model has 1 to {MOST_KINDS}")
         for kind in kinds:
             if not is_kind(kind):
-                raise ValueError(f"diffuser.{group} has a kind called {kind[:40]!r}: kinds are words like text or image")
+                raise ValueError(
+                    f"diffuser.{group} has a kind called {kind[:40]!r}: kinds are words like text or image"
+                )
     levels = {len(diffuser.channel_mult), len(diffuser.num_res_blocks), len(diffuser.attention)}
     if len(levels) != 1 or levels == {0}:
-        raise ValueError("channel_mult, num_res_blocks and attention of the diffuser do not have one value per level")
-    layers = sum(2 * blocks + 3 for blocks in diffuser.num_res_blocks) * (len(diffuser.data) + len(diffuser.context))
-    if layers > MOST_LAYERS:
-        raise ValueError(f"the diffuser would have about {layers} layers where a model has at most {MOST_LAYERS}")
-    if diffuser.model_channels % GROUPS or any(diffuser.model_channels * mult % diffuser.num_heads for mult in diffuser.channel_mult):
         raise ValueError(
-            f"diffuser.model_channels is {diffuser.model_channels}: a multiple of {GROUPS} is needed that {diffuser.num_heads} heads "
+            "channel_mult, num_res_blocks and attention of the diffuser do not have one value per level"
+        )
+    layers = sum(2 * blocks + 3 for blocks in diffuser.num_res_blocks) * (
+        len(diffuser.data) + len(diffuser.context)
+    )
+    if layers > MOST_LAYERS:
+        raise ValueError(
+            f"the diffuser would have about {layers} layers where a model has at most {MOST_LAYERS}"
+        )
+    if diffuser.model_channels % GROUPS or any(
+        diffuser.model_channels * mult % diffuser.num_heads for mult in diffuser.channel_mult
+    ):
+        raise ValueError(
+            f"diffuser.model_channels is {diffuser.model_channels}: a multiple of {GROUPS} is needed that "
+            f"{diffuser.num_heads} heads "
             "divide at every level"
         )
     for name, data in diffuser.data.items():
         if data.layers not in ("2d", "0d"):
-            raise ValueError(f"diffuser.data.{name}.layers is {data.layers[:40]!r}, which is neither 2d nor 0d")
+            raise ValueError(
+                f"diffuser.data.{name}.layers is {data.layers[:40]!r}, which is neither 2d nor 0d"
+            )
     layers = len(config.image_vae.channel_mult) * (2 * config.image_vae.num_res_blocks + 3)
     if not 0 < layers <= MOST_LAYERS or config.image_vae.channels % GROUPS:
         raise ValueError("image_vae has no levels, too many layers, or channels that are no multiple of 32")
-    towers = {"clip.text": clip.text, "clip.vision": clip.vision, "text_vae.encoder": text_vae.encoder, "text_vae.decoder": text_vae.decoder}
+    towers = {
+        "clip.text": clip.text,
+        "clip.vision": clip.vision,
+        "text_vae.encoder": text_vae.encoder,
+        "text_vae.decoder": text_vae.decoder,
+    }
     for name, tower in towers.items():
         if tower.width % tower.heads:
             raise ValueError(f"{name}.width is {tower.width}, which {tower.heads} heads do not divide")
     if (clip.image_size // clip.patch_size) ** 2 + 1 != clip.vision.positions:
-        raise ValueError(f"clip.vision.positions is {clip.vision.positions}, which are not the patches of its pictures and one more")
-    if text_vae.max_pieces + 2 > text_vae.encoder.positions or not 3 <= text_vae.max_tokens <= text_vae.decoder.positions:
-        raise ValueError("text_vae reads or writes more tokens than its encoder and decoder have positions, or fewer than 3")
+        raise ValueError(
+            f"clip.vision.positions is {clip.vision.positions}, which are not the patches of its pictures "
+            "and one more"
+        )
+    if (
+        text_vae.max_pieces + 2 > text_vae.encoder.positions
+        or not 3 <= text_vae.max_tokens <= text_vae.decoder.positions
+    ):
+        raise ValueError(
+            "text_vae reads or writes more tokens than its encoder and decoder have positions, or fewer "
+            "than 3"
+        )
 
 
 def is_kind(name: str) -> bool:
-    """Whether a name can be that of a kind of data or context: it is part of files' keys, and the name of a module."""
+    """Whether a name can be that of a kind of data or context:
+
+    it is part of files' keys, and the name of a module.
+    """
     return re.fullmatch("[a-z][a-z0-9_]{0,31}", name) is not None and not hasattr(nn.ModuleDict, name)
 
 
 def fits(value: object, kind: type, most: int) -> bool:
-    """Whether a value is of a type; numbers finite, whole ones within 0..most, tuples no longer than there are levels in a network."""
+    """Whether a value is of a type; numbers finite, whole ones within 0..most, tuples no longer than there
+    are levels in a network.
+    """
     inner = get_args(kind)
     if get_origin(kind) is tuple:
         kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
-        return isinstance(value, tuple) and len(value) == len(kinds) <= DEEPEST and all(map(fits, value, kinds, [most] * len(kinds)))
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(kinds) <= DEEPEST
+            and all(map(fits, value, kinds, [most] * len(kinds)))
+        )
     if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) and fits(member, inner[1], most) for key, member in value.items())
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and fits(member, inner[1], most) for key, member in value.items()
+        )
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     return isinstance(value, kind) and (kind is not int or type(value) is int and 0 <= value <= most)

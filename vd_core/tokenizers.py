@@ -1,4 +1,6 @@
-"""Text <-> token ids for CLIP, BERT (Optimus' encoder) and GPT-2 (Optimus' decoder), from vocabularies in memory."""
+"""Text <-> token ids for CLIP, BERT (Optimus' encoder) and GPT-2 (Optimus' decoder), from vocabularies in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,11 @@ class ClipTokenizer:
 
         if merges is not None:
             check_clip_merges(merges)
-        self.bpe = open_clip.SimpleTokenizer() if merges is None else open_clip.SimpleTokenizer(bpe_path=io.BytesIO(merges))
+        self.bpe = (
+            open_clip.SimpleTokenizer()
+            if merges is None
+            else open_clip.SimpleTokenizer(bpe_path=io.BytesIO(merges))
+        )
         self.positions = positions
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -84,7 +90,9 @@ class ClipTokenizer:
         return ids + [self.bpe.eot_token_id] * (self.positions - len(ids))
 
     def weighted(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Prompts with weights, see `prompts.segments` -> their ids and the weight of each token, both [B, positions]."""
+        """Prompts with weights, see `prompts.segments` -> their ids and the weight of each token, both [B,
+        positions].
+        """
         ids, weights = [], torch.ones(len(texts), self.positions)
         for row, text in zip(weights, texts, strict=True):
             tokens = [(token, weight) for piece, weight in segments(text) for token in self.bpe.encode(piece)]
@@ -106,9 +114,13 @@ class BertTokenizer:
         pieces = vocabulary.splitlines()
         self.ids = {piece: number for number, piece in enumerate(pieces)}
         if len(self.ids) != len(pieces) or not self.ids.keys() >= {"[UNK]", "[CLS]", "[SEP]"}:
-            raise ValueError("The BERT vocabulary needs each piece once, one per line, [UNK], [CLS] and [SEP] among them.")
+            raise ValueError(
+                "The BERT vocabulary needs each piece once, one per line, [UNK], [CLS] and [SEP] among them."
+            )
         self.max_pieces = max_pieces
-        self.tokenizer = Tokenizer(models.WordPiece(self.ids, unk_token="[UNK]", max_input_chars_per_word=100))
+        self.tokenizer = Tokenizer(
+            models.WordPiece(self.ids, unk_token="[UNK]", max_input_chars_per_word=100)
+        )
         self.tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
         self.tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
@@ -128,18 +140,28 @@ class BertTokenizer:
 class Gpt2Tokenizer:
     """Sentences <-> byte-pair ids. <PAD>, <BOS> and <EOS> follow the vocabulary, in this order.
 
-    Raises ValueError for a vocabulary that does not number its tokens from 0 on, and for merges of another one.
+    Raises ValueError for a vocabulary that does not number its tokens from 0 on, and for merges of another
+    one.
     """
 
     def __init__(self, vocabulary: str, merges: str):
         vocab = numbered_tokens(vocabulary)
         if vocab is None:
             raise ValueError("The GPT-2 vocabulary must be a JSON object that numbers its tokens from 0 on.")
-        pairs = [tuple(line.split(" ")) for line in merges.splitlines() if line and not line.startswith("#version")]
+        pairs = [
+            tuple(line.split(" ")) for line in merges.splitlines() if line and not line.startswith("#version")
+        ]
         made = {"".join(pair) for pair in pairs}
-        unmade = [token for token in vocab if len(token) > 1 and token not in made and not re.fullmatch("<.*>", token)]
+        unmade = [
+            token
+            for token in vocab
+            if len(token) > 1 and token not in made and not re.fullmatch("<.*>", token)
+        ]
         if any(len(pair) != 2 for pair in pairs) or not made <= vocab.keys() or unmade:
-            raise ValueError("The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and merges.txt of one model.")
+            raise ValueError(
+                "The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and "
+                "merges.txt of one model."
+            )
         self.tokenizer = Tokenizer(models.BPE(vocab, pairs))
         self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self.tokenizer.decoder = decoders.ByteLevel()
@@ -151,7 +173,9 @@ class Gpt2Tokenizer:
         return [self.bos, *self.tokenizer.encode(f" {text}" if text else "").ids, self.eos]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids` with the special tokens printed as words, as the official decoding loop prints them, blanks cleaned up."""
+        """The text of `ids` with the special tokens printed as words, as the official decoding loop prints
+        them, blanks cleaned up.
+        """
         special = {self.pad: " <PAD>", self.bos: " <BOS>", self.eos: " <EOS>"}
         text, run = "", []
         for number in [*ids, None]:
@@ -177,11 +201,15 @@ def numbered_tokens(vocabulary: str) -> dict[str, int] | None:
 
 
 def check_clip_merges(merges: bytes) -> None:
-    """Raise ValueError for what is no gzipped list of pairs, or would unpack to more than any list of merges takes."""
+    """Raise ValueError for what is no gzipped list of pairs, or would unpack to more than any list of merges
+    takes.
+    """
     try:
         with gzip.open(io.BytesIO(merges)) as file:
             text = file.read(MOST_MERGES + 1)
-        whole = len(text) <= MOST_MERGES and all(len(line.split()) == 2 for line in text.decode("utf-8").split("\n")[1:])
+        whole = len(text) <= MOST_MERGES and all(
+            len(line.split()) == 2 for line in text.decode("utf-8").split("\n")[1:]
+        )
     except (OSError, EOFError, UnicodeDecodeError, zlib.error):
         whole = False
     if not whole:
@@ -190,4 +218,9 @@ def check_clip_merges(merges: bytes) -> None:
 
 def warn_cut(tokens: int, room: int, rest: str) -> None:
     """Say where a text was cut."""
-    log.warning("The prompt has %d tokens, %d fit: everything from “%s” on is ignored.", tokens, room, rest[:60].rstrip())
+    log.warning(
+        "The prompt has %d tokens, %d fit: everything from “%s” on is ignored.",
+        tokens,
+        room,
+        rest[:60].rstrip(),
+    )

@@ -1,6 +1,7 @@
 """How each kind of golden case of SeeCoder is run; used by parity.py.
 
-A runner takes a case and yields (name, ours, golden) comparisons. Inputs that a case does not store are made by the recipe of its set.
+A runner takes a case and yields (name, ours, golden) comparisons. Inputs that a case does not store are made
+by the recipe of its set.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from vd_core.checkpoints.read import read
 
 def swin_config(sizes: dict) -> SwinConfig:
     """Ours from the official sizes."""
-    return SwinConfig(sizes["embed_dim"], tuple(sizes["depths"]), tuple(sizes["num_heads"]), sizes["window_size"])
+    return SwinConfig(
+        sizes["embed_dim"], tuple(sizes["depths"]), tuple(sizes["num_heads"]), sizes["window_size"]
+    )
 
 
 def decoder_config(sizes: dict) -> DecoderConfig:
     """Ours from the official sizes."""
     levels = {name: width for name, width in sizes["inchannels"].items() if name in sizes["trans_input_tags"]}
     finer = {name: width for name, width in sizes["inchannels"].items() if name not in levels}
-    return DecoderConfig(levels, finer, sizes["trans_dim"], sizes["trans_num_layers"], sizes["trans_feedforward_dim"])
+    return DecoderConfig(
+        levels, finer, sizes["trans_dim"], sizes["trans_num_layers"], sizes["trans_feedforward_dim"]
+    )
 
 
 def query_config(sizes: dict) -> QueryConfig:
@@ -76,7 +81,9 @@ def run_swin(case):
 
 
 def traced(swin: Swin) -> dict[str, Tensor]:
-    """What the modules of a backbone get and give in the next call, under the names of the golden traces, [B, n, C]."""
+    """What the modules of a backbone get and give in the next call, under the names of the golden traces, [B,
+    n, C].
+    """
     trace: dict[str, Tensor] = {}
 
     def record(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
@@ -84,7 +91,9 @@ def traced(swin: Swin) -> dict[str, Tensor]:
             trace[name] = output.permute(0, 3, 1, 2)
         elif name.endswith("block1"):
             x, mask = args
-            trace.update({f"{name}.in": x.flatten(1, 2), f"{name}.mask": mask, f"{name}.out": output.flatten(1, 2)})
+            trace.update(
+                {f"{name}.in": x.flatten(1, 2), f"{name}.mask": mask, f"{name}.out": output.flatten(1, 2)}
+            )
         else:
             trace[name] = output.flatten(1, 2)
 
@@ -98,7 +107,10 @@ def traced(swin: Swin) -> dict[str, Tensor]:
 
 
 def features(case, widths: dict[str, int]):
-    """Number and maps by name of every input of a part behind the backbone: stored ones, else random ones of the given widths."""
+    """Number and maps by name of every input of a part behind the backbone:
+
+    stored ones, else random ones of the given widths.
+    """
     for index, (batch, sizes, seed) in enumerate(case.config["inputs"]):
         maps = {}
         for k, ((name, width), size) in enumerate(zip(widths.items(), sizes, strict=True)):
@@ -144,8 +156,12 @@ def run_seecoder(case):
     for index, x in images(case):
         trace = {}
         hooks = [
-            model.imencoder.register_forward_hook(lambda module, args, output, trace=trace: trace.update(enc=output)),
-            model.imdecoder.register_forward_hook(lambda module, args, output, trace=trace: trace.update(dec=output)),
+            model.imencoder.register_forward_hook(
+                lambda module, args, output, trace=trace: trace.update(enc=output)
+            ),
+            model.imdecoder.register_forward_hook(
+                lambda module, args, output, trace=trace: trace.update(dec=output)
+            ),
         ]
         yield f"out.{index}", model(x), case.io[f"out.{index}"]
         for name, golden in case.io.items():

@@ -35,7 +35,11 @@ def tensors(model):
 
 def equal(one: SeeCoder, other: SeeCoder) -> bool:
     ours, theirs = one.state_dict(), other.state_dict()
-    return one.config == other.config and ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    return (
+        one.config == other.config
+        and ours.keys() == theirs.keys()
+        and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -57,7 +61,9 @@ def test_every_format_with_and_without_the_prefix(model, tensors, tmp_path, endi
     path = tmp_path / f"seecoder{ending}"
     tensors = {prefix + key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
     # Released files carry this buffer.
-    tensors[f"{prefix}imencoder.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16, dtype=torch.int64)
+    tensors[f"{prefix}imencoder.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(
+        16, 16, dtype=torch.int64
+    )
     if ending == ".safetensors":
         save_file(tensors, path)
     else:
@@ -73,9 +79,14 @@ def test_the_format_follows_from_the_contents(model, tensors, tmp_path):
 
 
 def test_released_names_give_the_sizes_and_the_decoder_keeps_zeros(model, tensors):
-    assert seecoder_config({key.removeprefix(PREFIX): tuple(tensor.shape) for key, tensor in tensors.items()}) == model.config
+    assert (
+        seecoder_config({key.removeprefix(PREFIX): tuple(tensor.shape) for key, tensor in tensors.items()})
+        == model.config
+    )
     joint = tensors[f"{PREFIX}imdecoder.transformer.layers.1.self_attn.in_proj_weight"]
-    assert not joint[:128].any() and torch.equal(joint[128:], model.imdecoder.transformer["layers"][1].self_attn.v_proj.weight)
+    assert not joint[:128].any() and torch.equal(
+        joint[128:], model.imdecoder.transformer["layers"][1].self_attn.v_proj.weight
+    )
     # All names are told apart, and a file can hold them (no shared memory).
     assert len({released_name(key) for key in model.state_dict()}) == len(tensors)
 
@@ -84,7 +95,9 @@ def test_dtypes(tensors):
     half = {key: tensor.half() for key, tensor in tensors.items()}
     assert next(from_tensors(half, "x").parameters()).dtype == torch.float32
     assert next(from_tensors(half, "x", dtype=None).parameters()).dtype == torch.float16
-    assert {parameter.dtype for parameter in from_tensors(half, "x", dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in from_tensors(half, "x", dtype=torch.bfloat16).parameters()} == {
+        torch.bfloat16
+    }
 
 
 def sentence(tensors, **options) -> str:
@@ -99,16 +112,21 @@ def test_what_does_not_fit_is_named(tensors):
     query = "qtransformer.query_pos_embedding.weight"
     missing = {key: tensor for key, tensor in names.items() if key != query}
     assert sentence(missing) == f"some file does not fit a SeeCoder: 1 missing key: {query}."
-    assert sentence(names | {"vae.x": torch.ones(1)}) == "some file does not fit a SeeCoder: 1 unexpected key: vae.x."
+    assert (
+        sentence(names | {"vae.x": torch.ones(1)})
+        == "some file does not fit a SeeCoder: 1 unexpected key: vae.x."
+    )
     misshapen = names | {query: torch.ones(147, 64)}
-    assert sentence(misshapen) == f"some file does not fit a SeeCoder: 1 misshapen key: {query} is [147, 64] where [148, 64] is needed."
+    said = f"1 misshapen key: {query} is [147, 64] where [148, 64] is needed."
+    assert sentence(misshapen) == f"some file does not fit a SeeCoder: {said}"
     joint = "imdecoder.transformer.layers.0.self_attn.in_proj_weight"
     assert f"{joint} is [64, 64] where [192, 64] is needed" in sentence(names | {joint: torch.ones(64, 64)})
 
 
 def test_what_is_no_seecoder_is_said_so(tensors):
     assert sentence({"a.weight": torch.ones(1), "b": torch.ones(1)}) == (
-        "some file is no SeeCoder: it has no imencoder.patch_embed.proj.weight; its first keys are a.weight, b."
+        "some file is no SeeCoder: it has no imencoder.patch_embed.proj.weight; its first keys are "
+        "a.weight, b."
     )
     # The image context of Versatile Diffusion bears the same prefix.
     assert "no SeeCoder" in sentence({"ctx.image.model.vision_model.x": torch.ones(1)})
@@ -141,9 +159,15 @@ def test_values_that_are_no_numbers_are_named(tensors):
     names = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
     query = "qtransformer.query_pos_embedding.weight"
     for value in (float("nan"), float("inf")):
-        assert f"1 key without finite numbers: {query}." in sentence(names | {query: torch.full((148, 64), value)})
-    assert f"1 key without finite numbers: {query}." in sentence(names | {query: torch.ones(148, 64, dtype=torch.int32)})
-    assert f"1 key without finite numbers: {query}." in sentence(names | {query: torch.full((148, 64), 1e6)}, dtype=torch.float16)
+        assert f"1 key without finite numbers: {query}." in sentence(
+            names | {query: torch.full((148, 64), value)}
+        )
+    assert f"1 key without finite numbers: {query}." in sentence(
+        names | {query: torch.ones(148, 64, dtype=torch.int32)}
+    )
+    assert f"1 key without finite numbers: {query}." in sentence(
+        names | {query: torch.full((148, 64), 1e6)}, dtype=torch.float16
+    )
 
 
 def test_a_model_does_not_change_with_its_file(model, tensors, tmp_path):
@@ -160,7 +184,9 @@ def test_files_that_are_none(tensors, tmp_path):
         load(tmp_path / "absent.safetensors")
     save_file(tensors, tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-100])
-    with pytest.raises(ValueError, match="cut.safetensors is no safetensors file, or a truncated or corrupt one"):
+    with pytest.raises(
+        ValueError, match="cut.safetensors is no safetensors file, or a truncated or corrupt one"
+    ):
         load(tmp_path / "cut.safetensors")
     torch.save(tensors, tmp_path / "pickle.pth")
     with pytest.raises(ValueError, match="pickle.pth is no safetensors file"):

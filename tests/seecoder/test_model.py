@@ -1,4 +1,7 @@
-"""SeeCoder's network: any size, images apart from each other, nothing random, every weight in a leaf of the given namespace."""
+"""SeeCoder's network:
+
+any size, images apart from each other, nothing random, every weight in a leaf of the given namespace.
+"""
 
 import gzip
 import json
@@ -90,15 +93,22 @@ def test_global_tokens_come_first_and_do_not_read_the_maps_themselves():
         layer.self_attn.out_proj.weight.zero_()
     first, second = (model(picture(1, 3, side, side)) for side in (40, 48))
     count = config.queries.global_queries
-    assert torch.equal(first[:, :count], second[:, :count]) and not torch.allclose(first[:, count:], second[:, count:], atol=1e-2)
+    assert torch.equal(first[:, :count], second[:, :count]) and not torch.allclose(
+        first[:, count:], second[:, count:], atol=1e-2
+    )
 
 
 def test_only_position_aware_ones_know_where_things_are():
     """A map mirrored before the query transformer, whose attention has no order of its own."""
     for aware in (False, True):
         model = made(aware)
-        maps = [torch.randn(1, 64, side, side, generator=torch.Generator().manual_seed(side)) for side in (8, 4, 2)]
-        same = torch.allclose(model.qtransformer(maps), model.qtransformer([x.flip(3) for x in maps]), atol=1e-4)
+        maps = [
+            torch.randn(1, 64, side, side, generator=torch.Generator().manual_seed(side))
+            for side in (8, 4, 2)
+        ]
+        same = torch.allclose(
+            model.qtransformer(maps), model.qtransformer([x.flip(3) for x in maps]), atol=1e-4
+        )
         assert same is not aware
 
 
@@ -106,7 +116,11 @@ def test_positions_count_from_the_middle_in_the_shorter_side():
     features = position_features(3, 5, 20, torch.device("cpu")).reshape(3, 5, 4, 20)
     assert torch.equal(features[1, 2], torch.tensor([0.0, 1.0, 0.0, 1.0])[:, None].expand(4, 20))
     angle = torch.tensor(2 * torch.pi / 3)  # one cell is a third of a turn at the lowest frequency
-    assert torch.allclose(features[2, 4, :, 0], torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()]), atol=1e-6)
+    assert torch.allclose(
+        features[2, 4, :, 0],
+        torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()]),
+        atol=1e-6,
+    )
     assert torch.allclose(features[2, 2, 0, -1], (1.5 * angle).sin(), atol=1e-6)
 
 
@@ -126,7 +140,12 @@ def test_weights_may_be_half(model):
     half.load_state_dict(model.state_dict())
     tokens = half.to(torch.bfloat16)(picture(1, 3, 40, 56).to(torch.bfloat16))
     assert tokens.dtype == torch.bfloat16
-    assert torch.nn.functional.cosine_similarity(tokens.float().flatten(), model(picture(1, 3, 40, 56)).flatten(), dim=0) > 0.99
+    assert (
+        torch.nn.functional.cosine_similarity(
+            tokens.float().flatten(), model(picture(1, 3, 40, 56)).flatten(), dim=0
+        )
+        > 0.99
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (3, 8, 8), (1, 1, 8, 8), (0, 3, 8, 8), (1, 3, 0, 8)])
@@ -145,7 +164,9 @@ def test_sizes_that_do_not_go_together_are_refused():
 
 
 def test_parameter_counts_of_the_released_models():
-    """Those of the official models but for the decoder's queries and keys, which have no effect and are not kept."""
+    """Those of the official models but for the decoder's queries and keys, which have no effect and are not
+    kept.
+    """
     unused = 2 * 6 * (768 * 768 + 768)
     for frequencies, total in ((0, 294_114_996), (20, 295_358_388)):
         with torch.device("meta"):
@@ -153,7 +174,9 @@ def test_parameter_counts_of_the_released_models():
         assert sum(parameter.numel() for parameter in model.parameters()) == total - unused
     assert unused == 7_087_104
     assert sum(parameter.numel() for parameter in model.imencoder.parameters()) == 195_201_204
-    assert sum(parameter.numel() for parameter in Decoder(DecoderConfig()).parameters()) == 27_783_168 - unused
+    assert (
+        sum(parameter.numel() for parameter in Decoder(DecoderConfig()).parameters()) == 27_783_168 - unused
+    )
 
 
 def test_the_indices_of_relative_positions_are_the_released_ones():
@@ -161,7 +184,13 @@ def test_the_indices_of_relative_positions_are_the_released_ones():
     index = relative_positions(12, torch.device("cpu"))
     files = json.loads(gzip.decompress(MANIFEST.read_bytes()))["pfd/seecoder/seecoder-v1-0.safetensors"]
     assert list(index.shape) == files["ctx.image.imencoder.layers.0.blocks.0.attn.relative_position_index"]
-    assert index[0, 0] == 264 and index[0, 143] == 0 and index[143, 0] == 528 and index[1, 0] == 265 and index[12, 0] == 264 + 23
+    assert (
+        index[0, 0] == 264
+        and index[0, 143] == 0
+        and index[143, 0] == 528
+        and index[1, 0] == 265
+        and index[12, 0] == 264 + 23
+    )
 
 
 def test_masks_part_what_the_shift_brought_together():
@@ -173,7 +202,9 @@ def test_masks_part_what_the_shift_brought_together():
 
 
 def test_equal_to_timm_where_no_padding_is_needed():
-    """timm's Swin is exact for sizes whose every level is a multiple of the window and larger; its features are not normed."""
+    """timm's Swin is exact for sizes whose every level is a multiple of the window and larger; its features
+    are not normed.
+    """
     swin_transformer = pytest.importorskip("timm.models.swin_transformer")
     config = SwinConfig(width=8, depths=(2, 2, 2, 2), heads=(1, 2, 2, 4), window=4)
     theirs = swin_transformer.SwinTransformer(
@@ -186,10 +217,20 @@ def test_equal_to_timm_where_no_padding_is_needed():
     torch.manual_seed(0)
     weights = {}
     for key, tensor in theirs.state_dict().items():
-        if tensor.is_floating_point() and not key.startswith(("norm.", "head.")) and not key.endswith("attn_mask"):
-            tensor.copy_(torch.randn_like(tensor) * 0.1 + (1.0 if "norm" in key and key.endswith("weight") else 0.0))
+        if (
+            tensor.is_floating_point()
+            and not key.startswith(("norm.", "head."))
+            and not key.endswith("attn_mask")
+        ):
+            tensor.copy_(
+                torch.randn_like(tensor) * 0.1 + (1.0 if "norm" in key and key.endswith("weight") else 0.0)
+            )
             stage = key.split(".")[1]
-            key = key.replace(f"layers.{stage}.downsample", f"layers.{int(stage or 0) - 1}.downsample") if "downsample" in key else key
+            key = (
+                key.replace(f"layers.{stage}.downsample", f"layers.{int(stage or 0) - 1}.downsample")
+                if "downsample" in key
+                else key
+            )
             weights[key.replace("relative_position_bias_table", "relative_position_bias.weight")] = tensor
     ours = Swin(config)
     norms = {key: tensor for key, tensor in ours.state_dict().items() if key.split(".")[2:3] == ["norm"]}
@@ -205,7 +246,12 @@ def test_equal_to_timm_where_no_padding_is_needed():
 
 def test_padding_is_at_the_bottom_and_at_the_right():
     padded = pad_to_multiple(torch.ones(1, 3, 5, 2), 4)
-    assert padded.shape == (1, 4, 8, 2) and padded[:, :3, :5].all() and not padded[:, 3:].any() and not padded[:, :, 5:].any()
+    assert (
+        padded.shape == (1, 4, 8, 2)
+        and padded[:, :3, :5].all()
+        and not padded[:, 3:].any()
+        and not padded[:, :, 5:].any()
+    )
 
 
 def test_pictures_that_are_no_numbers_are_refused():

@@ -1,4 +1,7 @@
-"""Contexts in files: saved ones, and embeddings that other programs predict (brain decoding feeds 257x768 and 77x768 matrices)."""
+"""Contexts in files:
+
+saved ones, and embeddings that other programs predict (brain decoding feeds 257x768 and 77x768 matrices).
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ def save_context(path: str | Path, context: Context) -> None:
 
 
 def dump_context(file: BinaryIO, context: Context) -> None:
-    """Write a context as safetensors: `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header.
+    """Write a context as safetensors:
+
+    `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header.
 
     Its weight and its guidance are not kept.
 
@@ -53,19 +58,26 @@ def dump_context(file: BinaryIO, context: Context) -> None:
 
 
 def load_context(path: str | Path, kind: str | None = None, normalise: bool = False) -> Context:
-    """Read a context from a file of `save_context`, a .npy array, or any file with one tensor: [n, d] or [B, n, d].
+    """Read a context from a file of `save_context`, a .npy array, or any file with one tensor:
+
+    [n, d] or [B, n, d].
 
     kind:      needed where the file does not say it.
-    normalise: divide each sample of a picture's tokens by the norm of its first, the global one, as CLIP contexts are.
+    normalise: divide each sample of a picture's tokens by the norm of its first, the global one, as CLIP
+               contexts are.
 
-    Raises FileNotFoundError, and ValueError for what holds no tokens, a kind that is not known or not the file's, a
-    matrix that is not the tokens of one picture, `normalise` for another kind than pictures, and tokens of a picture
+    Raises FileNotFoundError, and ValueError for what holds no tokens, a kind that is not known or not the
+    file's, a matrix that is not the tokens of one picture, `normalise` for another kind than pictures, and
+    tokens of a picture
     that are not normalised: the model would see them many times too large.
     """
     path = existing(path)
     tensors, stored = read_array(path) if is_array(path) else read_tensors(path)
     if stored is not None and not is_kind(stored):
-        raise ValueError(f"{path} says that it holds a context of kind {printable(stored)!r}: kinds are words like text or image.")
+        raise ValueError(
+            f"{path} says that it holds a context of kind {printable(stored)!r}: kinds are words like "
+            "text or image."
+        )
     if kind and stored and kind != stored:
         raise ValueError(f"{path} holds a context of kind {stored}, not {kind}.")
     kind = kind or stored
@@ -76,15 +88,21 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     given = tensors.get("tokens", next(iter(tensors.values())))
     tokens = as_tokens(path, given)
     null = as_tokens(path, tensors["null"]) if "null" in tensors else None
-    weights = {TENSORS[name]: as_token_weights(path, tensors[name], tokens) for name in WEIGHTS if name in tensors}
+    weights = {
+        TENSORS[name]: as_token_weights(path, tensors[name], tokens) for name in WEIGHTS if name in tensors
+    }
     if "null_emphasis" in tensors and null is None:
-        raise ValueError(f"{path} holds weights of unconditional tokens (null_emphasis), but no such tokens (null).")
+        raise ValueError(
+            f"{path} holds weights of unconditional tokens (null_emphasis), but no such tokens (null)."
+        )
     if kind == "image":
         if given.ndim == 2:
             check_one_picture(path, given)
         tokens = normalised(path, tokens, normalise)
     elif normalise:
-        raise ValueError(f"normalise is for pictures, but {path} holds a context of kind {kind}: switch it off.")
+        raise ValueError(
+            f"normalise is for pictures, but {path} holds a context of kind {kind}: switch it off."
+        )
     try:
         context = Context(kind, tokens, null, **weights)
         check_tokens(context)
@@ -102,17 +120,23 @@ def check_one_picture(path: Path, matrix: Tensor) -> None:
     alike = rows > 1 and bool(((matrix.float().norm(dim=-1) - 1).abs() < NORM_ERROR).all())
     if rows != 1 and (alike or isqrt(rows - 1) ** 2 != rows - 1):
         raise ValueError(
-            f"{path} holds a matrix {list(matrix.shape)}, which is not one picture's global token and square of patches: "
-            f"give [1, {rows}, width] if it is one picture all the same, [{rows}, 1, width] for the global vectors of {rows}."
+            f"{path} holds a matrix {list(matrix.shape)}, which is not one picture's global token and "
+            "square of patches: "
+            f"give [1, {rows}, width] if it is one picture all the same, [{rows}, 1, width] for the "
+            f"global vectors of {rows}."
         )
 
 
 def normalised(path: Path, tokens: Tensor, normalise: bool) -> Tensor:
-    """Divide tokens [B, n, d] by the norm of their first if wanted, else raise ValueError where it is not 1 already."""
+    """Divide tokens [B, n, d] by the norm of their first if wanted, else raise ValueError where it is not 1
+    already.
+    """
     norms = tokens[:, :1].double().norm(dim=-1, keepdim=True)
     if normalise:
         if (norms < SMALLEST_NORM).any():
-            raise ValueError(f"A picture's global token in {path} is zero or nearly so: its tokens cannot be normalised.")
+            raise ValueError(
+                f"A picture's global token in {path} is zero or nearly so: its tokens cannot be normalised."
+            )
         return (tokens / norms).float()
     if (norms - 1).abs().max() > NORM_ERROR:
         raise ValueError(
@@ -131,18 +155,24 @@ def is_array(path: Path) -> bool:
 
 
 def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
-    """A .npy file; nothing in it is run, and its header, which may claim gigabytes, is measured before it is read."""
+    """A .npy file; nothing in it is run, and its header, which may claim gigabytes, is measured before it is
+    read.
+    """
     with path.open("rb") as file:
         start = file.read(12)
     header = int.from_bytes(start[8:12] if start[6:7] > b"\1" else start[8:10], "little")
     if header > LONGEST_HEADER:
         raise ValueError(f"{path} is no array of numbers: its header claims {header} bytes.")
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped, so that it cannot claim more than the file has
+        array = np.load(
+            path, allow_pickle=False, mmap_mode="r"
+        )  # mapped, so that it cannot claim more than the file has
     except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
         raise ValueError(f"{path} is no array of numbers: {first_line(error)}.") from error
     if array.dtype.kind != "f":
-        raise ValueError(f"{path} holds values of type {array.dtype} where numbers with a fraction are needed.")
+        raise ValueError(
+            f"{path} holds values of type {array.dtype} where numbers with a fraction are needed."
+        )
     check_shape(path, array.shape, array.dtype)
     return {"tokens": torch.from_numpy(np.array(array, dtype=np.float32))}, None
 
@@ -156,14 +186,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 def check_shape(path: Path, shape: Sequence[int], dtype: object) -> None:
     """Raise ValueError for what are not tokens [n, width] or [batch, n, width]."""
     if len(shape) not in (2, 3) or 0 in shape:
-        raise ValueError(f"{path} holds {list(shape)} {dtype} where tokens [n, width] or [batch, n, width] are needed.")
+        raise ValueError(
+            f"{path} holds {list(shape)} {dtype} where tokens [n, width] or [batch, n, width] are needed."
+        )
 
 
 def as_tokens(path: Path, tensor: Tensor) -> Tensor:
     """[n, d] or [B, n, d] -> [B, n, d], float32, in memory of their own."""
     check_shape(path, tensor.shape, tensor.dtype)
     if not tensor.is_floating_point():
-        raise ValueError(f"{path} holds {list(tensor.shape)} {tensor.dtype} where numbers with a fraction are needed.")
+        raise ValueError(
+            f"{path} holds {list(tensor.shape)} {tensor.dtype} where numbers with a fraction are needed."
+        )
     tokens = tensor.to(torch.float32, copy=True).reshape(-1, *tensor.shape[-2:])
     if not is_finite(tokens):
         raise ValueError(f"The tokens in {path} are not all finite numbers.")
@@ -175,5 +209,7 @@ def as_token_weights(path: Path, tensor: Tensor, tokens: Tensor) -> Tensor:
     batch, count = tokens.shape[:2]
     if tensor.ndim != 2 or tensor.shape[0] not in (1, batch) or tensor.shape[1] != count:
         rows = "1" if batch == 1 else f"1 or {batch}"
-        raise ValueError(f"{path} holds weights of tokens {list(tensor.shape)} where [{rows}, {count}] are needed.")
+        raise ValueError(
+            f"{path} holds weights of tokens {list(tensor.shape)} where [{rows}, {count}] are needed."
+        )
     return tensor.to(torch.float32, copy=True)

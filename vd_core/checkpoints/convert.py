@@ -26,18 +26,24 @@ def convert(
     config: VDConfig | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
 ) -> list[str]:
-    """Write all parts of the given files as one file, checked as strictly as for loading; returns what was written.
+    """Write all parts of the given files as one file, checked as strictly as for loading; returns what was
+    written.
 
     dtype: of the floating point weights, None = as they are.
-    layout: "vd_core", or another one of `layouts.CONVERTED`. "official" turns a Stable Diffusion 1 diffuser into one of Prompt-Free
-            Diffusion, "stable_diffusion" turns it back (`stable_diffusion_unet`).
-    vocabularies: folder with Optimus' vocabularies, put into a file of our own layout; if None, those found as for loading, or none.
+    layout: "vd_core", or another one of `layouts.CONVERTED`. "official" turns a Stable Diffusion 1 diffuser
+            into one of Prompt-Free Diffusion, "stable_diffusion" turns it back (`stable_diffusion_unet`).
+    vocabularies: folder with Optimus' vocabularies, put into a file of our own layout; if None, those found
+                  as for loading, or none.
     loras:  (file, strength) of each LoRA to be added to the weights of the diffuser and the text encoder.
 
-    Raises ValueError for LoRAs where there is nothing that they change, or with the layout "stable_diffusion".
+    Raises ValueError for LoRAs where there is nothing that they change, or with the layout
+    "stable_diffusion".
     """
     if loras and layout == STABLE_DIFFUSION.name:
-        raise ValueError(f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it first.")
+        raise ValueError(
+            f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it "
+            "first."
+        )
     if layout == STABLE_DIFFUSION.name:
         write_safetensors(out, stable_diffusion_unet(paths, config), {"format": "pt"}, dtype)
         return ["diffuser"]
@@ -65,18 +71,27 @@ def convert(
 
 
 def stable_diffusion_unet(paths: Paths, config: VDConfig | None = None) -> dict[str, Tensor]:
-    """The diffuser with image output as Stable Diffusion 1 names it, `model.diffusion_model.…`; tensors are as the files hold them.
+    """The diffuser with image output as Stable Diffusion 1 names it, `model.diffusion_model.…`; tensors are
+    as the files hold them.
 
-    paths:  a diffuser of Prompt-Free Diffusion, whose one context may be called "text" or "image". Of files with several contexts the
-            text one is taken.
+    paths:  a diffuser of Prompt-Free Diffusion, whose one context may be called "text" or "image". Of files
+            with several contexts the text one is taken.
     config: as for `load`.
 
     Raises FileNotFoundError and ValueError, as `load` does, for anything that does not fit.
     """
     checkpoints, config = open_checkpoints(paths, config, CONVERTED)
-    kinds = {kind for kind in config.diffuser.context for checkpoint in checkpoints if f"diffuser.context.{kind}" in checkpoint.keys}
+    kinds = {
+        kind
+        for kind in config.diffuser.context
+        for checkpoint in checkpoints
+        if f"diffuser.context.{kind}" in checkpoint.keys
+    }
     kind = kinds.pop() if len(kinds) == 1 else "text"
     sources = choose(checkpoints, config, ["diffuser.data.image", f"diffuser.context.{kind}"])
     tensors = read_parts(sources, empty_model(checkpoints, config, sources))
-    renamed = {key.replace(f"diffuser.context.{kind}.", "diffuser.context.text."): tensor for key, tensor in tensors.items()}
+    renamed = {
+        key.replace(f"diffuser.context.{kind}.", "diffuser.context.text."): tensor
+        for key, tensor in tensors.items()
+    }
     return export(renamed, STABLE_DIFFUSION.name, config)

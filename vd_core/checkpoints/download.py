@@ -10,8 +10,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
 from ..files import move_whole
-from .hub import COMPONENTS
 from .formats import first_line
+from .hub import COMPONENTS
 from .vocabularies import SOURCES
 
 REPOSITORY = "shi-labs/versatile-diffusion"
@@ -35,7 +35,9 @@ def single_files(precision: str) -> list[tuple[str, str, str]]:
     precision: "float16" or "float32", of the diffuser.
     """
     diffuser = "vd-four-flow-v1-0-fp16.pth" if precision == "float16" else "vd-four-flow-v1-0.pth"
-    files = [(REPOSITORY, f"pretrained_pth/{file}", file) for file in (diffuser, "kl-f8.pth", "optimus-vae.pth")]
+    files = [
+        (REPOSITORY, f"pretrained_pth/{file}", file) for file in (diffuser, "kl-f8.pth", "optimus-vae.pth")
+    ]
     files.append((CLIP, "model.safetensors", "clip-vit-large-patch14.safetensors"))
     return files + [(source.repositories[0], source.file, source.names[0]) for source in SOURCES.values()]
 
@@ -44,7 +46,11 @@ def plan_pipeline(repository: str = REPOSITORY, endpoint: str | None = None) -> 
     """List the files of a diffusers pipeline that `load("OWNER/NAME")` reads. Raises OSError with one sentence."""
     sizes = published_sizes(repository, endpoint)
     folders = tuple(f"{component.folder}/" for component in COMPONENTS)
-    wanted = [file for file in sizes if file.startswith(folders) and file.endswith(ENDINGS) or file == "model_index.json"]
+    wanted = [
+        file
+        for file in sizes
+        if file.startswith(folders) and file.endswith(ENDINGS) or file == "model_index.json"
+    ]
     return [Remote(repository, file, sizes[file]) for file in without_doubles(wanted)]
 
 
@@ -52,15 +58,24 @@ def without_doubles(files: Sequence[str]) -> list[str]:
     """Leave out weights that are there a second time, in half precision or as .bin beside .safetensors."""
     whole = [file for file in files if ".fp16." not in file] or list(files)
     safe = {file.partition("/")[0] for file in whole if file.endswith(".safetensors")}
-    return [file for file in whole if not (file.endswith((".bin", ".bin.index.json")) and file.partition("/")[0] in safe)]
+    return [
+        file
+        for file in whole
+        if not (file.endswith((".bin", ".bin.index.json")) and file.partition("/")[0] in safe)
+    ]
 
 
 def plan_single_files(precision: str = "float16", endpoint: str | None = None) -> list[Remote]:
     """List the official single files with the bytes that are published. Raises OSError with one sentence."""
     wanted = single_files(precision)
-    sizes = {repository: published_sizes(repository, endpoint) for repository in {repository for repository, _, _ in wanted}}
+    sizes = {
+        repository: published_sizes(repository, endpoint)
+        for repository in {repository for repository, _, _ in wanted}
+    }
     if absent := [f"{repository}/{file}" for repository, file, _ in wanted if file not in sizes[repository]]:
-        raise OSError(f"The hub no longer has {', '.join(absent)}: ask its owners, or get the file from somebody else.")
+        raise OSError(
+            f"The hub no longer has {', '.join(absent)}: ask its owners, or get the file from somebody else."
+        )
     return [Remote(repository, file, sizes[repository][file], name) for repository, file, name in wanted]
 
 
@@ -109,7 +124,9 @@ def fetch(file: Remote, folder: Path | None, endpoint: str | None, report: Calla
     except Exception as error:  # as above
         raise OSError(unreachable(f"{file.repository}/{file.file}", endpoint, error)) from error
     if (size := fetched.stat().st_size) != file.bytes:
-        raise OSError(f"{fetched} has {size:,} bytes where {file.bytes:,} are published: delete it and fetch it again.")
+        raise OSError(
+            f"{fetched} has {size:,} bytes where {file.bytes:,} are published: delete it and fetch it again."
+        )
     if place is None or parts is None:
         return fetched
     move_whole(fetched, place)
@@ -136,4 +153,6 @@ def check_room(files: Sequence[Remote], folder: Path | None) -> None:
         raise OSError(f"The folder {where} cannot be made: {error.strerror or error}.") from error
     missing = [file for file in files if not is_here(file, folder)]
     if (needed := sum(file.bytes for file in missing)) > free:
-        raise OSError(f"{where} has {free:,} bytes left where {needed:,} are needed: make room, or choose another folder.")
+        raise OSError(
+            f"{where} has {free:,} bytes left where {needed:,} are needed: make room, or choose another folder."
+        )

@@ -1,4 +1,7 @@
-"""What is wrong with the tensors of a file, in words: the one check of their names, shapes, types and values."""
+"""What is wrong with the tensors of a file, in words:
+
+the one check of their names, shapes, types and values.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,19 @@ from .formats import printable
 
 
 def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence. noun: "key …", made plural where there are several."""
+    """A count and the first four names, as part of a sentence. noun:
+
+    "key …", made plural where there are several.
+    """
     more = ", …" if len(keys) > 4 else ""
     nouns = noun.replace("key", "keys").replace("changes", "change") if len(keys) > 1 else noun
     return f"{len(keys)} {nouns}: {', '.join(printable(key) for key in sorted(keys)[:4])}{more}"
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are numbers, in one pass and without a copy: neither bound of what holds a NaN is finite.
+    """Whether all values are numbers, in one pass and without a copy:
+
+    neither bound of what holds a NaN is finite.
 
     Tensors without values (integers aside, those on the meta device) count as finite.
     """
@@ -48,10 +56,13 @@ class Faults:
         dtype: torch.dtype | None = None,
         copy: bool = False,
     ) -> Tensor | None:
-        """The tensor as it will be used, or None after noting why not. Values are read only after shape and type are right.
+        """The tensor as it will be used, or None after noting why not.
 
-        name: as the file has it. shape: that is needed; with `floating`, so is a floating point type. dtype: to cast to, None =
-        as it is. copy: in memory of its own, which a later change of the file does not reach.
+        Values are read only after shape and type are right.
+
+        name: as the file has it. shape: that is needed; with `floating`, so is a floating point type. dtype:
+        to cast to, None = as it is. copy: in memory of its own, which a later change of the file does not
+        reach.
         """
         if list(tensor.shape) != list(shape):
             self.misshapen.append(f"{name} is {list(tensor.shape)} where {list(shape)} is needed")

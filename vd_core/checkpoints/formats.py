@@ -1,8 +1,11 @@
-"""The file formats of weights: safetensors and `torch.save`, as lazy mappings of keys to tensors. Nothing in a file is ever run.
+"""The file formats of weights: safetensors and `torch.save`, as lazy mappings of keys to tensors.
 
-What a file is follows from its first bytes, never from its name. Tensors are memory-mapped where the format allows it, so only what
-is used is read. Whatever a file claims (sizes of headers, of pickles, of tensors, of what a zip file unpacks to) is compared with
-its own size before anything is read, and every tensor is dense and of a type that weights have.
+Nothing in a file is ever run.
+
+What a file is follows from its first bytes, never from its name. Tensors are memory-mapped where the format
+allows it, so only what is used is read. Whatever a file claims (sizes of headers, of pickles, of tensors, of
+what a zip file unpacks to) is compared with its own size before anything is read, and every tensor is dense
+and of a type that weights have.
 """
 
 from __future__ import annotations
@@ -41,7 +44,10 @@ DTYPE_NAMES = {  # the types that weights can have, as the safetensors format na
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file (or folder) of weights: `weights[key]` reads one tensor, on the CPU; keys of a folder start with "SUBFOLDER/"."""
+    """A file (or folder) of weights:
+
+    `weights[key]` reads one tensor, on the CPU; keys of a folder start with "SUBFOLDER/".
+    """
 
     path: Path
     weights: Mapping[str, Tensor]
@@ -72,9 +78,11 @@ class LazySafetensors(Mapping):
 
 
 class MappedAnew(Mapping):
-    """The tensors of a file that is mapped anew from time to time, so that what was read and is no longer used leaves the memory.
+    """The tensors of a file that is mapped anew from time to time, so that what was read and is no longer
+    used leaves the memory.
 
-    Raises ValueError at a key for a file that has changed since it was opened: its header would be read with other numbers.
+    Raises ValueError at a key for a file that has changed since it was opened: its header would be read with
+    other numbers.
     """
 
     def __init__(self, path: Path, open_file: Callable[[], Mapping[str, Tensor]]):
@@ -101,7 +109,10 @@ class MappedAnew(Mapping):
 
 
 def state_of_file(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written or replaced: its size, time and identity. Zeros where it is gone: what is mapped stays."""
+    """What changes when a file is written or replaced: its size, time and identity. Zeros where it is gone:
+
+    what is mapped stays.
+    """
     try:
         found = path.stat()
     except OSError:
@@ -115,7 +126,9 @@ def read_file(path: Path) -> WeightsFile:
     Raises ValueError for everything that holds no tensors or must not be opened.
     """
     head = first_bytes(path)
-    if head[6:9] == b"\0\0{":  # the length of a JSON header in eight bytes, then the header; it may look like a pickle's start
+    if (
+        head[6:9] == b"\0\0{"
+    ):  # the length of a JSON header in eight bytes, then the header; it may look like a pickle's start
         return read_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04"):
         return WeightsFile(path, read_zip(path))
@@ -123,7 +136,9 @@ def read_file(path: Path) -> WeightsFile:
         check_protocol(path, head)
         check_legacy(path)
         return WeightsFile(path, read_torch(path, mmap=False))
-    raise ValueError(f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}.")
+    raise ValueError(
+        f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}."
+    )
 
 
 def existing(path: str | Path) -> Path:
@@ -137,7 +152,9 @@ def existing(path: str | Path) -> Path:
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except (OSError, ValueError) as error:  # links in a circle, names that cannot be
-        raise FileNotFoundError(f"There is no file that can be read at {path}: {first_line(error)}.") from error
+        raise FileNotFoundError(
+            f"There is no file that can be read at {path}: {first_line(error)}."
+        ) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{path} is neither a file nor a folder, but a device or a pipe.")
     return path
@@ -150,14 +167,19 @@ def first_bytes(path: Path) -> bytes:
     if not head:
         raise ValueError(f"{path} is empty; download it again.")
     if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path} is a Git LFS pointer, not the model itself; run `git lfs pull` or download the file.")
+        raise ValueError(
+            f"{path} is a Git LFS pointer, not the model itself; run `git lfs pull` or download the file."
+        )
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ValueError(f"{path} is a web page saved under the name of a model; download the file itself.")
     return head
 
 
 def corrupt(path: Path, error: Exception) -> ValueError:
-    """What to say when a parser fails. torch's own message on pickles advises to run them, so it is not repeated."""
+    """What to say when a parser fails.
+
+    torch's own message on pickles advises to run them, so it is not repeated.
+    """
     reason = "its pickle cannot be read" if isinstance(error, pickle.UnpicklingError) else first_line(error)
     return ValueError(f"{path} is truncated or corrupt ({reason}); download it again.")
 
@@ -169,14 +191,18 @@ def first_line(error: Exception) -> str:
 
 
 def read_safetensors(path: Path, header: int) -> WeightsFile:
-    """Open a safetensors file with a header of so many bytes, which is checked against the file's size at once."""
+    """Open a safetensors file with a header of so many bytes, which is checked against the file's size at
+    once.
+    """
     if header > min(LONGEST, path.stat().st_size):
         raise corrupt(path, ValueError(f"its header claims {header} bytes"))
     weights = MappedAnew(path, partial(map_safetensors, path))
     for key in weights:
         name = weights.weights.file.get_slice(key).get_dtype()
         if name not in DTYPE_NAMES.values():
-            raise ValueError(f"{path} holds a tensor of type {name}, which no weights have: {printable(key)}.")
+            raise ValueError(
+                f"{path} holds a tensor of type {name}, which no weights have: {printable(key)}."
+            )
     return WeightsFile(path, weights, weights.weights.metadata)
 
 
@@ -201,7 +227,9 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
                 raise ValueError("it is an archive of numpy's arrays: save the one that is meant as .npy")
             pickled = [name for name in entries if name.endswith("/data.pkl")]
             if len(pickled) != 1 or len(entries) < len(archive.infolist()):
-                raise ValueError("it does not hold one data.pkl and every file once, as torch.save writes them")
+                raise ValueError(
+                    "it does not hold one data.pkl and every file once, as torch.save writes them"
+                )
             name = pickled[0]
             if entries[name].file_size > LONGEST:
                 raise ValueError(f"its pickle takes more than {LONGEST >> 20} MB")
@@ -215,7 +243,9 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     for key, claimed in checked(path, data, 1, size).items():
         entry = entries.get(f"{root}data/{key}")
         if entry is None or entry.file_size < claimed:
-            raise corrupt(path, ValueError(f"it claims {claimed} bytes in data/{printable(key)}, which are not there"))
+            raise corrupt(
+                path, ValueError(f"it claims {claimed} bytes in data/{printable(key)}, which are not there")
+            )
     return MappedAnew(path, partial(read_torch, path, mmap=True))
 
 
@@ -231,7 +261,9 @@ def checked(path: Path, data: bytes, count: int, room: int, cut: bool = False) -
     try:
         return check_pickles(data, count, room, cut)
     except Forbidden as error:
-        raise ValueError(f"{path} contains {error}; it was refused and not run. Ask for a safetensors file.") from error
+        raise ValueError(
+            f"{path} contains {error}; it was refused and not run. Ask for a safetensors file."
+        ) from error
     except ValueError as error:
         raise corrupt(path, error) from error
 
@@ -240,12 +272,16 @@ def check_protocol(path: Path, head: bytes) -> None:
     """Refuse pickles that torch's unpickler of tensors does not read; `torch.save` writes protocol 2."""
     if len(head) > 1 and head[1] > 3:
         raise ValueError(
-            f"{path} is pickled in protocol {head[1]}, which may hide code; it was refused and not run. Ask for a safetensors file."
+            f"{path} is pickled in protocol {head[1]}, which may hide code; it was refused and not run. "
+            "Ask for a safetensors file."
         )
 
 
 def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
-    """Read a file of `torch.save` with the unpickler that knows tensors only. Files from before torch 1.6 cannot be mapped."""
+    """Read a file of `torch.save` with the unpickler that knows tensors only.
+
+    Files from before torch 1.6 cannot be mapped.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # as above
@@ -256,14 +292,22 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")
-    strangers = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    strangers = [
+        key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if strangers or not content:
-        found = f"{printable(repr(strangers[0]))} is a {type(content[strangers[0]]).__name__}" if strangers else "it is empty"
+        found = (
+            f"{printable(repr(strangers[0]))} is a {type(content[strangers[0]]).__name__}"
+            if strangers
+            else "it is empty"
+        )
         raise ValueError(f"{path} is not a dictionary of tensors: {found}.")
     for key, tensor in content.items():
         if tensor.dtype not in DTYPE_NAMES:
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise ValueError(f"{path} holds a tensor of type {kind}, which no weights have: {printable(key)}.")
+            raise ValueError(
+                f"{path} holds a tensor of type {kind}, which no weights have: {printable(key)}."
+            )
     return {key: tensor.detach() for key, tensor in content.items()}
 
 

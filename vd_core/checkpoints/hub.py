@@ -24,8 +24,12 @@ class Component:
 
 
 COMPONENTS = (
-    Component("image_unet", ("diffuser.time_embed", "diffuser.data.image", "diffuser.context.image"), 3_438_083_856),
-    Component("text_unet", ("diffuser.time_embed", "diffuser.data.text", "diffuser.context.text"), 6_835_393_792),
+    Component(
+        "image_unet", ("diffuser.time_embed", "diffuser.data.image", "diffuser.context.image"), 3_438_083_856
+    ),
+    Component(
+        "text_unet", ("diffuser.time_embed", "diffuser.data.text", "diffuser.context.text"), 6_835_393_792
+    ),
     Component("vae", ("image_vae",), 334_615_452),
     Component("text_encoder", ("clip_text",), 494_601_216),
     Component("image_encoder", ("clip_vision",), 1_215_864_832),

@@ -1,7 +1,10 @@
-"""Where every tensor of our layout lies in the foreign ones: prefix pairs, generated from the plan and the sizes.
+"""Where every tensor of our layout lies in the foreign ones:
 
-A rule says that the keys which start with `ours` in our layout start with `theirs` in the foreign one, the rest unchanged. The
-longest matching prefix wins, in both directions. Which rules make up a file is said in `layouts.py`.
+prefix pairs, generated from the plan and the sizes.
+
+A rule says that the keys which start with `ours` in our layout start with `theirs` in the foreign one, the
+rest unchanged. The longest matching prefix wins, in both directions. Which rules make up a file is said in
+`layouts.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import ClipConfig, DiffuserConfig, ImageVAEConfig
+from ..config import DiffuserConfig
 from ..diffuser.plan import Step, plan
 
 
@@ -21,9 +24,10 @@ from ..diffuser.plan import Step, plan
 class Rule:
     """ours, theirs: prefixes of keys (or whole keys).
 
-    change: how the tensor differs there: "" not at all; "transposed"; "linear" = our 1x1 convolution as a matrix;
-            "q", "k", "v" = a third of the rows of one joint tensor.
-    also:   "" for the place itself; "copy" = a second copy in the same file, equal to it; "alias" = an older name for it.
+    change: how the tensor differs there: "" not at all; "transposed"; "linear" = our 1x1 convolution as a
+            matrix; "q", "k", "v" = a third of the rows of one joint tensor.
+    also:   "" for the place itself; "copy" = a second copy in the same file, equal to it; "alias" = an older
+            name for it.
     """
 
     ours: str
@@ -33,7 +37,9 @@ class Rule:
 
 
 class Place(NamedTuple):
-    """A key of the foreign layout, how its tensor differs from ours, and whether it is a "copy" or an "alias"."""
+    """A key of the foreign layout, how its tensor differs from ours, and whether it is a "copy" or an
+    "alias".
+    """
 
     key: str
     change: str
@@ -41,7 +47,10 @@ class Place(NamedTuple):
 
 
 def to_ours(change: str, tensor: Tensor) -> Tensor:
-    """A foreign tensor as ours. One whose shape does not suit is returned as it is: the check of shapes names it."""
+    """A foreign tensor as ours. One whose shape does not suit is returned as it is:
+
+    the check of shapes names it.
+    """
     if change == "transposed" and tensor.ndim == 2:
         return tensor.T.contiguous()
     if change == "linear" and tensor.ndim == 2:
@@ -74,11 +83,16 @@ class KeyMap:
             self.by_theirs.setdefault(rule.theirs, []).append(rule)
 
     def theirs(self, key: str) -> list[Place]:
-        """Where our key lies: the place itself first, then copies and aliases. Empty if the layout has no such tensor."""
+        """Where our key lies: the place itself first, then copies and aliases.
+
+        Empty if the layout has no such tensor.
+        """
         place, others = [], []
         for prefix in prefixes(key):
             for rule in self.by_ours.get(prefix, ()):
-                (others if rule.also else place).append(Place(rule.theirs + key[len(prefix) :], rule.change, rule.also))
+                (others if rule.also else place).append(
+                    Place(rule.theirs + key[len(prefix) :], rule.change, rule.also)
+                )
         return place[:1] + others
 
     def ours(self, key: str) -> list[str]:
@@ -134,11 +148,17 @@ def official_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
     for step in layers_of(config):
         if step.op == "context":
             for kind in config.context:
-                yield Rule(f"diffuser.context.{kind}.{step.index}.", f"diffuser.{kind}.context_blocks.{step.index}.0.")
+                yield Rule(
+                    f"diffuser.context.{kind}.{step.index}.",
+                    f"diffuser.{kind}.context_blocks.{step.index}.0.",
+                )
             continue
         for kind, data in config.data.items():
             for ours, theirs in official_leaves(step, data.layers):
-                yield Rule(f"diffuser.data.{kind}.{step.index}.{ours}", f"diffuser.{kind}.data_blocks.{step.index}.0.{theirs}")
+                yield Rule(
+                    f"diffuser.data.{kind}.{step.index}.{ours}",
+                    f"diffuser.{kind}.data_blocks.{step.index}.0.{theirs}",
+                )
 
 
 def time_embedding(prefix: str) -> Iterator[Rule]:
@@ -148,14 +168,21 @@ def time_embedding(prefix: str) -> Iterator[Rule]:
 
 
 def deprecated_blocks(layers: Iterable[Step]) -> Iterator[tuple[Step, str]]:
-    """Block names of the first release: a residual block, its context layer and its upsampler share one numbered block."""
+    """Block names of the first release:
+
+    a residual block, its context layer and its upsampler share one numbered block.
+    """
     stage, block, inner = "", -1, -1
     for step in layers:
         if step.stage != stage:
             stage, block, inner = step.stage, -1, -1
         opens = stage != "mid" and step.op == "data" and step.role != "up"
         block, inner = (block + 1, 0) if opens else (block, inner + 1)
-        names = {"in": f"input_blocks.{block}.{inner}.", "mid": f"middle_block.{inner}.", "out": f"output_blocks.{block}.{inner}."}
+        names = {
+            "in": f"input_blocks.{block}.{inner}.",
+            "mid": f"middle_block.{inner}.",
+            "out": f"output_blocks.{block}.{inner}.",
+        }
         yield step, "out." if step.role == "last" else names[stage]
 
 
@@ -173,24 +200,36 @@ def deprecated_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
                 yield Rule(f"diffuser.data.{kind}.{step.index}.{ours}", f"{root}unet_{kind}.{block}{theirs}")
 
 
-def unet_model(config: DiffuserConfig, data: str, contexts: Iterable[str], prefix: str = "") -> Iterator[Rule]:
-    """One 2D output kind under Stable Diffusion's names (UNetModel): "text" contexts lie where SD's transformers lie, each other kind
-    beside them under its own name."""
+def unet_model(
+    config: DiffuserConfig, data: str, contexts: Iterable[str], prefix: str = ""
+) -> Iterator[Rule]:
+    """One 2D output kind under Stable Diffusion's names (UNetModel):
+
+    "text" contexts lie where SD's transformers lie, each other kind beside them under its own name."""
     yield from time_embedding(f"{prefix}time_embed.")
     for step, block in deprecated_blocks(layers_of(config)):
         if step.op == "context":
             for kind in contexts:
-                yield Rule(f"diffuser.context.{kind}.{step.index}.", f"{prefix}{block}{'' if kind == 'text' else f'{kind}.'}")
+                yield Rule(
+                    f"diffuser.context.{kind}.{step.index}.",
+                    f"{prefix}{block}{'' if kind == 'text' else f'{kind}.'}",
+                )
             continue
         for ours, theirs in official_leaves(step, "2d"):
             yield Rule(f"diffuser.data.{data}.{step.index}.{ours}", f"{prefix}{block}{theirs}")
 
 
 def diffusers_block(step: Step, levels: int) -> str:
-    """Block name of one layer in a diffusers UNet; its up blocks are numbered in the order in which they run."""
+    """Block name of one layer in a diffusers UNet; its up blocks are numbered in the order in which they
+    run.
+    """
     if step.role == "first":
         return "conv_in."
-    stage = {"in": f"down_blocks.{step.level}.", "mid": "mid_block.", "out": f"up_blocks.{levels - 1 - step.level}."}[step.stage]
+    stage = {
+        "in": f"down_blocks.{step.level}.",
+        "mid": "mid_block.",
+        "out": f"up_blocks.{levels - 1 - step.level}.",
+    }[step.stage]
     group = {"res": "resnets", "down": "downsamplers", "up": "upsamplers", "": "attentions"}[step.role]
     return f"{stage}{group}.{step.block}."
 
@@ -198,10 +237,12 @@ def diffusers_block(step: Step, levels: int) -> str:
 def diffusers_unet(
     config: DiffuserConfig, kind: str, contexts: Mapping[str, str], prefix: str = "", also: str = ""
 ) -> Iterator[Rule]:
-    """One of the UNets of a diffusers folder: the data layers of one kind, contexts, and a copy of the time embedding.
+    """One of the UNets of a diffusers folder:
 
-    contexts: the kinds of contexts that lie in it, each with its place inside an attention ("" if it is the only one). Kinds that
-    the model does not have are left out.
+    the data layers of one kind, contexts, and a copy of the time embedding.
+
+    contexts: the kinds of contexts that lie in it, each with its place inside an attention ("" if it is the
+    only one). Kinds that the model does not have are left out.
     """
     for linear in ("linear_1.", "linear_2."):
         yield Rule(f"diffuser.time_embed.{linear}", f"{prefix}time_embedding.{linear}", also=also)
@@ -223,95 +264,3 @@ def diffusers_unet(
             yield Rule(f"{ours}linear.", theirs)
         else:
             yield Rule(f"{ours}conv.", theirs if step.role == "first" else f"{theirs}conv.")
-
-
-# (ours, diffusers, diffusers before 0.15)
-VAE_ATTENTION_LEAVES = (
-    ("q.", "to_q.", "query."),
-    ("k.", "to_k.", "key."),
-    ("v.", "to_v.", "value."),
-    ("proj_out.", "to_out.0.", "proj_attn."),
-)
-
-
-def diffusers_image_vae(config: ImageVAEConfig, prefix: str = "") -> Iterator[Rule]:
-    """The AutoencoderKL of a diffusers folder: up blocks numbered the other way round, attention by linear layers."""
-    levels = len(config.channel_mult)
-    for whole in ("encoder.conv_in.", "encoder.conv_out.", "decoder.conv_in.", "decoder.conv_out.", "quant_conv.", "post_quant_conv."):
-        yield Rule(f"image_vae.{whole}", f"{prefix}{whole}")
-    for coder, way, sampler in (("encoder", "down", "downsample"), ("decoder", "up", "upsample")):
-        ours, theirs = f"image_vae.{coder}.", f"{prefix}{coder}."
-        yield Rule(f"{ours}norm_out.", f"{theirs}conv_norm_out.")
-        for level in range(levels):
-            block = f"{theirs}{way}_blocks.{level if way == 'down' else levels - 1 - level}."
-            yield Rule(f"{ours}{way}.{level}.{sampler}.", f"{block}{sampler}rs.0.")
-            for index in range(config.num_res_blocks + (way == "up")):
-                yield from vae_res_block(f"{ours}{way}.{level}.block.{index}.", f"{block}resnets.{index}.")
-        for index in range(2):
-            yield from vae_res_block(f"{ours}mid.block_{index + 1}.", f"{theirs}mid_block.resnets.{index}.")
-        ours, theirs = f"{ours}mid.attn_1.", f"{theirs}mid_block.attentions.0."
-        yield Rule(f"{ours}norm.", f"{theirs}group_norm.")
-        for leaf, name, old in VAE_ATTENTION_LEAVES:
-            yield Rule(f"{ours}{leaf}", f"{theirs}{name}", "linear")
-            yield Rule(f"{ours}{leaf}", f"{theirs}{old}", "linear", also="alias")
-
-
-def vae_res_block(ours: str, theirs: str) -> Iterator[Rule]:
-    """A residual block of the image autoencoder in diffusers."""
-    yield Rule(ours, theirs)
-    yield Rule(f"{ours}nin_shortcut.", f"{theirs}conv_shortcut.")
-
-
-def optimus(prefix: str = "") -> Iterator[Rule]:
-    """`optimus-vae.pth`. The output layer of GPT-2 is its token embedding once more."""
-    decoder = f"{prefix}decoder.transformer."
-    yield Rule("text_vae.encoder.", f"{prefix}encoder.")
-    yield Rule("text_vae.encoder_linear.", f"{prefix}encoder.linear.")
-    yield Rule("text_vae.decoder.", decoder)
-    yield Rule("text_vae.latent_to_memory.", f"{decoder}linear.")
-    yield Rule("text_vae.latent_to_embedding.", f"{decoder}linear_emb.")
-    yield Rule("text_vae.decoder.wte.", f"{prefix}decoder.lm_head.", also="copy")
-
-
-def clip_text(prefix: str = "") -> Iterator[Rule]:
-    """The text tower as Hugging Face names it."""
-    yield Rule("clip_text.text_model.", f"{prefix}text_model.")
-    yield Rule("clip_text.text_projection.", f"{prefix}text_projection.")
-
-
-def clip_vision(prefix: str = "") -> Iterator[Rule]:
-    """The vision tower as Hugging Face names it."""
-    yield Rule("clip_vision.vision_model.", f"{prefix}vision_model.")
-    yield Rule("clip_vision.visual_projection.", f"{prefix}visual_projection.")
-
-
-# Leaves of a transformer layer: (Hugging Face, OpenCLIP, change).
-OPEN_CLIP_LEAVES = (
-    ("layer_norm1.", "ln_1.", ""),
-    ("self_attn.q_proj.", "attn.in_proj_", "q"),
-    ("self_attn.k_proj.", "attn.in_proj_", "k"),
-    ("self_attn.v_proj.", "attn.in_proj_", "v"),
-    ("self_attn.out_proj.", "attn.out_proj.", ""),
-    ("layer_norm2.", "ln_2.", ""),
-    ("mlp.fc1.", "mlp.c_fc.", ""),
-    ("mlp.fc2.", "mlp.c_proj.", ""),
-)
-
-
-def open_clip(config: ClipConfig) -> Iterator[Rule]:
-    """Both towers as OpenCLIP names them: joint query, key and value; projections applied from the right."""
-    text, vision = "clip_text.text_model.", "clip_vision.vision_model."
-    yield Rule(f"{text}embeddings.token_embedding.", "token_embedding.")
-    yield Rule(f"{text}embeddings.position_embedding.weight", "positional_embedding")
-    yield Rule(f"{text}final_layer_norm.", "ln_final.")
-    yield Rule("clip_text.text_projection.weight", "text_projection", "transposed")
-    yield Rule(f"{vision}embeddings.class_embedding", "visual.class_embedding")
-    yield Rule(f"{vision}embeddings.patch_embedding.", "visual.conv1.")
-    yield Rule(f"{vision}embeddings.position_embedding.weight", "visual.positional_embedding")
-    yield Rule(f"{vision}pre_layrnorm.", "visual.ln_pre.")
-    yield Rule(f"{vision}post_layernorm.", "visual.ln_post.")
-    yield Rule("clip_vision.visual_projection.weight", "visual.proj", "transposed")
-    for ours, theirs, layers in ((text, "", config.text.layers), (vision, "visual.", config.vision.layers)):
-        for index in range(layers):
-            for leaf, name, change in OPEN_CLIP_LEAVES:
-                yield Rule(f"{ours}encoder.layers.{index}.{leaf}", f"{theirs}transformer.resblocks.{index}.{name}", change)

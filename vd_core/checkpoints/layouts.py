@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..config import VDConfig
-from . import key_maps
+from . import key_maps, part_maps
 from .key_maps import Rule
 from .parts import part_names
 
 
 @dataclass(frozen=True)
 class Layout:
-    """mark: pattern of keys that only this layout has; ignorable: pattern of keys that carry nothing we need."""
+    """mark: pattern of keys that only this layout has; ignorable:
+
+    pattern of keys that carry nothing we need.
+    """
 
     name: str
     title: str
@@ -31,33 +34,35 @@ def official_rules(config: VDConfig) -> Iterator[Rule]:
     """The whole model; the published file holds the diffuser, a saved whole model all of it."""
     yield from key_maps.official_diffuser(config.diffuser)
     yield Rule("image_vae.", "vae.image.")
-    yield from key_maps.optimus("vae.text.")
-    yield from key_maps.clip_text("ctx.text.model.")
-    yield from key_maps.clip_vision("ctx.image.model.")
+    yield from part_maps.optimus("vae.text.")
+    yield from part_maps.clip_text("ctx.text.model.")
+    yield from part_maps.clip_vision("ctx.image.model.")
 
 
 def deprecated_rules(config: VDConfig) -> Iterator[Rule]:
     """The first release, with the names its other parts would have in a saved whole model."""
     yield from key_maps.deprecated_diffuser(config.diffuser)
     yield Rule("image_vae.", "autokl.")
-    yield from key_maps.optimus("optimus.")
-    yield from key_maps.clip_text("clip.model.")
-    yield from key_maps.clip_vision("clip.model.")
+    yield from part_maps.optimus("optimus.")
+    yield from part_maps.clip_text("clip.model.")
+    yield from part_maps.clip_vision("clip.model.")
 
 
 def diffusers_rules(config: VDConfig) -> Iterator[Rule]:
     """A diffusers folder. It has no Optimus: texts cannot be decoded from it."""
     for index, kind in enumerate(config.diffuser.data):
-        yield from key_maps.diffusers_unet(config.diffuser, kind, {kind: ""}, f"{kind}_unet/", also="copy" if index else "")
-    yield from key_maps.diffusers_image_vae(config.image_vae, "vae/")
-    yield from key_maps.clip_text("text_encoder/")
-    yield from key_maps.clip_vision("image_encoder/")
+        yield from key_maps.diffusers_unet(
+            config.diffuser, kind, {kind: ""}, f"{kind}_unet/", also="copy" if index else ""
+        )
+    yield from part_maps.diffusers_image_vae(config.image_vae, "vae/")
+    yield from part_maps.clip_text("text_encoder/")
+    yield from part_maps.clip_vision("image_encoder/")
 
 
 def clip_rules(config: VDConfig) -> Iterator[Rule]:
     """A Hugging Face CLIP, whole or one tower."""
-    yield from key_maps.clip_text()
-    yield from key_maps.clip_vision()
+    yield from part_maps.clip_text()
+    yield from part_maps.clip_vision()
 
 
 # Buffers that are computed, not learned.
@@ -65,11 +70,14 @@ SCHEDULE = (
     r"(betas|(sqrt_|log_)?(one_minus_)?alphas_cumprod(_prev)?|sqrt_recip(m1)?_alphas_cumprod|posterior_variance"
     r"|posterior_log_variance_clipped|posterior_mean_coef[12]|lvlb_weights)$"
 )
-POSITIONS = r"(.*\.)?(text_model|vision_model|encoder)\.embeddings\.position_ids$"  # saved by transformers before 4.31
+# Saved by transformers before 4.31.
+POSITIONS = r"(.*\.)?(text_model|vision_model|encoder)\.embeddings\.position_ids$"
 CAUSAL_MASKS = r"(.*\.)?decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$"
 LOGIT_SCALE = r"(.*\.)?logit_scale$"
 # The official model holds CLIP twice and uses one half of each.
-UNUSED_CLIP_HALVES = r"ctx\.image\.model\.text_(model|projection)\.|ctx\.text\.model\.(vision_model|visual_projection)\."
+UNUSED_CLIP_HALVES = (
+    r"ctx\.image\.model\.text_(model|projection)\.|ctx\.text\.model\.(vision_model|visual_projection)\."
+)
 VAE_TRAINING = r"(loss|model_ema)\."  # discriminator and averages in files of the autoencoder's training
 OPEN_CLIP_BUFFERS = r"(attn_mask|input_resolution|context_length|vocab_size)$"
 
@@ -95,7 +103,13 @@ LAYOUTS = (
         deprecated_rules,
         "|".join((SCHEDULE, POSITIONS, CAUSAL_MASKS, LOGIT_SCALE)),
     ),
-    Layout("diffusers", "diffusers folder", r"(image_unet|text_unet|vae|text_encoder|image_encoder)/", diffusers_rules, POSITIONS),
+    Layout(
+        "diffusers",
+        "diffusers folder",
+        r"(image_unet|text_unet|vae|text_encoder|image_encoder)/",
+        diffusers_rules,
+        POSITIONS,
+    ),
     Layout(
         "image_unet",
         "image_unet of a diffusers folder",
@@ -119,27 +133,34 @@ LAYOUTS = (
         "vae",
         "image autoencoder of a diffusers folder",
         r"encoder\.down_blocks\.|decoder\.up_blocks\.",
-        lambda config: key_maps.diffusers_image_vae(config.image_vae),
+        lambda config: part_maps.diffusers_image_vae(config.image_vae),
     ),
     Layout(
         "optimus",
         "Optimus text autoencoder",
         r"encoder\.embeddings\.|encoder\.encoder\.layer\.|decoder\.transformer\.",
-        lambda config: key_maps.optimus(),
+        lambda config: part_maps.optimus(),
         "|".join((POSITIONS, CAUSAL_MASKS)),
     ),
-    Layout("clip", "Hugging Face CLIP", r"text_model\.|vision_model\.", clip_rules, "|".join((POSITIONS, LOGIT_SCALE))),
+    Layout(
+        "clip",
+        "Hugging Face CLIP",
+        r"text_model\.|vision_model\.",
+        clip_rules,
+        "|".join((POSITIONS, LOGIT_SCALE)),
+    ),
     Layout(
         "open_clip",
         "OpenCLIP",
         r"visual\.(transformer\.|conv1\.)|transformer\.resblocks\.",
-        lambda config: key_maps.open_clip(config.clip),
+        lambda config: part_maps.open_clip(config.clip),
         "|".join((LOGIT_SCALE, OPEN_CLIP_BUFFERS)),
     ),
 )
 
-# The diffuser with image output and one context alone is Stable Diffusion's (and Prompt-Free Diffusion's, in the official layout). It
-# reads another text encoder's tokens than Versatile Diffusion, so such a file is converted and never loaded.
+# The diffuser with image output and one context alone is Stable Diffusion's (and Prompt-Free Diffusion's, in
+# the official layout). It reads another text encoder's tokens than Versatile Diffusion, so such a file is
+# converted and never loaded.
 STABLE_DIFFUSION = Layout(
     "stable_diffusion",
     "diffuser of Stable Diffusion 1",
@@ -155,12 +176,17 @@ def layout_named(name: str) -> Layout:
     for layout in CONVERTED:
         if layout.name == name:
             return layout
-    raise ValueError(f"There is no layout {name}; there are {', '.join(layout.name for layout in CONVERTED)}.")
+    raise ValueError(
+        f"There is no layout {name}; there are {', '.join(layout.name for layout in CONVERTED)}."
+    )
 
 
 # Files that people have at hand and that are no part of this model: (pattern of a key, what it is).
 STRANGERS = (
-    (r"model\.diffusion_model\.(input_blocks|joint_blocks)\.|first_stage_model\.|cond_stage_model\.", "a Stable Diffusion checkpoint"),
+    (
+        r"model\.diffusion_model\.(input_blocks|joint_blocks)\.|first_stage_model\.|cond_stage_model\.",
+        "a Stable Diffusion checkpoint",
+    ),
     (r"ctx\.image\.(imencoder|imdecoder|qtransformer)\.", "a SeeCoder"),
     (r"control_model\.|input_hint_block\.|zero_convs\.", "a ControlNet"),
     (r".*\.lora_(up|down|A|B)\.|lora_\w+\.", "a LoRA"),
@@ -168,14 +194,19 @@ STRANGERS = (
 
 
 def detect(keys: Iterable[str], path: object, layouts: Sequence[Layout] = LAYOUTS) -> Layout:
-    """The one of the layouts whose mark the keys bear. Raises ValueError, with the first keys, if there is none or more than one."""
+    """The one of the layouts whose mark the keys bear.
+
+    Raises ValueError, with the first keys, if there is none or more than one.
+    """
     keys = list(keys)
     found = [layout for layout in layouts if any(re.match(layout.mark, key) for key in keys)]
     if len(found) == 1:
         return found[0]
     some = f"its first keys are {', '.join(keys[:4])}"
     if found:
-        raise ValueError(f"{path} mixes several kinds of weights ({'; '.join(layout.title for layout in found)}); {some}.")
+        raise ValueError(
+            f"{path} mixes several kinds of weights ({'; '.join(layout.title for layout in found)}); {some}."
+        )
     for pattern, name in STRANGERS:
         if any(re.match(pattern, key) for key in keys):
             raise ValueError(f"{path} looks like {name}, which is no part of Versatile Diffusion; {some}.")

@@ -45,7 +45,10 @@ class Checkpoint:
         tensor = self.file.weights[place.key]
         for copy in copies:
             if not torch.equal(tensor, self.file.weights[copy.key]):
-                raise ValueError(f"{self.file.path} holds one tensor twice with different values: {place.key} and {copy.key}.")
+                raise ValueError(
+                    f"{self.file.path} holds one tensor twice with different values: {place.key} and "
+                    f"{copy.key}."
+                )
         return to_ours(place.change, tensor)
 
 
@@ -55,7 +58,8 @@ def open_checkpoints(
     """Open one or several files that make up one model, in any of the layouts, and find its sizes.
 
     The sizes are `config`, else those that a file of ours carries, else those of Versatile Diffusion v1.0.
-    Raises FileNotFoundError and ValueError as `read` and `detect` do, and ValueError for keys that do not belong to a layout.
+    Raises FileNotFoundError and ValueError as `read` and `detect` do, and ValueError for keys that do not
+    belong to a layout.
     """
     files = [read(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not files:
@@ -70,7 +74,9 @@ def file_config(file: WeightsFile) -> VDConfig:
     try:
         return VDConfig.from_dict(json.loads(file.metadata["vd_config"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"The model sizes (vd_config) in {file.path} cannot be understood: {error}.") from error
+        raise ValueError(
+            f"The model sizes (vd_config) in {file.path} cannot be understood: {error}."
+        ) from error
 
 
 def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layout]) -> Checkpoint:
@@ -83,20 +89,31 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
     for name in names:
         if layout.ignores(name):
             continue
-        places = {key: [place for place in key_map.theirs(key) if place.key in present] for key in key_map.ours(name)}
+        places = {
+            key: [place for place in key_map.theirs(key) if place.key in present]
+            for key in key_map.ours(name)
+        }
         if not any(places.values()):
             unknown.append(name)
         for key in places:
             part = next(part for part in parts if key.startswith(f"{part}."))
             keys.setdefault(part, {})[key] = places[key]
     if unknown:
-        sizes = " A model of other sizes than Versatile Diffusion v1.0 needs its config." if config == VDConfig() else ""
+        sizes = (
+            " A model of other sizes than Versatile Diffusion v1.0 needs its config."
+            if config == VDConfig()
+            else ""
+        )
         raise ValueError(f"{file.path} ({layout.title}) has {listed(unknown, 'unknown key')}.{sizes}")
     return Checkpoint(file, layout, key_map, keys)
 
 
 def read_part(
-    checkpoint: Checkpoint, part: str, empty: Mapping[str, Tensor], dtype: torch.dtype | None = None, copy: bool = False
+    checkpoint: Checkpoint,
+    part: str,
+    empty: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    copy: bool = False,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of one part by our keys, and what is wrong with them, under the names in the file.
 
@@ -105,7 +122,10 @@ def read_part(
     held = checkpoint.keys[part]
     names = {key: places[0].key for key, places in held.items()}
     wanted = {key: tensor for key, tensor in empty.items() if key.startswith(f"{part}.")}
-    missing = [next((place.key for place in checkpoint.key_map.theirs(key)), key) for key in wanted.keys() - held.keys()]
+    missing = [
+        next((place.key for place in checkpoint.key_map.theirs(key)), key)
+        for key in wanted.keys() - held.keys()
+    ]
     faults = Faults(missing, [names[key] for key in held.keys() - wanted.keys()])
     tensors = {}
     for key in (key for key in wanted if key in held):
@@ -124,12 +144,15 @@ def read_part(
 
 
 def read_parts(
-    sources: Mapping[str, Checkpoint], model: VersatileDiffusion, dtype: torch.dtype | None = None, copy: bool = False
+    sources: Mapping[str, Checkpoint],
+    model: VersatileDiffusion,
+    dtype: torch.dtype | None = None,
+    copy: bool = False,
 ) -> dict[str, Tensor]:
     """The tensors of the given parts, from the file chosen for each, by our keys.
 
-    dtype: of floating point tensors, None = as they are. copy: whether they leave the file, so that changing it later changes nothing
-    here; without it they are mapped where they need not be cast.
+    dtype: of floating point tensors, None = as they are. copy: whether they leave the file, so that changing
+    it later changes nothing here; without it they are mapped where they need not be cast.
 
     Raises ValueError for parts that do not fit the model.
     """
@@ -138,7 +161,10 @@ def read_parts(
     for part, checkpoint in sources.items():
         tensors, faults = read_part(checkpoint, part, empty, dtype, copy)
         if faults:
-            raise ValueError(f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): {'; '.join(faults)}.")
+            raise ValueError(
+                f"{part} does not fit in {checkpoint.file.path} ({checkpoint.layout.title}): "
+                f"{'; '.join(faults)}."
+            )
         state |= tensors
     return state
 
@@ -164,12 +190,13 @@ def load(
     """Load a model, or the wanted parts of it, in eval mode.
 
     paths:  files or folders as for `read_weights`, or OWNER/NAME of a model in the local Hugging Face cache.
-    dtype:  of all floating point weights, whatever the files hold. The noise schedule is never read from a file, so
-            half-precision files do not spoil it.
+    dtype:  of all floating point weights, whatever the files hold. The noise schedule is never read from a
+            file, so half-precision files do not spoil it.
     device: where the weights go.
 
-    No weight requires gradients, so that encoding, sampling and decoding keep nothing for them; to train weights, call
-    `requires_grad_()` on them or on their module. The other arguments, and what is raised, are those of `read_weights`.
+    No weight requires gradients, so that encoding, sampling and decoding keep nothing for them; to train
+    weights, call `requires_grad_()` on them or on their module. The other arguments, and what is raised, are
+    those of `read_weights`.
     """
     device = checked_device(device)
     check_dtype(dtype)
@@ -191,13 +218,13 @@ def read_weights(
 ) -> Weights:
     """Read a model, or the wanted parts of it, without filling modules: a host may have its own.
 
-    paths:  one file or folder, or several that make up one model; a part that several hold is taken from the first. Or
-            OWNER/NAME of a model in the local Hugging Face cache.
-    parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are read. The time
-            embedding comes with any part of the diffuser.
+    paths:  one file or folder, or several that make up one model; a part that several hold is taken from the
+            first. Or OWNER/NAME of a model in the local Hugging Face cache.
+    parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are
+            read. The time embedding comes with any part of the diffuser.
     config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
-    vocabularies: those of the text autoencoder, or a folder to look for them in; they are also looked for in the files, beside
-            them, and in the local Hugging Face cache.
+    vocabularies: those of the text autoencoder, or a folder to look for them in; they are also looked for in
+            the files, beside them, and in the local Hugging Face cache.
     dtype:  of all floating point weights; None means as the files hold them.
 
     Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
@@ -216,20 +243,30 @@ def read_weights(
 
 
 def empty_model(
-    checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None
+    checkpoints: Sequence[Checkpoint],
+    config: VDConfig,
+    parts: Collection[str],
+    vocabularies: Vocabularies | None = None,
 ) -> VersatileDiffusion:
-    """The parts without memory. Raises ValueError for sizes and vocabularies that each are possible, but not together."""
+    """The parts without memory.
+
+    Raises ValueError for sizes and vocabularies that each are possible, but not together.
+    """
     try:
         return build(config, parts, vocabularies)
     except Exception as error:  # such sizes fail somewhere inside torch and transformers, in any way
         files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
-        raise ValueError(f"The model sizes and vocabularies for {files} do not fit together: {first_line(error)}.") from error
+        raise ValueError(
+            f"The model sizes and vocabularies for {files} do not fit together: {first_line(error)}."
+        ) from error
 
 
 def locate_vocabularies(
     checkpoints: Sequence[Checkpoint], config: VDConfig, folder: str | Path | None
 ) -> tuple[Vocabularies | None, list[Path]]:
-    """The vocabularies in the first of our files that has them, else those found in `folder` or beside the files; and these folders."""
+    """The vocabularies in the first of our files that has them, else those found in `folder` or beside the
+    files; and these folders.
+    """
     paths = [checkpoint.file.path for checkpoint in checkpoints]
     folders = [Path(folder)] if folder else []
     folders += [path if path.is_dir() else path.parent for path in paths]
@@ -243,15 +280,24 @@ def locate_vocabularies(
     return find_vocabularies(folders, config.text_vae), folders
 
 
-def choose(checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[str] | None) -> dict[str, Checkpoint]:
-    """Which file each wanted part comes from: the first one that holds it. None means all parts that are there."""
+def choose(
+    checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[str] | None
+) -> dict[str, Checkpoint]:
+    """Which file each wanted part comes from: the first one that holds it.
+
+    None means all parts that are there.
+    """
     held = {part: checkpoint for checkpoint in reversed(checkpoints) for part in checkpoint.keys}
     wanted = set(held if parts is None else parts)
     if strangers := wanted - set(part_names(config)):
-        raise ValueError(f"There is no part {sorted(strangers)[0]}; the parts are {', '.join(part_names(config))}.")
+        raise ValueError(
+            f"There is no part {sorted(strangers)[0]}; the parts are {', '.join(part_names(config))}."
+        )
     if any(part.startswith("diffuser.") for part in wanted):
         wanted.add("diffuser.time_embed")
     if absent := [part for part in part_names(config) if part in wanted and part not in held]:
         files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
-        raise ValueError(f"{files} has no {', '.join(absent)}; published in {' and '.join(map(str, published(absent)))}.")
+        raise ValueError(
+            f"{files} has no {', '.join(absent)}; published in {' and '.join(map(str, published(absent)))}."
+        )
     return {part: held[part] for part in part_names(config) if part in wanted}

@@ -1,6 +1,9 @@
-"""LoRA files (Hu et al. 2022): small changes of a model's weights, of our own training and for Stable Diffusion 1.
+"""LoRA files (Hu et al. 2022):
 
-A file of ours holds each layer under the names that ComfyUI's own LoRA loader knows. The names of other programs are in `lora_names.py`.
+small changes of a model's weights, of our own training and for Stable Diffusion 1.
+
+A file of ours holds each layer under the names that ComfyUI's own LoRA loader knows. The names of other
+programs are in `lora_names.py`.
 """
 
 from __future__ import annotations
@@ -20,14 +23,33 @@ from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
 from .faults import is_finite, listed
 from .formats import WeightsFile, printable
-from .lora_names import NATIVE, ROLES, by_layer, file_names, names_of_text_encoder, names_of_unet, unet_key_map
+from .lora_names import (
+    NATIVE,
+    ROLES,
+    by_layer,
+    file_names,
+    names_of_text_encoder,
+    names_of_unet,
+    unet_key_map,
+)
 from .read import read
 from .write import write_safetensors
 
 log = logging.getLogger(__name__)
 
-OTHER_METHODS = (".dora_scale", ".hada_t1", ".lokr_", ".oft_", ".diff", ".w_norm")  # of endings of keys that change weights otherwise
-MATRICES = {("down", "up"), ("down", "mid", "up"), ("w1_a", "w1_b", "w2_a", "w2_b")}  # that make up one change
+OTHER_METHODS = (
+    ".dora_scale",
+    ".hada_t1",
+    ".lokr_",
+    ".oft_",
+    ".diff",
+    ".w_norm",
+)  # of endings of keys that change weights otherwise
+MATRICES = {
+    ("down", "up"),
+    ("down", "mid", "up"),
+    ("w1_a", "w1_b", "w2_a", "w2_b"),
+}  # that make up one change
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,9 @@ class Change:
 
 @dataclass(frozen=True)
 class HadamardChange:
-    """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022): alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
+    """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022):
+
+    alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
 
     w1_a, w2_a: [outputs, rank]. w1_b, w2_b: [rank, inputs · kernel].
     """
@@ -91,7 +115,11 @@ def adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def save_lora(
-    path: str | Path, changes: Mapping[str, Change], config: DiffuserConfig, data: Collection[str], dtype: torch.dtype | None = None
+    path: str | Path,
+    changes: Mapping[str, Change],
+    config: DiffuserConfig,
+    data: Collection[str],
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write changes, by layer names of the diffuser, for the MODELs of the output kinds `data`."""
     tensors: dict[str, Tensor] = {}
@@ -103,25 +131,36 @@ def save_lora(
     write_safetensors(path, tensors, {"format": "pt", "vd_lora": ", ".join(data)}, dtype)
 
 
-def read_lora(path: str | Path, diffuser: Diffuser | None, text_tower: nn.Module | None = None) -> dict[str, AnyChange]:
+def read_lora(
+    path: str | Path, diffuser: Diffuser | None, text_tower: nn.Module | None = None
+) -> dict[str, AnyChange]:
     """The changes in a file by the names of the layers, "diffuser.…" and "clip_text.…".
 
-    Files of `save_lora`, and files for Stable Diffusion 1 in the names of kohya, PEFT and diffusers, which change the layers of pictures,
-    the text contexts, the time embedding and the text encoder. What changes other layers is counted and named in a warning.
+    Files of `save_lora`, and files for Stable Diffusion 1 in the names of kohya, PEFT and diffusers, which
+    change the layers of pictures, the text contexts, the time embedding and the text encoder. What changes
+    other layers is counted and named in a warning.
 
-    Raises ValueError for a file that changes nothing here, for other methods than LoRA, LoCon and LoHa, for shapes that do not fit, and
-    for values that are not finite numbers.
+    Raises ValueError for a file that changes nothing here, for other methods than LoRA, LoCon and LoHa, for
+    shapes that do not fit, and for values that are not finite numbers.
     """
     path = Path(path)
-    file = read(path / "adapter_model.safetensors" if (path / "adapter_model.safetensors").is_file() else path)
+    file = read(
+        path / "adapter_model.safetensors" if (path / "adapter_model.safetensors").is_file() else path
+    )
     if others := [key for key in file.weights if any(part in key for part in OTHER_METHODS)]:
         raise ValueError(f"{path} is no plain LoRA ({printable(others[0])}): only ComfyUI can apply it.")
     found = by_layer(file.weights)
-    layers = {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()} if diffuser is not None else {}
+    layers = (
+        {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()}
+        if diffuser is not None
+        else {}
+    )
     if text_tower is not None:
         layers |= {f"clip_text.{name}": layer for name, layer in adaptable(text_tower).items()}
     changes: dict[str, AnyChange] = {}
-    for layer, names in names_in_files(layers, diffuser, file.metadata.get("vd_lora", "").split(", ")).items():
+    for layer, names in names_in_files(
+        layers, diffuser, file.metadata.get("vd_lora", "").split(", ")
+    ).items():
         for name in names:
             keys = found.pop(name, {})
             # The time embedding lies in a file of ours once for each MODEL that has it.
@@ -129,14 +168,26 @@ def read_lora(path: str | Path, diffuser: Diffuser | None, text_tower: nn.Module
                 changes[layer] = make_change(file, name, keys)
                 check_shape(file.path, keys, changes[layer], layers[layer].weight.shape)
     if not changes:
-        raise ValueError(f"{path} changes none of the layers of this model: {', '.join(printable(key) for key in list(file.weights)[:2])}, ….")
+        raise ValueError(
+            f"{path} changes none of the layers of this model: "
+            f"{', '.join(printable(key) for key in list(file.weights)[:2])}, …."
+        )
     if unused := [key for keys in found.values() for key in keys.values()]:
-        log.warning("%s has %s; they are for layers that are not loaded here", path, listed(unused, "key that changes nothing"))
+        log.warning(
+            "%s has %s; they are for layers that are not loaded here",
+            path,
+            listed(unused, "key that changes nothing"),
+        )
     return changes
 
 
-def names_in_files(layers: Collection[str], diffuser: Diffuser | None, made_for: Collection[str]) -> dict[str, list[str]]:
-    """Every name that a file may give to each layer. made_for: the kinds of data that a file of ours says it was made for."""
+def names_in_files(
+    layers: Collection[str], diffuser: Diffuser | None, made_for: Collection[str]
+) -> dict[str, list[str]]:
+    """Every name that a file may give to each layer. made_for:
+
+    the kinds of data that a file of ours says it was made for.
+    """
     names: dict[str, list[str]] = {layer: [] for layer in layers}
     if diffuser is not None:
         own = [layer.removeprefix("diffuser.") for layer in layers if layer.startswith("diffuser.")]
@@ -156,18 +207,26 @@ def names_in_files(layers: Collection[str], diffuser: Diffuser | None, made_for:
 
 
 def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyChange:
-    """The change of the layer that a file calls `name`. keys: its keys by their role. Raises ValueError for what is no change."""
+    """The change of the layer that a file calls `name`. keys: its keys by their role.
+
+    Raises ValueError for what is no change.
+    """
     roles = tuple(sorted(keys.keys() - {"alpha"}))
     if roles not in MATRICES:
-        raise ValueError(f"{file.path} changes {printable(name)} by {' and '.join(roles)} alone, which is no LoRA.")
+        raise ValueError(
+            f"{file.path} changes {printable(name)} by {' and '.join(roles)} alone, which is no LoRA."
+        )
     tensors = {role: file.weights[keys[role]] for role in roles}
     for role, tensor in tensors.items():
         key = printable(keys[role])
         if tensor.ndim < 2 or 0 in tensor.shape or not tensor.is_floating_point():
-            raise ValueError(f"{key} in {file.path} is {list(tensor.shape)} {tensor.dtype} where a matrix of a LoRA is needed.")
+            raise ValueError(
+                f"{key} in {file.path} is {list(tensor.shape)} {tensor.dtype} where a matrix of a LoRA is "
+                "needed."
+            )
         if not is_finite(tensor):
             raise ValueError(f"{key} in {file.path} has values that are not finite numbers.")
-    outer, inner = (("up", "down") if "up" in roles else ("w1_a", "w1_b"))
+    outer, inner = ("up", "down") if "up" in roles else ("w1_a", "w1_b")
     if tensors[outer].flatten(1).shape[1] != len(tensors[inner]):
         ranks = f"{tensors[outer].flatten(1).shape[1]} in one half and {len(tensors[inner])} in the other"
         raise ValueError(f"The LoRA of {printable(name)} in {file.path} has rank {ranks}.")
@@ -176,20 +235,26 @@ def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyCha
 
 
 def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -> float:
-    """What a change is multiplied with, times its rank: from its own key, else from the adapter's settings, else the rank.
+    """What a change is multiplied with, times its rank:
 
-    The settings are PEFT's: in the header of a file of diffusers, or in `adapter_config.json` beside the file.
+    from its own key, else from the adapter's settings, else the rank.
+
+    The settings are PEFT's: in the header of a file of diffusers, or in `adapter_config.json` beside the
+    file.
     """
     if "alpha" in keys:
         tensor = file.weights[keys["alpha"]]
         if tensor.numel() != 1 or tensor.dtype == torch.bool or not is_finite(tensor):
-            raise ValueError(f"{printable(keys['alpha'])} in {file.path} is {list(tensor.shape)} {tensor.dtype} where one number is needed.")
+            raise ValueError(
+                f"{printable(keys['alpha'])} in {file.path} is {list(tensor.shape)} {tensor.dtype} where "
+                "one number is needed."
+            )
         return float(tensor)
     settings = adapter_settings(file)
     prefix = next((part for part in ("unet.", "text_encoder.") if name.startswith(part)), "")
     alpha = settings.get(f"{prefix}lora_alpha", rank)
     patterns = settings.get(f"{prefix}alpha_pattern")
-    for pattern, value in (patterns.items() if isinstance(patterns, dict) else ()):
+    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
         if name.endswith(pattern):
             alpha = value
     if type(alpha) not in (int, float) or not math.isfinite(alpha):
@@ -201,7 +266,9 @@ def adapter_settings(file: WeightsFile) -> dict:
     """PEFT's settings of a file, if it has any."""
     beside = file.path.with_name("adapter_config.json")
     try:
-        text = file.metadata.get("lora_adapter_metadata") or (beside.read_text("utf-8") if beside.is_file() else "{}")
+        text = file.metadata.get("lora_adapter_metadata") or (
+            beside.read_text("utf-8") if beside.is_file() else "{}"
+        )
         settings = json.loads(text)
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"The settings of the LoRA {file.path} cannot be read.") from error
@@ -212,19 +279,31 @@ def check_shape(path: Path, keys: Mapping[str, str], change: AnyChange, shape: t
     """Raise a ValueError unless a change fits a weight of that shape."""
     if isinstance(change, HadamardChange):
         pairs = ((change.w1_a, change.w1_b), (change.w2_a, change.w2_b))
-        fits = all(a.ndim == b.ndim == 2 and a.shape[1] == len(b) and (len(a), b.shape[1]) == (shape[0], shape[1:].numel()) for a, b in pairs)
+        fits = all(
+            a.ndim == b.ndim == 2
+            and a.shape[1] == len(b)
+            and (len(a), b.shape[1]) == (shape[0], shape[1:].numel())
+            for a, b in pairs
+        )
         found = [len(change.w1_a), *change.w1_b.shape[1:]]
     else:
-        found = [len(change.up), change.down.shape[1], *(change.down if change.mid is None else change.mid).shape[2:]]
+        found = [
+            len(change.up),
+            change.down.shape[1],
+            *(change.down if change.mid is None else change.mid).shape[2:],
+        ]
         # 1x1 convolutions are matrices in some files.
         fits = found == list(shape) or [*found, 1, 1] == list(shape) or found == [*shape, 1, 1]
     if not fits:
         key = printable(keys.get("up", keys.get("w1_a", "")))
-        raise ValueError(f"{key} in {path} changes a weight of shape {found} where this model has {list(shape)}.")
+        raise ValueError(
+            f"{key} in {path} changes a weight of shape {found} where this model has {list(shape)}."
+        )
 
 
 def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
-    """A weight with a change added to it, rounded once to the weight's precision; at strength 0 the very weight.
+    """A weight with a change added to it, rounded once to the weight's precision; at strength 0 the very
+    weight.
 
     Raises ValueError where that are no finite numbers.
     """
@@ -232,9 +311,14 @@ def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
         raise ValueError(f"The strength of a LoRA must be a finite number, got {strength}.")
     if strength == 0:
         return weight
-    changed = (weight.float() + change.delta(strength).reshape(weight.shape).to(weight.device)).to(weight.dtype)
+    changed = (weight.float() + change.delta(strength).reshape(weight.shape).to(weight.device)).to(
+        weight.dtype
+    )
     if not is_finite(changed):
-        raise ValueError(f"A LoRA with strength {strength} makes weights that are not finite numbers: choose a smaller strength.")
+        raise ValueError(
+            f"A LoRA with strength {strength} makes weights that are not finite numbers: choose a smaller "
+            "strength."
+        )
     return changed
 
 

@@ -1,8 +1,10 @@
 """The names that LoRA files of other programs give to a model's layers.
 
-Stable Diffusion 1's UNet has the layers of our image diffuser and of its text contexts, its text encoder is our CLIP text tower. Four
-namings are found: kohya's (`lora_unet_down_blocks_0_…`), PEFT's (`base_model.model.down_blocks.0.…`), diffusers' (`unet.down_blocks.0.…`)
-and that of 2023 (`….attn1.processor.to_k_lora…`), each for diffusers' names of the UNet; ComfyUI's are those of its own UNet.
+Stable Diffusion 1's UNet has the layers of our image diffuser and of its text contexts, its text encoder is
+our CLIP text tower. Four
+namings are found: kohya's (`lora_unet_down_blocks_0_…`), PEFT's (`base_model.model.down_blocks.0.…`),
+diffusers' (`unet.down_blocks.0.…`) and that of 2023 (`….attn1.processor.to_k_lora…`), each for diffusers'
+names of the UNet; ComfyUI's are those of its own UNet.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ TEXT_KOHYA = ("lora_te_", "lora_te1_")
 # What follows a layer's name, by what it is.
 ROLES = {
     "down": (
-        ".lora_A.weight", ".lora_A.default.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight",
-        ".lora_linear_layer.down.weight",
+        ".lora_A.weight", ".lora_A.default.weight", ".lora_down.weight", ".lora.down.weight",
+        "_lora.down.weight", ".lora_linear_layer.down.weight",
     ),
     "up": (
-        ".lora_B.weight", ".lora_B.default.weight", ".lora_up.weight", ".lora.up.weight", "_lora.up.weight",
-        ".lora_linear_layer.up.weight",
+        ".lora_B.weight", ".lora_B.default.weight", ".lora_up.weight", ".lora.up.weight",
+        "_lora.up.weight", ".lora_linear_layer.up.weight",
     ),
     "mid": (".lora_mid.weight",),
     "alpha": (".alpha",),
@@ -49,27 +51,44 @@ def by_layer(keys: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def file_names(layers: Iterable[str], config: DiffuserConfig, data: Collection[str]) -> dict[str, list[str]]:
-    """The names of the diffuser's layers in ComfyUI's MODELs of the output kinds `data`; none for a layer that they do not have.
+    """The names of the diffuser's layers in ComfyUI's MODELs of the output kinds `data`; none for a layer
+    that they do not have.
 
-    The MODEL that makes pictures is ComfyUI's UNet, with the transformers of text contexts under Stable Diffusion's names and those of
-    other kinds beside them; the MODEL that makes texts has our own names.
+    The MODEL that makes pictures is ComfyUI's UNet, with the transformers of text contexts under Stable
+    Diffusion's names and those of other kinds beside them; the MODEL that makes texts has our own names.
 
     Raises ValueError for two kinds of pictures: both would have the same names.
     """
-    maps = {kind: KeyMap(unet_model(config, kind, config.context)) for kind in data if config.data[kind].layers == "2d"}
+    maps = {
+        kind: KeyMap(unet_model(config, kind, config.context))
+        for kind in data
+        if config.data[kind].layers == "2d"
+    }
     if len(maps) > 1:
-        raise ValueError(f"A LoRA file is for one kind of pictures, not for {' and '.join(maps)}: write one file for each.")
+        raise ValueError(
+            f"A LoRA file is for one kind of pictures, not for {' and '.join(maps)}: write one file for each."
+        )
 
     def name_in(kind: str, layer: str) -> list[str]:
         if kind in maps:
-            return [place.key.removesuffix(".weight") for place in maps[kind].theirs(f"diffuser.{layer}.weight")]
+            return [
+                place.key.removesuffix(".weight") for place in maps[kind].theirs(f"diffuser.{layer}.weight")
+            ]
         return [layer] if not layer.startswith("data.") or layer.startswith(f"data.{kind}.") else []
 
-    return {layer: [NATIVE + name for name in dict.fromkeys(name for kind in data for name in name_in(kind, layer))] for layer in layers}
+    return {
+        layer: [
+            NATIVE + name for name in dict.fromkeys(name for kind in data for name in name_in(kind, layer))
+        ]
+        for layer in layers
+    }
 
 
 def names_of_unet(layer: str, key_map: KeyMap) -> Iterator[str]:
-    """Every name of one of the diffuser's layers in files for Stable Diffusion 1. key_map: diffusers' names of its UNet."""
+    """Every name of one of the diffuser's layers in files for Stable Diffusion 1. key_map:
+
+    diffusers' names of its UNet.
+    """
     for place in key_map.theirs(f"diffuser.{layer}.weight"):
         name = place.key.removesuffix(".weight")
         yield from (prefix + name for prefix in DIFFUSERS)

@@ -36,15 +36,21 @@ def parts_of_flow(data: str, context: str) -> list[str]:
 
 
 class EmptyParameters(TorchFunctionMode):
-    """While it is active, modules take no memory for their parameters (`torch.empty`); buffers (`arange`, `ones`, …) are real."""
+    """While it is active, modules take no memory for their parameters (`torch.empty`); buffers (`arange`,
+    `ones`, …) are real.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         return func(*args, **{**kwargs, "device": "meta"} if func is torch.empty else kwargs)
 
 
-def build(config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None) -> VersatileDiffusion:
-    """The given parts of a model, in eval mode, without memory for their parameters. Without vocabularies Optimus works on ids only.
+def build(
+    config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None
+) -> VersatileDiffusion:
+    """The given parts of a model, in eval mode, without memory for their parameters.
+
+    Without vocabularies Optimus works on ids only.
 
     Raises ValueError for vocabularies that are damaged or of another size.
     """
@@ -53,7 +59,10 @@ def build(config: VDConfig, parts: Collection[str], vocabularies: Vocabularies |
     merges = vocabularies.clip_merges if vocabularies else None
     tokenizer = ClipTokenizer(merges, config.clip.text.positions) if "text" in towers else None
     if tokenizer and merges is not None and tokenizer.bpe.vocab_size != config.clip.text.vocab_size:
-        raise ValueError(f"CLIP's vocabulary has {tokenizer.bpe.vocab_size} tokens where {config.clip.text.vocab_size} are needed.")
+        raise ValueError(
+            f"CLIP's vocabulary has {tokenizer.bpe.vocab_size} tokens where {config.clip.text.vocab_size} "
+            "are needed."
+        )
     with EmptyParameters():
         if any(part.startswith("diffuser.") for part in parts):
             data = [kind for kind in config.diffuser.data if f"diffuser.data.{kind}" in parts]
@@ -82,4 +91,8 @@ def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
 
 def state_of(model: VersatileDiffusion) -> dict[str, Tensor]:
     """All tensors of a model under our keys."""
-    return {f"{prefix}.{key}": tensor for prefix, module in modules_of(model).items() for key, tensor in module.state_dict().items()}
+    return {
+        f"{prefix}.{key}": tensor
+        for prefix, module in modules_of(model).items()
+        for key, tensor in module.state_dict().items()
+    }

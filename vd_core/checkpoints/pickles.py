@@ -1,8 +1,9 @@
 """The one policy for pickles: tensors with plain numbers, and the texts, numbers and containers around them.
 
-A file of `torch.save` is a small program for a stack machine. It is followed here with descriptions in place of objects, so that
-nothing is imported, called, allocated or hashed, and everything that it claims is compared with what the file has. Only then does
-torch's own unpickler of tensors (`weights_only=True`) read it.
+A file of `torch.save` is a small program for a stack machine. It is followed here with descriptions in place
+of objects, so that nothing is imported, called, allocated or hashed, and everything that it claims is
+compared with what the file has. Only then does torch's own unpickler of tensors (`weights_only=True`) read
+it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,25 @@ from typing import NamedTuple
 
 import torch
 
-LONGEST = 8 << 20  # bytes of a pickle; tensors' numbers lie outside of it, so that 30,000 of them take that much
+# Bytes of a pickle; tensors' numbers lie outside of it, so that 30,000 of them take that much.
+LONGEST = 8 << 20
 MOST = 500_000  # opcodes of a pickle; a tensor takes about 35 of them
 
 STORAGES = {  # bytes of one number
-    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
-    "ComplexDouble": 16, "ComplexFloat": 8,
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
+    "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8,
 }  # fmt: skip
-PLAIN = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device"}  # called around tensors
-REBUILDS = {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_parameter"}
+PLAIN = {
+    "collections.OrderedDict",
+    "collections.Counter",
+    "torch.Size",
+    "torch.device",
+}  # called around tensors
+REBUILDS = {
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_parameter",
+}
 IGNORED = {"PROTO", "STOP"}
 ATOMS = {  # opcodes whose value is their argument
     "BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING", "LONG1",
@@ -48,18 +59,28 @@ class Name(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """A block of numbers: how many bytes it claims, and how many one number of it has (None: the tensor's type says it)."""
+    """A block of numbers: how many bytes it claims, and how many one number of it has (None:
+
+    the tensor's type says it).
+    """
 
     size: int
     itemsize: int | None
 
 
-CONTAINER, TENSOR, OTHER = object(), object(), object()  # what stands for lists and dictionaries, for tensors, and for the rest
+CONTAINER, TENSOR, OTHER = (
+    object(),
+    object(),
+    object(),
+)  # what stands for lists and dictionaries, for tensors, and for the rest
 
 
 @dataclass
 class Machine:
-    """The state of a pickle's program: its stack, the stacks below the open marks, its memo, and the bytes of each storage."""
+    """The state of a pickle's program:
+
+    its stack, the stacks below the open marks, its memo, and the bytes of each storage.
+    """
 
     stack: list = field(default_factory=list)
     below: list[list] = field(default_factory=list)
@@ -111,8 +132,9 @@ class Machine:
         return taken
 
     def fill(self, name: str) -> None:
-        """Put values into the container below them. Keys must be texts or numbers: a tuple of tuples of one another takes for ever to
-        hash."""
+        """Put values into the container below them. Keys must be texts or numbers:
+
+        a tuple of tuples of one another takes for ever to hash."""
         values = self.since_mark() if name.endswith("S") else self.take(2 if name == "SETITEM" else 1)
         if self.stack[-1] is not CONTAINER:
             raise Damaged(UNREADABLE)
@@ -120,15 +142,27 @@ class Machine:
             raise Forbidden("a dictionary whose keys are neither texts nor numbers")
 
     def storage(self, description: object) -> Storage:
-        """The block of numbers that a tensor refers to: ("storage", type, key, device, numbers[, nothing])."""
-        if not isinstance(description, tuple) or len(description) not in (5, 6) or description[0] != "storage":
+        """The block of numbers that a tensor refers to:
+
+        ("storage", type, key, device, numbers[, nothing]).
+        """
+        if (
+            not isinstance(description, tuple)
+            or len(description) not in (5, 6)
+            or description[0] != "storage"
+        ):
             raise Damaged(UNREADABLE)
         _, kind, key, _, count = description[:5]
-        if not (isinstance(kind, Name) and isinstance(key, str) and is_size(count)) or description[5:] not in ((), (None,)):
+        if not (isinstance(kind, Name) and isinstance(key, str) and is_size(count)) or description[
+            5:
+        ] not in ((), (None,)):
             raise Damaged(UNREADABLE)
         word = kind.name.removeprefix("torch.").removesuffix("Storage")
         if word == "storage.Untyped" and self.legacy:
-            raise Forbidden("numbers of 8 bits or without sign in the format from before torch 1.6, which torch cannot read back")
+            raise Forbidden(
+                "numbers of 8 bits or without sign in the format from before torch 1.6, which torch "
+                "cannot read back"
+            )
         if word not in STORAGES and word != "storage.Untyped":
             raise Forbidden(f"numbers of a kind that no weights have ({kind.name})")
         itemsize = STORAGES.get(word)
@@ -153,7 +187,10 @@ def operations(stream: io.BytesIO) -> Iterator[tuple[str, object]]:
 
 
 def allowed(name: str) -> Name:
-    """A name that a file of weights may use: what rebuilds plain tensors, their types, and the few containers around them."""
+    """A name that a file of weights may use:
+
+    what rebuilds plain tensors, their types, and the few containers around them.
+    """
     module, _, last = name.rpartition(".")
     is_type = module == "torch" and isinstance(getattr(torch, last, None), torch.dtype)
     is_storage = module in ("torch", "torch.storage", "torch.cuda") and last.endswith("Storage")
@@ -180,7 +217,9 @@ def call(called: object, arguments: object) -> object:
         itemsize = None
         if called.name.endswith("v3"):
             kind = arguments[6] if len(arguments) > 6 else None
-            if not isinstance(kind, Name) or not isinstance(getattr(torch, kind.name.removeprefix("torch."), None), torch.dtype):
+            if not isinstance(kind, Name) or not isinstance(
+                getattr(torch, kind.name.removeprefix("torch."), None), torch.dtype
+            ):
                 raise Damaged(UNREADABLE)
             itemsize = getattr(torch, kind.name.removeprefix("torch.")).itemsize
         check_tensor(*arguments[:4], itemsize)
@@ -188,8 +227,13 @@ def call(called: object, arguments: object) -> object:
     raise Damaged(UNREADABLE)
 
 
-def check_tensor(storage: object, offset: object, shape: object, strides: object, itemsize: int | None) -> None:
-    """Raise Damaged for a tensor with more numbers than its storage: a stride of 0 makes terabytes of one number."""
+def check_tensor(
+    storage: object, offset: object, shape: object, strides: object, itemsize: int | None
+) -> None:
+    """Raise Damaged for a tensor with more numbers than its storage:
+
+    a stride of 0 makes terabytes of one number.
+    """
     if not (isinstance(storage, Storage) and is_size(offset) and is_shape(shape) and is_shape(strides)):
         raise Damaged(UNREADABLE)
     itemsize = storage.itemsize or itemsize

@@ -22,17 +22,29 @@ class Published:
 
 VERSATILE_DIFFUSION = "huggingface.co/shi-labs/versatile-diffusion, folder pretrained_pth"
 PUBLISHED = (
-    Published("vd-four-flow-v1-0-fp16.pth", "5.1 GB; vd-four-flow-v1-0.pth in float32: 10.3 GB", VERSATILE_DIFFUSION, ("diffuser.",)),
+    Published(
+        "vd-four-flow-v1-0-fp16.pth",
+        "5.1 GB; vd-four-flow-v1-0.pth in float32: 10.3 GB",
+        VERSATILE_DIFFUSION,
+        ("diffuser.",),
+    ),
     Published("kl-f8.pth", "0.3 GB", VERSATILE_DIFFUSION, ("image_vae",)),
     Published("optimus-vae.pth", "1 GB", VERSATILE_DIFFUSION, ("text_vae",)),
-    Published("model.safetensors", "1.7 GB", "huggingface.co/openai/clip-vit-large-patch14", ("clip_text", "clip_vision")),
+    Published(
+        "model.safetensors",
+        "1.7 GB",
+        "huggingface.co/openai/clip-vit-large-patch14",
+        ("clip_text", "clip_vision"),
+    ),
 )
 
 
 def published(parts: Iterable[str]) -> list[Published]:
     """The files that hold the given parts."""
     parts = list(parts)
-    return [file for file in PUBLISHED if any(part.startswith(prefix) for part in parts for prefix in file.parts)]
+    return [
+        file for file in PUBLISHED if any(part.startswith(prefix) for part in parts for prefix in file.parts)
+    ]
 
 
 def find_model(name: str, folders: Collection[str | Path]) -> Path:
@@ -45,4 +57,6 @@ def find_model(name: str, folders: Collection[str | Path]) -> Path:
             return Path(folder) / name
     searched = ", ".join(str(folder) for folder in folders) or "no folder"
     known = [file for file in PUBLISHED if file.file == name] or PUBLISHED
-    raise FileNotFoundError(f"There is no {name} in {searched}; published are {' and '.join(map(str, known))}.")
+    raise FileNotFoundError(
+        f"There is no {name} in {searched}; published are {' and '.join(map(str, known))}."
+    )

@@ -39,9 +39,11 @@ class Joined(Mapping):
 
 
 def read(path: str | Path) -> WeightsFile:
-    """Open a safetensors file, a file of `torch.save`, a diffusers folder, or a folder with one model's weights.
+    """Open a safetensors file, a file of `torch.save`, a diffusers folder, or a folder with one model's
+    weights.
 
-    Raises FileNotFoundError for a missing path, ValueError for everything that holds no weights or must not be opened.
+    Raises FileNotFoundError for a missing path, ValueError for everything that holds no weights or must not
+    be opened.
     """
     path = existing(path)
     return read_folder(path) if path.is_dir() else read_file(path)
@@ -56,7 +58,8 @@ def read_folder(path: Path) -> WeightsFile:
     members = {name: read_file(existing(file)).weights for name, file in found.items() if file is not None}
     if not members:
         raise ValueError(
-            f"{path} is not a diffusers folder: none of its subfolders {', '.join(DIFFUSERS_FOLDERS)} holds a weights file "
+            f"{path} is not a diffusers folder: none of its subfolders {', '.join(DIFFUSERS_FOLDERS)} "
+            "holds a weights file "
             f"such as {WEIGHT_NAMES[0]}."
         )
     return WeightsFile(path, Joined(members))

@@ -14,15 +14,19 @@ from .published import published
 
 
 def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
-    """Describe one or several files that make up a model, as plain data; tensors are not read beyond what the checks need.
+    """Describe one or several files that make up a model, as plain data; tensors are not read beyond what the
+    checks need.
 
-    files:  per file its path, layout, and parts: parameters, dtypes, and faults (sentences; empty if the part can be loaded).
+    files:  per file its path, layout, and parts: parameters, dtypes, and faults (sentences; empty if the part
+            can be loaded).
     config: the sizes that the files carry, else those of Versatile Diffusion v1.0.
     vocabularies: whether those of the text autoencoder are in the files, beside them or in the local cache.
     flows:  "CONTEXT-to-OUTPUT" -> the parts that are missing for it.
     """
     checkpoints, config = open_checkpoints(paths, config)
-    empty = state_of(empty_model(checkpoints, config, {part for checkpoint in checkpoints for part in checkpoint.keys}))
+    empty = state_of(
+        empty_model(checkpoints, config, {part for checkpoint in checkpoints for part in checkpoint.keys})
+    )
     files = [describe(checkpoint, config, empty) for checkpoint in checkpoints]
     usable = {part for file in files for part, details in file["parts"].items() if not details["faults"]}
     vocabularies, _ = locate_vocabularies(checkpoints, config, None)
@@ -31,8 +35,15 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
         for context in config.diffuser.context:
             needed = parts_of_flow(data, context)
             missing = [part for part in needed if part not in usable]
-            flows[f"{context}-to-{data}"] = missing + (["vocabularies"] if "text_vae" in needed and vocabularies is None else [])
-    return {"files": files, "config": config.to_dict(), "vocabularies": vocabularies is not None, "flows": flows}
+            flows[f"{context}-to-{data}"] = missing + (
+                ["vocabularies"] if "text_vae" in needed and vocabularies is None else []
+            )
+    return {
+        "files": files,
+        "config": config.to_dict(),
+        "vocabularies": vocabularies is not None,
+        "flows": flows,
+    }
 
 
 def describe(checkpoint: Checkpoint, config: VDConfig, empty: dict[str, Tensor]) -> dict[str, Any]:
@@ -61,12 +72,16 @@ def text(report: dict[str, Any]) -> str:
     for file in report["files"]:
         lines.append(f"{file['path']}: {file['title']}")
         for part, details in file["parts"].items():
-            lines.append(f"  {part:24}{details['parameters']:>15,} parameters  {', '.join(details['dtypes'])}")
+            lines.append(
+                f"  {part:24}{details['parameters']:>15,} parameters  {', '.join(details['dtypes'])}"
+            )
             lines += [f"    does not fit: {fault}" for fault in details["faults"]]
     lines.append("sizes")
     for name, sizes in report["config"].items():
         lines.append(f"  {name}: " + ", ".join(f"{key} {short(value)}" for key, value in sizes.items()))
-    lines.append(f"vocabularies of the text autoencoder: {'found' if report['vocabularies'] else 'not found'}")
+    lines.append(
+        f"vocabularies of the text autoencoder: {'found' if report['vocabularies'] else 'not found'}"
+    )
     lines.append("flows")
     for flow, missing in report["flows"].items():
         lines.append(f"  {flow}: " + (f"needs also {', '.join(missing)}" if missing else "complete"))

@@ -1,4 +1,7 @@
-"""Where the vocabularies of the text encoders are found and how they lie in our files. Nothing is downloaded."""
+"""Where the vocabularies of the text encoders are found and how they lie in our files.
+
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ PREFIX = "vocab."
 
 @dataclass(frozen=True)
 class Source:
-    """Where one public vocabulary file may lie: under these names in a folder, or in the local Hugging Face cache."""
+    """Where one public vocabulary file may lie:
+
+    under these names in a folder, or in the local Hugging Face cache.
+    """
 
     names: tuple[str, ...]
     repositories: tuple[str, ...]
@@ -32,19 +38,33 @@ SOURCES = {
         "vocab.txt",
     ),
     # No bare vocab.json and merges.txt: beside a CLIP these are CLIP's.
-    "gpt2_vocab": Source(("gpt2-vocab.json", "gpt2/vocab.json"), ("openai-community/gpt2", "gpt2"), "vocab.json"),
-    "gpt2_merges": Source(("gpt2-merges.txt", "gpt2/merges.txt"), ("openai-community/gpt2", "gpt2"), "merges.txt"),
+    "gpt2_vocab": Source(
+        ("gpt2-vocab.json", "gpt2/vocab.json"), ("openai-community/gpt2", "gpt2"), "vocab.json"
+    ),
+    "gpt2_merges": Source(
+        ("gpt2-merges.txt", "gpt2/merges.txt"), ("openai-community/gpt2", "gpt2"), "merges.txt"
+    ),
 }
 
 
 def to_tensors(vocabularies: Vocabularies) -> dict[str, Tensor]:
     """The vocabularies as byte tensors, as our files hold them."""
-    contents = {name: text.encode() if isinstance(text, str) else text for name, text in asdict(vocabularies).items() if text is not None}
-    return {PREFIX + name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in contents.items()}
+    contents = {
+        name: text.encode() if isinstance(text, str) else text
+        for name, text in asdict(vocabularies).items()
+        if text is not None
+    }
+    return {
+        PREFIX + name: torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        for name, content in contents.items()
+    }
 
 
 def from_tensors(weights: Mapping[str, Tensor]) -> Vocabularies | None:
-    """The vocabularies in one of our files, if it has them. Raises ValueError for some without the others, and for what are no texts."""
+    """The vocabularies in one of our files, if it has them.
+
+    Raises ValueError for some without the others, and for what are no texts.
+    """
     missing = [PREFIX + name for name in SOURCES if PREFIX + name not in weights]
     if len(missing) == len(SOURCES):
         return None
@@ -62,7 +82,8 @@ def from_tensors(weights: Mapping[str, Tensor]) -> Vocabularies | None:
 
 
 def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> Vocabularies | None:
-    """The vocabularies of Optimus in one of the folders, else in the local Hugging Face cache; None unless all are found.
+    """The vocabularies of Optimus in one of the folders, else in the local Hugging Face cache; None unless
+    all are found.
 
     A vocabulary of another size than the model's is not taken.
     """
@@ -77,7 +98,9 @@ def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> V
 
 
 def fits(name: str, content: bytes, config: TextVAEConfig) -> bool:
-    """Whether a vocabulary has the size that the model was made for; GPT-2 has three special tokens more than its file."""
+    """Whether a vocabulary has the size that the model was made for; GPT-2 has three special tokens more than
+    its file.
+    """
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -93,6 +116,8 @@ def missing_vocabularies(folders: Iterable[str | Path]) -> str:
     """What to say when they are not found."""
     return (
         "The text autoencoder needs its public vocabularies: bert-base-cased-vocab.txt (vocab.txt of "
-        "huggingface.co/google-bert/bert-base-cased), gpt2-vocab.json and gpt2-merges.txt (vocab.json and merges.txt of "
-        f"huggingface.co/openai-community/gpt2). Put them into {' or '.join(dict.fromkeys(map(str, folders)))}."
+        "huggingface.co/google-bert/bert-base-cased), gpt2-vocab.json and gpt2-merges.txt (vocab.json "
+        "and merges.txt of "
+        "huggingface.co/openai-community/gpt2). Put them into "
+        f"{' or '.join(dict.fromkeys(map(str, folders)))}."
     )

@@ -30,11 +30,15 @@ def metadata(config: VDConfig) -> dict[str, str]:
 
 
 def write_safetensors(
-    path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: torch.dtype | None = None
+    path: str | Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, str],
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a safetensors file, floating point tensors as `dtype` (None: as they are).
 
-    Raises what `write_whole` raises, and ValueError for values that `dtype` cannot hold: nothing is left then.
+    Raises what `write_whole` raises, and ValueError for values that `dtype` cannot hold: nothing is left
+    then.
     """
     with write_whole(path) as file:
         dump_safetensors(file, tensors, header, dtype)
@@ -44,15 +48,23 @@ def dump_safetensors(
     file: BinaryIO, tensors: Mapping[str, Tensor], header: Mapping[str, str], dtype: torch.dtype | None = None
 ) -> None:
     """Write the safetensors format into an open file. One tensor at a time is in memory."""
-    types = {key: dtype if dtype and tensor.is_floating_point() else tensor.dtype for key, tensor in tensors.items()}
+    types = {
+        key: dtype if dtype and tensor.is_floating_point() else tensor.dtype
+        for key, tensor in tensors.items()
+    }
     # Wide types first, as the safetensors library does: every tensor stays aligned to its type.
     order = sorted(tensors, key=lambda key: (-types[key].itemsize, key))
     entries, end = {"__metadata__": dict(header)}, 0
     for key in order:
         start, end = end, end + tensors[key].numel() * types[key].itemsize
-        entries[key] = {"dtype": DTYPE_NAMES[types[key]], "shape": list(tensors[key].shape), "data_offsets": [start, end]}
+        entries[key] = {
+            "dtype": DTYPE_NAMES[types[key]],
+            "shape": list(tensors[key].shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(entries).encode()
-    # Mapped into memory, the first tensor then starts as aligned as an allocated one: faster, and equal to the last bit.
+    # Mapped into memory, the first tensor then starts as aligned as an allocated one: faster, and equal to
+    # the last bit.
     text += b" " * (-(8 + len(text)) % 64)
     file.write(len(text).to_bytes(8, "little") + text)
     for key in order:
@@ -63,14 +75,22 @@ def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
     """The bytes of one tensor as `dtype`."""
     cast = tensor.detach().to("cpu", dtype).contiguous()
     if cast.dtype != tensor.dtype and not is_finite(cast):
-        raise ValueError(f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 or float32.")
+        raise ValueError(
+            f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 "
+            "or float32."
+        )
     return memoryview(cast.reshape(-1).view(torch.uint8).numpy())
 
 
 def save_model(
-    path: str | Path, model: VersatileDiffusion, vocabularies: Vocabularies | None = None, dtype: torch.dtype | None = None
+    path: str | Path,
+    model: VersatileDiffusion,
+    vocabularies: Vocabularies | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a model, or the parts of it that are there, as a file of our own layout; with the vocabularies it is the whole model."""
+    """Write a model, or the parts of it that are there, as a file of our own layout; with the vocabularies it
+    is the whole model.
+    """
     tensors = state_of(model) | (to_tensors(vocabularies) if vocabularies else {})
     write_safetensors(path, tensors, metadata(model.config), dtype)
 

@@ -17,7 +17,11 @@ from vd_core.flows import VersatileDiffusion
 def model() -> VersatileDiffusion:
     torch.manual_seed(0)
     return VersatileDiffusion(
-        CONFIG, Diffuser(CONFIG.diffuser), Clip(CONFIG.clip), AutoencoderKL(CONFIG.image_vae), Optimus(CONFIG.text_vae, VOCABULARIES)
+        CONFIG,
+        Diffuser(CONFIG.diffuser),
+        Clip(CONFIG.clip),
+        AutoencoderKL(CONFIG.image_vae),
+        Optimus(CONFIG.text_vae, VOCABULARIES),
     )
 
 

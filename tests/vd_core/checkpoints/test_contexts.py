@@ -33,7 +33,9 @@ def test_weights_of_tokens_are_kept_and_regions_refused(tmp_path):
     with pytest.raises(ValueError, match="save it before it gets the region"):
         save_context(tmp_path / "b.safetensors", Context("text", UNIT, region=Region(end=0.5)))
     save_file({"tokens": UNIT, "emphasis": emphasis[:, 1:].contiguous()}, tmp_path / "c.safetensors")
-    with pytest.raises(ValueError, match=r"c.safetensors holds weights of tokens \[1, 4\] where \[1 or 2, 5\] are needed"):
+    with pytest.raises(
+        ValueError, match=r"c.safetensors holds weights of tokens \[1, 4\] where \[1 or 2, 5\] are needed"
+    ):
         load_context(tmp_path / "c.safetensors", "text")
 
 
@@ -56,7 +58,9 @@ def test_pictures_must_be_normalised_as_clip_contexts_are(tmp_path):
 @pytest.mark.parametrize("rows", [3, 5])
 def test_global_vectors_of_several_pictures_are_not_one_picture(tmp_path, rows):
     """[3, 160] of CLIP's image_embeds are three pictures, not three tokens of one."""
-    vectors = torch.nn.functional.normalize(torch.randn(rows, 160, generator=torch.Generator().manual_seed(0)), dim=-1)
+    vectors = torch.nn.functional.normalize(
+        torch.randn(rows, 160, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
     np.save(tmp_path / "a.npy", vectors.numpy())
     with pytest.raises(ValueError, match=rf"\[{rows}, 1, width\] for the global vectors of {rows}"):
         load_context(tmp_path / "a.npy", "image")
@@ -121,7 +125,11 @@ def test_what_is_nearly_zero_is_not_normalised(tmp_path, scale):
 @pytest.mark.parametrize(
     "more, kind, sentence",
     [
-        ({"emphasis": torch.ones(5, 5)}, "text", r"weights of tokens \[5, 5\] where \[1 or 2, 5\] are needed"),
+        (
+            {"emphasis": torch.ones(5, 5)},
+            "text",
+            r"weights of tokens \[5, 5\] where \[1 or 2, 5\] are needed",
+        ),
         ({"null_emphasis": torch.ones(1, 5)}, "text", r"null_emphasis\), but no such tokens \(null\)"),
         ({"emphasis": torch.full((1, 5), torch.nan)}, "text", "must be numbers ≥ 0"),
         ({}, "", "says that it holds a context of kind '': kinds are words"),
@@ -144,7 +152,9 @@ def test_whole_numbers_and_truth_values_are_weights_of_tokens(tmp_path):
 def test_a_file_is_what_it_holds_not_what_it_is_called(tmp_path):
     np.savez(tmp_path / "a.npz", UNIT.numpy())
     (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-    with pytest.raises(ValueError, match="it is an archive of numpy's arrays: save the one that is meant as .npy"):
+    with pytest.raises(
+        ValueError, match="it is an archive of numpy's arrays: save the one that is meant as .npy"
+    ):
         load_context(tmp_path / "a.npy", "text")
     np.save(tmp_path / "b.npy", UNIT.numpy())
     (tmp_path / "b.npy").rename(tmp_path / "b.pt")

@@ -9,7 +9,13 @@ import pytest
 
 from vd_core.__main__ import main
 from vd_core.checkpoints import download as downloads
-from vd_core.checkpoints.download import download, plan_pipeline, plan_single_files, single_files, without_doubles
+from vd_core.checkpoints.download import (
+    download,
+    plan_pipeline,
+    plan_single_files,
+    single_files,
+    without_doubles,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -57,7 +63,13 @@ class Answers(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data))}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self.answer(206 if start else 200, data[start:], headers, body, self.server.cut.pop(file.partition("/")[2], 0) if body else 0)
+        return self.answer(
+            206 if start else 200,
+            data[start:],
+            headers,
+            body,
+            self.server.cut.pop(file.partition("/")[2], 0) if body else 0,
+        )
 
     def answer(self, status, data, headers, body, cut=0):
         self.send_response(status)
@@ -73,9 +85,18 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    files = {(repository, file): f"{repository} {file} ".encode() * 3000 for repository, file, _ in single_files("float16")}
-    pipeline = ["model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin",
-                "vae/diffusion_pytorch_model.fp16.safetensors", "README.md"]
+    files = {
+        (repository, file): f"{repository} {file} ".encode() * 3000
+        for repository, file, _ in single_files("float16")
+    }
+    pipeline = [
+        "model_index.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.bin",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+        "README.md",
+    ]
     files |= {(downloads.REPOSITORY, file): file.encode() * 100 for file in pipeline}
     server = Hub(files)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
@@ -87,8 +108,13 @@ def hub(monkeypatch, tmp_path):
 def test_single_files_come_whole_and_once(hub, tmp_path):
     wanted = plan_single_files(endpoint=hub.url)
     paths = download(wanted, tmp_path / "models", hub.url)
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == sorted(file.name for file in wanted)
-    assert all(path.read_bytes() == hub.files[file.repository, file.file] for path, file in zip(paths, wanted, strict=True))
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == sorted(
+        file.name for file in wanted
+    )
+    assert all(
+        path.read_bytes() == hub.files[file.repository, file.file]
+        for path, file in zip(paths, wanted, strict=True)
+    )
     lines = []
     download(wanted, tmp_path / "models", hub.url, lines.append)
     assert len(lines) == len(wanted) and all(line.endswith("there already") for line in lines)
@@ -129,7 +155,9 @@ def test_no_network_and_unknown_files_end_in_a_sentence(hub, tmp_path, capsys):
     assert main(["download", "--endpoint", closed]) == 1
     assert f"cannot be fetched from {closed}" in capsys.readouterr().err
     del hub.files[downloads.REPOSITORY, "pretrained_pth/kl-f8.pth"]
-    with pytest.raises(OSError, match="The hub no longer has shi-labs/versatile-diffusion/pretrained_pth/kl-f8.pth"):
+    with pytest.raises(
+        OSError, match="The hub no longer has shi-labs/versatile-diffusion/pretrained_pth/kl-f8.pth"
+    ):
         plan_single_files(endpoint=hub.url)
     monkey = [downloads.Remote("a/b", "c", 1 << 60, "c")]
     with pytest.raises(OSError, match="make room, or choose another folder"):

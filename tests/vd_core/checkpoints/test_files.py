@@ -35,15 +35,24 @@ def optimus_file(state, tmp_path, monkeypatch):
 
 
 def test_vocabularies_are_found(optimus_file, model, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"bert-base-cased-vocab.txt .* gpt2-vocab.json and gpt2-merges.txt .* into .*models"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"bert-base-cased-vocab.txt .* gpt2-vocab.json and gpt2-merges.txt .* into .*models",
+    ):
         load(optimus_file, config=CONFIG)
     expected = model.text_vae.encode(["a cat"])
 
-    named = put_vocabularies(tmp_path / "named", ("bert-base-cased/vocab.txt", "gpt2/vocab.json", "gpt2/merges.txt"))
-    assert torch.equal(load(optimus_file, config=CONFIG, vocabularies=named).text_vae.encode(["a cat"]), expected)
+    named = put_vocabularies(
+        tmp_path / "named", ("bert-base-cased/vocab.txt", "gpt2/vocab.json", "gpt2/merges.txt")
+    )
+    assert torch.equal(
+        load(optimus_file, config=CONFIG, vocabularies=named).text_vae.encode(["a cat"]), expected
+    )
 
     cache = put_vocabularies(tmp_path / "cache", ("vocab.txt", "vocab.json", "merges.txt"))
-    monkeypatch.setattr(vocabularies_module, "try_to_load_from_cache", lambda repository, file: str(cache / file))
+    monkeypatch.setattr(
+        vocabularies_module, "try_to_load_from_cache", lambda repository, file: str(cache / file)
+    )
     assert torch.equal(load(optimus_file, config=CONFIG).text_vae.encode(["a cat"]), expected)
     monkeypatch.setattr(vocabularies_module, "try_to_load_from_cache", lambda repository, file: None)
 
@@ -58,7 +67,7 @@ def test_a_vocabulary_of_another_size_is_not_taken(optimus_file):
         load(optimus_file, config=CONFIG)
 
 
-# Writing ----------------------------------------------------------------------------------------------------------------------------
+# Writing --------------------------------------------------------------------------------
 
 
 def test_a_failing_write_leaves_nothing(own, model, tmp_path, monkeypatch):
@@ -83,10 +92,16 @@ def test_a_file_may_replace_the_one_it_was_loaded_from(own, model):
 
 
 def test_write_refusals(model, tmp_path):
-    with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere to write model.safetensors into"):
+    with pytest.raises(
+        FileNotFoundError, match="There is no folder .*nowhere to write model.safetensors into"
+    ):
         save_model(tmp_path / "nowhere" / "model.safetensors", model)
-    with pytest.raises(ValueError, match="big has values beyond what float16 can hold; choose bfloat16 or float32"):
-        write.write_safetensors(tmp_path / "model.safetensors", {"big": torch.tensor([1e6])}, {}, torch.float16)
+    with pytest.raises(
+        ValueError, match="big has values beyond what float16 can hold; choose bfloat16 or float32"
+    ):
+        write.write_safetensors(
+            tmp_path / "model.safetensors", {"big": torch.tensor([1e6])}, {}, torch.float16
+        )
     with pytest.raises(ValueError, match="There is no layout sd; there are vd_core, official,"):
         export({}, "sd", CONFIG)
     with pytest.raises(ValueError, match="The layout kl-f8 has no place for any of these weights"):
@@ -95,14 +110,24 @@ def test_write_refusals(model, tmp_path):
 
 
 def test_every_kind_of_tensor_is_written(tmp_path):
-    tensors = {"scalar": torch.tensor(2.0), "none": torch.zeros(0, 3), "bytes": torch.arange(5, dtype=torch.uint8)}
-    tensors |= {"strided": torch.arange(6.0).reshape(2, 3).T, "half": torch.ones(3, dtype=torch.bfloat16), "long": torch.arange(3)}
+    tensors = {
+        "scalar": torch.tensor(2.0),
+        "none": torch.zeros(0, 3),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+    }
+    tensors |= {
+        "strided": torch.arange(6.0).reshape(2, 3).T,
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "long": torch.arange(3),
+    }
     write.write_safetensors(tmp_path / "file.safetensors", tensors, {"a": "b"})
     back = load_file(tmp_path / "file.safetensors")
-    assert all(torch.equal(back[key], tensor) and back[key].dtype == tensor.dtype for key, tensor in tensors.items())
+    assert all(
+        torch.equal(back[key], tensor) and back[key].dtype == tensor.dtype for key, tensor in tensors.items()
+    )
 
 
-# Command line -----------------------------------------------------------------------------------------------------------------------
+# Command line --------------------------------------------------------------------------------
 
 
 def test_convert_and_inspect(own, model, state, tmp_path, capsys):
@@ -121,12 +146,23 @@ def test_convert_and_inspect(own, model, state, tmp_path, capsys):
     (file,) = report["files"]
     assert file["layout"] == "vd_core" and list(file["parts"]) == part_names(CONFIG)
     assert report["config"]["diffuser"]["model_channels"] == 32
-    assert sum(part["parameters"] for part in file["parts"].values()) == sum(np.prod(tensor.shape) for tensor in state.values())
-    assert report["flows"] == {"image-to-image": [], "text-to-image": [], "image-to-text": [], "text-to-text": []}
+    assert sum(part["parameters"] for part in file["parts"].values()) == sum(
+        np.prod(tensor.shape) for tensor in state.values()
+    )
+    assert report["flows"] == {
+        "image-to-image": [],
+        "text-to-image": [],
+        "image-to-text": [],
+        "text-to-text": [],
+    }
 
     assert main(["inspect", str(tmp_path / "half.safetensors")]) == 0
     out = capsys.readouterr().out
-    assert "half.safetensors: single file of this project" in out and "float16" in out and "image-to-text: complete" in out
+    assert (
+        "half.safetensors: single file of this project" in out
+        and "float16" in out
+        and "image-to-text: complete" in out
+    )
 
 
 def test_inspect_says_what_is_missing(own, state, tmp_path, capsys):

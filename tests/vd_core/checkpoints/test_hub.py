@@ -47,8 +47,9 @@ def test_what_is_missing_is_listed_with_its_bytes(cache):
     cache("text_encoder", "model.safetensors.index.json")
     with pytest.raises(FileNotFoundError) as caught:
         find_snapshot(NAME)
-    assert "lacks the weights in image_unet/ (3,438,083,856 bytes), text_unet/ (6,835,393,792 bytes); together 10,273,477,648" in str(
-        caught.value
+    assert (
+        "lacks the weights in image_unet/ (3,438,083,856 bytes), text_unet/ (6,835,393,792 bytes); together 10,273,477,648"
+        in str(caught.value)
     )
     assert find_snapshot(NAME, ["image_vae", "clip_text"]).name == "0" * 40  # enough for these
 
@@ -60,7 +61,12 @@ def test_load_takes_a_name_and_says_what_is_missing(cache):
 
 def test_paths_are_no_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert is_name("somebody/some-model") and not is_name("model.safetensors") and not is_name("/a/b") and not is_name("a/b/c")
+    assert (
+        is_name("somebody/some-model")
+        and not is_name("model.safetensors")
+        and not is_name("/a/b")
+        and not is_name("a/b/c")
+    )
     (tmp_path / "somebody").mkdir()
     (tmp_path / "somebody" / "some-model").mkdir()
     assert not is_name("somebody/some-model")
@@ -71,4 +77,6 @@ def test_the_bytes_are_those_of_the_model():
     state = state_of(build(VDConfig(), {part for component in COMPONENTS for part in component.parts}))
     for component in COMPONENTS:
         prefixes = tuple(f"{part}." for part in component.parts)
-        assert component.bytes == sum(4 * tensor.numel() for key, tensor in state.items() if key.startswith(prefixes))
+        assert component.bytes == sum(
+            4 * tensor.numel() for key, tensor in state.items() if key.startswith(prefixes)
+        )

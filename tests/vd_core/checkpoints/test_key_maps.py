@@ -1,4 +1,6 @@
-"""The key maps against the full-size manifests of every official file (keys, shapes, and the map between the layouts)."""
+"""The key maps against the full-size manifests of every official file (keys, shapes, and the map between the
+layouts).
+"""
 
 import gzip
 import json
@@ -39,7 +41,8 @@ def folder(vae: str) -> dict[str, list[int]]:
     return {f"{name}/{key}": shape for name, file in members.items() for key, shape in FILES[file].items()}
 
 
-# layout, keys with shapes, our modules that are complete in it, keys that are a second copy, keys that carry nothing
+# layout, keys with shapes, our modules that are complete in it, keys that are a second copy, keys that carry
+# nothing
 CASES = {
     "official": ("official", FILES[OFFICIAL], DIFFUSER, 0, 12),
     "official whole": ("official", FILES[OFFICIAL] | FILES[FURTHER], ALL, 1, 12 + 12 + 197 + 392 + 4 + 2),
@@ -90,13 +93,18 @@ def test_bijection(case, shapes):
 
 
 def test_every_manifest_is_tested():
-    tested = {id(FILES[name]) for name in (OFFICIAL, FURTHER, OLD_VAE, *(name for name in FILES if name.startswith("diffusers/")))}
+    tested = {
+        id(FILES[name])
+        for name in (OFFICIAL, FURTHER, OLD_VAE, *(name for name in FILES if name.startswith("diffusers/")))
+    }
     tested |= {id(keys) for _, keys, *_ in CASES.values()}
     assert [name for name, keys in FILES.items() if not name.startswith("_") and id(keys) not in tested] == []
 
 
 def test_equal_to_the_verified_maps():
-    official, deprecated, diffusers = (KeyMap(layout_named(name).rules(CONFIG)) for name in ("official", "deprecated", "diffusers"))
+    official, deprecated, diffusers = (
+        KeyMap(layout_named(name).rules(CONFIG)) for name in ("official", "deprecated", "diffusers")
+    )
     rows = {key: row for key, row in manifest("vd_key_maps").items() if not key.startswith("_")}
     assert len(rows) == 1368
     for key, (old, subfolder, name) in rows.items():
@@ -126,7 +134,8 @@ def test_parameter_counts(shapes):
     assert count("clip_text.") == published["clip text tower + projection"]
     assert count("clip_vision.") == published["clip vision tower + projection"]
     encoder, decoder = (
-        next(count for name, count in published.items() if name.startswith(f"optimus {one}")) for one in ("encoder", "decoder")
+        next(count for name, count in published.items() if name.startswith(f"optimus {one}"))
+        for one in ("encoder", "decoder")
     )
     assert count("text_vae.encoder") == encoder
     assert count("text_vae.") - count("text_vae.encoder") == decoder
@@ -136,7 +145,11 @@ def test_open_clip_names_equal_the_library():
     open_clip = pytest.importorskip("open_clip")
     vision = {"layers": 2, "width": 48, "head_width": 12, "patch_size": 14, "image_size": 56}
     text = {"width": 32, "heads": 4, "layers": 2, "vocab_size": 64}
-    theirs = {key: tensor for key, tensor in open_clip.CLIP(40, vision, text).state_dict().items() if key != "logit_scale"}
+    theirs = {
+        key: tensor
+        for key, tensor in open_clip.CLIP(40, vision, text).state_dict().items()
+        if key != "logit_scale"
+    }
     tiny = VDConfig.tiny()
     layout = detect(theirs, "open_clip")
     assert layout.name == "open_clip"

@@ -33,7 +33,11 @@ from vd_core.context import Context
 def test_every_layout_gives_the_model_back(layout, model, state, tmp_path):
     loaded = load(layout(state, tmp_path), config=CONFIG, vocabularies=VOCABULARIES)
     assert_same(loaded, model)
-    assert not any(module.training for part in (loaded.diffuser, loaded.clip, loaded.text_vae) for module in part.modules())
+    assert not any(
+        module.training
+        for part in (loaded.diffuser, loaded.clip, loaded.text_vae)
+        for module in part.modules()
+    )
 
 
 @pytest.mark.parametrize("layout", [write_diffusers, write_diffusers_2022])
@@ -56,7 +60,14 @@ def test_one_unet_of_a_diffusers_folder(model, state, tmp_path):
 def test_open_clip_weights_compute_what_open_clip_computes(tmp_path):
     open_clip = pytest.importorskip("open_clip")
     torch.manual_seed(2)
-    vision = {"layers": 2, "width": 48, "head_width": 12, "patch_size": 14, "image_size": 56, "mlp_ratio": 2.0}
+    vision = {
+        "layers": 2,
+        "width": 48,
+        "head_width": 12,
+        "patch_size": 14,
+        "image_size": 56,
+        "mlp_ratio": 2.0,
+    }
     text = {"width": 32, "heads": 4, "layers": 2, "vocab_size": 49408, "mlp_ratio": 2.0}
     theirs = open_clip.CLIP(40, vision, text, quick_gelu=True).eval()
     save_file(theirs.state_dict(), tmp_path / "clip.safetensors")
@@ -86,7 +97,9 @@ def test_own_file_is_the_whole_model(own, model):
 def test_a_header_length_is_not_taken_for_a_pickle(length, tmp_path):
     """Every second low byte of a header's length: 0x80, the first byte of a pickle, is one of them."""
     for padding in range(32):
-        write.write_safetensors(tmp_path / "file", {"text_model.a": torch.zeros(1)}, {"note": "x" * 8 * (32 * length + padding)})
+        write.write_safetensors(
+            tmp_path / "file", {"text_model.a": torch.zeros(1)}, {"note": "x" * 8 * (32 * length + padding)}
+        )
         assert list(read(tmp_path / "file").weights) == ["text_model.a"]
 
 
@@ -112,7 +125,9 @@ def test_half_precision_files(dtype, state, own, tmp_path):
 def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
     asked = []
     get = formats.LazySafetensors.__getitem__
-    monkeypatch.setattr(formats.LazySafetensors, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
+    monkeypatch.setattr(
+        formats.LazySafetensors, "__getitem__", lambda self, key: asked.append(key) or get(self, key)
+    )
     loaded = load(own, parts=IMAGE_VARIATION)
     weights = [key for key in asked if not key.startswith("vocab.")]
     assert len(weights) == len(set(weights)) == len(state_of(loaded))
@@ -120,12 +135,17 @@ def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
         "diffuser.time_embed",
         *IMAGE_VARIATION,
     }
-    assert loaded.text_vae is None and loaded.clip.text_tower is None and list(loaded.diffuser.data) == ["image"]
+    assert (
+        loaded.text_vae is None and loaded.clip.text_tower is None and list(loaded.diffuser.data) == ["image"]
+    )
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_what_was_read_is_let_go_of(ending, state, own, tmp_path, monkeypatch):
-    """Files are mapped anew while they are read: no mapping outlives its tensors, and the values are the same."""
+    """Files are mapped anew while they are read:
+
+    no mapping outlives its tensors, and the values are the same.
+    """
     monkeypatch.setattr(formats, "LET_GO", 10_000)
     path = own
     if ending == "pth":

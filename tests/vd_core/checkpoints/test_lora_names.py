@@ -1,4 +1,6 @@
-"""LoRA files for Stable Diffusion 1 in the names of four programs, and files that are no LoRA for this model."""
+"""LoRA files for Stable Diffusion 1 in the names of four programs, and files that are no LoRA for this
+model.
+"""
 
 import copy
 import gzip
@@ -25,13 +27,17 @@ def values(naming: str) -> dict[str, torch.Tensor]:
     tensors = {}
     for number, (key, shape) in enumerate(sorted(KEYS[naming].items())):
         generator = torch.Generator().manual_seed(number)
-        tensors[key] = torch.tensor(6.0) if key.endswith(".alpha") else torch.randn(shape, generator=generator)
+        tensors[key] = (
+            torch.tensor(6.0) if key.endswith(".alpha") else torch.randn(shape, generator=generator)
+        )
     return tensors
 
 
 def halves(key: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     """The product of the two halves of a layer, from the key of its second half."""
-    first = key.replace("lora_B.", "lora_A.").replace("lora_up.", "lora_down.").replace("lora.up.", "lora.down.")
+    first = (
+        key.replace("lora_B.", "lora_A.").replace("lora_up.", "lora_down.").replace("lora.up.", "lora.down.")
+    )
     return tensors[key].flatten(1) @ tensors[first].flatten(1)
 
 
@@ -44,7 +50,9 @@ QUERY = {  # the second half of one layer, `LAYER`, in each naming
 }
 
 
-@pytest.mark.parametrize("naming, unet, text", [("peft", 83, 0), ("diffusers", 83, 12), ("kohya", 83, 12), ("2023", 32, 0)])
+@pytest.mark.parametrize(
+    "naming, unet, text", [("peft", 83, 0), ("diffusers", 83, 12), ("kohya", 83, 12), ("2023", 32, 0)]
+)
 def test_all_layers_of_a_file_are_found(naming, unet, text, model, tmp_path, caplog):
     tensors = values(naming)
     save_file(tensors, tmp_path / "lora.safetensors")
@@ -54,10 +62,17 @@ def test_all_layers_of_a_file_are_found(naming, unet, text, model, tmp_path, cap
     assert sum(layer.startswith("diffuser.") for layer in changes) == unet
     assert sum(layer.startswith("clip_text.") for layer in changes) == text
     # Each is the change that its name says, and all of the file's are different.
-    products = [halves(key, tensors) for key in tensors if key.endswith(("lora_B.weight", "lora_up.weight", "lora.up.weight"))]
+    products = [
+        halves(key, tensors)
+        for key in tensors
+        if key.endswith(("lora_B.weight", "lora_up.weight", "lora.up.weight"))
+    ]
     deltas = [change.delta().flatten(1) * (change.rank / change.alpha) for change in changes.values()]
     assert len(products) == len(deltas)
-    assert all(any(delta.shape == one.shape and torch.allclose(delta, one, atol=1e-5) for one in products) for delta in deltas)
+    assert all(
+        any(delta.shape == one.shape and torch.allclose(delta, one, atol=1e-5) for one in products)
+        for delta in deltas
+    )
     change = changes[f"diffuser.{LAYER}"]
     torch.testing.assert_close(change.delta() * (change.rank / change.alpha), halves(QUERY[naming], tensors))
 
@@ -67,12 +82,17 @@ def test_layers_lie_where_stable_diffusion_has_them(model, tmp_path):
     layers = {layer.partition(".")[2] for layer in read_lora(tmp_path / "lora.safetensors", model.diffuser)}
     parts = {".".join(layer.split(".")[:2]) for layer in layers if not layer.startswith("time_embed")}
     assert parts == {"data.image", "context.text"} and "time_embed.linear_1" in layers
-    assert layers == {name for name in adaptable(model.diffuser) if not name.startswith(("data.text", "context.image"))}
+    assert layers == {
+        name for name in adaptable(model.diffuser) if not name.startswith(("data.text", "context.image"))
+    }
 
 
 def test_what_changes_other_layers_is_counted_and_named(model, tmp_path, caplog):
     tensors = values("kohya")
-    more = {"lora_te2_text_model_layers_0.lora_up.weight": torch.ones(2, 2), "lora_te2_text_model_layers_0.lora_down.weight": torch.ones(2, 2)}
+    more = {
+        "lora_te2_text_model_layers_0.lora_up.weight": torch.ones(2, 2),
+        "lora_te2_text_model_layers_0.lora_down.weight": torch.ones(2, 2),
+    }
     save_file(tensors | more, tmp_path / "lora.safetensors")
     with caplog.at_level(logging.WARNING):
         read_lora(tmp_path / "lora.safetensors", model.diffuser)
@@ -82,7 +102,11 @@ def test_what_changes_other_layers_is_counted_and_named(model, tmp_path, caplog)
 def test_the_settings_of_peft_say_the_alpha(model, tmp_path):
     (tmp_path / "adapter").mkdir()
     save_file(values("peft"), tmp_path / "adapter" / "adapter_model.safetensors")
-    for settings, expected in (({}, 3), ({"lora_alpha": 6}, 6), ({"lora_alpha": 6, "use_rslora": True}, 6 * 3**0.5)):
+    for settings, expected in (
+        ({}, 3),
+        ({"lora_alpha": 6}, 6),
+        ({"lora_alpha": 6, "use_rslora": True}, 6 * 3**0.5),
+    ):
         (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings))
         for path in (tmp_path / "adapter", tmp_path / "adapter" / "adapter_model.safetensors"):
             changes = read_lora(path, model.diffuser)
@@ -90,7 +114,10 @@ def test_the_settings_of_peft_say_the_alpha(model, tmp_path):
     header = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 6, "text_encoder.lora_alpha": 4})}
     save_file(values("diffusers"), tmp_path / "lora.safetensors", header)
     changes = read_lora(tmp_path / "lora.safetensors", model.diffuser, model.clip.text_tower)
-    assert {layer.partition(".")[0]: change.alpha for layer, change in changes.items()} == {"diffuser": 6, "clip_text": 4}
+    assert {layer.partition(".")[0]: change.alpha for layer, change in changes.items()} == {
+        "diffuser": 6,
+        "clip_text": 4,
+    }
 
 
 def test_locon_and_loha(model, tmp_path):
@@ -100,41 +127,91 @@ def test_locon_and_loha(model, tmp_path):
     torch.manual_seed(0)
     up, mid, down = torch.randn(32, 3, 1, 1), torch.randn(3, 3, 3, 3), torch.randn(3, 32, 1, 1)
     a, b, c, d = torch.randn(32, 2), torch.randn(2, 32), torch.randn(32, 2), torch.randn(2, 32)
-    tensors = {f"{kohya}.lora_{name}.weight": tensor for name, tensor in (("up", up), ("mid", mid), ("down", down))}
-    tensors |= {f"{query}.hada_{name}": tensor for name, tensor in (("w1_a", a), ("w1_b", b), ("w2_a", c), ("w2_b", d))}
+    tensors = {
+        f"{kohya}.lora_{name}.weight": tensor for name, tensor in (("up", up), ("mid", mid), ("down", down))
+    }
+    tensors |= {
+        f"{query}.hada_{name}": tensor
+        for name, tensor in (("w1_a", a), ("w1_b", b), ("w2_a", c), ("w2_b", d))
+    }
     save_file(tensors | {f"{query}.alpha": torch.tensor(1.0)}, tmp_path / "lora.safetensors")
     changes = read_lora(tmp_path / "lora.safetensors", model.diffuser)
     # As the three convolutions in a row compute it on a picture.
     picture = torch.randn(1, 32, 6, 6)
     expected = F.conv2d(F.conv2d(F.conv2d(picture, down), mid), up)
-    torch.testing.assert_close(F.conv2d(picture, changes[f"diffuser.{conv}"].delta()), expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        F.conv2d(picture, changes[f"diffuser.{conv}"].delta()), expected, atol=1e-3, rtol=1e-4
+    )
     torch.testing.assert_close(changes[f"diffuser.{LAYER}"].delta(), 0.5 * (a @ b) * (c @ d))
 
 
 def lora(**changed) -> dict[str, torch.Tensor]:
     """A small LoRA of one layer with other tensors in it."""
-    tensors = {"lora_A.weight": torch.ones(2, 32), "lora_B.weight": torch.ones(32, 2), "alpha": torch.tensor(2.0)} | changed
+    tensors = {
+        "lora_A.weight": torch.ones(2, 32),
+        "lora_B.weight": torch.ones(32, 2),
+        "alpha": torch.tensor(2.0),
+    } | changed
     return {f"{NATIVE}.{name}": tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 BAD = {
-    "rank 0": (lora(**{"lora_A.weight": torch.ones(0, 32), "lora_B.weight": torch.ones(32, 0)}), r"is \[0, 32\] torch.float32 where a matrix"),
-    "0-d": (lora(**{"lora_A.weight": torch.tensor(1.0)}), r"is \[\] torch.float32 where a matrix of a LoRA is needed"),
-    "1-d": (lora(**{"lora_B.weight": torch.ones(32)}), r"is \[32\] torch.float32 where a matrix of a LoRA is needed"),
-    "integers": (lora(**{"lora_B.weight": torch.ones(32, 2, dtype=torch.int32)}), "torch.int32 where a matrix of a LoRA is needed"),
+    "rank 0": (
+        lora(**{"lora_A.weight": torch.ones(0, 32), "lora_B.weight": torch.ones(32, 0)}),
+        r"is \[0, 32\] torch.float32 where a matrix",
+    ),
+    "0-d": (
+        lora(**{"lora_A.weight": torch.tensor(1.0)}),
+        r"is \[\] torch.float32 where a matrix of a LoRA is needed",
+    ),
+    "1-d": (
+        lora(**{"lora_B.weight": torch.ones(32)}),
+        r"is \[32\] torch.float32 where a matrix of a LoRA is needed",
+    ),
+    "integers": (
+        lora(**{"lora_B.weight": torch.ones(32, 2, dtype=torch.int32)}),
+        "torch.int32 where a matrix of a LoRA is needed",
+    ),
     "two ranks": (lora(**{"lora_A.weight": torch.ones(3, 32)}), "has rank 2 in one half and 3 in the other"),
     "one half": (lora(**{"lora_A.weight": None}), "by up alone, which is no LoRA"),
-    "another shape": (lora(**{"lora_A.weight": torch.ones(2, 31)}), r"of shape \[32, 31\] where this model has \[32, 32\]"),
-    "NaN": (lora(**{"lora_A.weight": torch.full((2, 32), torch.nan)}), "lora_A.weight in .* has values that are not finite numbers"),
-    "inf": (lora(**{"lora_B.weight": torch.full((32, 2), torch.inf)}), "lora_B.weight in .* has values that are not finite numbers"),
-    "alpha NaN": (lora(alpha=torch.tensor(torch.nan)), r"alpha in .* is \[\] torch.float32 where one number is needed"),
+    "another shape": (
+        lora(**{"lora_A.weight": torch.ones(2, 31)}),
+        r"of shape \[32, 31\] where this model has \[32, 32\]",
+    ),
+    "NaN": (
+        lora(**{"lora_A.weight": torch.full((2, 32), torch.nan)}),
+        "lora_A.weight in .* has values that are not finite numbers",
+    ),
+    "inf": (
+        lora(**{"lora_B.weight": torch.full((32, 2), torch.inf)}),
+        "lora_B.weight in .* has values that are not finite numbers",
+    ),
+    "alpha NaN": (
+        lora(alpha=torch.tensor(torch.nan)),
+        r"alpha in .* is \[\] torch.float32 where one number is needed",
+    ),
     "alpha inf": (lora(alpha=torch.tensor(torch.inf)), "where one number is needed"),
-    "two alphas": (lora(alpha=torch.ones(2)), r"alpha in .* is \[2\] torch.float32 where one number is needed"),
+    "two alphas": (
+        lora(alpha=torch.ones(2)),
+        r"alpha in .* is \[2\] torch.float32 where one number is needed",
+    ),
     "no alpha": (lora(alpha=torch.ones(0)), r"alpha in .* is \[0\] torch.float32 where one number is needed"),
-    "a truth for alpha": (lora(alpha=torch.tensor(True)), r"alpha in .* is \[\] torch.bool where one number is needed"),
-    "DoRA": (lora(dora_scale=torch.ones(32)), r"is no plain LoRA \(.*dora_scale\): only ComfyUI can apply it"),
-    "of another model": ({"lora_transformer_a.lora_up.weight": torch.ones(2, 2)}, "changes none of the layers of this model"),
-    "control characters": ({"\x1b[31m\n.dora_scale": torch.ones(1)}, r"is no plain LoRA \(\?\[31m\?.dora_scale\)"),
+    "a truth for alpha": (
+        lora(alpha=torch.tensor(True)),
+        r"alpha in .* is \[\] torch.bool where one number is needed",
+    ),
+    "DoRA": (
+        lora(dora_scale=torch.ones(32)),
+        r"is no plain LoRA \(.*dora_scale\): only ComfyUI can apply it",
+    ),
+    "of another model": (
+        {"lora_transformer_a.lora_up.weight": torch.ones(2, 2)},
+        "changes none of the layers of this model",
+    ),
+    "control characters": (
+        {"\x1b[31m\n.dora_scale": torch.ones(1)},
+        r"is no plain LoRA \(\?\[31m\?.dora_scale\)",
+    ),
 }
 
 
@@ -153,13 +230,17 @@ def test_strengths_that_make_no_weights(strength, model, tmp_path):
     save_file(lora(**{"lora_A.weight": torch.full((2, 32), 100.0)}), tmp_path / "lora.safetensors")
     with pytest.raises(ValueError, match="strength"):
         apply_lora(VersatileDiffusion(model.config, diffuser), tmp_path / "lora.safetensors", strength)
-    assert all(torch.equal(value, model.diffuser.state_dict()[key]) for key, value in diffuser.state_dict().items())
+    assert all(
+        torch.equal(value, model.diffuser.state_dict()[key]) for key, value in diffuser.state_dict().items()
+    )
 
 
 def test_a_huge_alpha_makes_no_weights(model, tmp_path):
     save_file(lora(alpha=torch.tensor(3e38)), tmp_path / "lora.safetensors")
     (change,) = read_lora(tmp_path / "lora.safetensors", model.diffuser).values()
-    with pytest.raises(ValueError, match="makes weights that are not finite numbers: choose a smaller strength"):
+    with pytest.raises(
+        ValueError, match="makes weights that are not finite numbers: choose a smaller strength"
+    ):
         merged(torch.ones(32, 32), change, 2.0)
 
 

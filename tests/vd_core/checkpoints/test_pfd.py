@@ -1,4 +1,7 @@
-"""Diffusers of Prompt-Free Diffusion and Stable Diffusion 1: the same network, by the full-size manifests and on tiny files."""
+"""Diffusers of Prompt-Free Diffusion and Stable Diffusion 1:
+
+the same network, by the full-size manifests and on tiny files.
+"""
 
 import gzip
 import json
@@ -20,7 +23,10 @@ from vd_core.checkpoints.write import export
 from vd_core.config import VDConfig
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "golden" / "manifests"
-FILES, MAPS = (json.loads(gzip.decompress((MANIFESTS / f"pfd_{name}.json.gz").read_bytes())) for name in ("official", "key_maps"))
+FILES, MAPS = (
+    json.loads(gzip.decompress((MANIFESTS / f"pfd_{name}.json.gz").read_bytes()))
+    for name in ("official", "key_maps")
+)
 PFD = FILES["pfd/diffuser/SD-v1-5.safetensors"]
 CONTROL = FILES["controlnet/control_sd15_canny_slimmed.safetensors"]
 PARTS = ("diffuser.data.image", "diffuser.context.text")
@@ -62,7 +68,9 @@ def test_both_names_are_a_bijection_and_equal_the_verified_map(full):
 
 
 def test_a_whole_model_exports_its_text_flow(full):
-    both = full | {key.replace(".text.", ".image."): tensor for key, tensor in full.items() if ".context." in key}
+    both = full | {
+        key.replace(".text.", ".image."): tensor for key, tensor in full.items() if ".context." in key
+    }
     assert export(both, STABLE_DIFFUSION.name, VDConfig()).keys() == MAPS["a1111_to_pfd"].keys()
 
 
@@ -71,7 +79,9 @@ def test_the_released_control_nets_are_the_first_half_of_that_network(full):
     key_map = KeyMap(rules)
     half = {key: key_map.ours(key) for key in CONTROL if key_map.ours(key)}
     names = {place.key: key for key in full for place in key_map.theirs(key)}
-    assert half.keys() == {name for name in names if name.startswith(("time_embed.", "input_blocks.", "middle_block."))}
+    assert half.keys() == {
+        name for name in names if name.startswith(("time_embed.", "input_blocks.", "middle_block."))
+    }
     assert all(list(full[name].shape) == CONTROL[key] for key, (name,) in half.items())
     rest = {key.split(".")[0] for key in CONTROL.keys() - half.keys()}
     assert rest == {"input_hint_block", "zero_convs", "middle_block_out"} and len(CONTROL) == 340
@@ -81,7 +91,9 @@ def test_the_released_control_nets_are_the_first_half_of_that_network(full):
 def test_there_and_back(pfd, tmp_path, kind):
     tensors = load_file(pfd)
     named = tmp_path / "named.safetensors"
-    save_file({key.replace("diffuser.text.", f"diffuser.{kind}."): tensor for key, tensor in tensors.items()}, named)
+    save_file(
+        {key.replace("diffuser.text.", f"diffuser.{kind}."): tensor for key, tensor in tensors.items()}, named
+    )
     config = replace(TINY, diffuser=replace(TINY.diffuser, context={"image": 40, "text": 40}))
     sd, back = tmp_path / "sd.safetensors", tmp_path / "back.safetensors"
     assert convert(named, sd, layout="stable_diffusion", config=config) == ["diffuser"]
@@ -94,16 +106,30 @@ def test_there_and_back(pfd, tmp_path, kind):
 
 def test_a_checkpoint_of_stable_diffusion_gives_its_diffuser(pfd, tmp_path):
     tensors = stable_diffusion_unet(pfd, TINY)
-    others = {"first_stage_model.a": torch.ones(1), "cond_stage_model.b": torch.ones(1), "model_ema.decay": torch.ones(1)}
+    others = {
+        "first_stage_model.a": torch.ones(1),
+        "cond_stage_model.b": torch.ones(1),
+        "model_ema.decay": torch.ones(1),
+    }
     torch.save({"state_dict": tensors | others | {"betas": torch.ones(2)}}, tmp_path / "sd.ckpt")
-    convert(tmp_path / "sd.ckpt", tmp_path / "out.safetensors", layout="official", dtype=torch.float16, config=TINY)
+    convert(
+        tmp_path / "sd.ckpt",
+        tmp_path / "out.safetensors",
+        layout="official",
+        dtype=torch.float16,
+        config=TINY,
+    )
     written, expected = load_file(tmp_path / "out.safetensors"), load_file(pfd)
-    assert written.keys() == expected.keys() and all(torch.equal(written[key], expected[key].half()) for key in written)
+    assert written.keys() == expected.keys() and all(
+        torch.equal(written[key], expected[key].half()) for key in written
+    )
 
 
 def test_it_is_converted_but_never_loaded(pfd, tmp_path):
     save_file(stable_diffusion_unet(pfd, TINY), tmp_path / "sd.safetensors")
-    with pytest.raises(ValueError, match="looks like a Stable Diffusion checkpoint, which is no part of Versatile Diffusion"):
+    with pytest.raises(
+        ValueError, match="looks like a Stable Diffusion checkpoint, which is no part of Versatile Diffusion"
+    ):
         load(tmp_path / "sd.safetensors", config=TINY)
 
 
@@ -111,7 +137,10 @@ def test_what_is_missing_is_named(pfd, tmp_path):
     tensors = stable_diffusion_unet(pfd, TINY)
     del tensors["model.diffusion_model.out.2.bias"]
     save_file(tensors, tmp_path / "sd.safetensors")
-    with pytest.raises(ValueError, match=r"does not fit in .*sd.safetensors .*1 missing key: model.diffusion_model.out.2.bias"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit in .*sd.safetensors .*1 missing key: model.diffusion_model.out.2.bias",
+    ):
         stable_diffusion_unet(tmp_path / "sd.safetensors", TINY)
 
 

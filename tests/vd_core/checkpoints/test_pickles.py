@@ -1,4 +1,6 @@
-"""Pickles that stand for far more than they hold are refused before torch reads them; those of torch.save are not."""
+"""Pickles that stand for far more than they hold are refused before torch reads them; those of torch.save are
+not.
+"""
 
 import time
 
@@ -45,14 +47,38 @@ def saved(content, path, new):
 
 
 STRANGE = {
-    "sparse_coo": (lambda: torch.eye(3).to_sparse(), r"contains tensors of a kind that no weights have \(sparse_tensor\)"),
-    "sparse_csr": (lambda: torch.eye(3).to_sparse_csr(), r"contains tensors of a kind that no weights have \(sparse_tensor\)"),
-    "meta": (lambda: torch.empty(3, device="meta"), r"contains tensors of a kind that no weights have \(meta_tensor_no_storage\)"),
-    "quantized": (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8), r"no weights have \(qtensor\)"),
-    "stride 0": (lambda: torch.ones(1).expand(10**6, 10**6), "claims a tensor of 1000000000000 numbers where 1 are stored"),
-    "overlapping": (lambda: torch.ones(12).as_strided((10, 10), (1, 0)), "claims a tensor of 100 numbers where"),
-    "complex": (lambda: torch.ones(3, dtype=torch.complex64), "holds a tensor of type complex64, which no weights have: a"),
-    "uint16": (lambda: torch.ones(3, dtype=torch.uint16), "holds a tensor of type uint16, which no weights have: a"),
+    "sparse_coo": (
+        lambda: torch.eye(3).to_sparse(),
+        r"contains tensors of a kind that no weights have \(sparse_tensor\)",
+    ),
+    "sparse_csr": (
+        lambda: torch.eye(3).to_sparse_csr(),
+        r"contains tensors of a kind that no weights have \(sparse_tensor\)",
+    ),
+    "meta": (
+        lambda: torch.empty(3, device="meta"),
+        r"contains tensors of a kind that no weights have \(meta_tensor_no_storage\)",
+    ),
+    "quantized": (
+        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8),
+        r"no weights have \(qtensor\)",
+    ),
+    "stride 0": (
+        lambda: torch.ones(1).expand(10**6, 10**6),
+        "claims a tensor of 1000000000000 numbers where 1 are stored",
+    ),
+    "overlapping": (
+        lambda: torch.ones(12).as_strided((10, 10), (1, 0)),
+        "claims a tensor of 100 numbers where",
+    ),
+    "complex": (
+        lambda: torch.ones(3, dtype=torch.complex64),
+        "holds a tensor of type complex64, which no weights have: a",
+    ),
+    "uint16": (
+        lambda: torch.ones(3, dtype=torch.uint16),
+        "holds a tensor of type uint16, which no weights have: a",
+    ),
 }
 
 
@@ -69,7 +95,11 @@ def test_tensors_that_are_no_weights(name, new, tmp_path):
 
 
 def test_weights_of_eight_bits_and_parameters_are_read(tmp_path):
-    tensors = {"a": torch.ones(3).to(torch.float8_e4m3fn), "b": torch.nn.Parameter(torch.ones(2)), "c": torch.ones(3, dtype=torch.int16)}
+    tensors = {
+        "a": torch.ones(3).to(torch.float8_e4m3fn),
+        "b": torch.nn.Parameter(torch.ones(2)),
+        "c": torch.ones(3, dtype=torch.int16),
+    }
     found = dict(read(saved(tensors, tmp_path / "model.pth", True)).weights)
     assert found["a"].dtype == torch.float8_e4m3fn and not found["b"].requires_grad and found["c"].sum() == 3
 
@@ -77,11 +107,20 @@ def test_weights_of_eight_bits_and_parameters_are_read(tmp_path):
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 def test_what_torch_saves_is_read(new, tmp_path):
     module, path = torch.nn.Linear(3, 3), tmp_path / "model.pth"
-    optimizer = torch.optim.AdamW([{"params": [module.weight]}, {"params": [module.bias]}])  # which share a pair of numbers
+    optimizer = torch.optim.AdamW(
+        [{"params": [module.weight]}, {"params": [module.bias]}]
+    )  # which share a pair of numbers
     module(torch.ones(3)).sum().backward()
     optimizer.step()
     shared = torch.rand(3)
-    many = {f"layers.{number}.weight": torch.rand(2, 2) for number in range(300)} | {"a": shared, "b": shared, "c": module.weight}
-    for content, count in ((many, 303), ({"state_dict": module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, 2)):
+    many = {f"layers.{number}.weight": torch.rand(2, 2) for number in range(300)} | {
+        "a": shared,
+        "b": shared,
+        "c": module.weight,
+    }
+    for content, count in (
+        (many, 303),
+        ({"state_dict": module.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, 2),
+    ):
         torch.save(content, path, _use_new_zipfile_serialization=new)
         assert len(read(path).weights) == count

@@ -46,7 +46,12 @@ def test_a_pickle_with_code_is_refused_and_not_run(form, tmp_path):
     if form == "plain":
         path.write_bytes(pickle.dumps(content["x"]))
     else:
-        torch.save(content, path, _use_new_zipfile_serialization=form != "legacy", pickle_protocol=4 if form == "protocol 4" else 2)
+        torch.save(
+            content,
+            path,
+            _use_new_zipfile_serialization=form != "legacy",
+            pickle_protocol=4 if form == "protocol 4" else 2,
+        )
     with pytest.raises(ValueError, match=SENTENCES[form]):
         load(path)
     assert not marker.exists()
@@ -63,28 +68,51 @@ def truncated(path, data: bytes):
 
 BAD_FILES = {
     "empty": (lambda path: path.write_bytes(b""), "is empty; download it again"),
-    "lfs pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "is a Git LFS pointer"),
-    "web page": (lambda path: path.write_text("\n<!DOCTYPE html><html>Not found"), "is a web page saved under the name of a model"),
-    "picture": (lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(100)), "is neither a safetensors file nor one of torch.save"),
-    "huge header": (lambda path: path.write_bytes((2**40).to_bytes(8, "little") + b"{}"), "is truncated or corrupt"),
+    "lfs pointer": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "is a Git LFS pointer",
+    ),
+    "web page": (
+        lambda path: path.write_text("\n<!DOCTYPE html><html>Not found"),
+        "is a web page saved under the name of a model",
+    ),
+    "picture": (
+        lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(100)),
+        "is neither a safetensors file nor one of torch.save",
+    ),
+    "huge header": (
+        lambda path: path.write_bytes((2**40).to_bytes(8, "little") + b"{}"),
+        "is truncated or corrupt",
+    ),
     "zip bomb": (bomb, "it claims to unpack to 10000000 bytes, more than its own"),
-    "not a dictionary": (lambda path: torch.save([torch.zeros(3)], path), "holds a list, not a dictionary of tensors"),
+    "not a dictionary": (
+        lambda path: torch.save([torch.zeros(3)], path),
+        "holds a list, not a dictionary of tensors",
+    ),
     "not only tensors": (
         lambda path: torch.save({"a": torch.zeros(1), "lr": 0.1}, path),
         "is not a dictionary of tensors: 'lr' is a float",
     ),
     "no tensors": (lambda path: torch.save({}, path), "is not a dictionary of tensors: it is empty"),
     "garbage pickle": (lambda path: path.write_bytes(b"\x80\x02garbage" * 9), "is truncated or corrupt"),
-    "unknown": (lambda path: save_file({"a.b": torch.zeros(1)}, path), "holds no part of Versatile Diffusion .* first keys are a.b"),
+    "unknown": (
+        lambda path: save_file({"a.b": torch.zeros(1)}, path),
+        "holds no part of Versatile Diffusion .* first keys are a.b",
+    ),
     "stable diffusion": (
         lambda path: save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, path),
         "looks like a Stable Diffusion checkpoint",
     ),
     "mixed": (
-        lambda path: save_file({"text_model.a": torch.zeros(1), "encoder.down.0.block.0.a": torch.zeros(1)}, path),
+        lambda path: save_file(
+            {"text_model.a": torch.zeros(1), "encoder.down.0.block.0.a": torch.zeros(1)}, path
+        ),
         r"mixes several kinds of weights \(image autoencoder \(kl-f8\); Hugging Face CLIP\)",
     ),
-    "folder": (lambda path: path.mkdir(), "is not a diffusers folder: none of its subfolders image_unet, text_unet, vae,"),
+    "folder": (
+        lambda path: path.mkdir(),
+        "is not a diffusers folder: none of its subfolders image_unet, text_unet, vae,",
+    ),
 }
 
 
@@ -115,7 +143,10 @@ def test_truncated_files(form, share, tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file .*nothing.pth"):
         load(tmp_path / "nothing.pth")
-    with pytest.raises(FileNotFoundError, match=r"There is no kl-f8.pth in .*; published are kl-f8.pth \(0.3 GB, huggingface.co/shi-labs"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"There is no kl-f8.pth in .*; published are kl-f8.pth \(0.3 GB, huggingface.co/shi-labs",
+    ):
         find_model("kl-f8.pth", [tmp_path])
     with pytest.raises(ValueError, match="No file was given"):
         load([])
@@ -126,13 +157,22 @@ FAULTS = {
         lambda t: t.pop("diffuser.data.image.0.conv.bias"),
         r"^diffuser.data.image does not fit in .*: 1 missing key: diffuser.data.image.0.conv.bias\.$",
     ),
-    "many missing": (lambda t: [t.pop(key) for key in list(t) if "decoder.h." in key], r"24 missing keys: (text_vae\S+, ){4}…\.$"),
-    "unexpected": (lambda t: t.update({"image_vae.extra": torch.zeros(1)}), r"1 unexpected key: image_vae.extra\.$"),
+    "many missing": (
+        lambda t: [t.pop(key) for key in list(t) if "decoder.h." in key],
+        r"24 missing keys: (text_vae\S+, ){4}…\.$",
+    ),
+    "unexpected": (
+        lambda t: t.update({"image_vae.extra": torch.zeros(1)}),
+        r"1 unexpected key: image_vae.extra\.$",
+    ),
     "misshapen": (
         lambda t: t.update({"clip_text.text_projection.weight": torch.zeros(40, 33)}),
         r"1 misshapen key: clip_text.text_projection.weight is \[40, 33\] where \[40, 32\] is needed\.$",
     ),
-    "stranger": (lambda t: t.update(lonely=torch.zeros(1)), r"\(single file of this project\) has 1 unknown key: lonely\.$"),
+    "stranger": (
+        lambda t: t.update(lonely=torch.zeros(1)),
+        r"\(single file of this project\) has 1 unknown key: lonely\.$",
+    ),
 }
 
 
@@ -153,7 +193,8 @@ def test_missing_keys_have_the_names_of_their_file(state, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("layout", "key"), [("optimus", "decoder.lm_head.weight"), ("diffusers", "text_unet/time_embedding.linear_1.bias")]
+    ("layout", "key"),
+    [("optimus", "decoder.lm_head.weight"), ("diffusers", "text_unet/time_embedding.linear_1.bias")],
 )
 def test_copies_must_be_equal(layout, key, state, tmp_path):
     tensors = export(state, layout, CONFIG)
@@ -163,15 +204,26 @@ def test_copies_must_be_equal(layout, key, state, tmp_path):
     else:
         for folder in ("image_unet", "text_unet"):
             (tmp_path / folder).mkdir()
-            members = {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{folder}/")}
+            members = {
+                name.partition("/")[2]: tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{folder}/")
+            }
             torch.save(members, tmp_path / folder / "diffusion_pytorch_model.bin")
     with pytest.raises(ValueError, match=f"holds one tensor twice with different values: .* and {key}"):
-        load(tmp_path / "optimus-vae.pth" if layout == "optimus" else tmp_path, config=CONFIG, vocabularies=VOCABULARIES)
+        load(
+            tmp_path / "optimus-vae.pth" if layout == "optimus" else tmp_path,
+            config=CONFIG,
+            vocabularies=VOCABULARIES,
+        )
 
 
 def test_absent_and_unknown_parts(state, tmp_path):
     torch.save(export(state, "kl-f8", CONFIG), tmp_path / "kl-f8.pth")
-    with pytest.raises(ValueError, match=r"has no diffuser.time_embed, diffuser.data.image; published in vd-four-flow-v1-0-fp16.pth"):
+    with pytest.raises(
+        ValueError,
+        match=r"has no diffuser.time_embed, diffuser.data.image; published in vd-four-flow-v1-0-fp16.pth",
+    ):
         load(tmp_path / "kl-f8.pth", parts=["diffuser.data.image"], config=CONFIG)
     with pytest.raises(ValueError, match="There is no part unet; the parts are diffuser.time_embed, "):
         load(tmp_path / "kl-f8.pth", parts=["unet"], config=CONFIG)
@@ -179,7 +231,10 @@ def test_absent_and_unknown_parts(state, tmp_path):
 
 def test_a_foreign_file_of_other_sizes_needs_its_config(state, tmp_path):
     torch.save(export(state, "official", CONFIG), tmp_path / "vd.pth")
-    with pytest.raises(ValueError, match="has .* unknown keys: .* A model of other sizes than Versatile Diffusion v1.0 needs its config"):
+    with pytest.raises(
+        ValueError,
+        match="has .* unknown keys: .* A model of other sizes than Versatile Diffusion v1.0 needs its config",
+    ):
         load(tmp_path / "vd.pth")
 
 
@@ -191,4 +246,4 @@ def test_sizes_in_the_header_that_cannot_be_understood(own, tmp_path):
             load(path)
 
 
-# Vocabularies -----------------------------------------------------------------------------------------------------------------------
+# Vocabularies --------------------------------------------------------------------------------

@@ -45,7 +45,11 @@ def outputs(diffuser):
     contexts = {"image": torch.randn(2, 5, 40), "text": torch.randn(2, 3, 40)}
     singles = [[Context(kind, contexts[kind])] for kind in contexts]
     blend = [Context("image", contexts["image"], weight=0.3), Context("text", contexts["text"], weight=0.7)]
-    found = [diffuser(x, t, chosen, data) for data, x in (("image", image), ("text", text)) for chosen in (*singles, blend)]
+    found = [
+        diffuser(x, t, chosen, data)
+        for data, x in (("image", image), ("text", text))
+        for chosen in (*singles, blend)
+    ]
     return torch.cat([output.flatten() for output in found])
 
 
@@ -64,7 +68,11 @@ def test_attached_equals_merged_and_leaves_no_trace(diffuser, tmp_path):
     for data in ("image", "text"):
         save_lora(tmp_path / f"{data}.safetensors", lora.changes(), diffuser.config, [data])
     save_lora(tmp_path / "both.safetensors", lora.changes(), diffuser.config, ["image", "text"])
-    assert apply_lora(VersatileDiffusion(VDConfig.tiny(), diffuser), tmp_path / "both.safetensors") == len(lora.names) == len(adaptable(diffuser))
+    assert (
+        apply_lora(VersatileDiffusion(VDConfig.tiny(), diffuser), tmp_path / "both.safetensors")
+        == len(lora.names)
+        == len(adaptable(diffuser))
+    )
     # The group norms of the tiny text flow run over two values and amplify rounding.
     assert (outputs(diffuser) - attached).norm() < 1e-4 * (attached - before).norm()
 
@@ -78,7 +86,9 @@ def test_strength_scales_the_change_and_zero_touches_nothing(diffuser, tmp_path)
     for layer, change in lora.changes().items():
         weight = before[f"{layer}.weight"]
         product = change.up.flatten(1) @ change.down.flatten(1)
-        torch.testing.assert_close(diffuser.state_dict()[f"{layer}.weight"], weight + 0.5 * (6 / 3) * product.reshape(weight.shape))
+        torch.testing.assert_close(
+            diffuser.state_dict()[f"{layer}.weight"], weight + 0.5 * (6 / 3) * product.reshape(weight.shape)
+        )
     weight = next(iter(lora.changes().values()))
     assert merged(before["time_embed.linear_1.weight"], weight, 0) is before["time_embed.linear_1.weight"]
 
@@ -105,14 +115,21 @@ def test_words_choose_layers(diffuser):
 
 
 def test_names_in_files_are_those_of_comfyuis_models(config):
-    layers = ("context.text.0.proj_in", "context.image.0.transformer_blocks.0.attn2.to_k", "time_embed.linear_1", "data.text.0.linear")
+    layers = (
+        "context.text.0.proj_in",
+        "context.image.0.transformer_blocks.0.attn2.to_k",
+        "time_embed.linear_1",
+        "data.text.0.linear",
+    )
     assert list(file_names(layers, config.diffuser, ["image"]).values()) == [
         ["diffusion_model.input_blocks.1.1.proj_in"],
         ["diffusion_model.input_blocks.1.1.image.transformer_blocks.0.attn2.to_k"],
         ["diffusion_model.time_embed.0"],
         [],
     ]
-    assert list(file_names(layers, config.diffuser, ["text"]).values()) == [[f"diffusion_model.{layer}"] for layer in layers]
+    assert list(file_names(layers, config.diffuser, ["text"]).values()) == [
+        [f"diffusion_model.{layer}"] for layer in layers
+    ]
     assert len(file_names(layers, config.diffuser, ["image", "text"])["time_embed.linear_1"]) == 2
 
 
@@ -124,7 +141,9 @@ def test_a_file_for_one_model_is_read_by_that_model_only(diffuser, config, tmp_p
         read_lora(tmp_path / "image.safetensors", writer)
     painter = Diffuser(config.diffuser, ["image"], ["text"])
     read = read_lora(tmp_path / "image.safetensors", painter)
-    assert [layer.removeprefix("diffuser.") for layer in read] == lora.names and all(change.alpha == 6 and change.up.dtype == torch.float16 for change in read.values())
+    assert [layer.removeprefix("diffuser.") for layer in read] == lora.names and all(
+        change.alpha == 6 and change.up.dtype == torch.float16 for change in read.values()
+    )
     with caplog.at_level(logging.WARNING):
         save_lora(tmp_path / "more.safetensors", changed(diffuser).changes(), config.diffuser, ["image"])
         read_lora(tmp_path / "more.safetensors", painter)
@@ -133,9 +152,13 @@ def test_a_file_for_one_model_is_read_by_that_model_only(diffuser, config, tmp_p
 
 def test_files_that_are_no_lora_for_this_model(diffuser, tmp_path):
     name = "diffusion_model.time_embed.0"
-    save_file({f"{name}.lora_A.weight": torch.zeros(2, 7), f"{name}.lora_B.weight": torch.zeros(9, 2)}, tmp_path / "sizes.safetensors")
+    save_file(
+        {f"{name}.lora_A.weight": torch.zeros(2, 7), f"{name}.lora_B.weight": torch.zeros(9, 2)},
+        tmp_path / "sizes.safetensors",
+    )
     with pytest.raises(
-        ValueError, match=r"time_embed.0.lora_B.weight in .* changes a weight of shape \[9, 7\] where this model has \[128, 32\]"
+        ValueError,
+        match=r"lora_B.weight in .* changes a weight of shape \[9, 7\] where this model has \[128, 32\]",
     ):
         read_lora(tmp_path / "sizes.safetensors", diffuser)
 
@@ -143,21 +166,34 @@ def test_files_that_are_no_lora_for_this_model(diffuser, tmp_path):
 def test_converted_with_a_lora(models, diffuser, tmp_path):
     lora = changed(diffuser)
     save_lora(tmp_path / "a.safetensors", lora.changes(), diffuser.config, ["image", "text"])
-    convert(models / "tiny.safetensors", tmp_path / "out.safetensors", loras=[(tmp_path / "a.safetensors", 0.5)])
+    convert(
+        models / "tiny.safetensors", tmp_path / "out.safetensors", loras=[(tmp_path / "a.safetensors", 0.5)]
+    )
     apply_lora(VersatileDiffusion(VDConfig.tiny(), diffuser), tmp_path / "a.safetensors", 0.5)
     found = load(tmp_path / "out.safetensors").diffuser.state_dict()
     assert all(torch.equal(value, found[key]) for key, value in diffuser.state_dict().items())
     convert(tmp_path / "out.safetensors", tmp_path / "half.safetensors", dtype=torch.float16)
-    convert(models / "tiny.safetensors", tmp_path / "once.safetensors", loras=[(tmp_path / "a.safetensors", 0.5)], dtype=torch.float16)
-    assert (tmp_path / "once.safetensors").read_bytes() == (tmp_path / "half.safetensors").read_bytes()  # rounded once
+    convert(
+        models / "tiny.safetensors",
+        tmp_path / "once.safetensors",
+        loras=[(tmp_path / "a.safetensors", 0.5)],
+        dtype=torch.float16,
+    )
+    assert (tmp_path / "once.safetensors").read_bytes() == (
+        tmp_path / "half.safetensors"
+    ).read_bytes()  # rounded once
 
 
 def test_the_loss_falls_and_only_the_lora_learns(diffuser, tmp_path):
     torch.manual_seed(0)
     diffuser.requires_grad_(False)
     before = copy.deepcopy(diffuser.state_dict())
-    flows = FlowData({"image": torch.randn(2, 4, 4, 4)}, {"text": torch.randn(2, 3, 40)}, {"text": torch.zeros(1, 3, 40)})
-    plain = flow_losses(flows, Schedule(ScheduleConfig()), {("image", "text"): 8}, dropout=0, precision=torch.float32)
+    flows = FlowData(
+        {"image": torch.randn(2, 4, 4, 4)}, {"text": torch.randn(2, 3, 40)}, {"text": torch.zeros(1, 3, 40)}
+    )
+    plain = flow_losses(
+        flows, Schedule(ScheduleConfig()), {("image", "text"): 8}, dropout=0, precision=torch.float32
+    )
     lora = Lora(diffuser, select(diffuser, ALL), 4, 4.0)
     seen = []
 
