@@ -27,9 +27,9 @@ class SwinConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """levels: name and width of the levels that run through its transformer; finer:
+    """levels: name and width of the levels that run through its transformer.
 
-    of those that only receive the finest of these.
+    finer: of those that only receive the finest of these.
     """
 
     levels: dict[str, int] = field(default_factory=lambda: {"res3": 384, "res4": 768, "res5": 1536})
@@ -41,10 +41,10 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """levels: how many levels it reads in turn. frequencies:
+    """levels: how many levels it reads in turn.
 
-    of the position features of SeeCoder-PA (20), 0 without positions. project_inputs: project the maps even
-    where they have the tokens' width already (`enforce_input_project` of the official code).
+    frequencies: of the position features of SeeCoder-PA (20), 0 without positions. project_inputs: project
+    the maps even where they have the tokens' width already (`enforce_input_project` of the official code).
     """
 
     inputs: int = 768

@@ -1,5 +1,4 @@
 """The decoder:
-
 levels of the backbone -> maps of one width (Prompt-Free Diffusion, section 3.2, "Decoder").
 """
 

@@ -32,7 +32,6 @@ class SeeCoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images -> tokens [B, 148, 768]:
-
         4 global ones, then 144 local ones (the paper draws them the other way round).
 
         images: [B, 3, H, W], RGB in 0..1, any size; they are not resized, and an image's tokens do not depend

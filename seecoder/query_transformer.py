@@ -1,5 +1,4 @@
 """The query transformer:
-
 learned queries read the decoded maps and become the tokens (Prompt-Free Diffusion, section 3.2).
 """
 
@@ -73,9 +72,9 @@ class FeedForwardLayer(nn.Module):
 
 
 class QueryTransformer(nn.Module):
-    """Local queries read the maps, one level after the other; then all queries read each other. ops:
+    """Local queries read the maps, one level after the other; then all queries read each other.
 
-    see `SeeCoder`.
+    ops: see `SeeCoder`.
     """
 
     def __init__(self, config: QueryConfig, ops=nn):

@@ -32,7 +32,6 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
 
 def shift_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
     """What is added to the attention of shifted windows:
-
     0 where two cells were neighbours before the shift, else -100.
 
     height, width: of the padded map. Returns [windows, n, n].
@@ -171,9 +170,9 @@ class Stage(nn.Module):
 
 
 class Swin(nn.Module):
-    """The whole backbone. ops:
+    """The whole backbone.
 
-    namespace of Linear, Conv2d, LayerNorm, Embedding; `torch.nn`, or a host's castable ones.
+    ops: namespace of Linear, Conv2d, LayerNorm, Embedding; `torch.nn`, or a host's castable ones.
     """
 
     def __init__(self, config: SwinConfig, ops=nn):
@@ -189,7 +188,6 @@ class Swin(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images [B, 3, H, W] in 0..1, any sides from 1 on -> level name:
-
         map [B, C, h, w], strides 4, 8, 16, 32, sides rounded up.
 
         Quirk kept: no mean and deviation of ImageNet.

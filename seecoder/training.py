@@ -43,7 +43,6 @@ SIZES = SeeCoderConfig(
 @torch.no_grad()
 def initialise(encoder: SeeCoder) -> None:
     """Starting weights:
-
     position biases near zero, tokens of about norm 1, as the contexts are that the diffuser knows.
     """
     for name, module in encoder.named_modules():

@@ -1,5 +1,4 @@
 """SeeCoder's network:
-
 any size, images apart from each other, nothing random, every weight in a leaf of the given namespace.
 """
 

@@ -1,5 +1,4 @@
 """SeeCoder-PA's positions in half precision:
-
 computed in float32 and rounded once, where the official code computes in float16.
 """
 
@@ -15,7 +14,6 @@ CPU = torch.device("cpu")
 
 def official_half(side: int, frequencies: int) -> torch.Tensor:
     """The features of a square map as the official code computes them in float16:
-
     offsets and exponents are cast first.
     """
     offsets = ((torch.arange(side) + 0.5 - side / 2) / side * 2 * math.pi).half()

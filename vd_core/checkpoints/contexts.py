@@ -1,5 +1,4 @@
 """Contexts in files:
-
 saved ones, and embeddings that other programs predict (brain decoding feeds 257x768 and 77x768 matrices).
 """
 
@@ -43,7 +42,6 @@ def save_context(path: str | Path, context: Context) -> None:
 
 def dump_context(file: BinaryIO, context: Context) -> None:
     """Write a context as safetensors:
-
     `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header.
 
     Its weight and its guidance are not kept.
@@ -59,7 +57,6 @@ def dump_context(file: BinaryIO, context: Context) -> None:
 
 def load_context(path: str | Path, kind: str | None = None, normalise: bool = False) -> Context:
     """Read a context from a file of `save_context`, a .npy array, or any file with one tensor:
-
     [n, d] or [B, n, d].
 
     kind:      needed where the file does not say it.

@@ -1,5 +1,4 @@
 """What is wrong with the tensors of a file, in words:
-
 the one check of their names, shapes, types and values.
 """
 
@@ -14,9 +13,9 @@ from .formats import printable
 
 
 def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence. noun:
+    """A count and the first four names, as part of a sentence.
 
-    "key …", made plural where there are several.
+    noun: "key …", made plural where there are several.
     """
     more = ", …" if len(keys) > 4 else ""
     nouns = noun.replace("key", "keys").replace("changes", "change") if len(keys) > 1 else noun
@@ -25,7 +24,6 @@ def listed(keys: Collection[str], noun: str) -> str:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether all values are numbers, in one pass and without a copy:
-
     neither bound of what holds a NaN is finite.
 
     Tensors without values (integers aside, those on the meta device) count as finite.

@@ -45,7 +45,6 @@ DTYPE_NAMES = {  # the types that weights can have, as the safetensors format na
 @dataclass(frozen=True)
 class WeightsFile:
     """A file (or folder) of weights:
-
     `weights[key]` reads one tensor, on the CPU; keys of a folder start with "SUBFOLDER/".
     """
 
@@ -110,7 +109,6 @@ class MappedAnew(Mapping):
 
 def state_of_file(path: Path) -> tuple[int, ...]:
     """What changes when a file is written or replaced: its size, time and identity. Zeros where it is gone:
-
     what is mapped stays.
     """
     try:

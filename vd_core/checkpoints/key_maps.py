@@ -1,5 +1,4 @@
 """Where every tensor of our layout lies in the foreign ones:
-
 prefix pairs, generated from the plan and the sizes.
 
 A rule says that the keys which start with `ours` in our layout start with `theirs` in the foreign one, the
@@ -48,7 +47,6 @@ class Place(NamedTuple):
 
 def to_ours(change: str, tensor: Tensor) -> Tensor:
     """A foreign tensor as ours. One whose shape does not suit is returned as it is:
-
     the check of shapes names it.
     """
     if change == "transposed" and tensor.ndim == 2:
@@ -169,7 +167,6 @@ def time_embedding(prefix: str) -> Iterator[Rule]:
 
 def deprecated_blocks(layers: Iterable[Step]) -> Iterator[tuple[Step, str]]:
     """Block names of the first release:
-
     a residual block, its context layer and its upsampler share one numbered block.
     """
     stage, block, inner = "", -1, -1
@@ -204,7 +201,6 @@ def unet_model(
     config: DiffuserConfig, data: str, contexts: Iterable[str], prefix: str = ""
 ) -> Iterator[Rule]:
     """One 2D output kind under Stable Diffusion's names (UNetModel):
-
     "text" contexts lie where SD's transformers lie, each other kind beside them under its own name."""
     yield from time_embedding(f"{prefix}time_embed.")
     for step, block in deprecated_blocks(layers_of(config)):
@@ -238,7 +234,6 @@ def diffusers_unet(
     config: DiffuserConfig, kind: str, contexts: Mapping[str, str], prefix: str = "", also: str = ""
 ) -> Iterator[Rule]:
     """One of the UNets of a diffusers folder:
-
     the data layers of one kind, contexts, and a copy of the time embedding.
 
     contexts: the kinds of contexts that lie in it, each with its place inside an attention ("" if it is the

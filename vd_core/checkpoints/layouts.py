@@ -14,9 +14,9 @@ from .parts import part_names
 
 @dataclass(frozen=True)
 class Layout:
-    """mark: pattern of keys that only this layout has; ignorable:
+    """mark: pattern of keys that only this layout has.
 
-    pattern of keys that carry nothing we need.
+    ignorable: pattern of keys that carry nothing we need.
     """
 
     name: str

@@ -1,5 +1,4 @@
 """LoRA files (Hu et al. 2022):
-
 small changes of a model's weights, of our own training and for Stable Diffusion 1.
 
 A file of ours holds each layer under the names that ComfyUI's own LoRA loader knows. The names of other
@@ -83,7 +82,6 @@ class Change:
 @dataclass(frozen=True)
 class HadamardChange:
     """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022):
-
     alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
 
     w1_a, w2_a: [outputs, rank]. w1_b, w2_b: [rank, inputs · kernel].
@@ -184,9 +182,9 @@ def read_lora(
 def names_in_files(
     layers: Collection[str], diffuser: Diffuser | None, made_for: Collection[str]
 ) -> dict[str, list[str]]:
-    """Every name that a file may give to each layer. made_for:
+    """Every name that a file may give to each layer.
 
-    the kinds of data that a file of ours says it was made for.
+    made_for: the kinds of data that a file of ours says it was made for.
     """
     names: dict[str, list[str]] = {layer: [] for layer in layers}
     if diffuser is not None:
@@ -236,7 +234,6 @@ def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyCha
 
 def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -> float:
     """What a change is multiplied with, times its rank:
-
     from its own key, else from the adapter's settings, else the rank.
 
     The settings are PEFT's: in the header of a file of diffusers, or in `adapter_config.json` beside the

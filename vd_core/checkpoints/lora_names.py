@@ -85,9 +85,9 @@ def file_names(layers: Iterable[str], config: DiffuserConfig, data: Collection[s
 
 
 def names_of_unet(layer: str, key_map: KeyMap) -> Iterator[str]:
-    """Every name of one of the diffuser's layers in files for Stable Diffusion 1. key_map:
+    """Every name of one of the diffuser's layers in files for Stable Diffusion 1.
 
-    diffusers' names of its UNet.
+    key_map: diffusers' names of its UNet.
     """
     for place in key_map.theirs(f"diffuser.{layer}.weight"):
         name = place.key.removesuffix(".weight")

@@ -18,7 +18,6 @@ VAE_ATTENTION_LEAVES = (
 
 def diffusers_image_vae(config: ImageVAEConfig, prefix: str = "") -> Iterator[Rule]:
     """The AutoencoderKL of a diffusers folder:
-
     up blocks numbered the other way round, attention by linear layers.
     """
     levels = len(config.channel_mult)

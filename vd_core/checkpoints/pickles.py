@@ -60,7 +60,6 @@ class Name(NamedTuple):
 
 class Storage(NamedTuple):
     """A block of numbers: how many bytes it claims, and how many one number of it has (None:
-
     the tensor's type says it).
     """
 
@@ -78,7 +77,6 @@ CONTAINER, TENSOR, OTHER = (
 @dataclass
 class Machine:
     """The state of a pickle's program:
-
     its stack, the stacks below the open marks, its memo, and the bytes of each storage.
     """
 
@@ -133,7 +131,6 @@ class Machine:
 
     def fill(self, name: str) -> None:
         """Put values into the container below them. Keys must be texts or numbers:
-
         a tuple of tuples of one another takes for ever to hash."""
         values = self.since_mark() if name.endswith("S") else self.take(2 if name == "SETITEM" else 1)
         if self.stack[-1] is not CONTAINER:
@@ -143,7 +140,6 @@ class Machine:
 
     def storage(self, description: object) -> Storage:
         """The block of numbers that a tensor refers to:
-
         ("storage", type, key, device, numbers[, nothing]).
         """
         if (
@@ -188,7 +184,6 @@ def operations(stream: io.BytesIO) -> Iterator[tuple[str, object]]:
 
 def allowed(name: str) -> Name:
     """A name that a file of weights may use:
-
     what rebuilds plain tensors, their types, and the few containers around them.
     """
     module, _, last = name.rpartition(".")
@@ -231,7 +226,6 @@ def check_tensor(
     storage: object, offset: object, shape: object, strides: object, itemsize: int | None
 ) -> None:
     """Raise Damaged for a tensor with more numbers than its storage:
-
     a stride of 0 makes terabytes of one number.
     """
     if not (isinstance(storage, Storage) and is_size(offset) and is_shape(shape) and is_shape(strides)):

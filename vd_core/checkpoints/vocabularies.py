@@ -22,7 +22,6 @@ PREFIX = "vocab."
 @dataclass(frozen=True)
 class Source:
     """Where one public vocabulary file may lie:
-
     under these names in a folder, or in the local Hugging Face cache.
     """
 

@@ -1,5 +1,4 @@
 """Diffusers of Prompt-Free Diffusion and Stable Diffusion 1:
-
 the same network, by the full-size manifests and on tiny files.
 """
 
