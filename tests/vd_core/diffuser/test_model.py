@@ -147,7 +147,10 @@ def test_layer_mixing_identities(diffuser, data):
 
 @pytest.mark.parametrize("seed", [2**32, 2**64 - 1])
 def test_layer_mixing_takes_comfyui_seeds(diffuser, seed):
-    run(diffuser, "text", [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)], mixing=layer_mixing(seed))
+    """A seed counts modulo 2**32, which is what numpy takes."""
+    contexts = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)]
+    found, same, other = (run(diffuser, "text", contexts, mixing=layer_mixing(s)) for s in (seed, seed % 2**32, seed + 1))
+    assert torch.equal(found, same) and not torch.equal(found, other)
 
 
 @DATA
