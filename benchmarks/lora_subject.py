@@ -23,8 +23,9 @@ from vd_core.pictures import to_pil
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
+from vd_core.training.settings import LoraSettings, PriorSettings, Settings
 from vd_core.training.sheets import grid
-from vd_core.training.train import LoraSettings, PriorSettings, Settings, train
+from vd_core.training.train import train
 
 STYLES = ("blob", "flat", "noto", "3d")
 

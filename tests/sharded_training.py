@@ -12,7 +12,8 @@ from torch.distributed.tensor import DTensor
 
 from vd_core.training import loop
 from vd_core.training.distributed import end, start
-from vd_core.training.train import RECIPES, Settings, train
+from vd_core.training.settings import RECIPES, Settings
+from vd_core.training.train import train
 
 STAGES = ((RECIPES["single"], 3), (RECIPES["dual"], 4))
 SETTINGS = Settings(

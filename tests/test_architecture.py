@@ -38,7 +38,7 @@ ARROWS = {
     "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded", "training"},
     "embedded": set(),
     "runs": {"files"},
-    "datasets": {"pictures"},
+    "datasets": {"files", "pictures"},
     "bulk": {
         *("checkpoints", "context", "datasets", "diffuser", "embedded", "files", "flows", "pictures", "runs", "sampling"),
     },

@@ -54,11 +54,26 @@ def read_record(path: Path) -> dict:
     return record
 
 
+def is_recorded(path: Path, record: dict, accept_changes: bool = False) -> bool:
+    """Tell whether the folder of `path` holds what `record` makes; False where it is empty or a change is accepted.
+
+    Raises ValueError, with the differences spelled out, where they are not accepted, and for a damaged record.
+    """
+    if not path.exists():
+        return False
+    changes = find_differences(read_record(path), record)
+    if changes and not accept_changes:
+        advice = f"Choose another folder, delete {path.parent}, or make it anew with --accept-changes"
+        raise ValueError(f"{path.parent} was made from other things: {'; '.join(changes)}. {advice}.")
+    return not changes
+
+
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder for one run or job; the system gives it free when the process ends, however it ends.
 
-    Makes the folder. Raises ValueError where another process, or another thread, holds it.
+    Makes the folder. Raises ValueError where another process, or this one, holds it already, OSError where nothing
+    can be written there.
     """
     make_folder(folder)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
@@ -67,6 +82,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         advice = "wait until it has ended, or choose another folder"
         raise ValueError(f"{folder} is in use by another run: {advice}.") from None
+    except OSError as error:
+        raise OSError(
+            f"Nothing can be written into {folder}: {error.strerror}; choose another folder."
+        ) from error
     except NotImplementedError:
         log.warning("%s lies on a file system without locks: take care that one run alone uses it", folder)
     try:

@@ -130,8 +130,7 @@ def open_job(
         for name, content in (("inputs.jsonl", inputs), ("job.json", json.dumps(record, indent=1))):
             with write_whole(out / name) as file:
                 file.write(content.encode())
-        for kind, name in listing.left_out:
-            log.info("left out: %s (%s)", name, kind)
+        listing.write_left_out(out)
     return job
 
 

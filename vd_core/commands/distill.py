@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 
 from ..training import distributed
 from ..training.distill import METHODS, Settings, distill
-from ..training.train_command import FLOWS, PRECISIONS, bar, flows_named
+from ..training.train_command import FLOWS, PRECISIONS, flows_named, report_progress
 
 HELP = (
     "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
@@ -118,21 +117,11 @@ def run(options: argparse.Namespace) -> None:
         save_every=options.every,
     )
     device = distributed.start(options.device)
-    logging.basicConfig(
-        level=logging.INFO if distributed.is_first() else logging.ERROR,
-        format="%(asctime)s  %(message)s",
-        datefmt="%H:%M:%S",
-    )
     try:
-        written = distill(
-            options.data,
-            options.model,
-            options.out,
-            replace(chosen, device=str(device)),
-            bar if distributed.is_first() else None,
-        )
-    except KeyboardInterrupt:
-        raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
+        with report_progress() as progress:
+            written = distill(
+                options.data, options.model, options.out, replace(chosen, device=str(device)), progress
+            )
     finally:
         distributed.end()
     if written is not None:

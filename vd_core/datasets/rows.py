@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import NamedTuple
+
+from ..files import write_whole
 
 # The one table of names, for columns, for keys of JSON and for endings in shards: the first that is there
 # counts.
@@ -67,6 +70,15 @@ class Listing(NamedTuple):
         kinds = Counter(kind for kind, _ in self.left_out).most_common()
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds)
         return f"{len(self.left_out)} left out: {counts}" if counts else ""
+
+    def write_left_out(self, folder: Path) -> None:
+        """List what was left out in left_out.jsonl; without any there is no such file."""
+        path = folder / "left_out.jsonl"
+        path.unlink(missing_ok=True)
+        if self.left_out:
+            lines = (json.dumps(entry._asdict(), ensure_ascii=False) for entry in self.left_out)
+            with write_whole(path) as file:
+                file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def printable(name: str) -> str:

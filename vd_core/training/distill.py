@@ -25,8 +25,8 @@ from .consistency import consistency_losses
 from .ddgan import AdversarialWeights, Adversaries, ddgan_losses
 from .loop import Group, fit
 from .lora import Lora, select
-from .loss_plot import loss_plot
-from .prepared import Flow, Prepared, prepared
+from .loss_plot import plot_losses
+from .prepared import Flow, Prepared, Source, prepare
 from .small_model import digest
 from .train import attention_backends
 
@@ -93,7 +93,8 @@ def distill(
     distributed.share(settings.batch)
     device = torch.device(settings.device)
     out.mkdir(parents=True, exist_ok=True)
-    pictures = prepared(data, model, out / "data", settings.flows, settings.size, settings.caption, device)
+    source = Source(data, settings.size, settings.caption)
+    pictures = prepare(source, model, out / "data", settings.flows, device)
     layers = {
         part for flow in settings.flows for part in parts_of_flow(*flow) if part.startswith("diffuser.")
     }
@@ -172,7 +173,7 @@ def run(
         save_every=settings.save_every,
         groups=[Group(parameters)],
         attention=attention_backends(pictures.flows, settings.device),
-        sheet=lambda average, folder: loss_plot(folder / "log.jsonl", folder / "loss.png"),
+        sheet=lambda average, folder: plot_losses(folder / "log.jsonl", folder / "loss.png"),
         progress=progress,
     )
     return trained.student if settings.method == "ddgan" else trained

@@ -1,30 +1,39 @@
-"""The losses of a run as one picture, drawn from its log."""
+"""The losses of a run as one picture, drawn from its log by matplotlib."""
 
 from __future__ import annotations
 
-import json
+import logging
 from pathlib import Path
 
 from ..files import write_whole
-from ..pictures import to_pil
-from ..plots import COLORS, Curve, plot
+from .loop import read_log
+
+log = logging.getLogger(__name__)
 
 
-def loss_plot(log: Path, path: Path) -> None:
+def plot_losses(log_path: Path, path: Path) -> None:
     """Draw every loss in a log of JSON lines over the steps; nothing while there are fewer than two records.
 
-    Those on prior pictures are dots in their flow's colour.
+    Those on prior pictures are dots in their flow's colour. Without matplotlib a line in the log says so.
     """
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    records = read_log(log_path)
     if len(records) < 2:
+        return
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        log.info("%s is drawn with matplotlib: pip install matplotlib", path.name)
         return
     names = sorted({name for record in records for name in record} - {"step", "seconds"})
     flows = sorted({name.removeprefix("prior_") for name in names})
-    curves = []
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
     for name in names:
-        steps, values = zip(*((record["step"], record[name]) for record in records if name in record), strict=True)
-        style, color = "dots" if name.startswith("prior_") else "line", COLORS[flows.index(name.removeprefix("prior_")) % len(COLORS)]
-        curves.append(Curve(name.replace("_", " "), steps, values, style, color))
-    picture, _ = plot(curves, "Losses", "step", "mean since the last point")
+        points = [(record["step"], record[name]) for record in records if name in record]
+        color = f"C{flows.index(name.removeprefix('prior_')) % 10}"
+        style = "." if name.startswith("prior_") else "-"
+        axes.plot(*zip(*points, strict=True), style, color=color, label=name.replace("_", " "))
+    axes.set(title="Losses", xlabel="step", ylabel="mean since the last point")
+    axes.legend()
     with write_whole(path) as file:
-        to_pil(picture)[0].save(file, "PNG")
+        figure.savefig(file, format="png")

@@ -1,30 +1,52 @@
-"""What the frozen encoders make of a data set, computed once and kept on disk, read back in pieces as training needs them."""
+"""What the frozen encoders make of a data set, computed once and kept on disk, read in pieces as training needs it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..checkpoints.load import Paths, load
 from ..checkpoints.parts import parts_of_flow
-from ..files import make_folder, write_whole
+from ..datasets.find import find_rows
+from ..datasets.read import Reader, fingerprints
+from ..datasets.rows import Row
+from ..files import write_whole
 from ..flows import VersatileDiffusion
+from ..pictures import from_pil
+from ..runs import hash_files, is_recorded, lock_folder
 from . import distributed
 from .diffuser import FlowData
-from .user_data import chunked, fingerprint, readable, samples
 
 log = logging.getLogger(__name__)
 
 Flow = tuple[str, str]  # output kind, condition kind
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures with captions, and how they are read.
+
+    path:       a folder or a file, as `find_rows` reads it; recursive: with its subfolders.
+    size:       side of the pictures in pixels: the shorter side is resized to it, the middle cut out.
+    caption:    for pictures that have none; None = all have one.
+    background: the colour under transparent pictures.
+    """
+
+    path: Path
+    size: int
+    caption: str | None = None
+    recursive: bool = False
+    background: str = "white"
 
 
 @dataclass(frozen=True)
@@ -36,53 +58,117 @@ class Prepared:
     digest: str
 
 
-def prepared(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size: int, caption: str | None, device) -> Prepared:
-    """The latents and contexts that `flows` need of the pictures and captions in `data`, from `folder`, which is filled if it is empty.
+def prepare(
+    source: Source,
+    model: Paths,
+    folder: Path,
+    flows: Collection[Flow],
+    device: torch.device | str,
+    accept_changes: bool = False,
+) -> Prepared:
+    """Read the latents and contexts that `flows` need from `folder`, which is filled if it is empty.
 
-    size: side of the pictures in pixels. caption: for pictures that have none.
-    Latents are float32, tokens float16. Raises ValueError when the folder holds another data set.
+    Latents are float32, tokens float16. accept_changes: fill it anew where data, model or settings have changed.
+    Raises ValueError when the folder holds another data set or what it holds is damaged, and what `find_rows` raises.
     """
-    source = {"data": fingerprint(data), "flows": sorted(map(list, flows)), "size": size, "caption": caption}
     index = folder / "prepared.json"
-    if distributed.is_first() and not index.exists():
-        make_folder(folder)
-        encode(data, model, folder, flows, size, caption, device, source)
+    if distributed.is_first():
+        with lock_folder(folder):
+            rows = rows_to_train_on(source, folder)
+            made_from = {
+                "data": hashlib.sha256("".join(fingerprints(rows)).encode()).hexdigest()[:16],
+                "model": hash_model(model),
+                "flows": sorted(map(list, flows)),
+                **{name: getattr(source, name) for name in ("size", "caption", "background")},
+            }
+            if not is_recorded(folder / "made_from.json", made_from, accept_changes) or not index.exists():
+                index.unlink(missing_ok=True)
+                encode(rows, source, model, folder, flows, device)
+                with write_whole(folder / "made_from.json") as file:
+                    file.write(json.dumps(made_from, indent=1).encode())
     distributed.wait()
-    entry = json.loads(index.read_text(encoding="utf-8"))
-    if changed := [name for name in source if entry["source"][name] != source[name]]:
-        raise ValueError(f"{folder} was made with other {', '.join(changed)}: choose an empty folder for this run, or delete {folder}.")
+    return read_prepared(folder)
 
-    def rows(name: str) -> Tensor:
-        shape, dtype = entry["rows"][name]
-        # Copy on write: torch takes no read-only memory. Nothing is written.
-        return torch.from_numpy(np.memmap(folder / name, dtype, "c", shape=tuple(shape)))
 
-    def group(start: str) -> dict[str, Tensor]:
-        return {name.split(".")[1]: rows(name) for name in entry["rows"] if name.startswith(f"{start}.")}
+def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
+    """List the pictures of a data set with their captions, and say what is left out.
 
-    return Prepared(FlowData(group("latents"), group("contexts"), group("nulls")), entry["captions"], entry["digest"])
+    What is left out is listed in left_out.jsonl. Raises ValueError for no pictures, and for pictures without a
+    caption when there is none for all.
+    """
+    listing = find_rows(source.path, source.recursive).with_pictures()
+    listing.write_left_out(folder)
+    if listing.left_out:
+        log.warning("%s: %s; %s lists them", source.path, listing.summary(), folder / "left_out.jsonl")
+    if not listing.rows:
+        raise ValueError(f"There are no pictures in {source.path}: {listing.summary() or 'it is empty'}.")
+    lacking = [row.id for row in listing.rows if row.text is None]
+    if lacking and source.caption is None:
+        raise ValueError(
+            f"{len(lacking)} of {len(listing.rows)} pictures in {source.path} have no caption, such as {lacking[0]}: "
+            "write one beside each as .txt, or give --caption for all that have none."
+        )
+    return [row if row.text is not None else row._replace(text=source.caption) for row in listing.rows]
+
+
+def hash_model(model: Paths) -> str:
+    """Hash the files of a model; a name on the hub is its own."""
+    paths = [model] if isinstance(model, (str, Path)) else list(model)
+    return " ".join(hash_files([path]) if Path(path).exists() else str(path) for path in paths)
+
+
+def fit_picture(picture: Image.Image, size: int) -> Tensor:
+    """Resize the shorter side and cut out the middle: [3, size, size] in 0..1."""
+    return from_pil([ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)])[0]
+
+
+def read_batches(rows: Sequence[Row], source: Source, batch: int) -> Iterator[tuple[Tensor, list[str]]]:
+    """Yield pictures [B, 3, S, S] in 0..1 and B captions; pictures that cannot be read are left out with a warning."""
+    reader, lost = Reader(), 0
+    for start in range(0, len(rows), batch):
+        pictures, captions = [], []
+        for row in rows[start : start + batch]:
+            try:
+                pictures.append(fit_picture(reader.picture(row, source.background), source.size))
+                captions.append(row.text or "")
+            except ValueError as error:
+                lost += 1
+                log.warning("left out: %s", error)
+        if pictures:
+            yield torch.stack(pictures), captions
+    if lost:
+        log.warning("%d of %d pictures are left out, as they cannot be read", lost, len(rows))
 
 
 @torch.inference_mode()
-def encode(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size: int, caption: str | None, device, source: dict) -> None:
+def encode(
+    rows: Sequence[Row],
+    source: Source,
+    model: Paths,
+    folder: Path,
+    flows: Collection[Flow],
+    device: torch.device | str,
+) -> None:
     """Fill a folder: one file of rows per kind, and last the index that says that they are complete."""
     parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("diffuser.")}
     vd = load(model, parts=parts)
     for part in (vd.clip, vd.image_vae, vd.text_vae):
         if part is not None:
             part.to(device)
-    log.info("encoding the pictures of %s, once: what the encoders say is kept in %s", data, folder)
-    encoders, hashed, shapes, captions = encoders_of(vd, flows), hashlib.sha256(), {}, []
+    log.info("encoding the pictures of %s, once; what the encoders make is kept in %s", source.path, folder)
+    encoders, shapes, captions = choose_encoders(vd, flows), {}, []
+    hashes = {name: hashlib.sha256() for name in encoders}
     with ExitStack() as stack:
         out = {name: stack.enter_context(write_whole(folder / name)) for name in encoders}
 
         def write(name: str, values: Tensor) -> None:
-            array = values.to(torch.float32 if name.startswith("latents") else torch.float16).cpu().contiguous().numpy()
+            dtype = torch.float32 if name.startswith("latents") else torch.float16
+            array = values.to(dtype).cpu().contiguous().numpy()
             out[name].write(array)
-            hashed.update(array)
+            hashes[name].update(array)
             shapes[name] = [[shapes.get(name, [[0]])[0][0] + len(array), *array.shape[1:]], str(array.dtype)]
 
-        for pictures, texts in chunked(readable(samples(data), size, caption), 16):
+        for pictures, texts in read_batches(rows, source, 16):
             for name, encoder in encoders.items():
                 if not name.startswith("nulls"):
                     write(name, encoder(pictures.to(device), texts))
@@ -90,17 +176,56 @@ def encode(data: Path, model: Paths, folder: Path, flows: Collection[Flow], size
             if len(captions) % 1024 < len(texts):  # a line now and then
                 log.info("%d pictures encoded", len(captions))
         if not captions:
-            raise ValueError(f"There are no pictures in {data}.")
+            raise ValueError(f"None of the {len(rows)} pictures in {source.path} can be read.")
         for name, encoder in encoders.items():
             if name.startswith("nulls"):
-                write(name, encoder(torch.zeros(1, 3, size, size, device=device), [""]))
-    entry = {"source": source, "rows": shapes, "captions": captions, "digest": hashed.hexdigest()[:16]}
+                write(name, encoder(torch.zeros(1, 3, source.size, source.size, device=device), [""]))
+    files = {name: [*shapes[name], hashes[name].hexdigest()] for name in encoders}
     with write_whole(folder / "prepared.json") as file:
-        file.write(json.dumps(entry).encode())
+        file.write(json.dumps({"files": files, "captions": captions}).encode())
 
 
-def encoders_of(vd: VersatileDiffusion, flows: Collection[Flow]) -> dict[str, Callable[[Tensor, list[str]], Tensor]]:
-    """What is kept: name -> function of pictures and captions. Raises ValueError for kinds that pictures with captions cannot teach."""
+def read_prepared(folder: Path) -> Prepared:
+    """Map what `encode` wrote into memory, after comparing all of it with its hashes in the first process.
+
+    Raises ValueError for what is damaged or was exchanged.
+    """
+    try:
+        entry = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+        files, captions = entry["files"], list(map(str, entry["captions"]))
+        rows = {name: map_rows(folder / name, shape, dtype) for name, (shape, dtype, _) in files.items()}
+        for name, (_, _, known) in files.items():
+            if distributed.is_first() and hashlib.sha256(rows[name].numpy()).hexdigest() != known:
+                raise ValueError(f"{name} is not what was written")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise ValueError(
+            f"{folder} is damaged ({error}): delete it, then the same command encodes the pictures anew."
+        ) from error
+
+    def group(start: str) -> dict[str, Tensor]:
+        return {
+            name.partition(".")[2]: tensor for name, tensor in rows.items() if name.startswith(f"{start}.")
+        }
+
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+    return Prepared(FlowData(group("latents"), group("contexts"), group("nulls")), captions, digest)
+
+
+def map_rows(path: Path, shape: Sequence[int], dtype: str) -> Tensor:
+    """Map a file of rows into memory. Raises ValueError for one of another size."""
+    if path.stat().st_size != np.dtype(dtype).itemsize * np.prod(shape):
+        raise ValueError(f"{path.name} has another size than when it was written")
+    # Copy on write: torch takes no read-only memory. Nothing is written.
+    return torch.from_numpy(np.memmap(path, dtype, "c", shape=tuple(shape)))
+
+
+def choose_encoders(
+    vd: VersatileDiffusion, flows: Collection[Flow]
+) -> dict[str, Callable[[Tensor, list[str]], Tensor]]:
+    """Choose what is kept: name -> function of pictures and captions.
+
+    Raises ValueError for kinds that pictures with captions cannot teach.
+    """
     sizes = vd.config.diffuser.data
     known = {
         "latents.image": lambda pictures, texts: vd.image_vae.encode(pictures) * sizes["image"].latent_scale,
@@ -108,10 +233,16 @@ def encoders_of(vd: VersatileDiffusion, flows: Collection[Flow]) -> dict[str, Ca
         "contexts.image": lambda pictures, texts: vd.clip.encode_image(pictures),
         "contexts.text": lambda pictures, texts: vd.clip.encode_text(texts),
         # Both unconditional pictures that sampling offers: zeros for image output, a black one for text output.
-        "nulls.image": lambda pictures, texts: torch.cat([0 * (black := vd.clip.encode_image(pictures)), black]),
+        "nulls.image": lambda pictures, texts: torch.cat(
+            [0 * (black := vd.clip.encode_image(pictures)), black]
+        ),
         "nulls.text": lambda pictures, texts: vd.clip.encode_text([""]),
     }
-    wanted = dict.fromkeys(name for data, kind in flows for name in (f"latents.{data}", f"contexts.{kind}", f"nulls.{kind}"))
+    wanted = dict.fromkeys(
+        name for data, kind in flows for name in (f"latents.{data}", f"contexts.{kind}", f"nulls.{kind}")
+    )
     if strangers := [name for name in wanted if name not in known]:
-        raise ValueError(f"Pictures with captions have no {strangers[0]}: the flows between image and text can be trained on them.")
+        raise ValueError(
+            f"Pictures with captions have no {strangers[0]}: the flows between image and text can be trained on them."
+        )
     return {name: known[name] for name in wanted}

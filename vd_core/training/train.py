@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,6 @@ from ..checkpoints.lora import save_lora
 from ..checkpoints.parts import parts_of_flow
 from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
-from ..files import make_folder
 from ..flows import VersatileDiffusion
 from ..sampling.schedule import Schedule
 from ..sampling.shift import UNSHIFTED, ResolutionShift
@@ -26,108 +25,23 @@ from .diffuser import FlowData, draw_anew, flow_losses, layer_group
 from .flow_sheets import Sheets
 from .loop import Group, fit
 from .lora import Lora, select
-from .loss import PLAIN, Refinements
-from .loss_plot import loss_plot
-from .prepared import Flow, Prepared, prepared
-from .prior import draw_prior
+from .loss_plot import plot_losses
+from .prepared import Flow, Prepared, Source, prepare
+from .prior import PriorDrawing, draw_prior
+from .settings import Settings, record_settings
 from .small_model import digest
 
 log = logging.getLogger(__name__)
 
-# The recipe of the paper (section 4): first image variation, then text to image beside it, then all flows.
-RECIPES: dict[str, tuple[Flow, ...]] = {
-    "single": (("image", "image"),),
-    "dual": (("image", "image"), ("image", "text")),
-    "four": (("image", "image"), ("image", "text"), ("text", "image"), ("text", "text")),
-}
 ALL = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
-@dataclass(frozen=True)
-class LoraSettings:
-    """rank, alpha (the change is scaled by alpha / rank), and the layers to change, as `lora.select` reads them."""
-
-    rank: int
-    alpha: float
-    layers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PriorSettings:
-    """DreamBooth's prior preservation (Ruiz et al. 2023, eq. 2): L + weight · L_prior.
-
-    data:    pictures of the class with captions; None = `count` of them are drawn by the model itself for the `prompts`.
-    """
-
-    data: Path | None = None
-    prompts: tuple[str, ...] = ()
-    count: int = 100
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that can be chosen of a run.
-
-    stages:          flows (output kind, condition kind) and their number of steps, one stage after the other.
-    batch:           samples per step and flow, over all processes.
-    size:            side of the pictures in pixels. caption: for pictures that have none.
-    dropout:         share of samples whose context is dropped, for classifier-free guidance.
-    gradient_scales, rates: layer group ("global", "data", "context") -> factor of its gradients (VD, Algorithm 1), of its learning rate;
-                     0 freezes it.
-    shift:           train pictures larger than the model's at the noise levels of simple diffusion's shifted schedule.
-    precision:       of the matrix products; weights: of the frozen weights under a LoRA.
-    cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
-    from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders stay those of the model.
-    target:          what the network learns to predict, "eps" or "v", from scratch; None = what the model's does.
-    shard:           divide trained weights among the processes (`sharding`).
-    """
-
-    stages: tuple[tuple[tuple[Flow, ...], int], ...]
-    size: int
-    batch: int = 4
-    lr: float = 1e-5
-    warmup: int = 100
-    caption: str | None = None
-    dropout: float = 0.1
-    ema: float = 0.999
-    weight_decay: float = 0.01
-    seed: int = 0
-    gradient_scales: dict[str, float] = field(default_factory=dict)
-    rates: dict[str, float] = field(default_factory=dict)
-    refinements: Refinements = PLAIN
-    shift: bool = False
-    precision: torch.dtype = torch.float32
-    weights: torch.dtype = torch.float32
-    checkpointing: bool = False
-    device: str = "cpu"
-    save_every: int = 500
-    sheet_size: int = 4
-    cfg: float = 7.5
-    lora: LoraSettings | None = None
-    prior: PriorSettings | None = None
-    from_scratch: bool = False
-    target: str | None = None
-    shard: bool = False
-
-    def __post_init__(self) -> None:
-        if self.from_scratch and self.lora:
-            raise ValueError("A LoRA changes weights that are there: leave out --lora, or --from-scratch.")
-        if self.target and not self.from_scratch:
-            raise ValueError("Weights predict what they were trained to predict: give --target with --from-scratch only.")
-        if self.shard and self.lora:
-            raise ValueError("--shard divides trained weights, and a LoRA has few: leave out --lora, or --shard.")
-        if self.weights != torch.float32 and self.precision != self.weights:
-            raise ValueError("Frozen weights in bf16 need matrix products in bf16 too: give --precision bf16.")
-
-    @property
-    def flows(self) -> list[Flow]:
-        """All flows of all stages."""
-        return list(dict.fromkeys(flow for flows, _ in self.stages for flow in flows))
-
-
 def train(
-    data: Path, model: Paths, out: Path, settings: Settings, progress: Callable[[int, int, float], None] | None = None
+    data: Path,
+    model: Paths,
+    out: Path,
+    settings: Settings,
+    progress: Callable[[int, int, float], None] | None = None,
 ) -> Path | None:
     """Train, or resume, a run in the folder `out`; returns the file that was written, None in processes that are not the first.
 
@@ -136,13 +50,18 @@ def train(
     """
     distributed.share(settings.batch)
     flows, device = settings.flows, torch.device(settings.device)
-    make_folder(out)
-    pictures = prepared(data, model, out / "data", flows, settings.size, settings.caption, device)
+    accept = settings.accept_changes
+    source = Source(data, settings.size, settings.caption, settings.recursive, settings.background)
+    pictures = prepare(source, model, out / "data", flows, device, accept)
     prior = None
     if settings.prior is not None and settings.prior.weight != 0:
-        kept, folder = settings.prior, out / "prior"
-        source = kept.data or draw_prior(model, folder, kept.prompts, kept.count, settings.size, settings.cfg, device)
-        prior = prepared(source, model, out / "prior_data", flows, settings.size, None, device)
+        kept = settings.prior
+        if kept.data is None:
+            drawing = PriorDrawing(kept.prompts, kept.count, settings.size, settings.cfg)
+            source = Source(draw_prior(model, out / "prior", drawing, device, accept), settings.size)
+        else:
+            source = replace(source, path=kept.data, caption=None)
+        prior = prepare(source, model, out / "prior_data", flows, device, accept)
     parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
     layers = {part for part in parts if part.startswith("diffuser.")}
     diffuser = load(model, parts=layers, dtype=settings.weights if settings.lora else torch.float32).diffuser
@@ -163,7 +82,14 @@ def train(
 class Run:
     """One run on prepared data."""
 
-    def __init__(self, settings: Settings, vd: VersatileDiffusion, pictures: Prepared, prior: Prepared | None, out: Path):
+    def __init__(
+        self,
+        settings: Settings,
+        vd: VersatileDiffusion,
+        pictures: Prepared,
+        prior: Prepared | None,
+        out: Path,
+    ):
         self.settings, self.vd, self.pictures, self.prior, self.out = settings, vd, pictures, prior, out
         self.schedule, self.step = Schedule(vd.config.schedule), 0
         self.sharding = None
@@ -187,18 +113,22 @@ class Run:
             words = " ".join(settings.lora.layers)
             self.trains = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}, {len(names)} layers of {words}"
             named = zip(names, self.module.layers, strict=True)
-            self.groups = groups(((name, parameter) for name, layer in named for parameter in layer.parameters()), settings)
-        self.trained_on |= {"trains": self.trains}
+            self.groups = groups(
+                ((name, parameter) for name, layer in named for parameter in layer.parameters()), settings
+            )
+        self.trained_on |= {"trains": self.trains} | record_settings(settings)
         if settings.from_scratch:
             self.trained_on |= {"target": vd.config.schedule.prediction}
         if prior is not None:
-            self.trained_on |= {"prior": prior.digest}
+            self.trained_on |= {"prior": prior.digest, "prior_weight": settings.prior.weight}
 
     def train(self, progress: Callable[[int, int, float], None] | None) -> nn.Module:
         """All stages; returns the averaged weights."""
         settings, total = self.settings, sum(steps for _, steps in self.settings.stages)
         count = sum(p.numel() for group in self.groups for p in group.parameters)
-        log.info("%d pictures; training %s parameters (%s)", len(self.pictures.captions), f"{count:,}", self.trains)
+        log.info(
+            "%d pictures; training %s parameters (%s)", len(self.pictures.captions), f"{count:,}", self.trains
+        )
         sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, settings.cfg)
         until, module = 0, self.module
 
@@ -208,7 +138,7 @@ class Run:
                 progress(step, steps, left)
 
         def show(average: nn.Module, out: Path) -> None:
-            loss_plot(out / "log.jsonl", out / "loss.png")
+            plot_losses(out / "log.jsonl", out / "loss.png")
             with self.changed(average) as diffuser:
                 sheets.write(diffuser.to(settings.device), out, self.step)
             if settings.shard:  # the device is for the parts
@@ -224,6 +154,7 @@ class Run:
                 until=until,
                 lr=settings.lr,
                 trained_on=self.trained_on,
+                accept_changes=settings.accept_changes,
                 seed=settings.seed,
                 ema=settings.ema,
                 weight_decay=settings.weight_decay,
@@ -250,13 +181,18 @@ class Run:
         }
         batches = dict.fromkeys(flows, settings.batch)
         own = flow_losses(self.pictures.flows, self.schedule, batches, **options)
-        kept = None if self.prior is None else flow_losses(self.prior.flows, self.schedule, batches, **options)
+        kept = (
+            None if self.prior is None else flow_losses(self.prior.flows, self.schedule, batches, **options)
+        )
 
         def losses(module: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
             with self.changed(module) as diffuser:
                 yield from own(diffuser, generator)
                 if kept is not None:
-                    yield from ((f"prior_{name}", settings.prior.weight * loss) for name, loss in kept(diffuser, generator))
+                    yield from (
+                        (f"prior_{name}", settings.prior.weight * loss)
+                        for name, loss in kept(diffuser, generator)
+                    )
 
         return losses
 
@@ -267,7 +203,9 @@ class Run:
             if self.settings.shift and latents.ndim == 4:
                 shift = ResolutionShift.of_size(*latents.shape[2:], self.vd.config.diffuser.data[kind].side)
                 if shift != UNSHIFTED:
-                    found[kind] = torch.from_numpy(Schedule(self.vd.config.schedule, shift).shifted_timesteps())
+                    found[kind] = torch.from_numpy(
+                        Schedule(self.vd.config.schedule, shift).shifted_timesteps()
+                    )
         return found
 
     def changed(self, module: nn.Module) -> AbstractContextManager[Diffuser]:
@@ -292,12 +230,19 @@ def groups(named: Iterable[tuple[str, nn.Parameter]], settings: Settings) -> lis
     for name, parameter in named:
         members[layer_group(name)].append(parameter)
     if strangers := (settings.gradient_scales.keys() | settings.rates.keys()) - members.keys():
-        raise ValueError(f"The groups of layers are {', '.join(members)}, not {', '.join(sorted(strangers))}.")
-    found = [Group(members[name], settings.gradient_scales.get(name, 1.0), settings.rates.get(name, 1.0)) for name in members]
+        raise ValueError(
+            f"The groups of layers are {', '.join(members)}, not {', '.join(sorted(strangers))}."
+        )
+    found = [
+        Group(members[name], settings.gradient_scales.get(name, 1.0), settings.rates.get(name, 1.0))
+        for name in members
+    ]
     for group in found:
         for parameter in group.parameters:
             parameter.requires_grad_(group.gradient_scale != 0 and group.rate != 0)
-    if not (trained := [group for group in found if group.parameters and group.gradient_scale and group.rate]):
+    if not (
+        trained := [group for group in found if group.parameters and group.gradient_scale and group.rate]
+    ):
         raise ValueError("There is nothing to train: all groups of layers have a scale or a rate of 0.")
     return trained
 

@@ -48,7 +48,12 @@ def stopped_at(step):
 
 
 def train(out, module=None, losses=tiny_losses, steps=12, **options):
-    return fit(module or tiny_module(), losses, out, **{"steps": steps, "lr": 0.01, "trained_on": TRAINED_ON, "save_every": 5, **options})
+    return fit(
+        module or tiny_module(),
+        losses,
+        out,
+        **{"steps": steps, "lr": 0.01, "trained_on": TRAINED_ON, "save_every": 5, **options},
+    )
 
 
 def checkpoint(out):
@@ -99,7 +104,9 @@ def test_the_result_is_the_average_in_eval_mode(tmp_path):
     for step, (state, average) in enumerate(zip(weights[1:], averages, strict=True)):
         decay = min(0.3, (1 + step) / (10 + step))
         for key, value in state.items():
-            expected[key] = decay * expected[key] + (1 - decay) * value if value.is_floating_point() else value
+            expected[key] = (
+                decay * expected[key] + (1 - decay) * value if value.is_floating_point() else value
+            )
             torch.testing.assert_close(average[key], expected[key])
     assert_same_states(result.state_dict(), averages[-1])
     assert not result.training and not any(p.requires_grad for p in result.parameters())
@@ -108,7 +115,10 @@ def test_the_result_is_the_average_in_eval_mode(tmp_path):
 
 def test_other_data_are_refused(tmp_path):
     train(tmp_path)
-    with pytest.raises(ValueError, match="holds another run: data is xyz, there it was abc. Choose an empty folder, or the same data."):
+    with pytest.raises(
+        ValueError,
+        match="holds another run: data is xyz, there it was abc. Choose an empty folder, or the same data.",
+    ):
         train(tmp_path, trained_on={"data": "xyz"})
 
 
@@ -119,7 +129,10 @@ def test_losses_of_one_step_add_up(tmp_path):
     def first(module, generator):
         yield next(tiny_losses(module, generator))
 
-    parts, whole, half = (train(tmp_path / name, losses=losses) for name, losses in (("a", tiny_losses), ("b", together), ("c", first)))
+    parts, whole, half = (
+        train(tmp_path / name, losses=losses)
+        for name, losses in (("a", tiny_losses), ("b", together), ("c", first))
+    )
     for a, b in zip(parts.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(parts[3].weight, half[3].weight, rtol=1e-3, atol=1e-4)
@@ -181,7 +194,9 @@ def constant(value):
 
 def test_flow_loss_of_the_noise():
     x0, noise, t = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 8), torch.tensor([0, 999])
-    loss = flow_loss(constant(0.5), Schedule(ScheduleConfig()), "image", "text", x0, t, noise, torch.zeros(2, 3, 40))
+    loss = flow_loss(
+        constant(0.5), Schedule(ScheduleConfig()), "image", "text", x0, t, noise, torch.zeros(2, 3, 40)
+    )
     assert loss.item() == pytest.approx((0.5 - noise).square().mean().item(), rel=1e-5)
 
 
@@ -195,7 +210,12 @@ def test_flow_loss_of_v():
 
 
 def test_flow_loss_asks_for_the_noisy_latent():
-    x0, noise, t, tokens = torch.randn(2, 24), torch.randn(2, 24), torch.tensor([10, 700]), torch.randn(2, 3, 40)
+    x0, noise, t, tokens = (
+        torch.randn(2, 24),
+        torch.randn(2, 24),
+        torch.tensor([10, 700]),
+        torch.randn(2, 3, 40),
+    )
     schedule = Schedule(ScheduleConfig())
 
     def diffuser(x, timesteps, contexts, data):
@@ -263,7 +283,12 @@ def test_initialised_diffusers_predict_nothing_and_hear_their_context(config):
 def assert_trains_every_weight(module, losses):
     """One step gives a finite loss and a gradient to every parameter; the same generator gives the same loss."""
     ((name, loss),) = losses(module, torch.Generator().manual_seed(0))
-    assert not torch.is_autocast_enabled("cpu") and loss.dtype == torch.float32 and loss.ndim == 0 and loss.isfinite()
+    assert (
+        not torch.is_autocast_enabled("cpu")
+        and loss.dtype == torch.float32
+        and loss.ndim == 0
+        and loss.isfinite()
+    )
     loss.backward()
     assert not [key for key, p in module.named_parameters() if p.grad is None or not p.grad.any()]
     assert next(losses(module, torch.Generator().manual_seed(0)))[1] == loss
@@ -290,7 +315,9 @@ def test_text_vae_loss_is_the_log_likelihood_of_the_words(model):
     row = optimus.words.encode(CAPTIONS[0])
     tokens = torch.tensor([row + [-100] * 3])
     pieces = optimus.pieces(CAPTIONS[:1])
-    loss = next(text_vae_losses(pieces, tokens, batch=1, kl_weight=0)(optimus, torch.Generator().manual_seed(0)))[1]
+    loss = next(
+        text_vae_losses(pieces, tokens, batch=1, kl_weight=0)(optimus, torch.Generator().manual_seed(0))
+    )[1]
     generator = torch.Generator().manual_seed(0)
     torch.randint(1, (1,), generator=generator)
     mean, logvar = optimus.posterior(pieces)
@@ -305,3 +332,94 @@ def test_psnr(model):
     decoded = model.image_vae.decode(model.image_vae.encode(images))
     expected = [-10 * (a - b).square().mean().log10().item() for a, b in zip(images, decoded, strict=True)]
     assert psnr(model.image_vae, images).tolist() == pytest.approx(expected, rel=1e-3)
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "bit":  # in a tensor, where torch itself sees nothing
+        content[content.index((torch.load(path)["module"]["0.weight"]).numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content[: len(content) // 2] if how == "cut" else b"" if how == "empty" else content)
+    if how == "other":
+        torch.save({"step": 3}, path)
+
+
+@pytest.mark.parametrize("how", ["bit", "cut", "empty", "other"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog, how):
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", losses=stopped_at(11))
+    damage(tmp_path / "run" / "checkpoint.pt", how)
+    resumed = train(tmp_path / "run")
+    assert (
+        "checkpoint.pt is damaged" in caplog.text
+        and "going on from the checkpoint before it, of step 5" in caplog.text
+    )
+    assert_same_states(resumed.state_dict(), whole.state_dict())
+
+
+def test_where_both_checkpoints_are_damaged_nothing_is_written(tmp_path):
+    train(tmp_path)
+    for name in ("checkpoint.pt", "checkpoint.before.pt"):
+        damage(tmp_path / name, "cut")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(
+        ValueError,
+        match="checkpoint.pt and .*before.pt cannot be read: put back a whole copy, or delete them",
+    ):
+        train(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_of_other_layers_is_refused(tmp_path):
+    train(tmp_path)
+    with pytest.raises(ValueError, match="is one of other layers: choose an empty folder"):
+        train(tmp_path, module=nn.Linear(3, 2))
+
+
+def test_a_killed_save_leaves_the_checkpoint_before_it(tmp_path):
+    train(tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").rename(tmp_path / "run" / "checkpoint.before.pt")
+    assert_same_states(train(tmp_path / "run").state_dict(), train(tmp_path / "whole").state_dict())
+
+
+def test_damaged_lines_of_the_log_are_left_out(tmp_path, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, losses=stopped_at(8))
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'{"step": "x"}\n\xff\x00\n[1]\n{"step": 7, "secon')
+    train(tmp_path)
+    assert "log.jsonl: 4 damaged lines are left out" in caplog.text
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [
+        5,
+        10,
+        12,
+    ]
+
+
+def test_changes_are_refused_spelled_out_or_accepted(tmp_path):
+    train(tmp_path, steps=5)
+    other = {"data": "xyz", "lr": 0.5}
+    with pytest.raises(ValueError, match="data is xyz, there it was abc; lr is 0.5, there it was None"):
+        train(tmp_path, trained_on=other)
+    train(tmp_path, trained_on=other, accept_changes=True)
+    assert checkpoint(tmp_path)["accepted"] == [
+        "at step 5: data is xyz, there it was abc; lr is 0.5, there it was None"
+    ]
+
+
+def test_one_run_at_a_time(tmp_path):
+    def again(module, generator):
+        train(tmp_path)
+        yield from tiny_losses(module, generator)
+
+    with pytest.raises(ValueError, match="is in use by another run"):
+        train(tmp_path, losses=again)
+
+
+@pytest.mark.parametrize("seed", [2**62, 2**63 - 1])
+def test_large_seeds_are_seeds(tmp_path, seed):
+    train(tmp_path, steps=2, seed=seed)
+
+
+def test_no_warmup_is_full_rate_at_once():
+    assert learning_rate(0, 100, 0.5, warmup=0) == 0.5

@@ -16,8 +16,10 @@ from trainings import apart, assert_same, launcher, records, write_pictures
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
+from vd_core.runs import lock_folder
 from vd_core.training import train_command
-from vd_core.training.train import RECIPES, LoraSettings, PriorSettings, Settings, train
+from vd_core.training.settings import RECIPES, LoraSettings, PriorSettings, Settings
+from vd_core.training.train import train
 
 DUAL, FOUR = RECIPES["dual"], RECIPES["four"]
 LORA = LoraSettings(2, 2.0, ("context:attn",))
@@ -61,14 +63,23 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tune, tmp_path, what, k
 def test_stages_train_their_flows_and_the_log_says_so(tune, tmp_path, models):
     stages = tuple((RECIPES[name], 2) for name in ("single", "dual", "four"))
     result = tune("run", replace(QUICK, stages=stages, sheet_size=2, save_every=3))
-    names = [sorted(record.keys() - {"step", "seconds"}) for record in records(tmp_path / "run") if record["step"] in (2, 4, 6)]
+    names = [
+        sorted(record.keys() - {"step", "seconds"})
+        for record in records(tmp_path / "run")
+        if record["step"] in (2, 4, 6)
+    ]
     four = ["image_to_image", "image_to_text", "text_to_image", "text_to_text"]
     assert names == [four[:1], [four[0], four[2]], four]
-    before = {f"diffuser.{key}": value for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()}
+    before = {
+        f"diffuser.{key}": value
+        for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()
+    }
     assert result.keys() == before.keys()
     assert all(not torch.equal(result[key], before[key]) for key in before)
     with Image.open(tmp_path / "run" / "sheet-000006.png") as sheet:
-        columns, rows = ((side - 11) // (160 + 11) for side in sheet.size)  # pictures of 32 pixels enlarged to 160, and gaps
+        columns, rows = (
+            (side - 11) // (160 + 11) for side in sheet.size
+        )  # pictures of 32 pixels enlarged to 160, and gaps
         assert columns == 2 and rows == 3  # the pictures, and both flows to pictures, with letters under each
     lines = (tmp_path / "run" / "sheet-000006.txt").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["image to text"] * 2 + ["text to text"] * 2
@@ -78,9 +89,14 @@ def test_stages_train_their_flows_and_the_log_says_so(tune, tmp_path, models):
 
 def test_only_the_parts_of_the_flows_are_trained_and_written(tune, models, pictures, tmp_path):
     result = tune("run", replace(QUICK, stages=((DUAL[1:], 2),)))
-    assert {".".join(key.split(".")[:3]) for key in result if "time_embed" not in key} == {"diffuser.data.image", "diffuser.context.text"}
+    assert {".".join(key.split(".")[:3]) for key in result if "time_embed" not in key} == {
+        "diffuser.data.image",
+        "diffuser.context.text",
+    }
     whole = load([tmp_path / "run" / "model.safetensors", models / "tiny.safetensors"])
-    assert torch.equal(whole.diffuser.state_dict()["data.image.0.conv.weight"], result["diffuser.data.image.0.conv.weight"])
+    assert torch.equal(
+        whole.diffuser.state_dict()["data.image.0.conv.weight"], result["diffuser.data.image.0.conv.weight"]
+    )
     assert whole.text_vae is not None and "text" in whole.diffuser.data
 
 
@@ -98,7 +114,11 @@ def test_from_scratch_nothing_of_the_old_diffuser_is_left(pictures, models, voca
     ]
     assert_same(*results)
     old = load(models / "tiny.safetensors").diffuser.state_dict()
-    assert all(not torch.equal(results[0][f"diffuser.{key}"], value) for key, value in old.items() if "norm" not in key)
+    assert all(
+        not torch.equal(results[0][f"diffuser.{key}"], value)
+        for key, value in old.items()
+        if "norm" not in key
+    )
 
 
 def test_from_scratch_the_target_can_be_chosen(pictures, models, tmp_path):
@@ -107,7 +127,9 @@ def test_from_scratch_the_target_can_be_chosen(pictures, models, tmp_path):
     own = load(models / "tiny.safetensors").config.schedule
     losses = {}
     for target in ("eps", "v"):
-        file = train(pictures, models / "tiny.safetensors", tmp_path / target, replace(settings, target=target))
+        file = train(
+            pictures, models / "tiny.safetensors", tmp_path / target, replace(settings, target=target)
+        )
         assert load([file, models / "tiny.safetensors"]).config.schedule == replace(own, prediction=target)
         losses[target] = records(tmp_path / target)[0]["text_to_image"]
     assert losses["eps"] == pytest.approx(1, abs=0.02) and abs(losses["v"] - losses["eps"]) > 1e-3
@@ -120,12 +142,19 @@ def test_from_scratch_the_target_can_be_chosen(pictures, models, tmp_path):
 def test_scale_zero_freezes_a_group(tune, models):
     before = load(models / "tiny.safetensors").diffuser.state_dict()
     result = tune("run", replace(QUICK, gradient_scales={"data": 0.0}, rates={"global": 0.0}))
-    changed = {key.split(".")[1] for key in result if not torch.equal(result[key], before[key.removeprefix("diffuser.")])}
+    changed = {
+        key.split(".")[1]
+        for key in result
+        if not torch.equal(result[key], before[key.removeprefix("diffuser.")])
+    }
     assert changed == {"context"}
 
 
 def test_gradient_scales_of_one_change_nothing_and_of_a_half_little_under_adam(tune):
-    plain, ones = tune("plain"), tune("ones", replace(QUICK, gradient_scales={"data": 1.0, "global": 1.0}, rates={"context": 1.0}))
+    plain, ones = (
+        tune("plain"),
+        tune("ones", replace(QUICK, gradient_scales={"data": 1.0, "global": 1.0}, rates={"context": 1.0})),
+    )
     assert_same(plain, ones)
     halves = tune("halves", replace(QUICK, gradient_scales=dict.fromkeys(("global", "data", "context"), 0.5)))
     assert any(not torch.equal(plain[key], halves[key]) for key in plain)
@@ -165,7 +194,13 @@ def test_shift_trains_pictures_at_other_levels(tune):
 
 def test_frozen_weights_in_half_precision(tune, tmp_path):
     half = replace(
-        QUICK, lora=LORA, stages=((FOUR, 2),), precision=torch.bfloat16, weights=torch.bfloat16, checkpointing=True, sheet_size=1
+        QUICK,
+        lora=LORA,
+        stages=((FOUR, 2),),
+        precision=torch.bfloat16,
+        weights=torch.bfloat16,
+        checkpointing=True,
+        sheet_size=1,
     )
     result = tune("run", half)
     assert all(tensor.dtype in (torch.float16, torch.float32) for tensor in result.values())
@@ -191,26 +226,58 @@ def test_what_does_not_fit_is_one_sentence(tune, tmp_path):
     with pytest.raises(ValueError, match='"context.sound" chooses no layer: start with one of context.image'):
         tune("c", replace(QUICK, lora=LoraSettings(2, 2.0, ("context.sound",))))
     tune("d", replace(QUICK, lora=LORA))
-    with pytest.raises(ValueError, match="another run: trains is LoRA of rank 4.*there it was LoRA of rank 2.*Choose an empty folder"):
+    with pytest.raises(
+        ValueError,
+        match="another run: trains is LoRA of rank 4.*there it was LoRA of rank 2.*Choose an empty folder",
+    ):
         tune("d", replace(QUICK, lora=replace(LORA, rank=4)))
     with pytest.raises(ValueError, match="is nan at step|is inf at step"):
-        tune("e", replace(QUICK, lr=1e30, warmup=1))
+        tune("e", replace(QUICK, lr=1000, warmup=1))
 
 
-COMMAND = ["--flows", "dual", "--steps", "6", "--batch", "4", "--size", "32", "--sheet", "0", "--precision", "fp32", "--ema", "0"]
+COMMAND = [
+    "--flows",
+    "dual",
+    "--steps",
+    "6",
+    "--batch",
+    "4",
+    "--size",
+    "32",
+    "--sheet",
+    "0",
+    "--precision",
+    "fp32",
+    "--ema",
+    "0",
+]
 
 
 def test_command_line(pictures, models, tmp_path, capsys):
-    arguments = ["train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]
+    arguments = [
+        "train",
+        str(pictures),
+        "--model",
+        str(models / "tiny.safetensors"),
+        "--out",
+        str(tmp_path / "run"),
+        *COMMAND,
+    ]
     lora = [*arguments, "--lora", "2", "--layers", "context.text:attn2", "--min-snr", "5", "--device", "cpu"]
     assert main(lora) == 1
-    assert "image_to_image runs through none of the layers that are trained: leave it out" in capsys.readouterr().err
+    assert (
+        "image_to_image runs through none of the layers that are trained: leave it out"
+        in capsys.readouterr().err
+    )
     assert main([*lora, "--flows", "text_to_image", "--out", str(tmp_path / "run")]) == 1
-    assert "choose an empty folder" in capsys.readouterr().err
+    assert "Choose another folder, delete" in capsys.readouterr().err
     assert main([*lora, "--flows", "text_to_image", "--out", str(tmp_path / "text")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "text" / "lora.safetensors")
     assert main([*arguments, "--flows", "dual", "text_to_speech"]) == 1
-    assert "There is no flow text_to_speech: choose of single, dual, four, image_to_image" in capsys.readouterr().err
+    assert (
+        "There is no flow text_to_speech: choose of single, dual, four, image_to_image"
+        in capsys.readouterr().err
+    )
     assert main([*arguments, "--steps", "1", "2"]) == 1
     assert "There are 1 stages of flows but 2 numbers of steps" in capsys.readouterr().err
     assert main([*arguments, "--lr-scales", "context"]) == 1
@@ -224,9 +291,31 @@ def test_two_processes_train_as_one_does(pictures, models, tmp_path):
     runs = []
     for count in (1, 2):
         out = tmp_path / str(count)
-        arguments = ["-m", "vd_core", "train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(out), *COMMAND]
+        arguments = [
+            "-m",
+            "vd_core",
+            "train",
+            str(pictures),
+            "--model",
+            str(models / "tiny.safetensors"),
+            "--out",
+            str(out),
+            *COMMAND,
+        ]
         done = subprocess.run(
-            [sys.executable, *launcher(count), *arguments, "--warmup", "2", "--lr", "1e-3", "--every", "2", "--device", "cpu"],
+            [
+                sys.executable,
+                *launcher(count),
+                *arguments,
+                "--warmup",
+                "2",
+                "--lr",
+                "1e-3",
+                "--every",
+                "2",
+                "--device",
+                "cpu",
+            ],
             cwd=root,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
@@ -238,7 +327,11 @@ def test_two_processes_train_as_one_does(pictures, models, tmp_path):
     (curve, weights), (other_curve, other_weights) = runs
     assert [record["step"] for record in curve] == [2, 4, 6]
     names = ("image_to_image", "text_to_image")
-    differences = [abs(record[name] - other[name]) for record, other in zip(curve, other_curve, strict=True) for name in names]
+    differences = [
+        abs(record[name] - other[name])
+        for record, other in zip(curve, other_curve, strict=True)
+        for name in names
+    ]
     print(f"losses: at most {max(differences):.1g} apart")
     assert max(differences) < 2e-5
     assert apart(weights, other_weights, models) < 1e-4
@@ -248,27 +341,110 @@ def test_a_batch_is_shared_evenly(tune, monkeypatch):
     from vd_core.training import distributed
 
     monkeypatch.setattr(distributed, "size", lambda: 3)
-    with pytest.raises(ValueError, match="A batch of 2 cannot be shared by 3 processes: choose a multiple of 3"):
+    with pytest.raises(
+        ValueError, match="A batch of 2 cannot be shared by 3 processes: choose a multiple of 3"
+    ):
         tune("run")
 
 
-def test_the_bar_says_how_long_it_takes(capsys, monkeypatch):
-    train_command.bar(9, 20, 18.2)
-    assert not capsys.readouterr().err  # in a file there is no bar
+def test_numbers_have_ranges():
+    for name, value in (("lr", float("nan")), ("lr", 0), ("dropout", 7), ("ema", 2), ("size", 7), ("size", 0), ("cfg", -1),
+                        ("batch", 0), ("seed", -1), ("seed", 2**63), ("warmup", -1), ("weight_decay", float("inf"))):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{name} must be a finite number from "):
+            replace(QUICK, **{name: value})
+    with pytest.raises(ValueError, match="size must be divisible by 8, got 36"):
+        replace(QUICK, size=36)
+    with pytest.raises(ValueError, match="The rank of a LoRA must be a finite number from 1"):
+        LoraSettings(0, 1.0, ("context",))
+    with pytest.raises(ValueError, match="alpha must be a finite number"):
+        LoraSettings(1, float("nan"), ("context",))
+    with pytest.raises(ValueError, match="The number of steps of image_to_image must be"):
+        replace(QUICK, stages=((DUAL[:1], 0),))
+    with pytest.raises(ValueError, match="The scale of data must be"):
+        replace(QUICK, rates={"data": float("nan")})
+
+
+def test_zero_is_not_the_default():
+    parser = argparse.ArgumentParser()
+    train_command.add_options(parser)
+
+    def chosen(*options):
+        return train_command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
+
+    assert chosen("--cfg", "0").cfg == 0
+    for option in ("--lr", "--size", "--lora", "--steps", "--batch", "--every"):
+        with pytest.raises(ValueError, match="must be a finite number from"):
+            chosen(option, "0")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"lr": 2e-3}, "lr is 0.002, there it was 0.001"), ({"batch": 4}, "batch is 4, there it was 2"),
+     ({"seed": 1}, "seed is 1, there it was 0"), ({"dropout": 0.5}, "dropout is 0.5, there it was 0.1"),
+     ({"stages": ((DUAL[:1], 3), (DUAL, 3))}, "flows is image_to_image image_to_image.text_to_image, there it was image_to_image.text_to_image")],
+)  # fmt: skip
+def test_changed_settings_are_refused_or_accepted_and_recorded(tune, tmp_path, change, words):
+    first = replace(QUICK, stages=((DUAL, 2),))
+    tune("run", first)
+    changed = replace(QUICK, **change)
+    with pytest.raises(
+        ValueError, match=f"holds another run: {words}. Choose an empty folder.* or go on all the same"
+    ):
+        tune("run", changed)
+    tune("run", replace(changed, accept_changes=True))
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert (
+        state["step"] == 6 and len(state["accepted"]) == 1 and state["accepted"][0].startswith("at step 2: ")
+    )
+    tune("run", changed)
+
+
+def test_a_longer_run_is_the_same_run(tune):
+    tune("run", replace(QUICK, stages=((DUAL, 2),)))
+    tune("run", replace(QUICK, stages=((DUAL, 4),), save_every=1, sheet_size=1, cfg=3.0))
+
+
+def test_a_folder_serves_one_run_at_a_time(tune, tmp_path):
+    with (
+        lock_folder(tmp_path / "run" / "data"),
+        pytest.raises(ValueError, match="data is in use by another run"),
+    ):
+        tune("run")
+    with lock_folder(tmp_path / "run"), pytest.raises(ValueError, match="run is in use by another run"):
+        tune("run")
+
+
+def test_the_bar_counts_steps_on_a_terminal_only(capsys, monkeypatch):
+    with train_command.report_progress() as progress:
+        progress(9, 20, 18.2)
+    assert not capsys.readouterr().err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    train_command.bar(9, 20, 18.2)
-    train_command.bar(20, 20, 3909)
-    first, last = capsys.readouterr().err.split("\r")
-    assert first.split() == ["45", "%", "█" * 13 + "░" * 17, "9/20", "·", "0:18", "left"] and len(first) == len(last.strip("\n")) == 79
-    assert "100 %" in last and "1:05:09 left" in last and last.endswith("\n")
+    with train_command.report_progress() as progress:
+        progress(9, 20, 18.2)
+        progress(20, 20, 0)
+    assert "20/20" in capsys.readouterr().err
 
 
 def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_command, "bar", stop)
-    assert main(["train", str(pictures), "--model", str(models / "tiny.safetensors"), "--out", str(tmp_path / "run"), *COMMAND]) == 1
+    monkeypatch.setattr("vd_core.training.loop.follow", stop)
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", stop)
+    assert (
+        main(
+            [
+                "train",
+                str(pictures),
+                "--model",
+                str(models / "tiny.safetensors"),
+                "--out",
+                str(tmp_path / "run"),
+                *COMMAND,
+            ]
+        )
+        == 1
+    )
     assert "error: Stopped: the same command goes on from the last checkpoint." in capsys.readouterr().err
 
 
@@ -281,6 +457,12 @@ def test_defaults_suit_the_model():
         return found.lr, found.size, found.cfg
 
     assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
-    assert chosen("--model", "a.safetensors") == (1e-5, 512, 7.5) and chosen("--model", "a.safetensors", "--lora", "8")[0] == 1e-4
+    assert (
+        chosen("--model", "a.safetensors") == (1e-5, 512, 7.5)
+        and chosen("--model", "a.safetensors", "--lora", "8")[0] == 1e-4
+    )
     assert chosen("--lora", "8", "--lr", "0.5")[0] == 0.5
-    assert chosen("--from-scratch")[0] == 1e-3 and chosen("--model", "a.safetensors", "--from-scratch")[0] == 1e-4
+    assert (
+        chosen("--from-scratch")[0] == 1e-3
+        and chosen("--model", "a.safetensors", "--from-scratch")[0] == 1e-4
+    )
