@@ -8,16 +8,25 @@ from ..vd_core.pictures import resize
 
 
 def rgb(image: Tensor) -> Tensor:
-    """IMAGE [B, H, W, 1, 3 or 4] in 0..1 -> [B, 3, H, W], float32; grey is repeated, an alpha channel dropped. Raises ValueError for
-    others."""
-    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape or not image.is_floating_point():
-        raise ValueError(f"image must hold pictures [batch, height, width, channels], grey, RGB or RGBA, got {list(image.shape)}.")
+    """IMAGE [B, H, W, 1, 3 or 4] in 0..1 -> [B, 3, H, W], float32; grey is repeated, an alpha channel
+    dropped. Raises ValueError for others."""
+    if (
+        image.ndim != 4
+        or image.shape[-1] not in (1, 3, 4)
+        or 0 in image.shape
+        or not image.is_floating_point()
+    ):
+        raise ValueError(
+            f"image must hold pictures [batch, height, width, channels], grey, RGB or RGBA, got "
+            f"{list(image.shape)}."
+        )
     pictures = image.float().movedim(-1, 1)
     return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
 
 
 def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
-    """Pictures [B, 3, H, W] in which what is painted (1) in MASK [1 or B, h, w] has the mean colour of the rest.
+    """Pictures [B, 3, H, W] in which what is painted (1) in MASK [1 or B, h, w] has the mean colour of the
+    rest.
 
     crop: cut away what is masked around the rest, the same for all. Raises ValueError when nothing is left.
     """
@@ -33,7 +42,11 @@ def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
         return pictures
     left = keep.amax(dim=(0, 1)) > 0.5
     rows, columns = left.any(dim=1).nonzero(), left.any(dim=0).nonzero()
-    return pictures[:, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] if len(rows) else pictures
+    return (
+        pictures[:, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        if len(rows)
+        else pictures
+    )
 
 
 def within(pictures: Tensor, longest_side: int) -> Tensor:

@@ -26,7 +26,8 @@ DTYPE_INPUT = (
     list(WEIGHT_DTYPES),
     {
         "default": "default",
-        "tooltip": "How weights are kept in memory: default suits your device, fp8 needs the least, auto is fastest on a CPU.",
+        "tooltip": "How weights are kept in memory: default suits your device, fp8 needs the least, auto is "
+        "fastest on a CPU.",
         "advanced": True,
     },
 )
@@ -36,7 +37,9 @@ class VD_LoadImageModel:
     """Load what makes pictures."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the part of Versatile Diffusion that makes pictures, as a MODEL for any sampler, and its VAE."
+    DESCRIPTION = (
+        "Loads the part of Versatile Diffusion that makes pictures, as a MODEL for any sampler, and its VAE."
+    )
     SEARCH_ALIASES = [*SEARCH_ALIASES, "unet", "text to image", "image variation"]
     RETURN_TYPES = ("MODEL", "VAE")
     RETURN_NAMES = ("image_model", "vae")
@@ -48,7 +51,10 @@ class VD_LoadImageModel:
 
     @classmethod
     def INPUT_TYPES(cls):
-        tooltip = "The image autoencoder: in the model file itself, or kl-f8.pth or any VAE file of Stable Diffusion 1."
+        tooltip = (
+            "The image autoencoder: in the model file itself, or kl-f8.pth or any VAE file of Stable "
+            "Diffusion 1."
+        )
         return {
             "required": {
                 "model": model_input("model", "the model"),
@@ -68,7 +74,10 @@ class VD_LoadTextModel:
     """Load what makes texts."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the part of Versatile Diffusion that makes texts, as a MODEL for any sampler, and its text autoencoder."
+    DESCRIPTION = (
+        "Loads the part of Versatile Diffusion that makes texts, as a MODEL for any sampler, and "
+        "its text autoencoder."
+    )
     SEARCH_ALIASES = [*SEARCH_ALIASES, "optimus", "caption", "image to text"]
     RETURN_TYPES = ("MODEL", "VD_TEXT_VAE")
     RETURN_NAMES = ("text_model", "text_vae")
@@ -80,11 +89,17 @@ class VD_LoadTextModel:
 
     @classmethod
     def INPUT_TYPES(cls):
-        tooltip = "The text autoencoder: in the model file itself, or optimus-vae.pth with its vocabularies beside it."
+        tooltip = (
+            "The text autoencoder: in the model file itself, or optimus-vae.pth with its vocabularies "
+            "beside it."
+        )
         return {
             "required": {
                 "model": model_input("model", "the model"),
-                "text_vae": ([FROM_MODEL, *host.file_names("text_vae")], {"default": FROM_MODEL, "tooltip": tooltip}),
+                "text_vae": (
+                    [FROM_MODEL, *host.file_names("text_vae")],
+                    {"default": FROM_MODEL, "tooltip": tooltip},
+                ),
                 "contexts": contexts_input("a text"),
                 "weight_dtype": DTYPE_INPUT,
             }
@@ -100,7 +115,10 @@ class VD_LoadClip:
     """Load what reads prompts."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Loads the half of CLIP that reads prompts, with its projection, which CLIPs from Stable Diffusion checkpoints lack."
+    DESCRIPTION = (
+        "Loads the half of CLIP that reads prompts, with its projection, which CLIPs from Stable "
+        "Diffusion checkpoints lack."
+    )
     SEARCH_ALIASES = [*SEARCH_ALIASES, "text encoder"]
     RETURN_TYPES = ("CLIP",)
     OUTPUT_TOOLTIPS = ("Reads prompts; for Text Context (VD).",)
@@ -133,11 +151,13 @@ class VD_LoadClipVision:
 
 
 class VD_Load:
-    """Load all parts at once, as 0.1.0 did: workflows saved then still open, run, and say what replaces the node."""
+    """Load all parts at once, as 0.1.0 did: workflows saved then still open, run, and say what replaces the
+    node."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Of release 0.1.0, kept for its workflows. It reads the whole model; put the four loaders in its place, which read only "
+        "Of release 0.1.0, kept for its workflows. It reads the whole model; put the four loaders in its "
+        "place, which read only "
         "what is wired: Load Image Model (VD), Load Text Model (VD), Load CLIP (VD), Load CLIP Vision (VD)."
     )
     SEARCH_ALIASES = [*SEARCH_ALIASES, "0.1.0"]

@@ -15,7 +15,10 @@ class VD_ColorAdjust:
     """The colours of a reference."""
 
     CATEGORY = "VersatileDiffusion"
-    DESCRIPTION = "Gives pictures the colours of a reference: mean and spread per channel, the official app's “Simple” adjustment."
+    DESCRIPTION = (
+        "Gives pictures the colours of a reference: mean and spread per channel, the official "
+        "app's “Simple” adjustment."
+    )
     SEARCH_ALIASES = ["color match", "color transfer", "colour adjust"]
     RETURN_TYPES = ("IMAGE",)
     OUTPUT_TOOLTIPS = ("The pictures in the reference's colours.",)
@@ -26,7 +29,10 @@ class VD_ColorAdjust:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures to adjust."}),
-                "reference": ("IMAGE", {"tooltip": "Where the colours come from: one picture, or one for each."}),
+                "reference": (
+                    "IMAGE",
+                    {"tooltip": "Where the colours come from: one picture, or one for each."},
+                ),
             }
         }
 
@@ -40,7 +46,8 @@ class VD_Squeeze:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Squeezes pictures and their masks to a size without keeping the proportions, exactly as the official app does before it looks at "
+        "Squeezes pictures and their masks to a size without keeping the proportions, exactly as the "
+        "official app does before it looks at "
         "them: nothing is cut off, so Image Context (VD) then sees the whole picture."
     )
     SEARCH_ALIASES = ["resize", "scale image", "stretch", "512x512"]
@@ -53,15 +60,25 @@ class VD_Squeeze:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures, of any size."}),
-                "width": ("INT", {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."}),
-                "height": ("INT", {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."}),
+                "width": (
+                    "INT",
+                    {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."},
+                ),
+                "height": (
+                    "INT",
+                    {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."},
+                ),
             },
             "optional": {"mask": ("MASK", {"tooltip": "Masks of the pictures."})},
         }
 
     def execute(self, image, width, height, mask=None):
         pictures = resize(rgb(image), height, width).movedim(1, -1)
-        masks = torch.zeros(pictures.shape[:3]) if mask is None else resize(mask[:, None], height, width, mode="bilinear")[:, 0]
+        masks = (
+            torch.zeros(pictures.shape[:3])
+            if mask is None
+            else resize(mask[:, None], height, width, mode="bilinear")[:, 0]
+        )
         return pictures, masks
 
 
@@ -70,8 +87,10 @@ class VD_ImageEncode:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Turns pictures into image latents as the official app does before it varies them: one that the autoencoder draws by chance, "
-        "where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise goes on behind that draw."
+        "Turns pictures into image latents as the official app does before it varies them: one that the "
+        "autoencoder draws by chance, "
+        "where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise goes on behind that "
+        "draw."
     )
     SEARCH_ALIASES = ["vae encode", "img2img", "fidelity", "posterior sample"]
     RETURN_TYPES = ("LATENT",)
@@ -86,7 +105,15 @@ class VD_ImageEncode:
                 "pixels": ("IMAGE", {"tooltip": "The pictures; their sides are multiples of 8."}),
                 "vae": ("VAE", {"tooltip": "From Load Image Model (VD)."}),
                 "seed": ("INT", {**seed, "tooltip": "That of the sampler, as in the official app."}),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "How many samples start from each picture."}),
+                "batch_size": (
+                    "INT",
+                    {
+                        "default": 1,
+                        "min": 1,
+                        "max": 4096,
+                        "tooltip": "How many samples start from each picture.",
+                    },
+                ),
             }
         }
 

@@ -11,7 +11,10 @@ from .text import lines_of
 
 CLIP = ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."})
 CLIP_VISION = ("CLIP_VISION", {"tooltip": "From Load CLIP Vision (VD), of the same model as clip."})
-BEST = ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": "How many to keep, the best ones; 0 keeps all."})
+BEST = (
+    "INT",
+    {"default": 0, "min": 0, "max": 4096, "tooltip": "How many to keep, the best ones; 0 keeps all."},
+)
 SCORES = "The cosine of each that is kept, best first."
 
 
@@ -23,7 +26,10 @@ def cosines(clip, clip_vision, image: Tensor, texts: list[str]) -> Tensor:
 def told(cosine: Tensor, order: list[int], names: list[str]) -> list[str]:
     """One line for each of `order`: its rank, its name, and its figures among all of cosine [N]."""
     figures = zip(cosine.tolist(), clip_score(cosine).tolist(), probabilities(cosine).tolist(), strict=True)
-    lines = [f"{name}: cosine {c:.4f}, CLIPScore {s:.4f}, probability {p:.4f}" for name, (c, s, p) in zip(names, figures, strict=True)]
+    lines = [
+        f"{name}: cosine {c:.4f}, CLIPScore {s:.4f}, probability {p:.4f}"
+        for name, (c, s, p) in zip(names, figures, strict=True)
+    ]
     return [f"{rank}. {lines[i]}" for rank, i in enumerate(order, start=1)]
 
 
@@ -31,12 +37,19 @@ class VD_RankImages:
     """Pictures by how well they show a text."""
 
     CATEGORY = "VersatileDiffusion"
-    DESCRIPTION = "Sorts pictures by how well they show a text, as CLIP sees it, and keeps the best: make eight, take the best two."
+    DESCRIPTION = (
+        "Sorts pictures by how well they show a text, as CLIP sees it, and keeps the best: make "
+        "eight, take the best two."
+    )
     SEARCH_ALIASES = ["clip score", "clipscore", "best of n", "rerank", "aesthetic", "sort images"]
     RETURN_TYPES = ("IMAGE", "STRING", "FLOAT")
     RETURN_NAMES = ("IMAGE", "report", "scores")
     OUTPUT_IS_LIST = (False, False, True)
-    OUTPUT_TOOLTIPS = ("The pictures, best first.", "A line for each: its rank, its number and its scores; for Preview Any.", SCORES)
+    OUTPUT_TOOLTIPS = (
+        "The pictures, best first.",
+        "A line for each: its rank, its number and its scores; for Preview Any.",
+        SCORES,
+    )
     FUNCTION = "execute"
 
     @classmethod
@@ -63,7 +76,8 @@ class VD_RankTexts:
 
     CATEGORY = "VersatileDiffusion/text"
     DESCRIPTION = (
-        "Sorts texts by how well they say what a picture shows, as CLIP sees it, and keeps the best: of many captions, or of labels, "
+        "Sorts texts by how well they say what a picture shows, as CLIP sees it, and keeps the best: of "
+        "many captions, or of labels, "
         "which makes it a classifier without training."
     )
     SEARCH_ALIASES = ["clip score", "clipscore", "best of n", "rerank", "captions", "zero-shot", "classify"]
@@ -85,7 +99,14 @@ class VD_RankTexts:
                 "clip": CLIP,
                 "clip_vision": CLIP_VISION,
                 "image": ("IMAGE", {"tooltip": "The picture; of several the mean of their cosines counts."}),
-                "texts": ("STRING", {"default": "", "multiline": True, "tooltip": "One text per line: text of Latent to Text (VD)."}),
+                "texts": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "One text per line: text of Latent to Text (VD).",
+                    },
+                ),
                 "best": BEST,
             }
         }
@@ -95,4 +116,7 @@ class VD_RankTexts:
         cosine = cosines(clip, clip_vision, image, lines).mean(dim=0)
         order = best_first(cosine, best)
         kept, report = [lines[i] for i in order], told(cosine, order, lines)
-        return {"ui": {"text": report}, "result": ("\n".join(kept), kept, "\n".join(report), cosine[order].tolist())}
+        return {
+            "ui": {"text": report},
+            "result": ("\n".join(kept), kept, "\n".join(report), cosine[order].tolist()),
+        }

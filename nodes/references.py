@@ -17,7 +17,8 @@ class SeeCoder_Load:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads SeeCoder, the encoder of Prompt-Free Diffusion: SeeCoder, SeeCoder-PA and SeeCoder-Anime are recognised by their keys."
+        "Loads SeeCoder, the encoder of Prompt-Free Diffusion: SeeCoder, SeeCoder-PA and "
+        "SeeCoder-Anime are recognised by their keys."
     )
     SEARCH_ALIASES = ["prompt free diffusion", "pfd", "reference encoder", "image prompt"]
     RETURN_TYPES = ("SEECODER",)
@@ -26,8 +27,15 @@ class SeeCoder_Load:
 
     @classmethod
     def INPUT_TYPES(cls):
-        tooltip = "“embedded” fits the pack's own small model; files of models/seecoder fit every model of Stable Diffusion 1."
-        return {"required": {"model": ([EMBEDDED, *host.file_names("seecoder")], {"default": EMBEDDED, "tooltip": tooltip})}}
+        tooltip = (
+            "“embedded” fits the pack's own small model; files of models/seecoder fit every model of "
+            "Stable Diffusion 1."
+        )
+        return {
+            "required": {
+                "model": ([EMBEDDED, *host.file_names("seecoder")], {"default": EMBEDDED, "tooltip": tooltip})
+            }
+        }
 
     def execute(self, model):
         return (host.load_seecoder(host.find(model, "seecoder")),)
@@ -38,13 +46,25 @@ class SeeCoder_Encode:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Turns a reference picture into conditioning that takes the place of a prompt: for any model of Stable Diffusion 1, or as a text "
-        "context for Versatile Diffusion. Use a cfg of about 2 (1.5 to 2.5); the 7 of prompts is far too much."
+        "Turns a reference picture into conditioning that takes the place of a prompt: for any model of "
+        "Stable Diffusion 1, or as a text "
+        "context for Versatile Diffusion. Use a cfg of about 2 (1.5 to 2.5); the 7 of prompts is far too "
+        "much."
     )
-    SEARCH_ALIASES = ["prompt free diffusion", "pfd", "reference", "image prompt", "ipadapter", "style transfer"]
+    SEARCH_ALIASES = [
+        "prompt free diffusion",
+        "pfd",
+        "reference",
+        "image prompt",
+        "ipadapter",
+        "style transfer",
+    ]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from, with as many tokens. Use a cfg of about 2.")
+    OUTPUT_TOOLTIPS = (
+        "What to move towards.",
+        "What to move away from, with as many tokens. Use a cfg of about 2.",
+    )
     FUNCTION = "execute"
 
     @classmethod
@@ -54,11 +74,23 @@ class SeeCoder_Encode:
                 "seecoder": ("SEECODER", {"tooltip": "From Load SeeCoder."}),
                 "image": (
                     "IMAGE",
-                    {"tooltip": "The reference. A batch conditions a batch of latents, one by one: frames of a film, for one."},
+                    {
+                        "tooltip": "The reference. A batch conditions a batch of latents, one by one: "
+                        "frames of a film, for one."
+                    },
                 ),
-                "global_weight": ("FLOAT", {**WEIGHT, "tooltip": "Scales the first tokens, which hold the picture as a whole."}),
-                "local_weight": ("FLOAT", {**WEIGHT, "tooltip": "Scales the other tokens, which hold its parts."}),
-                "strength": ("FLOAT", {**WEIGHT, "tooltip": "From negative (0) to the reference (1) and beyond."}),
+                "global_weight": (
+                    "FLOAT",
+                    {**WEIGHT, "tooltip": "Scales the first tokens, which hold the picture as a whole."},
+                ),
+                "local_weight": (
+                    "FLOAT",
+                    {**WEIGHT, "tooltip": "Scales the other tokens, which hold its parts."},
+                ),
+                "strength": (
+                    "FLOAT",
+                    {**WEIGHT, "tooltip": "From negative (0) to the reference (1) and beyond."},
+                ),
                 "longest_side": (
                     "INT",
                     {
@@ -69,20 +101,42 @@ class SeeCoder_Encode:
                         "tooltip": "Larger pictures are scaled down to this; 0 never does.",
                     },
                 ),
-                "crop": ("BOOLEAN", {"default": False, "tooltip": "Cut the picture to what the mask leaves of it."}),
+                "crop": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "Cut the picture to what the mask leaves of it."},
+                ),
             },
             "optional": {
-                "mask": ("MASK", {"tooltip": "What is painted (white) is left out: it gets the mean colour of the rest."}),
+                "mask": (
+                    "MASK",
+                    {"tooltip": "What is painted (white) is left out: it gets the mean colour of the rest."},
+                ),
                 "unconditional": (
                     "CONDITIONING",
-                    {"tooltip": "What negative holds, filled up with zeros; else zeros alone. SeeCoder-Anime wants anime_ug.pth."},
+                    {
+                        "tooltip": "What negative holds, filled up with zeros; else zeros alone. "
+                        "SeeCoder-Anime wants anime_ug.pth."
+                    },
                 ),
-                "model": ("MODEL", {"tooltip": "Connect the model to learn at once whether it can read these tokens."}),
+                "model": (
+                    "MODEL",
+                    {"tooltip": "Connect the model to learn at once whether it can read these tokens."},
+                ),
             },
         }
 
     def execute(
-        self, seecoder, image, global_weight, local_weight, strength, longest_side, crop, mask=None, unconditional=None, model=None
+        self,
+        seecoder,
+        image,
+        global_weight,
+        local_weight,
+        strength,
+        longest_side,
+        crop,
+        mask=None,
+        unconditional=None,
+        model=None,
     ):
         pictures = rgb(image)
         pictures = pictures if mask is None else without_masked(pictures, mask, crop)
@@ -105,7 +159,10 @@ def filled_up(unconditional: Conditioning | None, tokens: torch.Tensor) -> torch
         return null
     given = unconditional[0][0][:1].to(null)
     if given.shape[1] > null.shape[1] or given.shape[2] != null.shape[2]:
-        raise ValueError(f"unconditional has tokens {list(given.shape[1:])}, more or wider than SeeCoder's {list(null.shape[1:])}.")
+        raise ValueError(
+            f"unconditional has tokens {list(given.shape[1:])}, more or wider than SeeCoder's "
+            f"{list(null.shape[1:])}."
+        )
     null[:, : given.shape[1]] = given
     return null
 
@@ -115,7 +172,8 @@ class PFD_LoadDiffuser:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads a diffuser file of Prompt-Free Diffusion as the Stable Diffusion 1 model that it is. Any checkpoint of Stable Diffusion "
+        "Loads a diffuser file of Prompt-Free Diffusion as the Stable Diffusion 1 model that it is. Any "
+        "checkpoint of Stable Diffusion "
         "1.5, loaded with ComfyUI's own nodes, does as well."
     )
     SEARCH_ALIASES = ["prompt free diffusion", "pfd", "unet loader"]
@@ -126,7 +184,14 @@ class PFD_LoadDiffuser:
     @classmethod
     def INPUT_TYPES(cls):
         names = host.file_names("pfd")
-        return {"required": {"model": (names, {"tooltip": "A file with diffuser.image.… keys, from diffusion_models or checkpoints."})}}
+        return {
+            "required": {
+                "model": (
+                    names,
+                    {"tooltip": "A file with diffuser.image.… keys, from diffusion_models or checkpoints."},
+                )
+            }
+        }
 
     def execute(self, model):
         return (host.load_pfd(host.find(model, "pfd")),)

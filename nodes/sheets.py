@@ -11,7 +11,8 @@ class VD_Sheet:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Puts a batch of pictures on one sheet, with a label under each and a title: to compare steps, seeds and settings at a glance."
+        "Puts a batch of pictures on one sheet, with a label under each and a title: to compare "
+        "steps, seeds and settings at a glance."
     )
     SEARCH_ALIASES = ["grid", "contact sheet", "xy plot", "labels", "image grid", "compare"]
     RETURN_TYPES = ("IMAGE",)
@@ -23,16 +24,31 @@ class VD_Sheet:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures, in rows from left to right."}),
-                "columns": ("INT", {"default": 4, "min": 1, "max": 64, "tooltip": "How many pictures stand in a row."}),
+                "columns": (
+                    "INT",
+                    {"default": 4, "min": 1, "max": 64, "tooltip": "How many pictures stand in a row."},
+                ),
                 "labels": (
                     "STRING",
-                    {"default": "", "multiline": True, "tooltip": "What stands under the pictures: one line each, in Latin letters."},
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "What stands under the pictures: one line each, in Latin letters.",
+                    },
                 ),
-                "title": ("STRING", {"default": "", "tooltip": "What stands above, in Latin letters; nothing if it is empty."}),
+                "title": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "What stands above, in Latin letters; nothing if it is empty.",
+                    },
+                ),
             }
         }
 
     def execute(self, image, columns, labels, title):
         if len(labels) + len(title) > MOST_LETTERS:
-            raise ValueError(f"labels and title have {len(labels) + len(title)} letters; a sheet takes {MOST_LETTERS}.")
+            raise ValueError(
+                f"labels and title have {len(labels) + len(title)} letters; a sheet takes {MOST_LETTERS}."
+            )
         return (sheet(rgb(image), columns, labels.rstrip().splitlines(), title).movedim(1, -1),)

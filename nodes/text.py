@@ -25,7 +25,10 @@ class VD_EmptyTextLatent:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "batch_size": ("INT", {"default": 4, "min": 1, "max": 4096, "tooltip": "How many texts to make."}),
+                "batch_size": (
+                    "INT",
+                    {"default": 4, "min": 1, "max": 4096, "tooltip": "How many texts to make."},
+                ),
             }
         }
 
@@ -37,7 +40,10 @@ class VD_TextEncode:
     """Sentences as text latents."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Turns sentences into text latents, to start from instead of empty ones: fidelity or denoise says how far they change."
+    DESCRIPTION = (
+        "Turns sentences into text latents, to start from instead of empty ones: fidelity or "
+        "denoise says how far they change."
+    )
     SEARCH_ALIASES = ["optimus encode", "text latent"]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("One latent for each line; for latent_image of a sampler with text_model.",)
@@ -69,7 +75,8 @@ class VD_EditText:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Takes one meaning out of text latents and puts another one in: the official I2T2I editing. On the latents of a picture's captions "
+        "Takes one meaning out of text latents and puts another one in: the official I2T2I editing. On the "
+        "latents of a picture's captions "
         "it edits the picture, once these are drawn again with the picture's style."
     )
     SEARCH_ALIASES = ["i2t2i", "latent editing", "replace", "optimus", "text arithmetic"]
@@ -82,9 +89,25 @@ class VD_EditText:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "samples": ("LATENT", {"tooltip": "Text latents: of captions, from a sampler with text_model, or of Text to Latent (VD)."}),
-                "remove": ("STRING", {"default": "", "multiline": True, "tooltip": "What to take out; nothing if it is empty."}),
-                "add": ("STRING", {"default": "", "multiline": True, "tooltip": "What to put in; nothing if it is empty."}),
+                "samples": (
+                    "LATENT",
+                    {
+                        "tooltip": "Text latents: of captions, from a sampler with text_model, or of Text "
+                        "to Latent (VD)."
+                    },
+                ),
+                "remove": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "What to take out; nothing if it is empty.",
+                    },
+                ),
+                "add": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "What to put in; nothing if it is empty."},
+                ),
             }
         }
 
@@ -92,17 +115,23 @@ class VD_EditText:
         latents = flat(samples["samples"])
         if latents.shape[1] != text_vae.width:
             raise ValueError(
-                f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: they come from another model."
+                f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: "
+                f"they come from another model."
             )
         zero = torch.zeros_like(latents[:1])
-        taken, given = (text_vae.encode([text]).to(latents) if text.strip() else zero for text in (remove, add))
+        taken, given = (
+            text_vae.encode([text]).to(latents) if text.strip() else zero for text in (remove, add)
+        )
         return ({**samples, "samples": edit_latent(latents, taken, given)[:, :, None, None]},)
 
 
 def flat(latents: torch.Tensor) -> torch.Tensor:
     """Text latents [B, width, 1, 1] -> [B, width]. Raises ValueError for others."""
     if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
-        raise ValueError(f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE Decode.")
+        raise ValueError(
+            f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE "
+            f"Decode."
+        )
     return latents.flatten(1)
 
 
@@ -110,7 +139,10 @@ class VD_TextDecode:
     """Text latents as sentences."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Turns text latents into sentences. Connect text to Preview Any (Preview as Text in newer versions) to see them."
+    DESCRIPTION = (
+        "Turns text latents into sentences. Connect text to Preview Any (Preview as Text in newer "
+        "versions) to see them."
+    )
     SEARCH_ALIASES = ["optimus decode", "caption", "show text"]
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("text", "texts")
@@ -123,7 +155,10 @@ class VD_TextDecode:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "samples": ("LATENT", {"tooltip": "Text latents, from a sampler with text_model or from Text to Latent (VD)."}),
+                "samples": (
+                    "LATENT",
+                    {"tooltip": "Text latents, from a sampler with text_model or from Text to Latent (VD)."},
+                ),
                 "seed": (
                     "INT",
                     {
@@ -144,7 +179,15 @@ class VD_TextDecode:
                         "tooltip": "0 always takes the likeliest word; higher is bolder.",
                     },
                 ),
-                "top_k": ("INT", {"default": 0, "min": 0, "max": 100000, "tooltip": "Choose among the k likeliest words only; 0 is off."}),
+                "top_k": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 100000,
+                        "tooltip": "Choose among the k likeliest words only; 0 is off.",
+                    },
+                ),
                 "top_p": (
                     "FLOAT",
                     {
@@ -152,17 +195,25 @@ class VD_TextDecode:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.01,
-                        "tooltip": "Choose among the likeliest words that together have this probability; 1 is off.",
+                        "tooltip": "Choose among the likeliest words that together have this probability; 1 "
+                        "is off.",
                     },
                 ),
-                "remove_duplicates": ("BOOLEAN", {"default": True, "tooltip": "Within each text, remove phrases that are said twice in a row."}),
+                "remove_duplicates": (
+                    "BOOLEAN",
+                    {
+                        "default": True,
+                        "tooltip": "Within each text, remove phrases that are said twice in a row.",
+                    },
+                ),
             },
             "optional": {
                 "noise": (
                     list(NOISES),
                     {
                         "default": NOISES[0],
-                        "tooltip": "per sample: no text depends on the others; official: as the official app draws after its sampler.",
+                        "tooltip": "per sample: no text depends on the others; official: as the official "
+                        "app draws after its sampler.",
                     },
                 )
             },

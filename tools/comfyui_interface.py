@@ -1,8 +1,10 @@
-"""Check what the pack relies on in a ComfyUI checkout, without starting it: `python -m tools.comfyui_interface CHECKOUT`.
+"""Check what the pack relies on in a ComfyUI checkout, without starting it: `python -m
+tools.comfyui_interface CHECKOUT`.
 
-Reads the source of nodes/host/comfyui and of the checkout; nothing is imported, so it takes seconds and needs no torch.
-Each name of core that the adapter uses is listed with what the checkout says about it: `ok`, `optional` (the adapter asks
-whether it is there) or `MISSING` with the reason. Exit status 1 where something is missing: paste the output into a report.
+Reads the source of nodes/host/comfyui and of the checkout; nothing is imported, so it takes seconds and needs
+no torch. Each name of core that the adapter uses is listed with what the checkout says about it: `ok`,
+`optional` (the adapter asks whether it is there) or `MISSING` with the reason. Exit status 1 where something
+is missing: paste the output into a report.
 """
 
 from __future__ import annotations
@@ -18,31 +20,69 @@ from pathlib import Path
 ADAPTER = Path(__file__).resolve().parents[1] / "nodes" / "host" / "comfyui"
 CORE = ("comfy", "folder_paths", "latent_preview")  # the top-level names that are ComfyUI's
 MODEL_PATCHER = "comfy.model_patcher.ModelPatcher"
-# Attributes of core's objects that the adapter reads or sets; the type of an object cannot be read from source.
+# Attributes of core's objects that the adapter reads or sets; the type of an object cannot be read from
+# source.
 ATTRIBUTES = {
     MODEL_PATCHER: (
-        "add_object_patch", "add_wrapper_with_key", "clone", "get_additional_models_with_key", "get_model_object", "get_wrappers",
-        "is_clone", "load_device", "model", "model_options", "remove_wrappers_with_key", "set_additional_models",
+        "add_object_patch",
+        "add_wrapper_with_key",
+        "clone",
+        "get_additional_models_with_key",
+        "get_model_object",
+        "get_wrappers",
+        "is_clone",
+        "load_device",
+        "model",
+        "model_options",
+        "remove_wrappers_with_key",
+        "set_additional_models",
         "set_model_sampler_post_cfg_function",
     ),
     "comfy.sd.CLIP": ("cond_stage_model", "encode_from_tokens", "load_sd", "patcher", "tokenize"),
     "comfy.sd.VAE": (
-        "decode", "device", "downscale_ratio", "first_stage_model", "latent_channels", "memory_used_encode", "output_device",
-        "patcher", "process_input", "upscale_ratio", "vae_dtype", "vae_encode_crop_pixels",
+        "decode",
+        "device",
+        "downscale_ratio",
+        "first_stage_model",
+        "latent_channels",
+        "memory_used_encode",
+        "output_device",
+        "patcher",
+        "process_input",
+        "upscale_ratio",
+        "vae_dtype",
+        "vae_encode_crop_pixels",
     ),
     "comfy.clip_vision.ClipVisionModel": ("image_size", "load_device", "load_sd", "model", "patcher"),
     "comfy.model_base.BaseModel": (
-        "diffusion_model", "extra_conds", "model_config", "model_sampling", "process_latent_in", "process_latent_out",
+        "diffusion_model",
+        "extra_conds",
+        "model_config",
+        "model_sampling",
+        "process_latent_in",
+        "process_latent_out",
     ),
-    "comfy.model_sampling.ModelSamplingDiscrete": ("log_sigmas", "percent_to_sigma", "set_sigmas", "sigmas", "timestep"),
+    "comfy.model_sampling.ModelSamplingDiscrete": (
+        "log_sigmas",
+        "percent_to_sigma",
+        "set_sigmas",
+        "sigmas",
+        "timestep",
+    ),
     "comfy.samplers.CFGGuider": ("conds", "inner_model", "sample", "set_cfg", "set_conds"),
     "comfy.samplers.KSamplerX0Inpaint": ("inner_model",),
     "comfy.supported_models.SD15": ("set_inference_dtype", "supported_inference_dtypes"),
     "comfy.clip_model.CLIPVisionModelProjection": ("vision_model", "visual_projection"),
-    "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": ("input_blocks", "middle_block", "num_heads", "out", "output_blocks"),
+    "comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel": (
+        "input_blocks",
+        "middle_block",
+        "num_heads",
+        "out",
+        "output_blocks",
+    ),
     "comfy.utils.ProgressBar": ("update", "update_absolute"),
     "comfy.conds.CONDRegular": ("can_concat", "concat", "cond", "process_cond"),
-}  # fmt: skip
+}
 OPTIONAL = {  # what the adapter asks for by name or signature, and does without
     MODEL_PATCHER: ("cached_patcher_init", "is_dynamic"),
     "comfy.model_patcher": ("CoreModelPatcher",),
@@ -67,7 +107,11 @@ class Uses(ast.NodeVisitor):
         self.path, self.names, self.found = path, {}, []
 
     def visit_Import(self, node: ast.Import) -> None:
-        self.names |= {alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0] for alias in node.names if is_core(alias.name)}
+        self.names |= {
+            alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0]
+            for alias in node.names
+            if is_core(alias.name)
+        }
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         if not node.level and is_core(node.module):
@@ -127,7 +171,8 @@ class Checkout:
         return self.module(name) is not None or self.root.joinpath(*name.split(".")).is_dir()
 
     def find(self, name: str) -> ast.AST | None:
-        """The definition of a dotted name: a class, a function, an assignment; through imports of other modules of core."""
+        """The definition of a dotted name: a class, a function, an assignment; through imports of other
+        modules of core."""
         owner, _, last = name.rpartition(".")
         if self.is_package(name):
             return ast.Module([], [])
@@ -136,7 +181,9 @@ class Checkout:
                 for inner in (node, *(ast.walk(node) if isinstance(node, (ast.If, ast.Try)) else ())):
                     if last in defined(inner):
                         if isinstance(inner, ast.ImportFrom) and is_core(inner.module):
-                            original = next(alias.name for alias in inner.names if last in (alias.asname, alias.name))
+                            original = next(
+                                alias.name for alias in inner.names if last in (alias.asname, alias.name)
+                            )
                             return self.find(f"{inner.module}.{original}")
                         return inner
             return None
@@ -145,7 +192,8 @@ class Checkout:
         return self.member(definition, owner, last)
 
     def member(self, cls: ast.ClassDef, name: str, attribute: str) -> ast.AST | None:
-        """A method or an attribute of a class or of those that it inherits from; also one that a method sets on self."""
+        """A method or an attribute of a class or of those that it inherits from; also one that a method sets
+        on self."""
         for node in ast.walk(cls):
             if attribute in defined(node):
                 return node
@@ -160,7 +208,8 @@ class Checkout:
         return None
 
     def signature(self, name: str) -> ast.arguments | None:
-        """What a function takes, or the constructor of a class; None where it is not written in Python source of core."""
+        """What a function takes, or the constructor of a class; None where it is not written in Python source
+        of core."""
         node = self.find(name)
         if isinstance(node, ast.ClassDef):
             node = self.member(node, name, "__init__")
@@ -173,9 +222,19 @@ def defined(node: ast.AST) -> set[str]:
         return {node.name}
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return {alias.asname or alias.name.split(".")[0] for alias in node.names}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "register_buffer":
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "register_buffer"
+    ):
         return {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AnnAssign)
+        else []
+    )
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
@@ -196,7 +255,8 @@ def fault(use: Use, checkout: Checkout) -> str:
 
 
 def report(root: Path, adapter: Path = ADAPTER) -> Iterator[tuple[str, str, str]]:
-    """Yield (state, name, note) for all that the adapter relies on. Raises ValueError for a folder that is no checkout."""
+    """Yield (state, name, note) for all that the adapter relies on. Raises ValueError for a folder that is no
+    checkout."""
     checkout, faults = Checkout(root), {}
     for path in sorted(adapter.glob("*.py")):
         visitor = Uses(path)
@@ -225,7 +285,9 @@ def written(arguments: ast.arguments | None) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Print the list; 1 where something is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkout", type=Path, metavar="CHECKOUT", help="the folder of ComfyUI, with folder_paths.py in it")
+    parser.add_argument(
+        "checkout", type=Path, metavar="CHECKOUT", help="the folder of ComfyUI, with folder_paths.py in it"
+    )
     try:
         rows = list(report(parser.parse_args(argv).checkout))
     except ValueError as error:
@@ -234,7 +296,10 @@ def main(argv: list[str] | None = None) -> int:
     for state, name, note in rows:
         print(f"{state:8} {name} {note}".rstrip())
     missing = [name for state, name, _ in rows if state == "MISSING"]
-    print(f"{len(rows) - len(missing)} of {len(rows)} names are there" + (f"; missing: {', '.join(missing)}" if missing else ""))
+    print(
+        f"{len(rows) - len(missing)} of {len(rows)} names are there"
+        + (f"; missing: {', '.join(missing)}" if missing else "")
+    )
     return 1 if missing else 0
 
 

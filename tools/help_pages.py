@@ -1,7 +1,9 @@
-"""Help pages in the languages of the locales, from the translated names and tooltips: `python -m tools.help_pages`.
+"""Help pages in the languages of the locales, from the translated names and tooltips: `python -m
+tools.help_pages`.
 
-Writes web/docs/NODE/LANGUAGE.md for every node and every locale but English, whose pages, web/docs/NODE.md, are written by
-hand and are longer. ComfyUI's page shows the one in its own language and falls back to English.
+Writes web/docs/NODE/LANGUAGE.md for every node and every locale but English, whose pages, web/docs/NODE.md,
+are written by hand and are longer. ComfyUI's page shows the one in its own language and falls back to
+English.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ def page(node: str, texts: dict, language: str) -> str:
     """Write the help of one node from its entry in a nodeDefs.json."""
     inputs, outputs, workflows = HEADINGS[language]
     lines = [f"# {texts['display_name']}", "", texts["description"], "", f"## {inputs}", ""]
-    lines += [f"- {entry['name']} (`{key}`): {entry['tooltip']}" for key, entry in texts["inputs"].items() if "tooltip" in entry]
+    lines += [
+        f"- {entry['name']} (`{key}`): {entry['tooltip']}"
+        for key, entry in texts["inputs"].items()
+        if "tooltip" in entry
+    ]
     if "outputs" in texts:
         lines += ["", f"## {outputs}", ""]
         lines += [f"- {named(entry)}{entry['tooltip']}" for entry in texts["outputs"].values()]
@@ -43,7 +49,9 @@ def pages() -> dict[Path, str]:
     written = {}
     for language in HEADINGS:
         texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
-        written |= {DOCS / node / f"{language}.md": page(node, entry, language) for node, entry in texts.items()}
+        written |= {
+            DOCS / node / f"{language}.md": page(node, entry, language) for node, entry in texts.items()
+        }
     return written
 
 

@@ -1,8 +1,9 @@
-"""Inside ComfyUI: MODELs under the function behind core's node TorchCompileModel, which compiles what core calls at every step.
+"""Inside ComfyUI: MODELs under the function behind core's node TorchCompileModel, which compiles what core
+calls at every step.
 
 usage: compiled_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
-What torch captures is run as it is: its compiler would take minutes. Prints JSON {flow: [difference to the plain MODEL, graphs captured
-for the first size, graphs for all]}.
+What torch captures is run as it is: its compiler would take minutes. Prints JSON {flow: [difference to the
+plain MODEL, graphs captured for the first size, graphs for all]}.
 """
 
 from __future__ import annotations
@@ -25,11 +26,18 @@ def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
     compiled, sizes = plain.clone(), plain.model.vd_config
     set_torch_compile_wrapper(compiled, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
     generator, context = torch.Generator().manual_seed(1), part("vd_core.context").Context
-    rows = {kind: torch.randn(2, 5, sizes.diffuser.context[kind], generator=generator).split(1) for kind in ("text", "image")}
-    pair = part("nodes.conditioning").to_conditioning([context(kind, *tokens, weight=0.5) for kind, tokens in rows.items()])
+    rows = {
+        kind: torch.randn(2, 5, sizes.diffuser.context[kind], generator=generator).split(1)
+        for kind in ("text", "image")
+    }
+    pair = part("nodes.conditioning").to_conditioning(
+        [context(kind, *tokens, weight=0.5) for kind, tokens in rows.items()]
+    )
     for shape in shapes:
         ours, expected = (
-            core.KSampler().sample(model, 7, 2, 2.0, "euler", "normal", *pair, {"samples": torch.zeros(shape)})[0]["samples"]
+            core.KSampler().sample(
+                model, 7, 2, 2.0, "euler", "normal", *pair, {"samples": torch.zeros(shape)}
+            )[0]["samples"]
             for model in (compiled, plain)
         )
         first = first or len(graphs)
@@ -40,5 +48,8 @@ def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
 if __name__ == "__main__":
     start(sys.argv[1:])
     with torch.inference_mode():
-        result = {"text": measure("text", [(1, 64, 1, 1)]), "image": measure("image", [(1, 16, 8, 8), (2, 16, 8, 12)])}
+        result = {
+            "text": measure("text", [(1, 64, 1, 1)]),
+            "image": measure("image", [(1, 16, 8, 8), (2, 16, 8, 12)]),
+        }
     print(json.dumps(result))

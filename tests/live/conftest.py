@@ -34,11 +34,18 @@ class Result:
     """What became of a queued prompt."""
 
     status: str  # "success", "error" or "rejected"
-    outputs: dict = field(default_factory=dict)  # {node id: its ui}, such as {"3": {"images": [{"filename", "subfolder", "type"}]}}
-    error: dict | None = None  # of a failed run: {"node_id", "node_type", "exception_type", "exception_message", "traceback", …}
+    outputs: dict = field(
+        default_factory=dict
+    )  # {node id: its ui}, such as {"3": {"images": [{"filename", "subfolder", "type"}]}}
+    error: dict | None = (
+        # of a failed run: {"node_id", "node_type", "exception_type", "exception_message", "traceback", …}
+        None
+    )
     validation: dict | None = None  # of a rejected prompt: {"error", "node_errors"}
     sentence: str | None = None  # what run_workflow.py says of either
-    progress: list[tuple[str, int, int]] = field(default_factory=list)  # (node id, value, max) of each progress event
+    progress: list[tuple[str, int, int]] = field(
+        default_factory=list
+    )  # (node id, value, max) of each progress event
     previews: list[bytes] = field(default_factory=list)  # as they came: 4 bytes for the format, then the file
 
     @property
@@ -49,7 +56,8 @@ class Result:
 
 @dataclass(frozen=True)
 class ComfyUI:
-    """The running server. `base` is its base directory: models/, input/, output/, temp/ and custom_nodes/ lie there."""
+    """The running server. `base` is its base directory: models/, input/, output/, temp/ and custom_nodes/ lie
+    there."""
 
     client: Server  # for all else: .url, .get, .post, .view, .upload
     base: Path
@@ -60,7 +68,8 @@ class ComfyUI:
         return self.base / "server.log"
 
     def run(self, prompt: dict, on_event: Callable[[dict], None] = lambda event: None) -> dict:
-        """Queues a prompt in API format -> its entry in the history when it has ended. on_event: see `Server.run`. Raises Rejected."""
+        """Queues a prompt in API format -> its entry in the history when it has ended. on_event: see
+        `Server.run`. Raises Rejected."""
         return self.client.run(prompt, {}, on_event)
 
     def queue(self, prompt: dict, on_event: Callable[[dict], None] = lambda event: None) -> Result:
@@ -96,13 +105,23 @@ def checkout() -> Path:
 
 @pytest.fixture(scope="session")
 def inside(checkout, tmp_path_factory):
-    """Runs a script of this folder with ComfyUI's modules, on the CPU, with more arguments -> (the JSON it printed last, its stderr)."""
-    path = os.pathsep.join(map(str, (checkout, ROOT, ROOT / "tests")))  # the checkout first: it has a module `nodes` as the pack has
+    """Runs a script of this folder with ComfyUI's modules, on the CPU, with more arguments -> (the JSON it
+    printed last, its stderr)."""
+    path = os.pathsep.join(
+        map(str, (checkout, ROOT, ROOT / "tests"))
+    )  # the checkout first: it has a module `nodes` as the pack has
 
     def run(script: str, *arguments: str) -> tuple[dict, str]:
         base = tmp_path_factory.mktemp("comfyui")
         done = subprocess.run(
-            [launcher.python(checkout), str(HERE / script), *arguments, "--cpu", "--base-directory", str(base)],
+            [
+                launcher.python(checkout),
+                str(HERE / script),
+                *arguments,
+                "--cpu",
+                "--base-directory",
+                str(base),
+            ],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
@@ -116,7 +135,8 @@ def inside(checkout, tmp_path_factory):
 
 @contextmanager
 def started(checkout: Path, base: Path, packs: Sequence[str]) -> Iterator[ComfyUI]:
-    """Start a server with this pack and some of the packs in tests/live/custom_nodes. Nothing is written into the checkout."""
+    """Start a server with this pack and some of the packs in tests/live/custom_nodes. Nothing is written into
+    the checkout."""
     for name in ("custom_nodes", "models", "input", "user"):
         (base / name).mkdir()
     for pack in packs:
@@ -124,14 +144,17 @@ def started(checkout: Path, base: Path, packs: Sequence[str]) -> Iterator[ComfyU
     arguments = ["--base-directory", str(base), "--disable-api-nodes", "--preview-method", "latent2rgb"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-        patch.setenv("OMP_NUM_THREADS", "1")  # tiny tensors on a busy machine: threads would only wait for each other
+        patch.setenv(
+            "OMP_NUM_THREADS", "1"
+        )  # tiny tensors on a busy machine: threads would only wait for each other
         with launcher.launched(checkout, ROOT, base, arguments) as running:
             yield ComfyUI(running, base)
 
 
 @pytest.fixture(scope="session")
 def server(checkout, tmp_path_factory):
-    """The server, with this pack and the nodes of the tests; $VD_DYNAMIC_VRAM=1: one that believes in dynamic VRAM."""
+    """The server, with this pack and the nodes of the tests; $VD_DYNAMIC_VRAM=1: one that believes in dynamic
+    VRAM."""
     packs = ["vd_live_nodes", *(["vd_dynamic_vram"] if os.environ.get("VD_DYNAMIC_VRAM") else [])]
     with started(checkout, tmp_path_factory.mktemp("comfyui"), packs) as running:
         yield running

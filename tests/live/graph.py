@@ -1,4 +1,5 @@
-"""Graphs as nested calls: `node("KSampler", model=MODEL, …)`; the same node object used twice is one node of the graph."""
+"""Graphs as nested calls: `node("KSampler", model=MODEL, …)`; the same node object used twice is one node of
+the graph."""
 
 from __future__ import annotations
 
@@ -30,7 +31,11 @@ def prompt_of(*outputs: Node) -> dict:
         if item not in ids:
             inputs = {name: link(value) for name, value in item.inputs.items()}
             ids[item] = str(len(ids) + 1)
-            prompt[ids[item]] = {"class_type": item.class_type, "inputs": inputs, "_meta": {"title": item.class_type}}
+            prompt[ids[item]] = {
+                "class_type": item.class_type,
+                "inputs": inputs,
+                "_meta": {"title": item.class_type},
+            }
         return ids[item]
 
     def link(value):
@@ -50,12 +55,24 @@ def prompt_of(*outputs: Node) -> dict:
 
 def image_model(contexts: str = "all", weight_dtype: str = "default") -> Node:
     """Outputs MODEL, VAE."""
-    return node("VD_LoadImageModel", model="embedded", vae="from the model file", contexts=contexts, weight_dtype=weight_dtype)
+    return node(
+        "VD_LoadImageModel",
+        model="embedded",
+        vae="from the model file",
+        contexts=contexts,
+        weight_dtype=weight_dtype,
+    )
 
 
 def text_model(contexts: str = "all", weight_dtype: str = "default") -> Node:
     """Outputs MODEL, VD_TEXT_VAE."""
-    return node("VD_LoadTextModel", model="embedded", text_vae="from the model file", contexts=contexts, weight_dtype=weight_dtype)
+    return node(
+        "VD_LoadTextModel",
+        model="embedded",
+        text_vae="from the model file",
+        contexts=contexts,
+        weight_dtype=weight_dtype,
+    )
 
 
 def prompt(text: str, negative: str = "") -> Node:
@@ -71,12 +88,27 @@ def seen(image, unconditional: str = "zeros", **optional) -> Node:
 
 def blend(first: Node, second: Node, ratio: float) -> Node:
     """Outputs positive, negative."""
-    return node("VD_Blend", positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=ratio)
+    return node(
+        "VD_Blend",
+        positive_1=first[0],
+        negative_1=first[1],
+        positive_2=second[0],
+        negative_2=second[1],
+        ratio=ratio,
+    )
 
 
 def region(context: Node, mask=None, **changes) -> Node:
     """Outputs positive, negative."""
-    inputs = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "start": 0.0, "end": 1.0, **({} if mask is None else {"mask": mask})}
+    inputs = {
+        "x": 0.0,
+        "y": 0.0,
+        "width": 1.0,
+        "height": 1.0,
+        "start": 0.0,
+        "end": 1.0,
+        **({} if mask is None else {"mask": mask}),
+    }
     return node("VD_Region", positive=context[0], negative=context[1], **{**inputs, **changes})
 
 
@@ -106,9 +138,20 @@ def empty_text(batch: int = 2) -> Node:
 
 
 def ksampler(model, context: Node, latent, **changes) -> Node:
-    """Stock KSampler, with few steps. `context` has outputs positive and negative, which `changes` may replace."""
-    inputs = {"model": model, "positive": context[0], "negative": context[1], "latent_image": latent, "seed": 1, "steps": 4, "cfg": 2.0}
-    return node("KSampler", **{**inputs, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1.0, **changes})
+    """Stock KSampler, with few steps. `context` has outputs positive and negative, which `changes` may
+    replace."""
+    inputs = {
+        "model": model,
+        "positive": context[0],
+        "negative": context[1],
+        "latent_image": latent,
+        "seed": 1,
+        "steps": 4,
+        "cfg": 2.0,
+    }
+    return node(
+        "KSampler", **{**inputs, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1.0, **changes}
+    )
 
 
 def picture(latent, vae=IMAGE[1]) -> Node:
@@ -129,4 +172,6 @@ class Graph:
     what: str  # one line for the table
     output: Node
     refused: str = ""  # a part of the sentence with which it is refused; empty: it runs
-    differs: Node | None = None  # a graph whose picture or text must be another one, where a patch could silently do nothing
+    differs: Node | None = (
+        None  # a graph whose picture or text must be another one, where a patch could silently do nothing
+    )

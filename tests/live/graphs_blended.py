@@ -1,4 +1,5 @@
-"""Graphs of what lies between contexts, latents and texts, of sheets, and of pictures that explain: name -> Graph."""
+"""Graphs of what lies between contexts, latents and texts, of sheets, and of pictures that explain: name ->
+Graph."""
 
 from graph import (
     APPLE,
@@ -35,7 +36,9 @@ def way(first: Node, second: Node, count: int = 3) -> Node:
 def turned(context: Node, theta: float = 0.3) -> Node:
     """Outputs positive, negative."""
     texts = {"text_before": "rocket, 3d style", "text_after": "rocket, flat style"}
-    return node("VD_TextDifference", positive=context[0], negative=context[1], clip=CLIP, **texts, theta=theta)
+    return node(
+        "VD_TextDifference", positive=context[0], negative=context[1], clip=CLIP, **texts, theta=theta
+    )
 
 
 def shown(class_type: str, **inputs) -> Node:
@@ -45,27 +48,57 @@ def shown(class_type: str, **inputs) -> Node:
 
 PICTURES = way(STRAWBERRY, ROCKET)
 DRAWN = node("VAEDecode", samples=ksampler(MODEL, PICTURES, SAME_NOISE), vae=VAE)
-BETWEEN = node("VD_InterpolateLatents", count=3, samples_1=node("VAEEncode", pixels=PICTURE, vae=VAE),
-               samples_2=node("VAEEncode", pixels=OTHER_PICTURE, vae=VAE))  # fmt: skip
-SENTENCES = node("VD_InterpolateLatents", count=3, samples_1=node("VD_TextEncode", text_vae=TEXT[1], text="red apple, 3d style"),
-                 samples_2=node("VD_TextEncode", text_vae=TEXT[1], text="yellow star, flat style"))  # fmt: skip
-SHARED = node("VD_Sampler", model=MODEL, positive=PICTURES[0], negative=PICTURES[1], latent_image=empty(3), seed=1, steps=4, cfg=2.0,
-              sampler="dpmpp_2m", eta=0.0, fidelity=0.0, noise="shared")  # fmt: skip
+BETWEEN = node(
+    "VD_InterpolateLatents",
+    count=3,
+    samples_1=node("VAEEncode", pixels=PICTURE, vae=VAE),
+    samples_2=node("VAEEncode", pixels=OTHER_PICTURE, vae=VAE),
+)
+SENTENCES = node(
+    "VD_InterpolateLatents",
+    count=3,
+    samples_1=node("VD_TextEncode", text_vae=TEXT[1], text="red apple, 3d style"),
+    samples_2=node("VD_TextEncode", text_vae=TEXT[1], text="yellow star, flat style"),
+)
+SHARED = node(
+    "VD_Sampler",
+    model=MODEL,
+    positive=PICTURES[0],
+    negative=PICTURES[1],
+    latent_image=empty(3),
+    seed=1,
+    steps=4,
+    cfg=2.0,
+    sampler="dpmpp_2m",
+    eta=0.0,
+    fidelity=0.0,
+    noise="shared",
+)
 
 GRAPHS: dict[str, Graph] = {
     "interpolated-pictures": Graph(
         "Interpolate Contexts (VD), LatentBatchSeedBehavior, Sheet with Labels (VD)",
-        node("PreviewImage", images=node("VD_Sheet", image=DRAWN, columns=3, labels=PICTURES[2], title="From picture to picture")),
+        node(
+            "PreviewImage",
+            images=node(
+                "VD_Sheet", image=DRAWN, columns=3, labels=PICTURES[2], title="From picture to picture"
+            ),
+        ),
     ),
-    "interpolated-prompts": Graph("Interpolate Contexts (VD) of prompts", picture(ksampler(MODEL, way(APPLE, STAR), empty(3)))),
+    "interpolated-prompts": Graph(
+        "Interpolate Contexts (VD) of prompts", picture(ksampler(MODEL, way(APPLE, STAR), empty(3)))
+    ),
     "interpolated-blends": Graph(
         "Interpolate Contexts (VD) of blends",
         picture(ksampler(MODEL, way(blend(APPLE, ROCKET, 0.4), blend(STAR, STRAWBERRY, 0.4)), empty(3))),
     ),
     "interpolated-contexts-for-texts": Graph(
-        "Interpolate Contexts (VD), text model", sentence(ksampler(TEXT[0], way(STRAWBERRY, ROCKET), empty_text(3)))
+        "Interpolate Contexts (VD), text model",
+        sentence(ksampler(TEXT[0], way(STRAWBERRY, ROCKET), empty_text(3))),
     ),
-    "interpolated-latents": Graph("Interpolate Latents (VD), denoise 0.5", picture(ksampler(MODEL, PICTURES, BETWEEN, denoise=0.5))),
+    "interpolated-latents": Graph(
+        "Interpolate Latents (VD), denoise 0.5", picture(ksampler(MODEL, PICTURES, BETWEEN, denoise=0.5))
+    ),
     "interpolated-sentences": Graph("Interpolate Latents (VD) of texts", sentence(SENTENCES)),
     "shared-noise": Graph("Multi-Flow Sampler (VD), shared noise", picture(SHARED)),
     "text-difference": Graph(
@@ -81,7 +114,9 @@ GRAPHS: dict[str, Graph] = {
     "show-forward-process": Graph(
         "Show Forward Process (VD)",
         shown("VD_ForwardProcess", model=MODEL, vae=VAE, image=PICTURE, timesteps="0 300 999", seed=1),
-        differs=shown("VD_ForwardProcess", model=MODEL, vae=VAE, image=PICTURE, timesteps="0 300 999", seed=2),
+        differs=shown(
+            "VD_ForwardProcess", model=MODEL, vae=VAE, image=PICTURE, timesteps="0 300 999", seed=2
+        ),
     ),
     "show-focus": Graph(
         "Show Focus (VD)",

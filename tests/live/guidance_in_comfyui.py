@@ -1,7 +1,9 @@
-"""Inside ComfyUI: guidance options and negatives on the embedded model, against the standalone host and against core's own nodes.
+"""Inside ComfyUI: guidance options and negatives on the embedded model, against the standalone host and
+against core's own nodes.
 
 usage: guidance_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
-Prints as JSON {"differences": {comparison: |difference| / |expected value|}, "calls": {what: rows that the network got in each call}}.
+Prints as JSON {"differences": {comparison: |difference| / |expected value|}, "calls": {what: rows that the
+network got in each call}}.
 """
 
 from __future__ import annotations
@@ -35,10 +37,21 @@ class Comparison:
 
         import nodes as core
 
-        self.core, self.custom, self.advanced, self.perpneg = core, nodes_custom_sampler, nodes_model_advanced, nodes_perpneg
+        self.core, self.custom, self.advanced, self.perpneg = (
+            core,
+            nodes_custom_sampler,
+            nodes_model_advanced,
+            nodes_perpneg,
+        )
         self.nodes = nodes
-        self.test_nodes = load_pack(ROOT / "tests" / "live" / "custom_nodes" / "vd_live_nodes", "vd_live_nodes").NODE_CLASS_MAPPINGS
-        host, self.standalone, embedded = part("nodes.host.comfyui.files"), part("nodes.host.standalone"), part("vd_core.embedded").MODEL
+        self.test_nodes = load_pack(
+            ROOT / "tests" / "live" / "custom_nodes" / "vd_live_nodes", "vd_live_nodes"
+        ).NODE_CLASS_MAPPINGS
+        host, self.standalone, embedded = (
+            part("nodes.host.comfyui.files"),
+            part("nodes.host.standalone"),
+            part("vd_core.embedded").MODEL,
+        )
         self.ours = {data: host.load_flow(embedded, data, "all", "fp32") for data in SHAPES}
         self.theirs = {data: self.standalone.load_flow(embedded, data, "all", "default") for data in SHAPES}
         clip, vision = host.load_clip(embedded), host.load_clip_vision(embedded)
@@ -48,7 +61,9 @@ class Comparison:
             return self.nodes["VD_TextContext"]().execute(clip, words, negative)
 
         def image(number: int, unconditional: str = "zeros") -> tuple:
-            return self.nodes["VD_ImageContext"]().execute(vision, pictures[number][None], 0.5, 1.0, unconditional)
+            return self.nodes["VD_ImageContext"]().execute(
+                vision, pictures[number][None], 0.5, 1.0, unconditional
+            )
 
         self.apple, self.seen = text("red apple, 3d style"), image(0)
         self.pairs = {
@@ -73,19 +88,29 @@ class Comparison:
         """The MODEL after the node."""
         return self.nodes["VD_Guidance"]().execute(model, **{**NEUTRAL, **settings})[0]
 
-    def multi_flow(self, model, pair, data: str = "image", cfg: float = 6.0, sampler: str = "dpmpp_2m") -> Tensor:
+    def multi_flow(
+        self, model, pair, data: str = "image", cfg: float = 6.0, sampler: str = "dpmpp_2m"
+    ) -> Tensor:
         """The multi-flow sampler here."""
-        return self.nodes["VD_Sampler"]().execute(model, *pair, self.latent(data), 5, 8, cfg, sampler, 0.0, 0.0, "per sample")[0]["samples"]
+        return self.nodes["VD_Sampler"]().execute(
+            model, *pair, self.latent(data), 5, 8, cfg, sampler, 0.0, 0.0, "per sample"
+        )[0]["samples"]
 
     def alone(self, pair, data: str = "image", cfg: float = 6.0, **settings) -> Tensor:
         """The multi-flow sampler without ComfyUI."""
         options = part("vd_core.sampling.corrections").GuidanceOptions(**{**NEUTRAL, **settings})
         model = self.standalone.with_guidance(self.theirs[data], options)
-        return sample_alone(model, *pair, self.latent(data), 5, 8, cfg, "dpmpp_2m", 0.0, 0.0, "per sample")["samples"]
+        return sample_alone(model, *pair, self.latent(data), 5, 8, cfg, "dpmpp_2m", 0.0, 0.0, "per sample")[
+            "samples"
+        ]
 
-    def ksampler(self, model, pair, cfg: float = 6.0, sampler: str = "dpmpp_2m", data: str = "image") -> Tensor:
+    def ksampler(
+        self, model, pair, cfg: float = 6.0, sampler: str = "dpmpp_2m", data: str = "image"
+    ) -> Tensor:
         """Stock KSampler."""
-        return self.core.KSampler().sample(model, 5, 8, cfg, sampler, "normal", *pair, self.latent(data), 1.0)[0]["samples"]
+        return self.core.KSampler().sample(
+            model, 5, 8, cfg, sampler, "normal", *pair, self.latent(data), 1.0
+        )[0]["samples"]
 
     def hosts(self) -> None:
         """Both hosts with the same settings."""
@@ -97,8 +122,12 @@ class Comparison:
                     ours = self.multi_flow(self.options(self.ours[data], **settings), pair, data)
                     self.compare(f"hosts {data} {label} {name}", ours, self.alone(pair, data, **settings))
             for cfg in (0.0, 1.0):
-                ours = self.multi_flow(self.options(self.ours[data], **SETTINGS["all"]), self.apple, data, cfg)
-                self.compare(f"hosts {data} cfg {cfg}", ours, self.alone(self.apple, data, cfg, **SETTINGS["all"]))
+                ours = self.multi_flow(
+                    self.options(self.ours[data], **SETTINGS["all"]), self.apple, data, cfg
+                )
+                self.compare(
+                    f"hosts {data} cfg {cfg}", ours, self.alone(self.apple, data, cfg, **SETTINGS["all"])
+                )
 
     def negatives(self) -> None:
         """Every kind of negative in both samplers; each must do something that the others do not."""
@@ -107,14 +136,17 @@ class Comparison:
             for name, pair in self.pairs.items():
                 ours = self.multi_flow(self.ours[data], pair, data)
                 self.compare(f"negative {data} {name}", ours, self.alone(pair, data))
-                self.differences |= {f"{data}: {name} or {other}": difference(ours, one) for other, one in drawn.items()}
+                self.differences |= {
+                    f"{data}: {name} or {other}": difference(ours, one) for other, one in drawn.items()
+                }
                 drawn[name] = ours
                 sampled = self.ksampler(self.ours[data], pair, data=data)
                 plain = self.ksampler(self.ours[data], pair, 1.0, data=data)
                 self.differences[f"{data}: {name} in KSampler"] = difference(sampled, plain)
 
     def stock(self) -> None:
-        """Against core's own nodes, on this pack's model, on Stable Diffusion 1's and on a flow-matching one."""
+        """Against core's own nodes, on this pack's model, on Stable Diffusion 1's and on a flow-matching
+        one."""
         stable = values(self.test_nodes["VDLive_StockModel"])[0]
         tokens = 20 * torch.randn((1, 5, 32), generator=torch.Generator().manual_seed(4))
         models = {
@@ -135,13 +167,25 @@ class Comparison:
 
     def count(self) -> None:
         """Calls of the network per step."""
-        model, calls = values(self.test_nodes["VDLive_CountCalls"], self.options(self.ours["image"], **SETTINGS["interval"]))
+        model, calls = values(
+            self.test_nodes["VDLive_CountCalls"], self.options(self.ours["image"], **SETTINGS["interval"])
+        )
         runs = {
-            f"KSampler {name}": lambda name=name: self.ksampler(model, self.apple, sampler=name) for name in ("euler", "heun", "dpmpp_2m")
+            f"KSampler {name}": lambda name=name: self.ksampler(model, self.apple, sampler=name)
+            for name in ("euler", "heun", "dpmpp_2m")
         }
         runs["VD_Sampler"] = lambda: self.multi_flow(model, self.apple, sampler="ddim")
         guiders = {
-            "DualCFGGuider": (self.custom.DualCFGGuider, model, self.apple[0], self.seen[0], self.apple[1], 3.0, 3.0, "regular"),
+            "DualCFGGuider": (
+                self.custom.DualCFGGuider,
+                model,
+                self.apple[0],
+                self.seen[0],
+                self.apple[1],
+                3.0,
+                3.0,
+                "regular",
+            ),
             "PerpNegGuider": (self.perpneg.PerpNegGuider, model, *self.apple, self.seen[1], 3.0, 1.0),
             "CFGGuider": (self.custom.CFGGuider, model, *self.apple, 3.0),
         }
@@ -150,7 +194,9 @@ class Comparison:
         euler = values(self.custom.KSamplerSelect, "euler")[0]
         for name, (node, *arguments) in guiders.items():
             guider = values(node, *arguments)[0]
-            runs[name] = lambda guider=guider: values(self.custom.SamplerCustomAdvanced, noise, guider, euler, sigmas, self.latent())
+            runs[name] = lambda guider=guider: values(
+                self.custom.SamplerCustomAdvanced, noise, guider, euler, sigmas, self.latent()
+            )
         for name, run in runs.items():
             calls.clear()
             run()

@@ -1,8 +1,10 @@
-"""Inside ComfyUI: core's LoRA loader on files of vd_core, against the same LoRA merged into the weights by vd_core.
+"""Inside ComfyUI: core's LoRA loader on files of vd_core, against the same LoRA merged into the weights by
+vd_core.
 
 usage: lora_in_comfyui.py FOLDER COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
 FOLDER: lora.safetensors, and merged.safetensors, which is the embedded model with it at STRENGTH.
-Prints as JSON {comparison: |difference| / |expected value|} of what KSampler draws and writes, and what core's log warns of.
+Prints as JSON {comparison: |difference| / |expected value|} of what KSampler draws and writes, and what
+core's log warns of.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ def measure(nodes: dict[str, type]) -> dict[str, float]:
     picture = torch.rand((1, 64, 64, 3), generator=torch.Generator().manual_seed(3))
     seen = nodes["VD_ImageContext"]().execute(files.load_clip_vision(embedded), picture, 0.5, 1.0, "zeros")
     for data, shape in SHAPES.items():
-        plain, merged = (files.load_flow(path, data, "all", "fp32") for path in (embedded, FOLDER / "merged.safetensors"))
+        plain, merged = (
+            files.load_flow(path, data, "all", "fp32") for path in (embedded, FOLDER / "merged.safetensors")
+        )
         for kind, (positive, negative) in (("text", words), ("image", seen)):
 
             def sample(model, positive=positive, negative=negative, shape=shape) -> Tensor:
                 latent = {"samples": torch.zeros(shape)}
-                return core.KSampler().sample(model, 7, 4, 2.0, "euler", "normal", positive, negative, latent)[0]["samples"]
+                return core.KSampler().sample(
+                    model, 7, 4, 2.0, "euler", "normal", positive, negative, latent
+                )[0]["samples"]
 
             def loaded(strength: float, plain=plain):
                 return core.LoraLoaderModelOnly().load_lora_model_only(plain, "lora.safetensors", strength)[0]

@@ -1,4 +1,5 @@
-"""Inside ComfyUI: how every script here starts, and what they share. The fixture `inside` runs the scripts; by hand:
+"""Inside ComfyUI: how every script here starts, and what they share. The fixture `inside` runs the scripts;
+by hand:
 
 PYTHONPATH=COMFYUI:.:tests python tests/live/NAME_in_comfyui.py ARGUMENTS… --cpu --base-directory DIR
 (COMFYUI: a checkout; python: its own; DIR: an empty folder, so that nothing is written into the checkout)
@@ -35,11 +36,24 @@ def part(name: str) -> ModuleType:
 
 
 def sample_alone(
-    model, positive, negative, latent: dict, seed: int, steps: int, cfg: float, sampler: str, eta: float, fidelity: float, *rest
+    model,
+    positive,
+    negative,
+    latent: dict,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler: str,
+    eta: float,
+    fidelity: float,
+    *rest,
 ) -> dict:
-    """Sample without ComfyUI, under the inputs of the multi-flow sampler node in their order; rest: noise, start_noise."""
+    """Sample without ComfyUI, under the inputs of the multi-flow sampler node in their order; rest: noise,
+    start_noise."""
     noise, *start = rest
-    sampling = part("vd_core.sampling.options").Sampling(sampler, steps, cfg, eta, fidelity=fidelity, noise=noise)
+    sampling = part("vd_core.sampling.options").Sampling(
+        sampler, steps, cfg, eta, fidelity=fidelity, noise=noise
+    )
     return part("nodes.host.standalone").sample(model, positive, negative, latent, seed, sampling, *start)
 
 

@@ -1,8 +1,9 @@
 // Loads workflow files in ComfyUI's page, one after the other, and says as one JSON line each what the page made of them.
 //
-//   node page.mjs SERVER SHOTS_FOLDER queue|look classic|vue WORKFLOW.json…
+//   node page.mjs SERVER SHOTS_FOLDER open|queue|look classic|vue WORKFLOW.json…
 //
-// "queue" runs each and waits for its end; "look" only loads it, with what the page says about missing models.
+// "open" loads each; "queue" runs it too and waits for its end; "look" loads it in a page of its own and opens what that says
+// about missing models.
 // classic: nodes drawn on a canvas; vue: nodes as parts of the page ("Nodes 2.0"), where the page has them.
 // Boxes of nodes are [left, top, right, bottom] in the units of the workflow file, titles included, before and after the run.
 // $PLAYWRIGHT is a folder with node_modules/playwright-core, $CHROMIUM a browser (/usr/bin/chromium).

@@ -1,8 +1,10 @@
-"""Inside ComfyUI: what cards with little memory need of the MODELs: weights that come layer by layer, and weights of 8 bits.
+"""Inside ComfyUI: what cards with little memory need of the MODELs: weights that come layer by layer, and
+weights of 8 bits.
 
 usage: small_cards_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
-Prints JSON {flow: what was found}. There is no card here: the place of one takes torch's "meta" device, where nothing is computed, but
-whatever stays behind on the CPU stops the run, and the memory that a run would take can be counted.
+Prints JSON {flow: what was found}. There is no card here: the place of one takes torch's "meta" device, where
+nothing is computed, but whatever stays behind on the CPU stops the run, and the memory that a run would take
+can be counted.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class Counted(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            storage = tensor.untyped_storage() if isinstance(tensor, Tensor) and tensor.device == META else None
+            storage = (
+                tensor.untyped_storage() if isinstance(tensor, Tensor) and tensor.device == META else None
+            )
             if storage is not None and storage not in self.seen:
                 self.seen.add(storage)
                 self.change(storage.nbytes())
@@ -54,32 +58,44 @@ class FusedAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def inputs(config, data: str, kinds: list[str], side: int, batch: int, dtype: torch.dtype) -> tuple[tuple, dict]:
+def inputs(
+    config, data: str, kinds: list[str], side: int, batch: int, dtype: torch.dtype
+) -> tuple[tuple, dict]:
     """What the network is called with: latents, a timestep, contexts of each kind in equal shares."""
     generator, sizes = torch.Generator().manual_seed(1), config.diffuser.data[data]
-    x = torch.randn(batch, sizes.channels, *((side, side) if data == "image" else (1, 1)), generator=generator).to(dtype)
+    x = torch.randn(
+        batch, sizes.channels, *((side, side) if data == "image" else (1, 1)), generator=generator
+    ).to(dtype)
     counts = {"text": config.clip.text.positions, "image": config.clip.vision.positions}
-    tokens = torch.randn(batch, sum(counts[kind] for kind in kinds), config.diffuser.context[kinds[0]], generator=generator).to(dtype)
+    tokens = torch.randn(
+        batch, sum(counts[kind] for kind in kinds), config.diffuser.context[kinds[0]], generator=generator
+    ).to(dtype)
     layout = tuple(part("nodes.conditioning").Part(kind, counts[kind], 1 / len(kinds)) for kind in kinds)
     return (x, torch.full((batch,), 500.0)), {"context": tokens, "vd_layout": layout}
 
 
 def on_card(patcher, given: tuple[tuple, dict]) -> int:
-    """A run on the card; the most bytes that it takes there, besides weights that stay there. Raises where something is left behind."""
+    """A run on the card; the most bytes that it takes there, besides weights that stay there. Raises where
+    something is left behind."""
     positional, named = given
     arguments = [tensor.to(META) for tensor in positional]
     context = named["context"].to(META)
     with FusedAttention(), Counted() as counted:
-        counted.seen.update(weight.untyped_storage() for weight in patcher.model.parameters())  # of which there may be views
+        counted.seen.update(
+            weight.untyped_storage() for weight in patcher.model.parameters()
+        )  # of which there may be views
         patcher.model.diffusion_model(*arguments, **{**named, "context": context})
     return counted.peak + sum(tensor.nbytes for tensor in (*arguments, context))
 
 
 def layers(patcher) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes of the modules that have weights of their own: those that core brings one by one, and the others."""
+    """Bytes of the modules that have weights of their own: those that core brings one by one, and the
+    others."""
     found = ({}, {})
     for name, module in patcher.model.diffusion_model.named_modules():
-        size = sum(weight.nbytes for weight in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
+        size = sum(
+            weight.nbytes for weight in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        )
         if size:
             found[0 if hasattr(module, "comfy_cast_weights") else 1][name] = size
     return found
@@ -109,7 +125,10 @@ def embedded(data: str) -> dict:
     for weight in rounded.model.diffusion_model.parameters():
         weight.copy_(weight.to(torch.float8_e4m3fn))
     types = {weight.dtype for weight in stored.model.diffusion_model.parameters()}
-    return found | {"8 bits": types == {torch.float8_e4m3fn}, "8 bits, changed": int((run(stored) != run(rounded)).sum())}
+    return found | {
+        "8 bits": types == {torch.float8_e4m3fn},
+        "8 bits, changed": int((run(stored) != run(rounded)).sum()),
+    }
 
 
 def full_size(data: str, kinds: list[str], side: int) -> dict[str, int]:
@@ -118,12 +137,19 @@ def full_size(data: str, kinds: list[str], side: int) -> dict[str, int]:
     core = models.core_config(config, data, {kind: config.diffuser.context[kind] for kind in kinds})
     core.set_inference_dtype(torch.float16, None)
     network = models.ImageUNet if data == "image" else models.TextDiffuser
-    model, cpu = models.FlowModel(core, config, data, network, device=torch.device("cpu")), torch.device("cpu")
+    model, cpu = (
+        models.FlowModel(core, config, data, network, device=torch.device("cpu")),
+        torch.device("cpu"),
+    )
     patcher = part("nodes.host.comfyui.files").CORE_PATCHER(model, load_device=cpu, offload_device=cpu)
     castable, others = layers(patcher)
     once, twice = (inputs(config, data, kinds, side, batch, torch.float16) for batch in (1, 2))
     patcher.load(META, lowvram_model_memory=1)
-    found = {"weights": sum(castable.values()), "outside": sum(others.values()), "largest": max(castable.values())}
+    found = {
+        "weights": sum(castable.values()),
+        "outside": sum(others.values()),
+        "largest": max(castable.values()),
+    }
     found["layer by layer"] = on_card(patcher, once)
     patcher.model.to(META)
     return found | {"step": on_card(patcher, twice), "half a step": on_card(patcher, once)}

@@ -1,4 +1,5 @@
-"""The models of this pack under core's dynamic VRAM (default on NVIDIA GPUs): pictures equal those of a plain run.
+"""The models of this pack under core's dynamic VRAM (default on NVIDIA GPUs): pictures equal those of a plain
+run.
 
 custom_nodes/vd_dynamic_vram makes a CPU's ComfyUI believe in it. Cores without it are skipped.
 """
@@ -14,7 +15,22 @@ import numpy as np
 import pytest
 from assets import write_assets
 from conftest import started
-from graph import APPLE, CLIP, DUAL, IMAGE, TEXT, Node, empty, empty_text, image_model, ksampler, node, picture, prompt_of, sentence
+from graph import (
+    APPLE,
+    CLIP,
+    DUAL,
+    IMAGE,
+    TEXT,
+    Node,
+    empty,
+    empty_text,
+    image_model,
+    ksampler,
+    node,
+    picture,
+    prompt_of,
+    sentence,
+)
 from PIL import Image
 from safetensors.torch import load
 
@@ -44,16 +60,22 @@ def words(clip) -> Node:
 
 def hooked(context: Node) -> tuple[Node, tuple[Node, int]]:
     """A context whose LoRA hook acts while it is sampled."""
-    return node("ConditioningSetProperties", cond_NEW=context[0], strength=1.0, set_cond_area="default", hooks=HOOKS), context[1]
+    return node(
+        "ConditioningSetProperties", cond_NEW=context[0], strength=1.0, set_cond_area="default", hooks=HOOKS
+    ), context[1]
 
 
 GRAPHS = {
-    "compile": (picture(ksampler(node("TorchCompileModel", model=MODEL, backend="inductor"), APPLE, empty())),),
+    "compile": (
+        picture(ksampler(node("TorchCompileModel", model=MODEL, backend="inductor"), APPLE, empty())),
+    ),
     "LoRA hook": (picture(ksampler(MODEL, hooked(DUAL), empty())),),
     "CLIP hooks": (
         picture(
             ksampler(
-                MODEL, words(node("SetClipHooks", clip=CLIP, apply_to_conds=True, schedule_clip=False, hooks=HOOKS)), empty()
+                MODEL,
+                words(node("SetClipHooks", clip=CLIP, apply_to_conds=True, schedule_clip=False, hooks=HOOKS)),
+                empty(),
             )
         ),
     ),
@@ -86,7 +108,8 @@ GRAPHS = {
             node("VDLive_DeepClone", model=MODEL, clip=CLIP, vae=VAE)[2],
         ),
     ),
-    # Streamed bf16 weights are rounded in the GPU's pages, which there are none of here; those of a plain copy are.
+    # Streamed bf16 weights are rounded in the GPU's pages, which there are none of here; those of a plain
+    # copy are.
     "bf16, not streamed": (
         picture(ksampler(node("VDLive_Plain", model=image_model(weight_dtype="bf16")), APPLE, empty())),
     ),
@@ -99,7 +122,10 @@ def run(server) -> dict[str, dict[str, np.ndarray | str]]:
     for path in (ROOT / "workflows" / "input").iterdir():
         shutil.copy(path, server.base / "input")
     known = server.client.get("/object_info")
-    prompts = {name: json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8")) for name in WORKFLOWS}
+    prompts = {
+        name: json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in WORKFLOWS
+    }
     prompts |= {name: prompt_of(*outputs) for name, outputs in GRAPHS.items()}
     made = {}
     for name, prompt in prompts.items():
@@ -107,9 +133,14 @@ def run(server) -> dict[str, dict[str, np.ndarray | str]]:
             continue
         start = server.log.stat().st_size
         result = server.queue(prompt)
-        made[name] = {"status": result.sentence or result.status, "log": server.log.read_bytes()[start:].decode()}
+        made[name] = {
+            "status": result.sentence or result.status,
+            "log": server.log.read_bytes()[start:].decode(),
+        }
         made[name]["texts"] = "\n".join(result.texts)
-        for number, file in enumerate(file for ui in result.outputs.values() for file in ui.get("images", ())):
+        for number, file in enumerate(
+            file for ui in result.outputs.values() for file in ui.get("images", ())
+        ):
             with Image.open(io.BytesIO(server.client.view(file))) as image:
                 made[name][f"picture {number}"] = np.asarray(image.convert("RGB"), dtype=np.int16)
     for path in sorted(Path(server.base, "output").rglob("*.safetensors")):
@@ -121,7 +152,9 @@ def run(server) -> dict[str, dict[str, np.ndarray | str]]:
 @pytest.fixture(scope="module")
 def runs(checkout, tmp_path_factory):
     """(what the plain server made, what the one with dynamic VRAM made)."""
-    if "class ModelPatcherDynamic" not in (checkout / "comfy" / "model_patcher.py").read_text(encoding="utf-8"):
+    if "class ModelPatcherDynamic" not in (checkout / "comfy" / "model_patcher.py").read_text(
+        encoding="utf-8"
+    ):
         pytest.skip("this core has no dynamic VRAM")
     found = []
     for more in ([], ["vd_dynamic_vram"]):
@@ -143,7 +176,11 @@ def test_makes_what_the_plain_run_makes(name, runs):
         if isinstance(value, str):
             assert dynamic[key] == value
         else:
-            assert np.array_equal(dynamic[key], value), (key, np.abs(dynamic[key] - value).max(), np.abs(value).max())
+            assert np.array_equal(dynamic[key], value), (
+                key,
+                np.abs(dynamic[key] - value).max(),
+                np.abs(value).max(),
+            )
 
 
 def test_models_were_streamed(runs):

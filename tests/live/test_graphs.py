@@ -1,4 +1,5 @@
-"""Graphs of stock nodes around the models of this pack, queued on a real server; the outcomes are the table docs/graphs.md.
+"""Graphs of stock nodes around the models of this pack, queued on a real server; the outcomes are the table
+docs/graphs.md.
 
 VD_GRAPHS_TABLE=docs/graphs.md pytest tests/live/test_graphs.py    writes the column of this core.
 """
@@ -39,7 +40,13 @@ SECTIONS = {
 }
 GRAPHS = {name: graph for graphs in SECTIONS.values() for name, graph in graphs.items()}
 FLAWS = re.compile(r"not loaded|could not be applied|missing controlnet keys|shape mismatch|Traceback")
-USUAL = {"LoadImage", "EmptyLatentImage", "VAEDecode", "PreviewImage", "PreviewAny"}  # in most graphs, so not worth a mention
+USUAL = {
+    "LoadImage",
+    "EmptyLatentImage",
+    "VAEDecode",
+    "PreviewImage",
+    "PreviewAny",
+}  # in most graphs, so not worth a mention
 
 
 @dataclass
@@ -54,7 +61,9 @@ class Outcome:
     def equals(self, other: Outcome) -> bool:
         """The same pictures and texts."""
         same = len(self.pictures) == len(other.pictures) and self.texts == other.texts
-        return same and all(np.array_equal(one, two) for one, two in zip(self.pictures, other.pictures, strict=True))
+        return same and all(
+            np.array_equal(one, two) for one, two in zip(self.pictures, other.pictures, strict=True)
+        )
 
 
 class Outcomes:
@@ -74,7 +83,10 @@ class Outcomes:
         start = self.server.log.stat().st_size
         entry = self.server.run(prompt)
         errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
-        outcome = Outcome(error=errors[0] if errors else None, log=self.server.log.read_bytes()[start:].decode("utf-8", "replace"))
+        outcome = Outcome(
+            error=errors[0] if errors else None,
+            log=self.server.log.read_bytes()[start:].decode("utf-8", "replace"),
+        )
         for output in entry["outputs"].values():
             outcome.texts += output.get("text", ())
             for file in output.get("images", ()):
@@ -123,15 +135,18 @@ def test_there_are_enough_graphs():
 
 
 def table(outcomes: Outcomes, version: str, before: str) -> str:
-    """Write the outcomes in Markdown, a column per version of ComfyUI. before: the table so far, whose other columns stay."""
+    """Write the outcomes in Markdown, a column per version of ComfyUI. before: the table so far, whose other
+    columns stay."""
     columns = columns_of(before)
     columns[version] = {graph.what: told(outcomes.of(graph.output)) for graph in GRAPHS.values()}
     versions = sorted(columns, key=lambda name: [int(number) for number in name.split(".")])
     lines = [
         "# Stock nodes around the models",
         "",
-        f"Each graph was queued on ComfyUI {', '.join(versions)} with the embedded model, on a CPU. `tests/live/test_graphs.py` runs",
-        "them and writes the column of its core; nothing here is written by hand. Nodes that most graphs have are left out.",
+        f"Each graph was queued on ComfyUI {', '.join(versions)} with the embedded model, on a CPU. "
+        f"`tests/live/test_graphs.py` runs",
+        "them and writes the column of its core; nothing here is written by hand. Nodes that most graphs "
+        "have are left out.",
         "`VDLive_…` are nodes of the tests that do what other packs do.",
     ]
     for title, graphs in SECTIONS.items():

@@ -1,4 +1,5 @@
-"""Guidance options and negatives inside ComfyUI: equal to the standalone host and to core's own nodes, and no call too many."""
+"""Guidance options and negatives inside ComfyUI: equal to the standalone host and to core's own nodes, and no
+call too many."""
 
 import pytest
 
@@ -18,7 +19,9 @@ def chosen(found, start: str, count: int) -> dict[str, float]:
     return differences
 
 
-@pytest.mark.parametrize(("start", "count"), [("hosts image", 14), ("hosts text", 14), ("negative image", 5), ("negative text", 5)])
+@pytest.mark.parametrize(
+    ("start", "count"), [("hosts image", 14), ("hosts text", 14), ("negative image", 5), ("negative text", 5)]
+)
 def test_both_hosts_give_the_same(found, start, count):
     differences = chosen(found, start, count)
     print(f"{start}: at most {max(differences.values()):.2g}")
@@ -26,7 +29,11 @@ def test_both_hosts_give_the_same(found, start, count):
 
 
 def test_neutral_settings_change_no_bit_and_the_last_ones_count(found):
-    assert set(chosen(found, "neutral", 2).values()) == set(chosen(found, "the last one counts", 2).values()) == {0.0}
+    assert (
+        set(chosen(found, "neutral", 2).values())
+        == set(chosen(found, "the last one counts", 2).values())
+        == {0.0}
+    )
 
 
 @pytest.mark.parametrize("model", ["vd", "stable diffusion"])
@@ -40,7 +47,9 @@ def test_static_thresholds_bound_the_result_of_any_model(found, model):
     assert found["differences"][f"bound {model}"] == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("sampler", ["KSampler euler", "KSampler heun", "KSampler dpmpp_2m", "VD_Sampler", "CFGGuider"])
+@pytest.mark.parametrize(
+    "sampler", ["KSampler euler", "KSampler heun", "KSampler dpmpp_2m", "VD_Sampler", "CFGGuider"]
+)
 def test_one_evaluation_per_call_outside_the_interval(found, sampler):
     calls = found["calls"][sampler]
     first, last = calls.index(2), len(calls) - calls[::-1].index(2)

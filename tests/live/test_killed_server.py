@@ -1,4 +1,5 @@
-"""A whole ComfyUI that is killed in the middle of `run_workflow.py` jobs and started again: every job ends with what it always gives.
+"""A whole ComfyUI that is killed in the middle of `run_workflow.py` jobs and started again: every job ends
+with what it always gives.
 
 VD_KILLS=20 python -m pytest tests/live/test_killed_server.py -rP
 """
@@ -16,7 +17,21 @@ from pathlib import Path
 
 import pytest
 from assets import write_assets
-from graph import APPLE, DUAL, IMAGE, ROCKET, STAR, TEXT, Node, empty, empty_text, ksampler, node, prompt_of, sentence
+from graph import (
+    APPLE,
+    DUAL,
+    IMAGE,
+    ROCKET,
+    STAR,
+    TEXT,
+    Node,
+    empty,
+    empty_text,
+    ksampler,
+    node,
+    prompt_of,
+    sentence,
+)
 from PIL import Image
 
 from runner import launcher
@@ -37,13 +52,19 @@ class Killable:
             self.url, port = f"http://127.0.0.1:{free.getsockname()[1]}", str(free.getsockname()[1])
         own = launcher.own_arguments(checkout, ROOT, base) + launcher.user_arguments(checkout)
         more = ["--base-directory", str(base), "--disable-api-nodes", "--disable-auto-launch", "--port", port]
-        self.command, self.checkout, self.log = [launcher.python(checkout), "main.py", *own, *more], checkout, base / "server.log"
+        self.command, self.checkout, self.log = (
+            [launcher.python(checkout), "main.py", *own, *more],
+            checkout,
+            base / "server.log",
+        )
 
     def start(self) -> None:
         """Starts it; it may take a while until it answers."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, cwd=self.checkout, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, cwd=self.checkout, env=environment, stdout=log, stderr=log
+            )
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -80,14 +101,26 @@ WORKFLOW = prompt_of(
 
 def runner(server: Killable, flow: Path, output: Path) -> subprocess.Popen:
     """`run_workflow.py` on the server."""
-    command = [sys.executable, str(ROOT / "run_workflow.py"), str(flow), "--server", server.url, "--wait", "300", "--output", str(output)]
+    command = [
+        sys.executable,
+        str(ROOT / "run_workflow.py"),
+        str(flow),
+        "--server",
+        server.url,
+        "--wait",
+        "300",
+        "--output",
+        str(output),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def made(output: Path) -> dict[str, bytes | str]:
     """The pixels of pictures and the words of texts, by file."""
     files = sorted(path for path in output.iterdir())
-    return {path.name: path.read_text() if path.suffix == ".txt" else Image.open(path).tobytes() for path in files}
+    return {
+        path.name: path.read_text() if path.suffix == ".txt" else Image.open(path).tobytes() for path in files
+    }
 
 
 def test_killed_and_started_again(killable, tmp_path, capsys):
@@ -110,7 +143,9 @@ def test_killed_and_started_again(killable, tmp_path, capsys):
         assert process.returncode == 0, said
         resumed += "to come back; what is here is not made again." in first + said
         assert made(tmp_path / str(number)) == expected, said
-        assert sorted(out.replace(f"{tmp_path / str(number)}", "")) == sorted(printed.replace(f"{tmp_path / 'whole'}", ""))  # each once
+        assert sorted(out.replace(f"{tmp_path / str(number)}", "")) == sorted(
+            printed.replace(f"{tmp_path / 'whole'}", "")
+        )  # each once
         launcher.wait_for(Server(killable.url), killable.process, killable.log)
     with capsys.disabled():
         print(f"\n{KILLS} kills of the server, {resumed} in the middle of a job: all jobs ended as without")

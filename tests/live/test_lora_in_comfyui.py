@@ -17,16 +17,25 @@ STRENGTH = 0.7
 
 @pytest.fixture(scope="module", params=["context", "all"])
 def run(request, inside, tmp_path_factory):
-    """(differences found inside ComfyUI, what it warned of) with a LoRA on some layers of the embedded model."""
+    """(differences found inside ComfyUI, what it warned of) with a LoRA on some layers of the embedded
+    model."""
     folder = tmp_path_factory.mktemp("lora")
-    diffuser = load(MODEL, parts=[f"diffuser.{group}.{kind}" for group in ("context", "data") for kind in ("image", "text")]).diffuser
+    diffuser = load(
+        MODEL,
+        parts=[f"diffuser.{group}.{kind}" for group in ("context", "data") for kind in ("image", "text")],
+    ).diffuser
     torch.manual_seed(0)
     layers = {"context": ["context:attn"], "all": ["context", "data", "time_embed"]}[request.param]
     lora = Lora(diffuser, select(diffuser, layers), 4, 2.0)
     for layer in lora.layers:
         torch.nn.init.normal_(layer.up, std=0.1)
     save_lora(folder / "lora.safetensors", lora.changes(), diffuser.config, ["image", "text"])
-    convert(MODEL, folder / "merged.safetensors", dtype=torch.float32, loras=[(folder / "lora.safetensors", STRENGTH)])
+    convert(
+        MODEL,
+        folder / "merged.safetensors",
+        dtype=torch.float32,
+        loras=[(folder / "lora.safetensors", STRENGTH)],
+    )
     return inside("lora_in_comfyui.py", str(folder), "--fp32-text-enc", "--use-pytorch-cross-attention")
 
 
@@ -41,6 +50,10 @@ def test_core_loads_it_as_vd_core_merges_it(run):
 
 def test_each_key_is_known_to_exactly_one_of_the_models(run):
     """Core warns of keys that a MODEL does not have; each of the two is given the file twice."""
-    warned = Counter(line.split("lora key not loaded: ")[1] for line in run[1].splitlines() if "lora key not loaded: " in line)
+    warned = Counter(
+        line.split("lora key not loaded: ")[1]
+        for line in run[1].splitlines()
+        if "lora key not loaded: " in line
+    )
     assert len(warned) > 100 and set(warned.values()) == {2}
     assert "ERROR" not in run[1]

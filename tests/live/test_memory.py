@@ -85,9 +85,17 @@ def test_image_variation_loads_only_what_it_needs(server, freed):
 
 
 def test_caption_loads_only_what_it_needs(server, freed):
-    held = memory(server, node("VD_TextDecode", **sentence(ksampler(graph.TEXT[0], graph.ROCKET, empty_text())).inputs["source"].inputs))
+    held = memory(
+        server,
+        node(
+            "VD_TextDecode",
+            **sentence(ksampler(graph.TEXT[0], graph.ROCKET, empty_text())).inputs["source"].inputs,
+        ),
+    )
     assert set(held["loaded"]) == {"FlowModel", "CLIPVisionModelProjection", "Optimus"}
-    assert held["loaded"]["FlowModel"] == parameters("diffuser.time_embed.", "diffuser.data.text.", "diffuser.context.")
+    assert held["loaded"]["FlowModel"] == parameters(
+        "diffuser.time_embed.", "diffuser.data.text.", "diffuser.context."
+    )
 
 
 def test_free_returns_the_memory(server):
@@ -98,7 +106,8 @@ def test_free_returns_the_memory(server):
 
 
 def test_memory_stays_flat(server, freed, capsys):
-    """Every job has another flow than the one before, so ComfyUI drops its nodes' results and the loaders run again."""
+    """Every job has another flow than the one before, so ComfyUI drops its nodes' results and the loaders run
+    again."""
     resident = {}
     for number in range(1, PROMPTS + 1):
         caption = ksampler(graph.TEXT[0], graph.ROCKET, empty_text(1), seed=number, steps=2)
@@ -108,14 +117,27 @@ def test_memory_stays_flat(server, freed, capsys):
         held = run(server, *outputs, *[node("VDLive_Memory", after=0)] * measured)
         if measured:
             resident[number] = held["resident"]
-    grown = max(resident[number] for number in resident if number > WARM) - max(resident[number] for number in resident if number <= WARM)
+    grown = max(resident[number] for number in resident if number > WARM) - max(
+        resident[number] for number in resident if number <= WARM
+    )
     with capsys.disabled():
-        print(f"\nresident after {WARM} jobs {resident[WARM] / 1e6:.0f} MB, after {PROMPTS} {resident[PROMPTS] / 1e6:.0f} MB")
+        print(
+            f"\nresident after {WARM} jobs {resident[WARM] / 1e6:.0f} MB, after {PROMPTS} "
+            f"{resident[PROMPTS] / 1e6:.0f} MB"
+        )
     assert grown < GROWTH
 
 
 BIG = {"width": 256, "height": 256}
-MULTI_FLOW = {"seed": 3, "steps": 40, "cfg": 2.0, "sampler": "ddim", "eta": 0.0, "fidelity": 0.0, "noise": "per sample"}
+MULTI_FLOW = {
+    "seed": 3,
+    "steps": 40,
+    "cfg": 2.0,
+    "sampler": "ddim",
+    "eta": 0.0,
+    "fidelity": 0.0,
+    "noise": "per sample",
+}
 READING = {"seed": 3, "temperature": 10.0, "top_k": 0, "top_p": 1.0, "remove_duplicates": False}
 LONG_JOBS = {
     "KSampler": picture(ksampler(graph.IMAGE[0], graph.APPLE, graph.empty(2, **BIG), steps=40, seed=3)),
@@ -129,7 +151,10 @@ LONG_JOBS = {
             **MULTI_FLOW,
         )
     ),
-    "VD_TextDecode": node("PreviewAny", source=node("VD_TextDecode", text_vae=graph.TEXT[1], samples=empty_text(2048), **READING)),
+    "VD_TextDecode": node(
+        "PreviewAny",
+        source=node("VD_TextDecode", text_vae=graph.TEXT[1], samples=empty_text(2048), **READING),
+    ),
 }
 
 
@@ -150,7 +175,9 @@ def test_an_interrupt_is_honoured_within_one_step(server, name):
     assert result.status == "error"
     assert result.error.get("node_id") == working and "exception_type" not in result.error, result.error
     assert seen_steps[-1] <= told[0] + 1
-    assert server.queue(prompt_of(graph.node("PreviewAny", source=1))).status == "success"  # it goes on with the next job
+    assert (
+        server.queue(prompt_of(graph.node("PreviewAny", source=1))).status == "success"
+    )  # it goes on with the next job
 
 
 def test_the_log_has_no_word_against_the_pack(server):
@@ -159,5 +186,7 @@ def test_the_log_has_no_word_against_the_pack(server):
     imported = {name: float(seconds) for seconds, name in times}
     assert imported[ROOT.name] < 0.5, imported
     own = [line for line in log.splitlines() if str(ROOT) in line or f"custom_nodes/{ROOT.name}/" in line]
-    complaints = Counter(line for line in own if re.search("warn|error", line, re.I) and "Traceback" not in line)
+    complaints = Counter(
+        line for line in own if re.search("warn|error", line, re.I) and "Traceback" not in line
+    )
     assert not complaints, complaints

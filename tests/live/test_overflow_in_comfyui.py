@@ -1,8 +1,23 @@
-"""Values that are too large for their type, under core's samplers: the layer is named, where a black picture would come out."""
+"""Values that are too large for their type, under core's samplers: the layer is named, where a black picture
+would come out."""
 
 import pytest
 from assets import write_assets
-from graph import APPLE, IMAGE, PICTURE, ROCKET, empty, empty_text, image_model, ksampler, node, picture, prompt_of, sentence, text_model
+from graph import (
+    APPLE,
+    IMAGE,
+    PICTURE,
+    ROCKET,
+    empty,
+    empty_text,
+    image_model,
+    ksampler,
+    node,
+    picture,
+    prompt_of,
+    sentence,
+    text_model,
+)
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,7 +29,8 @@ pytestmark = pytest.mark.comfyui
 
 @pytest.fixture(scope="module")
 def changed(server):
-    """The embedded model with tensors scaled, {key: their largest value}, as a file of the server -> its name."""
+    """The embedded model with tensors scaled, {key: their largest value}, as a file of the server -> its
+    name."""
     write_assets(server.base / "models", server.base / "input")
     with safe_open(MODEL, "pt") as file:
         header = file.metadata()
@@ -38,7 +54,11 @@ def changed(server):
 def last(kind: str) -> str:
     """The weight of the last context layer's last projection."""
     with safe_open(MODEL, "pt") as file:
-        return max(key for key in file.keys() if key.startswith(f"diffuser.context.{kind}.") and key.endswith(".proj_out.weight"))  # noqa: SIM118
+        return max(
+            key
+            for key in file.keys()  # noqa: SIM118  no mapping
+            if key.startswith(f"diffuser.context.{kind}.") and key.endswith(".proj_out.weight")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +78,18 @@ def test_the_layer_is_named_under_every_sampler(server, overflowing, way, contex
     model, given = model_of(image_model(), overflowing), {"text": APPLE, "image": ROCKET}[context]
     latent = ksampler(model, given, empty(), steps=2)
     if way == "VD_Sampler":
-        inputs = {"seed": 1, "steps": 2, "cfg": 2.0, "sampler": "ddim", "eta": 0.3, "fidelity": 0.0, "noise": "per sample"}
-        latent = node("VD_Sampler", model=model, positive=given[0], negative=given[1], latent_image=empty(), **inputs)
+        inputs = {
+            "seed": 1,
+            "steps": 2,
+            "cfg": 2.0,
+            "sampler": "ddim",
+            "eta": 0.3,
+            "fidelity": 0.0,
+            "noise": "per sample",
+        }
+        latent = node(
+            "VD_Sampler", model=model, positive=given[0], negative=given[1], latent_image=empty(), **inputs
+        )
     result = server.queue(prompt_of(picture(latent, model[1])))
     assert result.status == "error" and result.error["node_type"] == way
     layer = "context layer" if context == "text" else "image context layer"
@@ -74,7 +104,9 @@ def test_texts_too(server, overflowing):
 
 def test_a_good_model_is_sampled_once(server):
     prompt, seen = prompt_of(picture(ksampler(image_model(), APPLE, empty(), steps=3, seed=77))), []
-    server.queue(prompt, lambda event: seen.append(event["data"]["value"]) if event["type"] == "progress" else None)
+    server.queue(
+        prompt, lambda event: seen.append(event["data"]["value"]) if event["type"] == "progress" else None
+    )
     assert seen[-3:] == [1, 2, 3] and seen.count(3) == 1
 
 
@@ -86,11 +118,15 @@ def test_half_precision_is_named_and_a_larger_type_is_the_cure(server, changed, 
     result = server.queue(prompt_of(picture(ksampler(half[0], APPLE, empty(), steps=2))))
     assert result.status == "error" and result.error["node_type"] == "KSampler"
     assert f"Output block 3's context layer gave inf in {dtype}: " in result.sentence
-    assert ("load the model with weight_dtype bf16 or fp32" if dtype == "float16" else "its weights are damaged") in result.sentence
+    assert (
+        "load the model with weight_dtype bf16 or fp32" if dtype == "float16" else "its weights are damaged"
+    ) in result.sentence
     if dtype == "float16":
         cured = model_of(image_model(), name, "bf16")
         half = node("VDLive_ComputeIn", model=cured[0], vae=cured[1], dtype="bfloat16")
-        assert server.queue(prompt_of(picture(ksampler(half[0], APPLE, empty(), steps=2)))).status == "success"
+        assert (
+            server.queue(prompt_of(picture(ksampler(half[0], APPLE, empty(), steps=2)))).status == "success"
+        )
 
 
 VAE_WAYS = {
@@ -108,11 +144,19 @@ def test_the_part_of_the_image_autoencoder_is_named(server, changed, key):
     latent = node("VAEEncode", pixels=PICTURE, vae=vae if kind == "VAEEncode" else IMAGE[1])
     result = server.queue(prompt_of(picture(latent, vae)))
     assert result.status == "error" and result.error["node_type"] == kind
-    assert f"The image autoencoder's {part} gave " in result.sentence and " in float32: its weights are damaged" in result.sentence
+    assert (
+        f"The image autoencoder's {part} gave " in result.sentence
+        and " in float32: its weights are damaged" in result.sentence
+    )
 
 
 def test_an_autoencoder_in_half_precision(server, changed):
-    loaded = model_of(image_model(), changed("large_vae.safetensors", {"image_vae.decoder.conv_out.weight": 6e4}))
+    loaded = model_of(
+        image_model(), changed("large_vae.safetensors", {"image_vae.decoder.conv_out.weight": 6e4})
+    )
     half = node("VDLive_ComputeIn", model=loaded[0], vae=loaded[1], dtype="float16")
     result = server.queue(prompt_of(picture(node("VAEEncode", pixels=PICTURE, vae=IMAGE[1]), half[1])))
-    assert "The image autoencoder's decoder gave inf in float16: compute it in a larger type (in ComfyUI: --fp32-vae" in result.sentence
+    assert (
+        "The image autoencoder's decoder gave inf in float16: compute it in a larger type (in ComfyUI: "
+        "--fp32-vae" in result.sentence
+    )

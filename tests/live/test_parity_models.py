@@ -1,4 +1,5 @@
-"""MODELs, samplers and encoders inside ComfyUI against recorded outputs of the official code and against vd_core."""
+"""MODELs, samplers and encoders inside ComfyUI against recorded outputs of the official code and against
+vd_core."""
 
 import parity
 import pytest
@@ -18,29 +19,42 @@ SPLIT, SDPA = "--use-split-cross-attention", "--use-pytorch-cross-attention"
 @pytest.fixture(scope="session")
 def golden_model(tmp_path_factory):
     """The golden weights as a file of our own layout."""
-    case = next(case for case in parity.find_cases([str(GOLDEN)]) if case.name == "app_i2t")  # it names the vocabularies
+    case = next(
+        case for case in parity.find_cases([str(GOLDEN)]) if case.name == "app_i2t"
+    )  # it names the vocabularies
     path, vocabularies = tmp_path_factory.mktemp("golden") / "golden.safetensors", vocabularies_of(case)
-    save_model(path, load(case.weights(), config=vd_config(case.sizes), vocabularies=vocabularies), vocabularies)
+    save_model(
+        path, load(case.weights(), config=vd_config(case.sizes), vocabularies=vocabularies), vocabularies
+    )
     return path
 
 
 @pytest.fixture(scope="session", params=[SPLIT, SDPA], ids=["split", "sdpa"])
 def differences(request, inside, golden_model):
     """(attention, {comparison: difference}) measured inside ComfyUI."""
-    found, _ = inside("parity_in_comfyui.py", str(golden_model), str(GOLDEN), "--fp32-text-enc", request.param)
+    found, _ = inside(
+        "parity_in_comfyui.py", str(golden_model), str(GOLDEN), "--fp32-text-enc", request.param
+    )
     return request.param, found
 
 
 def chosen(differences: dict, start: str, end: str, count: int) -> dict:
     """The comparisons of one kind, of which there must be `count`."""
-    found = {name: value for name, value in differences.items() if name.startswith(start) and name.endswith(end)}
+    found = {
+        name: value for name, value in differences.items() if name.startswith(start) and name.endswith(end)
+    }
     assert len(found) == count, sorted(differences)
     return found
 
 
 def test_networks_equal_vd_core_bit_for_bit(differences):
-    """Split attention computes the official formula, with which vd_core then runs too; otherwise both run torch's SDPA."""
-    found = {name: value for name, value in differences[1].items() if name.startswith(("unet_", "dual_", "multi_")) and "vd_core" in name}
+    """Split attention computes the official formula, with which vd_core then runs too; otherwise both run
+    torch's SDPA."""
+    found = {
+        name: value
+        for name, value in differences[1].items()
+        if name.startswith(("unet_", "dual_", "multi_")) and "vd_core" in name
+    }
     assert len(found) == 8
     assert set(found.values()) == {0.0}, found
 
@@ -54,7 +68,12 @@ def test_networks_equal_vd_core_bit_for_bit(differences):
         ("ddim_image.", "SamplerCustom: official", 2, 1e-5),
         ("ddim_image.", "SamplerCustomAdvanced: official", 2, 1e-5),
         ("ddim_image.", "VD_Sampler: official", 4, 1e-5),
-        ("ddim_text.", "SamplerCustom: official", 2, 3e-5),  # 4e-6 and 7e-6 here; its GroupNorms over 2 values amplify
+        (
+            "ddim_text.",
+            "SamplerCustom: official",
+            2,
+            3e-5,
+        ),  # 4e-6 and 7e-6 here; its GroupNorms over 2 values amplify
         ("ddim_text.", "SamplerCustomAdvanced: official", 2, 3e-5),
         ("ddim_text.", "VD_Sampler: official", 2, 3e-5),
         ("ddim_multicontext.", "official", 3, 1e-5),

@@ -1,4 +1,5 @@
-"""Picture files read by ComfyUI's LoadImage and by ours: equal to the last bit where core reads them rightly."""
+"""Picture files read by ComfyUI's LoadImage and by ours: equal to the last bit where core reads them
+rightly."""
 
 import pytest
 from picture_files import picture_files

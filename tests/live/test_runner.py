@@ -23,7 +23,9 @@ def node(kind, title, **inputs):
 
 
 def empty(**changes):
-    return node("EmptyImage", "Empty", **{"width": 32, "height": 16, "batch_size": 1, "color": 0xFF0000, **changes})
+    return node(
+        "EmptyImage", "Empty", **{"width": 32, "height": 16, "batch_size": 1, "color": 0xFF0000, **changes}
+    )
 
 
 def red_picture(**changes):
@@ -32,7 +34,9 @@ def red_picture(**changes):
 
 def slow(steps=10_000):
     """KSampler with our embedded model: a job of hours, with progress."""
-    flow = json.loads((ROOT / "workflows" / "api" / "ksampler-text-to-image.json").read_text(encoding="utf-8"))
+    flow = json.loads(
+        (ROOT / "workflows" / "api" / "ksampler-text-to-image.json").read_text(encoding="utf-8")
+    )
     flow["5"]["inputs"]["steps"], flow["4"]["inputs"]["batch_size"] = steps, 1
     return flow
 
@@ -44,10 +48,20 @@ def run(tmp_path):
     def go(flow, *options, **environment):
         (tmp_path / "flow.json").write_text(json.dumps(flow), encoding="utf-8")
         return subprocess.Popen(
-            [sys.executable, ROOT / "run_workflow.py", flow if isinstance(flow, Path) else "flow.json", *options], text=True,
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start what runs in the background deaf to Ctrl+C
-        )  # fmt: skip
+            [
+                sys.executable,
+                ROOT / "run_workflow.py",
+                flow if isinstance(flow, Path) else "flow.json",
+                *options,
+            ],
+            text=True,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
+            # shells start what runs in the background deaf to Ctrl+C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     return go
 
@@ -67,12 +81,16 @@ def wait_until(condition):
 
 def test_canvas_files_are_converted_as_the_page_does_it(server):
     info = server.client.get("/object_info")
-    catalogue = graph.Catalogue({name: about["input"] for name, about in info.items()}, "is a {name}, which is not there.")
+    catalogue = graph.Catalogue(
+        {name: about["input"] for name, about in info.items()}, "is a {name}, which is not there."
+    )
     twins = sorted((ROOT / "workflows" / "api").glob("*.json"))
     assert twins
     for twin in twins:
         canvas = json.loads((ROOT / "workflows" / twin.name).read_text(encoding="utf-8"))
-        assert graph.from_canvas(canvas, catalogue, "its twin") == json.loads(twin.read_text(encoding="utf-8")), twin.name
+        assert graph.from_canvas(canvas, catalogue, "its twin") == json.loads(
+            twin.read_text(encoding="utf-8")
+        ), twin.name
 
 
 # --server
@@ -80,7 +98,10 @@ def test_canvas_files_are_converted_as_the_page_does_it(server):
 
 def test_pictures_come_back_and_cached_ones_too(server, run, tmp_path):
     for number in (1, 2):
-        assert told(run(red_picture(), "--server", server.client.url))[:2] == (0, f"output/sub/red_0000{number}_.png\n")
+        assert told(run(red_picture(), "--server", server.client.url))[:2] == (
+            0,
+            f"output/sub/red_0000{number}_.png\n",
+        )
         with Image.open(tmp_path / f"output/sub/red_0000{number}_.png") as picture:
             assert picture.size == (32, 16) and picture.getpixel((0, 0)) == (255, 0, 0)
             assert json.loads(picture.text["prompt"])["1"]["inputs"]["color"] == 0xFF0000
@@ -96,7 +117,12 @@ def test_uploads_set_and_texts(server, run, tmp_path):
         "5": node("PreviewAny", "Show words", source=["4", 0]),
     }
     status, out, _ = told(run(flow, "--server", server.client.url, "--set", "Words.value=schöne\ngrüße"))
-    assert status == 0 and {"output/inverted_00001_.png", "schöne", "grüße", "output/Show-words_00001.txt"} == set(out.split("\n")) - {""}
+    assert status == 0 and {
+        "output/inverted_00001_.png",
+        "schöne",
+        "grüße",
+        "output/Show-words_00001.txt",
+    } == set(out.split("\n")) - {""}
     with Image.open(tmp_path / "output/inverted_00001_.png") as picture:
         np.testing.assert_allclose(np.asarray(picture)[0, 0], [255, 191, 127], atol=1)
     assert (server.base / "input" / "ünlike any other.png").is_file()
@@ -106,11 +132,23 @@ def test_uploads_set_and_texts(server, run, tmp_path):
     ("flow", "sentence"),
     [
         (red_picture(width=0), "Empty (node 1), input width: Value 0 smaller than min of 1."),
-        ({"1": node("LoadImage", "Picture", image="no.png"), "2": red_picture()["2"]}, "Invalid image file: no.png"),
-        ({"2": node("SaveImage", "Save", filename_prefix="x")}, "Save (node 2), input images: Required input is missing."),
+        (
+            {"1": node("LoadImage", "Picture", image="no.png"), "2": red_picture()["2"]},
+            "Invalid image file: no.png",
+        ),
+        (
+            {"2": node("SaveImage", "Save", filename_prefix="x")},
+            "Save (node 2), input images: Required input is missing.",
+        ),
         ({"1": empty()}, "ComfyUI does not take this workflow: Prompt has no outputs."),
-        ({"1": node("Nonsense", "Odd"), "2": red_picture()["2"]}, "Odd (node 1) is of the class Nonsense, which the ComfyUI at"),
-        ({**red_picture(), "3": node("PreviewImage", "Show")}, "Show (node 3), input images: Required input is missing."),
+        (
+            {"1": node("Nonsense", "Odd"), "2": red_picture()["2"]},
+            "Odd (node 1) is of the class Nonsense, which the ComfyUI at",
+        ),
+        (
+            {**red_picture(), "3": node("PreviewImage", "Show")},
+            "Show (node 3), input images: Required input is missing.",
+        ),
     ],
 )
 def test_what_the_server_refuses(server, run, flow, sentence):
@@ -122,7 +160,9 @@ def test_an_error_names_the_node(server, run, tmp_path):
     (tmp_path / "in.png").write_text("no picture")
     flow = {"1": node("LoadImage", "Picture", image="in.png"), "2": red_picture()["2"]}
     status, out, said = told(run(flow, "--server", server.client.url))
-    assert (status, out) == (1, "") and said.startswith("Picture: PIL.UnidentifiedImageError: cannot identify image file")
+    assert (status, out) == (1, "") and said.startswith(
+        "Picture: PIL.UnidentifiedImageError: cannot identify image file"
+    )
 
 
 def test_ctrl_c_ends_the_job_on_the_server(server, run):
@@ -176,7 +216,9 @@ def test_a_checkout_is_started_and_stopped(started, tmp_path):
     flow = {
         "1": node("LoadImage", "His", image="blue.png"),
         "2": node("LoadImage", "Mine", image="green.png"),
-        "3": node("ImageBlend", "Blend", image1=["1", 0], image2=["2", 0], blend_factor=0.5, blend_mode="normal"),
+        "3": node(
+            "ImageBlend", "Blend", image1=["1", 0], image2=["2", 0], blend_factor=0.5, blend_mode="normal"
+        ),
         "4": node("SaveImage", "Save", images=["3", 0], filename_prefix="blend"),
         **{f"1{key}": {**entry, "inputs": move(entry["inputs"])} for key, entry in slow(steps=1).items()},
     }
@@ -185,12 +227,17 @@ def test_a_checkout_is_started_and_stopped(started, tmp_path):
     assert set(out.split()) == {"output/blend_00001_.png", "output/ksampler-text-to-image_00001_.png"}
     with Image.open(tmp_path / "output/blend_00001_.png") as picture:
         assert picture.getpixel((0, 0)) == (0, 127, 127)
-    assert not left(tmp_path) and [path.name for path in (tmp_path / "own/input").glob("*.png")] == ["blue.png"]
+    assert not left(tmp_path) and [path.name for path in (tmp_path / "own/input").glob("*.png")] == [
+        "blue.png"
+    ]
 
 
 def move(inputs):
     """Links to nodes whose ids have got a 1 in front."""
-    return {name: [f"1{value[0]}", value[1]] if isinstance(value, list) else value for name, value in inputs.items()}
+    return {
+        name: [f"1{value[0]}", value[1]] if isinstance(value, list) else value
+        for name, value in inputs.items()
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -216,7 +263,9 @@ def test_a_checkout_that_dies_is_missed(started, tmp_path):
     for pid in children(process.pid):
         os.kill(pid, signal.SIGKILL)
     status, _, said = told(process)
-    assert (status, said) == (1, "ComfyUI ended with status -9; the end of its log is above.") and not left(tmp_path)
+    assert (status, said) == (1, "ComfyUI ended with status -9; the end of its log is above.") and not left(
+        tmp_path
+    )
 
 
 def test_a_checkout_that_does_not_start_shows_its_log(started, tmp_path):
@@ -228,4 +277,8 @@ def test_a_checkout_that_does_not_start_shows_its_log(started, tmp_path):
 
 def children(pid):
     """The processes that a process has started."""
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]

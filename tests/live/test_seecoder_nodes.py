@@ -1,4 +1,5 @@
-"""SeeCoder on the real server: on the embedded Versatile Diffusion, and on models of Stable Diffusion 1's architecture."""
+"""SeeCoder on the real server: on the embedded Versatile Diffusion, and on models of Stable Diffusion 1's
+architecture."""
 
 from __future__ import annotations
 
@@ -27,24 +28,42 @@ PAIR = node("ImageBatch", image1=PICTURE, image2=OTHER_PICTURE)
 
 @pytest.fixture(scope="module", autouse=True)
 def files(server):
-    """Input pictures, and a SeeCoder with random weights for that model, named and keyed as released ones are."""
+    """Input pictures, and a SeeCoder with random weights for that model, named and keyed as released ones
+    are."""
     write_assets(server.base / "models", server.base / "input")
     (server.base / "models" / "seecoder").mkdir(exist_ok=True)
     torch.manual_seed(0)
-    save_file(released_state(SeeCoder(SIZES)), server.base / "models" / "seecoder" / "seecoder-tiny.safetensors")
+    save_file(
+        released_state(SeeCoder(SIZES)), server.base / "models" / "seecoder" / "seecoder-tiny.safetensors"
+    )
 
 
 def encode(image, seecoder: str = "seecoder-tiny.safetensors", **inputs):
     """Outputs positive, negative."""
-    defaults = {"global_weight": 1.0, "local_weight": 1.0, "strength": 1.0, "longest_side": 1536, "crop": False}
-    return node("SeeCoder_Encode", seecoder=node("SeeCoder_Load", model=seecoder), image=image, **{**defaults, **inputs})
+    defaults = {
+        "global_weight": 1.0,
+        "local_weight": 1.0,
+        "strength": 1.0,
+        "longest_side": 1536,
+        "crop": False,
+    }
+    return node(
+        "SeeCoder_Encode",
+        seecoder=node("SeeCoder_Load", model=seecoder),
+        image=image,
+        **{**defaults, **inputs},
+    )
 
 
 def tokens(server, *contexts) -> list[torch.Tensor]:
     """The positive tokens of each."""
-    result = server.queue(prompt_of(*(node("VDLive_Tokens", conditioning=context[0]) for context in contexts)))
+    result = server.queue(
+        prompt_of(*(node("VDLive_Tokens", conditioning=context[0]) for context in contexts))
+    )
     assert result.status == "success", result.sentence
-    texts = [ui["text"][0] for _, ui in sorted(result.outputs.items(), key=lambda item: int(item[0]))]  # in the order of the contexts
+    texts = [
+        ui["text"][0] for _, ui in sorted(result.outputs.items(), key=lambda item: int(item[0]))
+    ]  # in the order of the contexts
     return [torch.tensor(json.loads(text)) for text in texts]
 
 
@@ -62,7 +81,9 @@ def test_two_encodes_are_equal(server):
 
 @pytest.mark.parametrize("width, height", [(64, 64), (1536, 1024), (1, 200), (333, 71)])
 def test_any_size_is_encoded(server, width, height):
-    image = node("ImageScale", image=PICTURE, upscale_method="bilinear", width=width, height=height, crop="disabled")
+    image = node(
+        "ImageScale", image=PICTURE, upscale_method="bilinear", width=width, height=height, crop="disabled"
+    )
     (seen,) = tokens(server, encode(image))
     assert seen.shape == (1, 148, STOCK_WIDTH) and seen.isfinite().all()
 
@@ -80,7 +101,12 @@ def test_positive_and_negative_are_one_call_per_step(server, stock):
 
 def test_a_reference_changes_the_picture_and_a_prompt_joins_in(server):
     model, vae = image_model("text")[0], image_model("text")[1]
-    words = node("VD_TextContext", clip=node("VD_LoadClip", model="embedded"), text="rocket, line style", negative_text="")
+    words = node(
+        "VD_TextContext",
+        clip=node("VD_LoadClip", model="embedded"),
+        text="rocket, line style",
+        negative_text="",
+    )
     one, other = encode(PICTURE, "embedded"), encode(OTHER_PICTURE, "embedded")
     pairs = {
         f"{side}_{number}": context[slot]
@@ -105,5 +131,9 @@ def test_a_reference_changes_the_picture_and_a_prompt_joins_in(server):
     ],
 )
 def test_a_model_of_another_width_is_refused_with_a_sentence(server, seecoder, model, sentence):
-    result = server.queue(prompt_of(picture(ksampler(model, encode(PICTURE, seecoder, model=model), empty()), image_model("text")[1])))
+    result = server.queue(
+        prompt_of(
+            picture(ksampler(model, encode(PICTURE, seecoder, model=model), empty()), image_model("text")[1])
+        )
+    )
     assert result.status == "error" and sentence in result.sentence

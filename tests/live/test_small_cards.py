@@ -1,4 +1,5 @@
-"""MODELs on cards with little memory: core brings every weight layer by layer, or keeps 8 bits of each, and no result changes."""
+"""MODELs on cards with little memory: core brings every weight layer by layer, or keeps 8 bits of each, and
+no result changes."""
 
 import pytest
 
@@ -29,6 +30,9 @@ def test_image_variation_at_512_pixels_fits_small_cards(found):
     for what, counted in (("image variation, 512 px", whole), ("caption", text)):
         figures = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in counted.items())
         print(f"{what}, float16: {figures}")
-        assert counted["outside"] == 0 and counted["layer by layer"] < counted["largest"] + counted["half a step"]
+        assert (
+            counted["outside"] == 0
+            and counted["layer by layer"] < counted["largest"] + counted["half a step"]
+        )
     assert whole["weights"] + whole["step"] < 2 * 2**30
     assert whole["layer by layer"] < 100 * 2**20

@@ -1,4 +1,5 @@
-"""A long run of mixed jobs from two clients at once: nothing grows, every result is that of a lone run, every failure is answered.
+"""A long run of mixed jobs from two clients at once: nothing grows, every result is that of a lone run, every
+failure is answered.
 
 VD_SOAK=1000 python -m pytest tests/live/test_soak.py -rP
 """
@@ -20,7 +21,23 @@ from pathlib import Path
 import graph
 import pytest
 from assets import write_assets
-from graph import APPLE, DUAL, IMAGE, ROCKET, STAR, STRAWBERRY, TEXT, Node, empty, empty_text, ksampler, node, picture, prompt_of, sentence
+from graph import (
+    APPLE,
+    DUAL,
+    IMAGE,
+    ROCKET,
+    STAR,
+    STRAWBERRY,
+    TEXT,
+    Node,
+    empty,
+    empty_text,
+    ksampler,
+    node,
+    picture,
+    prompt_of,
+    sentence,
+)
 from PIL import Image
 
 from runner.graph import WorkflowError
@@ -34,7 +51,12 @@ pytestmark = [
 JOBS = int(os.environ.get("VD_SOAK", "60"))
 SEEDS = 3  # of each flow; each flow with each seed runs alone once
 FIRST = 0.25  # share of the jobs after which the server has loaded all that it ever loads
-OBJECTS, GROWTH, FILES, THREADS = 2000, 40e6, 6, 3  # what it may grow by afterwards: Python's objects, bytes, open files, threads
+OBJECTS, GROWTH, FILES, THREADS = (
+    2000,
+    40e6,
+    6,
+    3,
+)  # what it may grow by afterwards: Python's objects, bytes, open files, threads
 PATIENCE = 300  # seconds
 
 
@@ -45,8 +67,25 @@ def drawn(latent: Node, context: Node, seed: int, **changes) -> Node:
 
 def multi_flow(context: Node, seed: int) -> Node:
     """Pictures by the Multi-Flow Sampler."""
-    inputs = {"seed": seed, "steps": 2, "cfg": 2.0, "sampler": "ddim", "eta": 0.3, "fidelity": 0.0, "noise": "per sample"}
-    return picture(node("VD_Sampler", model=IMAGE[0], positive=context[0], negative=context[1], latent_image=empty(width=96), **inputs))
+    inputs = {
+        "seed": seed,
+        "steps": 2,
+        "cfg": 2.0,
+        "sampler": "ddim",
+        "eta": 0.3,
+        "fidelity": 0.0,
+        "noise": "per sample",
+    }
+    return picture(
+        node(
+            "VD_Sampler",
+            model=IMAGE[0],
+            positive=context[0],
+            negative=context[1],
+            latent_image=empty(width=96),
+            **inputs,
+        )
+    )
 
 
 def written(context: Node, seed: int) -> Node:
@@ -71,9 +110,15 @@ BAD = {  # graph -> a part of the answer
     "of no class": lambda seed: (node("PreviewAny", source=node("NoSuchNode")), "NoSuchNode"),
     "without an input": lambda seed: (node("VAEDecode", vae=IMAGE[1]), "output"),
     "text latent": lambda seed: (drawn(empty_text(), APPLE, seed), "needs an Empty Latent Image"),
-    "image latent": lambda seed: (sentence(ksampler(TEXT[0], ROCKET, empty(), seed=seed)), "needs an Empty Text Latent"),
+    "image latent": lambda seed: (
+        sentence(ksampler(TEXT[0], ROCKET, empty(), seed=seed)),
+        "needs an Empty Text Latent",
+    ),
     "negative ratio": lambda seed: (drawn(empty(), graph.blend(APPLE, ROCKET, -1.0), seed), "ratio"),
-    "no such picture": lambda seed: (drawn(empty(), graph.seen(node("LoadImage", image="none.png")), seed), "none.png"),
+    "no such picture": lambda seed: (
+        drawn(empty(), graph.seen(node("LoadImage", image="none.png")), seed),
+        "none.png",
+    ),
 }
 
 
@@ -135,7 +180,11 @@ class Soak:
 
     def interrupt(self, server, rng: random.Random) -> None:
         """A job of hours that is interrupted at one of its first steps."""
-        prompt, after, told = prompt_of(drawn(empty(), APPLE, rng.randrange(SEEDS), steps=LONG)), rng.randint(1, 4), []
+        prompt, after, told = (
+            prompt_of(drawn(empty(), APPLE, rng.randrange(SEEDS), steps=LONG)),
+            rng.randint(1, 4),
+            [],
+        )
 
         def stop(event: dict) -> None:
             if event["type"] == "progress" and event["data"]["value"] >= after and not told:
@@ -210,7 +259,8 @@ def needs(server) -> tuple[int, int, int]:
 
 
 def held(server) -> tuple[int, int]:
-    """Python's objects, and the bytes in memory, without ComfyUI's history of jobs and what glibc keeps for later."""
+    """Python's objects, and the bytes in memory, without ComfyUI's history of jobs and what glibc keeps for
+    later."""
     server.client.post("/history", {"clear": True})
     (text,) = server.queue(prompt_of(node("VDLive_Memory", after=0))).texts
     report = json.loads(text)
@@ -246,20 +296,31 @@ def test_soak(server, capsys):
         kept.append(held(server))
     seconds = time.monotonic() - started
     assert not soak.wrong, soak.wrong[:5]
-    for key, found in sorted(soak.seen.items()):  # alone, each after another flow, so that nothing is left of it
+    for key, found in sorted(
+        soak.seen.items()
+    ):  # alone, each after another flow, so that nothing is left of it
         alone = contents(server.client, server.run(prompt_of(FLOWS[key[0]](key[1]))))
         assert found == {alone}, key
     warm, later = ([row for row in soak.measured if (row[0] <= first) == early] for early in (True, False))
     grown = [max(row[column] for row in later) - max(row[column] for row in warm) for column in (2, 3)]
     objects, size = (after - before for before, after in zip(*kept, strict=True))
     with capsys.disabled():
-        print(f"\n{JOBS} jobs of two clients in {seconds:.0f} s: {dict(soak.ends)}; {len(soak.seen)} flows and seeds equal to lone runs")
+        print(
+            f"\n{JOBS} jobs of two clients in {seconds:.0f} s: {dict(soak.ends)}; {len(soak.seen)} flows "
+            f"and seeds equal to lone runs"
+        )
         rows = (
-            f"after {number} jobs: {m / 1e6:.0f} MB, {f} files, {t} threads" for number, m, f, t in soak.measured[:: max(1, JOBS // 100)]
+            f"after {number} jobs: {m / 1e6:.0f} MB, {f} files, {t} threads"
+            for number, m, f, t in soak.measured[:: max(1, JOBS // 100)]
         )
         print(*rows, sep="\n")
         print(
-            f"without the history after {first} and {JOBS} jobs: {kept[0][1] / 1e6:.0f} and {kept[1][1] / 1e6:.0f} MB, "
+            f"without the history after {first} and {JOBS} jobs: {kept[0][1] / 1e6:.0f} and "
+            f"{kept[1][1] / 1e6:.0f} MB, "
             f"{objects} more of {kept[0][0]} objects"
         )
-    assert objects < OBJECTS and size < GROWTH and grown[0] <= FILES and grown[1] <= THREADS, (objects, size, grown)
+    assert objects < OBJECTS and size < GROWTH and grown[0] <= FILES and grown[1] <= THREADS, (
+        objects,
+        size,
+        grown,
+    )

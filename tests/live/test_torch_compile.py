@@ -8,5 +8,8 @@ pytestmark = pytest.mark.comfyui
 def test_what_core_captures_gives_what_the_model_gives(inside):
     found, _ = inside("compiled_in_comfyui.py", "--use-pytorch-cross-attention")
     for flow, (difference, first, graphs) in found.items():
-        print(f"{flow}: {difference:.2g} from the plain MODEL, {first} graphs for the first size, {graphs} in all")
+        print(
+            f"{flow}: {difference:.2g} from the plain MODEL, {first} graphs for the first size, {graphs} in "
+            f"all"
+        )
         assert difference < 1e-5 and 0 < first <= graphs <= 8

@@ -1,4 +1,5 @@
-"""Every workflow file on the real ComfyUI: queued through the API, and loaded, queued and looked at in the real page."""
+"""Every workflow file on the real ComfyUI: queued through the API, and loaded, queued and looked at in the
+real page."""
 
 from __future__ import annotations
 
@@ -21,10 +22,17 @@ NEEDS_SD = re.compile("pfd-")  # a whole Stable Diffusion 1, for which there is 
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 RUNNABLE = [name for name in NAMES if not NEEDS_SD.search(name)]
 EMBEDDED = ROOT / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensors"
-# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with random weights.
-STAND_INS = ("versatile_diffusion/vd-four-flow-v1-0-fp16.pth", "vae/vae-ft-mse-840000-ema-pruned.safetensors", "text_encoders/clip-vit-large-patch14.safetensors")
+# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with
+# random weights.
+STAND_INS = (
+    "versatile_diffusion/vd-four-flow-v1-0-fp16.pth",
+    "vae/vae-ft-mse-840000-ema-pruned.safetensors",
+    "text_encoders/clip-vit-large-patch14.safetensors",
+)
 CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
-SHOTS = Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None  # where screenshots are kept to be looked at
+SHOTS = (
+    Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None
+)  # where screenshots are kept to be looked at
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,10 @@ def stocked(server):
         path.unlink(missing_ok=True)
         path.symlink_to(EMBEDDED)
     write_assets(server.base / "models", server.base / "input")
-    shutil.copy(server.base / "models" / "controlnet" / "control_lora.safetensors", server.base / "models" / CONTROLNET)
+    shutil.copy(
+        server.base / "models" / "controlnet" / "control_lora.safetensors",
+        server.base / "models" / CONTROLNET,
+    )
     yield server
     for name in (*STAND_INS, CONTROLNET):
         (server.base / "models" / name).unlink()
@@ -64,7 +75,15 @@ def test_api_twin_runs(stocked, name):
 def page(server, shots: Path, mode: str, rendering: str, names: list[str]) -> dict[str, dict]:
     """Load workflow files in the page; see page.mjs. Skips where the page does not have that rendering."""
     files = [str(FOLDER / f"{name}.json") for name in names]
-    command = ["node", str(Path(__file__).with_name("page.mjs")), server.client.url, str(shots), mode, rendering, *files]
+    command = [
+        "node",
+        str(Path(__file__).with_name("page.mjs")),
+        server.client.url,
+        str(shots),
+        mode,
+        rendering,
+        *files,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 60 * len(files))
     assert not done.returncode, done.stderr[-2000:]
     reports = {report["workflow"]: report for report in map(json.loads, done.stdout.splitlines())}
@@ -79,7 +98,12 @@ def overlapping(nodes: list[dict]) -> list[tuple[str, str]]:
     for number, one in enumerate(nodes):
         left, top, right, bottom = one["box"]
         for other in nodes[:number]:
-            if left < other["box"][2] and other["box"][0] < right and top < other["box"][3] and other["box"][1] < bottom:
+            if (
+                left < other["box"][2]
+                and other["box"][0] < right
+                and top < other["box"][3]
+                and other["box"][1] < bottom
+            ):
                 pairs.append((other["title"], one["title"]))
     return pairs
 
@@ -89,7 +113,11 @@ def shots(tmp_path_factory):
     """Where screenshots go; a test that needs the browser is skipped without one."""
     folder = os.environ.get("PLAYWRIGHT", os.path.expanduser("~/.cache/comfy-playwright"))
     chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    if not (shutil.which("node") and Path(folder, "node_modules", "playwright-core").is_dir() and Path(chromium).exists()):
+    if not (
+        shutil.which("node")
+        and Path(folder, "node_modules", "playwright-core").is_dir()
+        and Path(chromium).exists()
+    ):
         pytest.skip("the page needs node, playwright-core in $PLAYWRIGHT and Chromium in $CHROMIUM")
     os.environ.setdefault("PLAYWRIGHT", folder)
     return SHOTS or tmp_path_factory.mktemp("shots")
@@ -105,14 +133,20 @@ def test_the_page_loads_and_runs_every_workflow(stocked, shots, rendering):
     assert list(reports) == names
     for name, report in reports.items():
         twin = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
-        assert not (report["missing"] or report["errored"] or report["toasts"] or report["dialog"]), (name, report)
+        assert not (report["missing"] or report["errored"] or report["toasts"] or report["dialog"]), (
+            name,
+            report,
+        )
         assert report["status"] == "success", (name, report)
         assert not overlapping(report["before"]), (name, overlapping(report["before"]))
         assert not overlapping(report["after"]), (name, overlapping(report["after"]))
         assert (folder / f"{name}.png").stat().st_size > 20_000
         for node_id, node in twin.items():
             made = report["api"][node_id]
-            assert (made["class_type"], made["_meta"]["title"]) == (node["class_type"], node["_meta"]["title"])
+            assert (made["class_type"], made["_meta"]["title"]) == (
+                node["class_type"],
+                node["_meta"]["title"],
+            )
             assert {key: made["inputs"][key] for key in node["inputs"]} == node["inputs"], name
 
 
@@ -121,13 +155,18 @@ def test_the_page_loads_and_runs_every_workflow(stocked, shots, rendering):
 def test_workflows_for_files_of_others_open_without_overlap(server, shots, rendering):
     """Those that cannot run here: the real diffusers are missing."""
     names = sorted(set(NAMES) - set(RUNNABLE)) + ["ksampler-controlnet"]
-    for name, report in page(server, shots, "look", rendering, names).items():
-        assert not report["missing"] and not overlapping(report["before"]), (name, report["missing"], overlapping(report["before"]))
+    for name, report in page(server, shots, "open", rendering, names).items():
+        assert not report["missing"] and not overlapping(report["before"]), (
+            name,
+            report["missing"],
+            overlapping(report["before"]),
+        )
 
 
 @pytest.mark.browser
 def test_the_page_names_missing_models_with_folder_and_address(server, shots):
-    """In a dialog or, since 2026, in a panel; only those that are chosen: a workflow of the embedded model asks for nothing."""
+    """In a dialog or, since 2026, in a panel; only those that are chosen: a workflow of the embedded model
+    asks for nothing."""
     reports = page(server, shots, "look", "classic", ["ksampler-pfd-openpose", "text-to-image"])
     shown = reports["ksampler-pfd-openpose"]["dialog"] + reports["ksampler-pfd-openpose"]["text"]
     for folder, name in (

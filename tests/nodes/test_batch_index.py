@@ -1,4 +1,5 @@
-"""Samples of a batch drawn alone: `batch_index` of a LATENT, as core's Latent From Batch and Latent Batch Seed Behavior set it."""
+"""Samples of a batch drawn alone: `batch_index` of a LATENT, as core's Latent From Batch and Latent Batch
+Seed Behavior set it."""
 
 import importlib
 
@@ -27,7 +28,9 @@ def test_noise_of_some_rows_is_that_of_the_whole_batch_bit_for_bit(kind, rows):
         assert torch.equal(some.draw((len(rows), *SHAPE[1:])), again[rows])
 
 
-@pytest.mark.parametrize("options", [{"noise": "per sample", "eta": 0.5}, {"noise": "official"}, {"noise": "shared"}])
+@pytest.mark.parametrize(
+    "options", [{"noise": "per sample", "eta": 0.5}, {"noise": "official"}, {"noise": "shared"}]
+)
 def test_picture_3_of_4_is_drawn_again_alone(nodes, loaded, options):
     contexts = text(nodes, loaded)
     whole = draw(nodes, loaded, contexts, empty([0, 1, 2, 3]), **options)
@@ -45,19 +48,25 @@ def test_a_fixed_seed_makes_all_pictures_alike(nodes, loaded):
 
 
 def test_official_noise_on_the_way_needs_the_whole_batch(nodes, loaded):
-    with pytest.raises(ValueError, match=r"sample 2 of a batch cannot be drawn without the others.*“per sample”"):
+    with pytest.raises(
+        ValueError, match=r"sample 2 of a batch cannot be drawn without the others.*“per sample”"
+    ):
         draw(nodes, loaded, text(nodes, loaded), empty([2]), noise="official", eta=0.5)
     draw(nodes, loaded, text(nodes, loaded), empty([0, 1]), noise="official", eta=0.5)
 
 
 def test_an_index_for_another_batch_is_refused(nodes, loaded):
     latent = {"samples": EMPTY["samples"][:1], "batch_index": [0, 1]}
-    with pytest.raises(ValueError, match=r"latent_image holds 1 samples, but its batch_index \[0, 1\] is for others"):
+    with pytest.raises(
+        ValueError, match=r"latent_image holds 1 samples, but its batch_index \[0, 1\] is for others"
+    ):
         draw(nodes, loaded, text(nodes, loaded), latent)
 
 
 def test_words_of_a_text_are_those_that_it_has_in_its_batch(pack):
     latents = importlib.import_module(f"{pack.__name__}.nodes.latents")
     whole = latents.word_generators(5, {"samples": torch.zeros(3, 24, 1, 1)}, official=False)
-    alone = latents.word_generators(5, {"samples": torch.zeros(1, 24, 1, 1), "batch_index": [2]}, official=False)
+    alone = latents.word_generators(
+        5, {"samples": torch.zeros(1, 24, 1, 1), "batch_index": [2]}, official=False
+    )
     assert torch.equal(torch.rand(9, generator=alone[0]), torch.rand(9, generator=whole[2]))

@@ -27,7 +27,8 @@ def files(tmp_path, monkeypatch):
     (checkout / "comfy" / "base.py").write_text("class Model:\n    def clone(self): ...\n")
     (checkout / "comfy" / "loader.py").write_text(CORE)
     (adapter / "files.py").write_text(
-        "from comfy import loader\nfrom comfy.loader import Patcher\nPatcher(1, device=2)\nloader.load('x', safe=False)\n"
+        "from comfy import loader\nfrom comfy.loader import Patcher\nPatcher(1, device=2)\nloader.load('x', "
+        "safe=False)\n"
     )
     monkeypatch.setitem(ATTRIBUTES, "comfy.loader.Patcher", ("clone", "model", "sigmas"))
     for name in [name for name in ATTRIBUTES if name != "comfy.loader.Patcher"]:
@@ -48,7 +49,9 @@ def test_what_is_there_is_listed_with_its_signature(files):
     assert found["comfy.loader.load"] == ("ok", "(path, safe=True)")
     assert found["comfy.loader.Patcher"] == ("ok", "(self, model, *, device=None)")
     assert found["comfy.loader.Patcher.is_dynamic"] == ("optional", "not there")
-    assert {found[f"comfy.loader.Patcher.{name}"][0] for name in ("clone", "model", "sigmas")} == {"ok"}  # inherited, set, a buffer
+    assert {found[f"comfy.loader.Patcher.{name}"][0] for name in ("clone", "model", "sigmas")} == {
+        "ok"
+    }  # inherited, set, a buffer
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,12 @@ def test_what_is_there_is_listed_with_its_signature(files):
     [
         ("def load(", "def load_file(", "comfy.loader.load", "is not there (files.py:4)"),
         ("safe=True", "weights_only=True", "comfy.loader.load", "does not take safe (files.py:4)"),
-        ("self, model, *, device", "self, *, device", "comfy.loader.Patcher", "takes 0 arguments, 1 are given (files.py:3)"),
+        (
+            "self, model, *, device",
+            "self, *, device",
+            "comfy.loader.Patcher",
+            "takes 0 arguments, 1 are given (files.py:3)",
+        ),
         ("self.model = model", "self.network = model", "comfy.loader.Patcher.model", "is not there"),
         ("(Model)", "", "comfy.loader.Patcher.clone", "is not there"),
     ],

@@ -7,7 +7,9 @@ from tools.help_pages import DOCS, HEADINGS, ROOT, pages
 
 
 def test_pages_are_those_of_the_locales():
-    assert {path: path.read_text(encoding="utf-8") for path in DOCS.glob("*/*.md")} == pages(), "run: python -m tools.help_pages"
+    assert {path: path.read_text(encoding="utf-8") for path in DOCS.glob("*/*.md")} == pages(), (
+        "run: python -m tools.help_pages"
+    )
 
 
 def test_every_locale_has_pages_for_all_nodes():
@@ -19,6 +21,8 @@ def test_every_locale_has_pages_for_all_nodes():
 
 def test_pages_explain_every_input():
     for path, text in pages().items():
-        entry = json.loads((ROOT / "locales" / path.stem / "nodeDefs.json").read_text(encoding="utf-8"))[path.parent.name]
+        entry = json.loads((ROOT / "locales" / path.stem / "nodeDefs.json").read_text(encoding="utf-8"))[
+            path.parent.name
+        ]
         explained = [name for name, value in entry["inputs"].items() if "tooltip" in value]
         assert re.findall(r"^- .+ \(`(\w+)`\): .", text, re.M) == explained, path

@@ -1,4 +1,5 @@
-"""The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work with them."""
+"""The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work
+with them."""
 
 from .version import too_old
 

@@ -1,4 +1,5 @@
-"""Core's CLIP and CLIP_VISION for Versatile Diffusion: contexts from any that fit, and those that a model file holds."""
+"""Core's CLIP and CLIP_VISION for Versatile Diffusion: contexts from any that fit, and those that a model
+file holds."""
 
 from __future__ import annotations
 
@@ -29,16 +30,19 @@ SD_WIDTH = 768  # of Stable Diffusion 1's tokens
 
 
 def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token; weights in prompts change none of that.
-    n is a multiple of CLIP's positions: core reads a long prompt in several pieces, and shorter ones are filled up with the tokens of an
-    empty prompt.
+    """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token; weights in
+    prompts change none of that. n is a multiple of CLIP's positions: core reads a long prompt in several
+    pieces, and shorter ones are filled up with the tokens of an empty prompt.
 
     Raises ValueError for a CLIP that is not ViT-L/14's, or has no projection.
     """
     projection = projection_of(clip)
 
     def encode(text: str) -> Tensor:
-        tokens = {key: [[(token, 1.0) for token, _ in row] for row in rows] for key, rows in clip.tokenize(text).items()}
+        tokens = {
+            key: [[(token, 1.0) for token, _ in row] for row in rows]
+            for key, rows in clip.tokenize(text).items()
+        }
         hidden, pooled = clip.encode_from_tokens(tokens, return_pooled="unprojected")
         weight = projection.weight.to(hidden)
         return hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None]
@@ -47,7 +51,8 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
 
 def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Texts, taken literally -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of `encode_image`.
+    """Texts, taken literally -> their global embeddings [B, d], of norm 1; those of pictures are the first
+    tokens of `encode_image`.
 
     Core reads a long text in several pieces: the first one counts. Raises ValueError as `encode_text`.
     """
@@ -69,7 +74,8 @@ def weigh_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
 
 def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:
-    """Prompts -> what ControlNets of Stable Diffusion 1 read: CLIP's hidden states as they are. None for a CLIP of another size."""
+    """Prompts -> what ControlNets of Stable Diffusion 1 read: CLIP's hidden states as they are. None for a
+    CLIP of another size."""
     rows = [clip.encode_from_tokens(clip.tokenize(text)) for text in [*texts, ""]]
     return filled_up(rows[:-1], rows[-1]) if rows[-1].shape[2] == SD_WIDTH else None
 
@@ -77,29 +83,38 @@ def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:
 def filled_up(rows: list[Tensor], empty: Tensor) -> Tensor:
     """Tokens [1, n_i, d] as one batch: shorter rows are followed by the tokens of an empty prompt."""
     longest = max(row.shape[1] for row in rows)
-    return torch.cat([torch.cat([row, *[empty] * ((longest - row.shape[1]) // empty.shape[1])], dim=1) for row in rows])
+    return torch.cat(
+        [torch.cat([row, *[empty] * ((longest - row.shape[1]) // empty.shape[1])], dim=1) for row in rows]
+    )
 
 
 def projection_of(clip: CLIP) -> nn.Module:
     """The layer that takes hidden states to CLIP's joint space."""
-    wanted = "use Load CLIP (VD), or ComfyUI's Load CLIP with model.safetensors of huggingface.co/openai/clip-vit-large-patch14"
+    wanted = (
+        "use Load CLIP (VD), or ComfyUI's Load CLIP with model.safetensors of "
+        "huggingface.co/openai/clip-vit-large-patch14"
+    )
     if getattr(clip.cond_stage_model, "clip", None) != "clip_l":
         raise ValueError(f"This is not the CLIP that Versatile Diffusion reads prompts with; {wanted}.")
     projection = clip.cond_stage_model.clip_l.transformer.text_projection
     if not is_trained(projection.weight.float().cpu()):
-        raise ValueError(f"This CLIP has no text projection, as those in Stable Diffusion checkpoints; {wanted}.")
+        raise ValueError(
+            f"This CLIP has no text projection, as those in Stable Diffusion checkpoints; {wanted}."
+        )
     return projection
 
 
 def is_trained(weight: Tensor) -> bool:
-    """Whether a projection came from a file: core leaves one that a file lacks as the identity or as the memory happens to be."""
+    """Whether a projection came from a file: core leaves one that a file lacks as the identity or as the
+    memory happens to be."""
     rows, columns = weight.shape
     identity = rows == columns and torch.equal(weight, torch.eye(rows))
     return not identity and bool(weight.isfinite().all()) and 1e-4 < weight.std() < 1
 
 
 def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | None) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1, masks [B, 1, h, w] (1 = keep) -> tokens [B, 1 + patches, d]; as `Clip.encode_image` of vd_core.
+    """Pictures [B, 3, H, W] in 0..1, masks [B, 1, h, w] (1 = keep) -> tokens [B, 1 + patches, d]; as
+    `Clip.encode_image` of vd_core.
 
     Raises ValueError for masks that do not fit, and for a vision model that is not CLIP's.
     """
@@ -112,7 +127,8 @@ def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | N
 
 
 def embed_image(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable. A sampler has loaded the model."""
+    """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable. A
+    sampler has loaded the model."""
     return encode_pixels(clip_vision, normalise(central(images.float(), clip_vision.image_size)))[:, 0]
 
 
@@ -131,9 +147,13 @@ def encode_pixels(clip_vision: ClipVisionModel, pixels: Tensor, weights: Tensor 
 def checked(clip_vision: ClipVisionModel) -> CLIPVisionModelProjection:
     """The network of a CLIP_VISION. Raises ValueError for one that is not CLIP's."""
     model = clip_vision.model
-    if not isinstance(model, CLIPVisionModelProjection) or getattr(model.vision_model.embeddings, "class_embedding", None) is None:
+    if (
+        not isinstance(model, CLIPVisionModelProjection)
+        or getattr(model.vision_model.embeddings, "class_embedding", None) is None
+    ):
         raise ValueError(
-            "This is not the vision model that Versatile Diffusion looks at pictures with; use Load CLIP Vision (VD), or ComfyUI's Load "
+            "This is not the vision model that Versatile Diffusion looks at pictures with; use Load CLIP "
+            "Vision (VD), or ComfyUI's Load "
             "CLIP Vision with model.safetensors of huggingface.co/openai/clip-vit-large-patch14."
         )
     return model
@@ -145,8 +165,12 @@ class TextTower(CLIPTextModel):
     def __init__(self, config: ClipConfig, sizes: dict, dtype, device, operations):
         super().__init__(sizes, dtype, device, operations)
         text = config.text
-        self.text_model.embeddings = CLIPEmbeddings(text.width, text.vocab_size, text.positions, dtype, device, operations)
-        self.text_projection = operations.Linear(text.width, config.projection_dim, bias=False, dtype=dtype, device=device)
+        self.text_model.embeddings = CLIPEmbeddings(
+            text.width, text.vocab_size, text.positions, dtype, device, operations
+        )
+        self.text_projection = operations.Linear(
+            text.width, config.projection_dim, bias=False, dtype=dtype, device=device
+        )
 
 
 class BundledTokenizer:
@@ -164,7 +188,8 @@ class BundledTokenizer:
 
 
 def clip_target(config: ClipConfig, vocabularies: Vocabularies | None) -> ClipTarget:
-    """What core builds a CLIP from: SD 1's classes in the sizes of a model, with the vocabulary of its file or CLIP's own."""
+    """What core builds a CLIP from: SD 1's classes in the sizes of a model, with the vocabulary of its file
+    or CLIP's own."""
     text = config.text
     sizes = {
         "num_hidden_layers": text.layers,
@@ -187,6 +212,8 @@ def clip_target(config: ClipConfig, vocabularies: Vocabularies | None) -> ClipTa
     if vocabularies is not None and vocabularies.clip_merges is not None:
         bundled = BundledTokenizer(ClipTokenizer(vocabularies.clip_merges, text.positions))
         source = SimpleNamespace(from_pretrained=lambda path: bundled)
-        parts = partial(SDTokenizer, max_length=text.positions, embedding_size=text.width, tokenizer_class=source)
+        parts = partial(
+            SDTokenizer, max_length=text.positions, embedding_size=text.width, tokenizer_class=source
+        )
         tokenizer = partial(SD1Tokenizer, tokenizer=parts)
     return ClipTarget(tokenizer, partial(SD1ClipModel, clip_model=tower))

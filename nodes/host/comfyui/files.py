@@ -49,10 +49,15 @@ CONTEXT_ENDINGS = (".safetensors", ".npy", ".pt", ".pth")
 
 
 def register_folders() -> None:
-    """Make our folders in models/ known to ComfyUI. Entries of extra_model_paths.yaml and of other packs stay."""
+    """Make our folders in models/ known to ComfyUI. Entries of extra_model_paths.yaml and of other packs
+    stay."""
     warn_of_old_core()
     # Other packs look for SeeCoder in either of the last two.
-    for name, folder in ((OWN_FOLDER, OWN_FOLDER), (SEECODER_FOLDER, "seecoder"), (SEECODER_FOLDER, "seecoders")):
+    for name, folder in (
+        (OWN_FOLDER, OWN_FOLDER),
+        (SEECODER_FOLDER, "seecoder"),
+        (SEECODER_FOLDER, "seecoders"),
+    ):
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, folder))
         folder_paths.folder_names_and_paths[name][1].update(folder_paths.supported_pt_extensions)
 
@@ -61,7 +66,14 @@ def file_names(role: str) -> list[str]:
     """The files that may be of a role (a key of FOLDERS)."""
     names = [name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)]
     if role == "context":
-        names = sorted(name for name in os.listdir(folder_paths.get_input_directory()) if name.endswith(CONTEXT_ENDINGS)) + names
+        names = (
+            sorted(
+                name
+                for name in os.listdir(folder_paths.get_input_directory())
+                if name.endswith(CONTEXT_ENDINGS)
+            )
+            + names
+        )
     return list(dict.fromkeys(names))
 
 
@@ -76,23 +88,36 @@ def find(name: str, role: str) -> Path:
 
 
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
-    """Return the folder for a file, and the start of its name; `directory` is the standalone host's. Raises ValueError for a bad prefix."""
+    """Return the folder for a file, and the start of its name; `directory` is the standalone host's. Raises
+    ValueError for a bad prefix."""
     try:
-        _, stem, _, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+        _, stem, _, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory()
+        )
     except Exception as error:  # core has no class for it
-        raise ValueError(f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at most.") from error
-    return resolve_inside(Path(folder_paths.get_output_directory()), f"{subfolder}/{stem}".lstrip("/"), "filename_prefix")
+        raise ValueError(
+            f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at "
+            f"most."
+        ) from error
+    return resolve_inside(
+        Path(folder_paths.get_output_directory()), f"{subfolder}/{stem}".lstrip("/"), "filename_prefix"
+    )
 
 
 def accepted(function: Callable, **arguments) -> dict:
-    """Keep the keyword arguments that a function of this core takes. Its signature is asked, never core's version."""
-    return {name: value for name, value in arguments.items() if name in inspect.signature(function).parameters}
+    """Keep the keyword arguments that a function of this core takes. Its signature is asked, never core's
+    version."""
+    return {
+        name: value for name, value in arguments.items() if name in inspect.signature(function).parameters
+    }
 
 
 def patcher_class(disable_dynamic: bool) -> type[model_patcher.ModelPatcher]:
-    """Choose core's class for a model: the one that streams weights where it has that (dynamic VRAM), else the plain one.
+    """Choose core's class for a model: the one that streams weights where it has that (dynamic VRAM), else
+    the plain one.
 
-    Core asks for a plain one (`disable_dynamic`) where it compiles a model, hooks LoRAs to it or moves it to a device.
+    Core asks for a plain one (`disable_dynamic`) where it compiles a model, hooks LoRAs to it or moves it to
+    a device.
     """
     plain = model_patcher.ModelPatcher
     return plain if disable_dynamic else getattr(model_patcher, "CoreModelPatcher", plain)
@@ -106,13 +131,16 @@ def streams(patcher: model_patcher.ModelPatcher) -> bool:
 def load_flow(
     path: Path, data: str, contexts: str, dtype: str, disable_dynamic: bool = False
 ) -> model_patcher.ModelPatcher:
-    """Load the flows that make `data`, under the contexts of that choice, as a MODEL. dtype: a key of WEIGHT_DTYPES."""
+    """Load the flows that make `data`, under the contexts of that choice, as a MODEL. dtype: a key of
+    WEIGHT_DTYPES."""
     from ....vd_core.checkpoints.key_maps import KeyMap, unet_model
     from ....vd_core.checkpoints.load import open_checkpoints, read_weights
     from ....vd_core.diffuser.precision import fastest_dtype
 
     kinds = list(open_checkpoints(path)[1].diffuser.context) if contexts == "all" else [contexts]
-    weights = read_weights(path, parts=[f"diffuser.data.{data}", *(f"diffuser.context.{kind}" for kind in kinds)])
+    weights = read_weights(
+        path, parts=[f"diffuser.data.{data}", *(f"diffuser.context.{kind}" for kind in kinds)]
+    )
     config = weights.model.config
     if config.diffuser.data[data].layers == "2d":
         unet, key_map = ImageUNet, KeyMap(unet_model(config.diffuser, data, kinds))
@@ -131,7 +159,9 @@ def load_flow(
     offload_device = model_management.unet_offload_device()
     model = FlowModel(core, config, data, unet, device=offload_device)
     patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload_device)
-    if not streams(patcher):  # layers that stream keep the file's own tensors and cast them on their way to the device
+    if not streams(
+        patcher
+    ):  # layers that stream keep the file's own tensors and cast them on their way to the device
         state = {key: tensor.to(offload_device, stored, copy=True) for key, tensor in state.items()}
     model.diffusion_model.load_state_dict(state, strict=True, assign=True)
     patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))
@@ -147,7 +177,8 @@ def load_clip(path: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     weights = read_weights(path, parts=["clip_text"])
     state = below("clip_text.", weights.state)
     target = clip_target(weights.model.config.clip, weights.vocabularies)
-    # Newer cores may load the CLIP onto its device at the end of its construction, so they take its weights there.
+    # Newer cores may load the CLIP onto its device at the end of its construction, so they take its weights
+    # there.
     options = accepted(comfy.sd.CLIP, state_dict=[dict(state)], disable_dynamic=disable_dynamic)
     embeddings = folder_paths.get_folder_paths("embeddings")
     clip = comfy.sd.CLIP(target, embeddings, parameters=calculate_parameters(state), **options)
@@ -218,8 +249,9 @@ def load_image_vae(path: Path) -> ImageVAE:
 
 
 def image_vae_patcher(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPatcher:
-    """Load an image autoencoder once more, for core. `disable_dynamic` is passed to every such function; core's own for
-    VAEs leaves it unused too, as its class VAE has no such choice, and wraps the network itself."""
+    """Load an image autoencoder once more, for core. `disable_dynamic` is passed to every such function;
+    core's own for VAEs leaves it unused too, as its class VAE has no such choice, and wraps the network
+    itself."""
     return load_image_vae(path).patcher
 
 
@@ -246,7 +278,9 @@ def load_text_vae(path: Path) -> TextVAE:
 
     device = model_management.text_encoder_device()
     half = not model_management.is_device_cpu(device) and model_management.should_use_fp16(device)
-    return TextVAE(load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32).text_vae, device)
+    return TextVAE(
+        load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32).text_vae, device
+    )
 
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:
@@ -269,7 +303,8 @@ def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPa
     model = load(stable_diffusion_unet(path), **accepted(load, disable_dynamic=disable_dynamic))
     if model is None:
         raise ValueError(
-            f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are others."
+            f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are "
+            f"others."
         )
     model.cached_patcher_init = (load_pfd, (path,))
     return model
@@ -284,6 +319,7 @@ def check_keys(path: Path, missing: list[str], unexpected: list[str]) -> None:
     """The file was checked against vd_core's modules; this says so if core's have changed."""
     if missing or unexpected:
         raise ValueError(
-            f"This version of ComfyUI builds CLIP in another way than this pack knows, so {path.name} does not fit "
+            f"This version of ComfyUI builds CLIP in another way than this pack knows, so {path.name} does "
+            f"not fit "
             f"(missing {missing[:2]}, unexpected {unexpected[:2]}); please report it."
         )

@@ -12,15 +12,21 @@ from ....vd_core.sampling.noise import BatchNoise
 
 
 def encode_sample(vae: VAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
-    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for (its posterior).
+    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for
+    (its posterior).
 
     Raises ValueError for an autoencoder of another kind than Stable Diffusion 1's.
     """
     model = vae.first_stage_model
     if not isinstance(model, AutoencodingEngineLegacy):
-        raise ValueError("vae must be the one of Load Image Model (VD), or a VAE of Stable Diffusion 1: others give no posterior.")
+        raise ValueError(
+            "vae must be the one of Load Image Model (VD), or a VAE of Stable Diffusion 1: others give no "
+            "posterior."
+        )
     images = vae.vae_encode_crop_pixels(pixels).movedim(-1, 1)
-    model_management.load_models_gpu([vae.patcher], memory_required=vae.memory_used_encode(images.shape, vae.vae_dtype))
+    model_management.load_models_gpu(
+        [vae.patcher], memory_required=vae.memory_used_encode(images.shape, vae.vae_dtype)
+    )
     images = vae.process_input(images).to(vae.device, vae.vae_dtype)
     posterior = DiagonalGaussianDistribution(model.quant_conv(model.encoder(images)).float())
     draw = noise.draw(posterior.mean.shape).to(posterior.mean)

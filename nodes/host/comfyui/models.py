@@ -1,4 +1,5 @@
-"""Flows as MODELs: what core's samplers call, on core's modules, so that its patches, LoRAs and ControlNets find what they know."""
+"""Flows as MODELs: what core's samplers call, on core's modules, so that its patches, LoRAs and ControlNets
+find what they know."""
 
 from __future__ import annotations
 
@@ -25,12 +26,18 @@ from ....vd_core.sampling.schedule import Schedule
 from ...conditioning import Layout, split_token_weights, split_tokens
 from ...latents import fit_latent
 
-FOR_PICTURES = {"control": "A ControlNet", "gligen": "GLIGEN", "area": "An area", "mask": "A mask"}  # by their keys in a conditioning
+FOR_PICTURES = {
+    "control": "A ControlNet",
+    "gligen": "GLIGEN",
+    "area": "An area",
+    "mask": "A mask",
+}  # by their keys in a conditioning
 SD_SCALE = 0.18215  # latents scaled by it are Stable Diffusion's, whose colours core can preview
 
 
 class WeightedAttention(CrossAttention):
-    """Core's cross-attention with token weights: each token counts as often as the option `vd_token_weights` says, [B, n]."""
+    """Core's cross-attention with token weights: each token counts as often as the option `vd_token_weights`
+    says, [B, n]."""
 
     def forward(self, x, context=None, value=None, mask=None, transformer_options=None):
         options = transformer_options or {}
@@ -40,7 +47,8 @@ class WeightedAttention(CrossAttention):
 
 
 class ContextTransformers(SpatialTransformer):
-    """The transformers of one site: that of "text" under SD's names, where SD's LoRAs look for it, each other kind's beside it."""
+    """The transformers of one site: that of "text" under SD's names, where SD's LoRAs look for it, each other
+    kind's beside it."""
 
     def __init__(self, width: int, heads: int, contexts: dict[str, int], dtype, device, operations):
         where = {"dtype": dtype, "device": device, "operations": operations}
@@ -49,12 +57,18 @@ class ContextTransformers(SpatialTransformer):
         else:
             torch.nn.Module.__init__(self)
         for kind in contexts.keys() - {"text"}:
-            self.add_module(kind, SpatialTransformer(width, heads, width // heads, context_dim=contexts[kind], **where))
+            self.add_module(
+                kind, SpatialTransformer(width, heads, width // heads, context_dim=contexts[kind], **where)
+            )
         for block in [module for module in self.modules() if isinstance(module, BasicTransformerBlock)]:
-            block.attn2 = WeightedAttention(width, block.attn2.to_k.in_features, heads, width // heads, **where)
+            block.attn2 = WeightedAttention(
+                width, block.attn2.to_k.in_features, heads, width // heads, **where
+            )
 
     def forward(self, x: Tensor, context: Tensor, transformer_options: dict) -> Tensor:
-        layout, ratios, weights = (transformer_options[name] for name in ("vd_layout", "vd_ratios", "vd_token_weights"))
+        layout, ratios, weights = (
+            transformer_options[name] for name in ("vd_layout", "vd_ratios", "vd_token_weights")
+        )
         text = super().forward
         layers = [
             partial(
@@ -71,17 +85,36 @@ class ImageUNet(UNetModel):
     """Core's UNet with a transformer per context kind at each site."""
 
     # Core builds it from the config's entries and adds dtype, device and operations.
-    def __init__(self, contexts: dict[str, int], schedule: Schedule, dtype=None, device=None, operations=None, **unet_config):
+    def __init__(
+        self,
+        contexts: dict[str, int],
+        schedule: Schedule,
+        dtype=None,
+        device=None,
+        operations=None,
+        **unet_config,
+    ):
         super().__init__(dtype=dtype, device=device, operations=operations, **unet_config)
         self.contexts, self.schedule = contexts, schedule
         for block in self.modules():
             if isinstance(block, TimestepEmbedSequential):
                 for index, layer in enumerate(block):
                     if isinstance(layer, SpatialTransformer):
-                        block[index] = ContextTransformers(layer.in_channels, self.num_heads, contexts, dtype, device, operations)
+                        block[index] = ContextTransformers(
+                            layer.in_channels, self.num_heads, contexts, dtype, device, operations
+                        )
 
     def forward(
-        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_token_weights=None, **kwargs
+        self,
+        x,
+        timesteps=None,
+        context=None,
+        y=None,
+        control=None,
+        transformer_options=None,
+        vd_layout=(),
+        vd_token_weights=None,
+        **kwargs,
     ):
         check_contexts(vd_layout, context, self.contexts)
         options = {
@@ -96,7 +129,8 @@ class ImageUNet(UNetModel):
 class TextDiffuser(Diffuser):
     """vd_core's diffuser for 0D data, called as core calls a UNet. Latents are [B, channels, 1, 1]."""
 
-    # Nodes that patch blocks look for model_channels in the config that core builds this from; what they patch is refused below.
+    # Nodes that patch blocks look for model_channels in the config that core builds this from; what they
+    # patch is refused below.
     def __init__(
         self,
         diffuser: DiffuserConfig,
@@ -109,20 +143,36 @@ class TextDiffuser(Diffuser):
         operations=None,
     ):
         layers = ("Linear", "Conv2d", "GroupNorm", "LayerNorm")
-        ops = SimpleNamespace(**{name: partial(getattr(operations, name), dtype=dtype, device=device) for name in layers})
+        ops = SimpleNamespace(
+            **{name: partial(getattr(operations, name), dtype=dtype, device=device) for name in layers}
+        )
         super().__init__(diffuser, [data], contexts, ops)
         self.dtype, self.kind, self.contexts, self.schedule = dtype, data, contexts, schedule
 
     def forward(
-        self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, vd_layout=(), vd_token_weights=None, **kwargs
+        self,
+        x,
+        timesteps=None,
+        context=None,
+        y=None,
+        control=None,
+        transformer_options=None,
+        vd_layout=(),
+        vd_token_weights=None,
+        **kwargs,
     ):
         options = transformer_options or {}
         if options.get("patches") or options.get("patches_replace"):
-            raise ValueError("A node before the sampler patches the blocks of a UNet: the text model has none, so connect it directly.")
+            raise ValueError(
+                "A node before the sampler patches the blocks of a UNet: the text model has none, so "
+                "connect it directly."
+            )
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = WrapperExecutor.new_class_executor(self.predict, self, wrappers)
         # As core's UNet; wrappers rely on it.
-        return executor.execute(x, timesteps, context, y, control, options, vd_layout=vd_layout, vd_token_weights=vd_token_weights)
+        return executor.execute(
+            x, timesteps, context, y, control, options, vd_layout=vd_layout, vd_token_weights=vd_token_weights
+        )
 
     def predict(
         self,
@@ -140,7 +190,9 @@ class TextDiffuser(Diffuser):
         ratios = shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
         if vd_token_weights is not None:
             rows = max(len(context), len(vd_token_weights))
-            context, vd_token_weights = (part.repeat_interleave(rows // len(part), dim=0) for part in (context, vd_token_weights))
+            context, vd_token_weights = (
+                part.repeat_interleave(rows // len(part), dim=0) for part in (context, vd_token_weights)
+            )
         weights = split_token_weights(vd_token_weights, vd_layout)
         contexts = [
             Context(part.kind, tokens, token_weights=own)
@@ -150,7 +202,8 @@ class TextDiffuser(Diffuser):
 
 
 class TokensForAll(conds.CONDRegular):
-    """Tokens [1 or B, n, …] or their weights for the network of texts, which reads one row for a whole batch instead of copies of it."""
+    """Tokens [1 or B, n, …] or their weights for the network of texts, which reads one row for a whole batch
+    instead of copies of it."""
 
     def process_cond(self, batch_size, **kwargs):
         return self if len(self.cond) == 1 else super().process_cond(batch_size, **kwargs)
@@ -163,7 +216,9 @@ class TokensForAll(conds.CONDRegular):
         return torch.cat([side.expand(max(map(len, sides)), *side.shape[1:]) for side in sides])
 
 
-def shares(layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None) -> list[Share]:
+def shares(
+    layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None
+) -> list[Share]:
     """The share of each context for latents x [evaluations * B, …] at one timestep."""
     ratios, regions = [part.ratio for part in layout], [part.region for part in layout]
     if not any(regions):
@@ -173,19 +228,25 @@ def shares(layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, tra
 
 
 def check_contexts(layout: Layout, context: Tensor, contexts: dict[str, int]) -> None:
-    """Raise a ValueError that names what of a conditioning does not fit a model that reads `contexts` (kind: width)."""
+    """Raise a ValueError that names what of a conditioning does not fit a model that reads `contexts` (kind:
+    width)."""
     for part in layout:
         if part.kind not in contexts:
-            raise ValueError(f"This model was loaded without the layers for {part.kind} contexts: choose “all” as contexts in its loader.")
+            raise ValueError(
+                f"This model was loaded without the layers for {part.kind} contexts: choose “all” as "
+                f"contexts in its loader."
+            )
         if context.shape[2] != contexts[part.kind]:
             raise ValueError(
-                f"The {part.kind} context comes from another model: this one reads tokens of width {contexts[part.kind]}, "
+                f"The {part.kind} context comes from another model: this one reads tokens of width "
+                f"{contexts[part.kind]}, "
                 f"got {context.shape[2]}."
             )
 
 
 class FlowModel(BaseModel):
-    """A flow under core's samplers. `vd_config`: the sizes and the schedule of the whole model; `data`: the kind of its output."""
+    """A flow under core's samplers. `vd_config`: the sizes and the schedule of the whole model; `data`: the
+    kind of its output."""
 
     def __init__(self, core_config: SD15, config: VDConfig, data: str, unet_model: type, device=None):
         model_type = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION}[config.schedule.prediction]
@@ -203,7 +264,8 @@ class FlowModel(BaseModel):
         tokens, layout = kwargs.get("cross_attn"), kwargs.get("vd_layout")
         if tokens is None or layout is None:
             raise ValueError(
-                "This conditioning does not come from a context node of Versatile Diffusion: positive and negative both need a "
+                "This conditioning does not come from a context node of Versatile Diffusion: positive and "
+                "negative both need a "
                 "Text Context (VD) or an Image Context (VD), directly or through Blend Contexts (VD)."
             )
         split_tokens(tokens, layout)
@@ -212,10 +274,17 @@ class FlowModel(BaseModel):
             fit_latent(latent, sizes, self.data)
         used = [name for key, name in FOR_PICTURES.items() if kwargs.get(key) is not None]
         if used and sizes.layers == "0d":
-            raise ValueError(f"{used[0]} works on pictures only: connect the context to the text model without it.")
-        if kwargs.get("area") is not None and any(part.region and part.region.mask is not None for part in layout):
-            raise ValueError("A context with a region cannot get an area too: the region already says where it acts.")
-        # Core's own class for cross-attention repeats tokens where lengths differ, which would break the layout.
+            raise ValueError(
+                f"{used[0]} works on pictures only: connect the context to the text model without it."
+            )
+        if kwargs.get("area") is not None and any(
+            part.region and part.region.mask is not None for part in layout
+        ):
+            raise ValueError(
+                "A context with a region cannot get an area too: the region already says where it acts."
+            )
+        # Core's own class for cross-attention repeats tokens where lengths differ, which would break the
+        # layout.
         for_batch = TokensForAll if sizes.layers == "0d" else conds.CONDRegular
         ours = {"c_crossattn": for_batch(tokens), "vd_layout": conds.CONDConstant(layout)}
         if (weights := kwargs.get("vd_token_weights")) is not None:
@@ -245,10 +314,16 @@ def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
     is_text = sizes.layers == "0d"
     model = SD15({})
     model.contexts = contexts
-    model.unet_config = text_entries(config.diffuser, data) if is_text else unet_entries(config.diffuser, sizes, contexts)
+    model.unet_config = (
+        text_entries(config.diffuser, data) if is_text else unet_entries(config.diffuser, sizes, contexts)
+    )
     is_sd = sizes.channels == 4 and sizes.latent_scale == SD_SCALE
     model.latent_format = SD15Latent() if is_sd else ScaledLatent(sizes)
-    model.sampling_settings = {"linear_start": schedule.beta_start, "linear_end": schedule.beta_end, "timesteps": schedule.timesteps}
+    model.sampling_settings = {
+        "linear_start": schedule.beta_start,
+        "linear_end": schedule.beta_end,
+        "timesteps": schedule.timesteps,
+    }
     return model
 
 
@@ -272,6 +347,8 @@ def unet_entries(diffuser: DiffuserConfig, sizes: DataConfig, contexts: dict[str
         "use_spatial_transformer": True,
         "legacy": False,
         "transformer_depth": [int(attention) for blocks, attention in levels for _ in range(blocks)],
-        "transformer_depth_output": [int(attention) for blocks, attention in levels for _ in range(blocks + 1)],
+        "transformer_depth_output": [
+            int(attention) for blocks, attention in levels for _ in range(blocks + 1)
+        ],
         "transformer_depth_middle": 1,
     }

@@ -17,7 +17,9 @@ class SeeCoderEncoder:
 
     def __init__(self, seecoder: SeeCoder, device: torch.device, dtype: torch.dtype):
         self.seecoder, self.dtype = seecoder, dtype
-        self.patcher = ModelPatcher(seecoder, load_device=device, offload_device=model_management.unet_offload_device())
+        self.patcher = ModelPatcher(
+            seecoder, load_device=device, offload_device=model_management.unet_offload_device()
+        )
 
     @property
     def global_tokens(self) -> int:
@@ -25,7 +27,8 @@ class SeeCoderEncoder:
         return self.seecoder.config.queries.global_queries
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 -> tokens [B, n, d], one after the other: memory is that of one, and each can be interrupted."""
+        """Pictures [B, 3, H, W] in 0..1 -> tokens [B, n, d], one after the other: memory is that of one, and
+        each can be interrupted."""
         model_management.load_model_gpu(self.patcher)
         bar, rows = ProgressBar(len(images)), []
         for image in images.to(self.patcher.load_device, self.dtype):
@@ -42,6 +45,7 @@ def check_width(model: ModelPatcher, width: int) -> None:
         wanted = model.model.model_config.unet_config.get("context_dim")
     if wanted != width:
         raise ValueError(
-            f"SeeCoder's tokens are {width} wide, but this model reads {wanted or 'none'}: use a model of Stable Diffusion 1 (768) "
+            f"SeeCoder's tokens are {width} wide, but this model reads {wanted or 'none'}: use a model of "
+            f"Stable Diffusion 1 (768) "
             "with the released SeeCoders, and the embedded Versatile Diffusion with the embedded one."
         )

@@ -18,7 +18,9 @@ class TextVAE:
 
     def __init__(self, optimus: torch.nn.Module, device: torch.device):
         self.optimus = optimus
-        self.patcher = ModelPatcher(optimus, load_device=device, offload_device=model_management.text_encoder_offload_device())
+        self.patcher = ModelPatcher(
+            optimus, load_device=device, offload_device=model_management.text_encoder_offload_device()
+        )
 
     @property
     def width(self) -> int:
@@ -30,8 +32,11 @@ class TextVAE:
         model_management.load_models_gpu([self.patcher], force_full_load=True)
         return self.optimus.encode(texts).float().to(model_management.intermediate_device())
 
-    def decode(self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float) -> list[str]:
-        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them. Can be interrupted after every token."""
+    def decode(
+        self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float
+    ) -> list[str]:
+        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them. Can be interrupted
+        after every token."""
         model_management.load_models_gpu([self.patcher], force_full_load=True)
         progress = ProgressBar(1).update_absolute
         latents = latents.to(self.patcher.load_device)

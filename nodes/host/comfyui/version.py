@@ -1,4 +1,5 @@
-"""Which ComfyUI the pack is tested with. What a core can do is never read from its number, only this sentence is."""
+"""Which ComfyUI the pack is tested with. What a core can do is never read from its number, only this sentence
+is."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def warn_of_old_core() -> None:
     version = this_version()
     if number(version) < number(OLDEST_TESTED):
         logging.warning(
-            "Versatile Diffusion is tested with ComfyUI %s and later, this is %s: update ComfyUI if a node of the pack fails.",
+            "Versatile Diffusion is tested with ComfyUI %s and later, this is %s: update ComfyUI if a node "
+            "of the pack fails.",
             OLDEST_TESTED,
             version,
         )
@@ -41,5 +43,6 @@ def too_old(error: ImportError) -> ImportError:
     """Say in one sentence that this ComfyUI lacks something that the pack cannot do without."""
     lacks = str(error).split(" (")[0]
     return ImportError(
-        f"Versatile Diffusion needs ComfyUI {OLDEST_TESTED} or later, this is {this_version()}: update ComfyUI ({lacks})."
+        f"Versatile Diffusion needs ComfyUI {OLDEST_TESTED} or later, this is {this_version()}: update "
+        f"ComfyUI ({lacks})."
     )

@@ -1,7 +1,9 @@
-"""Dynamic VRAM on a CPU: core streams weights on NVIDIA GPUs alone, so a test without one makes it believe in its CPU.
+"""Dynamic VRAM on a CPU: core streams weights on NVIDIA GPUs alone, so a test without one makes it believe in
+its CPU.
 
-What is replaced is what needs the GPU's driver: pinned host memory, and the pages of video memory that weights are mapped to.
-Everything else is core's: which class a model gets, layers that hold no weights before they are loaded, how they are cast.
+What is replaced is what needs the GPU's driver: pinned host memory, and the pages of video memory that
+weights are mapped to. Everything else is core's: which class a model gets, layers that hold no weights before
+they are loaded, how they are cast.
 """
 
 import ctypes
@@ -32,7 +34,7 @@ class ModelMMAP:
     """A file in memory."""
 
     def __init__(self, path):
-        self.file = open(path, "rb")
+        self.file = open(path, "rb")  # noqa: SIM115  open as long as its memory is used
         self.bytes = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def get(self):
@@ -47,7 +49,9 @@ def unload(self, device_to, memory_to_free=0, force_patch_weights=False):
     return self.restore_loaded_backups()
 
 
-DYNAMIC.__new__ = lambda cls, *arguments, **options: object.__new__(cls)  # core's own makes a plain patcher on a CPU
+DYNAMIC.__new__ = lambda cls, *arguments, **options: object.__new__(
+    cls
+)  # core's own makes a plain patcher on a CPU
 DYNAMIC.partially_unload = unload
 comfy.model_patcher.CoreModelPatcher = DYNAMIC
 comfy_aimdo.host_buffer.HostBuffer = HostBuffer

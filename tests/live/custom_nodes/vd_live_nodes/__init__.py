@@ -1,4 +1,5 @@
-"""Nodes that only the live tests use: what other packs do to MODELs, models too small for any loader, and a look at loaded models."""
+"""Nodes that only the live tests use: what other packs do to MODELs, models too small for any loader, and a
+look at loaded models."""
 
 import copy
 import ctypes
@@ -22,7 +23,8 @@ from comfy.patcher_extension import WrappersMP
 
 
 class AttentionPatches:
-    """Patches cross-attention in the ways that IPAdapter packs do: a replacement per block, or a patch before or after all."""
+    """Patches cross-attention in the ways that IPAdapter packs do: a replacement per block, or a patch before
+    or after all."""
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION = "execute"
@@ -30,7 +32,9 @@ class AttentionPatches:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "way": (["attn2 replace", "attn2", "attn2 output", "attn1"],)}}
+        return {
+            "required": {"model": ("MODEL",), "way": (["attn2 replace", "attn2", "attn2 output", "attn1"],)}
+        }
 
     def execute(self, model, way):
         model = model.clone()
@@ -40,7 +44,12 @@ class AttentionPatches:
                 heads = extra_options["n_heads"]
                 return optimized_attention(q, k, v, heads) + 0.5 * optimized_attention(q, k.flip(1), v, heads)
 
-            for block in [("input", 1), ("input", 3), ("middle", 0), *(("output", number) for number in range(4))]:
+            for block in [
+                ("input", 1),
+                ("input", 3),
+                ("middle", 0),
+                *(("output", number) for number in range(4)),
+            ]:
                 model.set_model_attn2_replace(replace, *block)
         elif way == "attn2":
             model.set_model_attn2_patch(lambda q, k, v, extra_options: (q, k, v * 1.5))
@@ -65,10 +74,16 @@ class Wrappers:
     def execute(self, model):
         model = model.clone()
         for kind in (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL):
-            model.add_wrapper_with_key(kind, "vd_live", lambda executor, *args, **kwargs: executor(*args, **kwargs) * 1.02)
+            model.add_wrapper_with_key(
+                kind, "vd_live", lambda executor, *args, **kwargs: executor(*args, **kwargs) * 1.02
+            )
         for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.PREDICT_NOISE):
-            model.add_wrapper_with_key(kind, "vd_live", lambda executor, *args, **kwargs: executor(*args, **kwargs))
-        model.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]))
+            model.add_wrapper_with_key(
+                kind, "vd_live", lambda executor, *args, **kwargs: executor(*args, **kwargs)
+            )
+        model.set_model_unet_function_wrapper(
+            lambda apply, args: apply(args["input"], args["timestep"], **args["c"])
+        )
         return (model,)
 
 
@@ -89,7 +104,9 @@ class StockModel:
         model = comfy.model_base.BaseModel(config)
         fill(model.diffusion_model)
         device = comfy.model_management.get_torch_device()
-        return (comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")),)
+        return (
+            comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu")),
+        )
 
 
 class ControlNet:
@@ -107,7 +124,9 @@ class ControlNet:
         unet = model.model.diffusion_model
         width = unet.input_blocks[1][1].transformer_blocks[0].attn2.to_k.in_features
         net = comfy.cldm.cldm.ControlNet(
-            hint_channels=3, operations=comfy.ops.disable_weight_init, **unet_sizes(unet.in_channels, unet.model_channels, width)
+            hint_channels=3,
+            operations=comfy.ops.disable_weight_init,
+            **unet_sizes(unet.in_channels, unet.model_channels, width),
         )
         fill(net)
         return (comfy.controlnet.ControlNet(net, load_device=comfy.model_management.get_torch_device()),)
@@ -134,12 +153,15 @@ def fill(module: torch.nn.Module) -> None:
     """Random weights: core's layers are not initialised."""
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
-        parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5 / max(parameter[0].numel(), 1) ** 0.5)
+        parameter.copy_(
+            torch.randn(parameter.shape, generator=generator) * 0.5 / max(parameter[0].numel(), 1) ** 0.5
+        )
 
 
 class Memory:
-    """What the process holds once `after` is there, as JSON: loaded models with their numbers of parameters, MODELs of this pack that are
-    alive, Python's objects, bytes in tensors, jobs in the history, resident bytes, and those after glibc gave back what it had kept."""
+    """What the process holds once `after` is there, as JSON: loaded models with their numbers of parameters,
+    MODELs of this pack that are alive, Python's objects, bytes in tensors, jobs in the history, resident
+    bytes, and those after glibc gave back what it had kept."""
 
     RETURN_TYPES = ("STRING",)
     FUNCTION = "execute"
@@ -166,9 +188,16 @@ class Memory:
         for item in objects:
             if type(item) in (torch.Tensor, torch.nn.Parameter) and item.device.type == "cpu":
                 storages[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
-        loaded = [entry.model.model for entry in comfy.model_management.current_loaded_models if entry.model is not None]
+        loaded = [
+            entry.model.model
+            for entry in comfy.model_management.current_loaded_models
+            if entry.model is not None
+        ]
         report = {
-            "loaded": {type(model).__name__: sum(parameter.numel() for parameter in model.parameters()) for model in loaded},
+            "loaded": {
+                type(model).__name__: sum(parameter.numel() for parameter in model.parameters())
+                for model in loaded
+            },
             "flows": len([item for item in objects if type(item).__name__ == "FlowModel"]),
             "objects": len(objects),
             "tensors": sum(storages.values()),
@@ -194,7 +223,11 @@ class StrangeClip:
     def execute(self, projection):
         clip = comfy.sd.load_text_encoder_state_dicts([{}], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
         weight = clip.cond_stage_model.clip_l.transformer.text_projection.weight
-        contents = {"identity": torch.eye(768), "zeros": torch.zeros(768, 768), "garbage": torch.full((768, 768), torch.nan)}
+        contents = {
+            "identity": torch.eye(768),
+            "zeros": torch.zeros(768, 768),
+            "garbage": torch.full((768, 768), torch.nan),
+        }
         with torch.no_grad():
             weight.copy_(contents[projection])
         sizes = Path(comfy.clip_vision.__file__).with_name("clip_vision_siglip_384.json")
@@ -214,7 +247,9 @@ class ComputeIn:
 
     def execute(self, model, vae, dtype):
         dtype = getattr(torch, dtype)
-        model.model.manual_cast_dtype = dtype  # with core's layers, which cast their weights to the type of what comes in
+        model.model.manual_cast_dtype = (
+            dtype  # with core's layers, which cast their weights to the type of what comes in
+        )
         vae.first_stage_model.to(dtype)
         vae.vae_dtype = dtype
         return model, vae
