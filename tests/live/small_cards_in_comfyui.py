@@ -134,7 +134,8 @@ def embedded(data: str) -> dict:
 def full_size(data: str, kinds: list[str], side: int) -> dict[str, int]:
     """Bytes of the whole model in float16, under one context: counted, nothing is computed."""
     models, config = part("nodes.host.comfyui.models"), part("vd_core.config").VDConfig()
-    core = models.core_config(config, data, {kind: config.diffuser.context[kind] for kind in kinds})
+    contexts = {kind: config.diffuser.context[kind] for kind in kinds}
+    core = part("nodes.host.comfyui.core_config").core_config(config, data, contexts)
     core.set_inference_dtype(torch.float16, None)
     network = models.ImageUNet if data == "image" else models.TextDiffuser
     model, cpu = (

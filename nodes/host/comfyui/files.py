@@ -27,7 +27,8 @@ from ....vd_core.files import resolve_inside
 from ...choices import EMBEDDED, WEIGHT_DTYPES
 from . import context_guidance, overflow
 from .clip import clip_target
-from .models import FlowModel, ImageUNet, TextDiffuser, core_config
+from .core_config import core_config
+from .models import FlowModel, ImageUNet, TextDiffuser
 from .seecoder import SeeCoderEncoder
 from .text_vae import TextVAE
 from .version import warn_of_old_core
