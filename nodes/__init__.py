@@ -3,10 +3,11 @@
 from .blending import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext
 from .embeddings import VD_LoadContext, VD_SaveContext
+from .examples import VD_ExamplePicture
 from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Similarity
 from .guidance import VD_Guidance
 from .host import host
-from .loaders import VD_Load, VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
+from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .low_pass import VD_LowPassTie
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
 from .ranking import VD_RankImages, VD_RankTexts
@@ -17,8 +18,9 @@ from .sheets import VD_Sheet
 from .shift import VD_ResolutionShift
 from .steering import VD_SteerByClip, VD_SteerByColor, VD_SteerToPicture
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
+from .unified_loader import VD_Load
 
-host.register_folders()
+host.register()
 
 NODE_CLASS_MAPPINGS = {
     "VD_LoadImageModel": VD_LoadImageModel,
@@ -63,6 +65,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_ResolutionShift": VD_ResolutionShift,
     "VD_LowPassTie": VD_LowPassTie,
     "VD_Load": VD_Load,
+    "VD_ExamplePicture": VD_ExamplePicture,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -107,5 +110,6 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_SteerToPicture": "Steer to Picture (VD)",
     "VD_ResolutionShift": "Resolution Shift (VD)",
     "VD_LowPassTie": "Low-Pass Tie (VD)",
-    "VD_Load": "Load Versatile Diffusion (VD, 0.1.0)",
+    "VD_Load": "Load Versatile Diffusion",
+    "VD_ExamplePicture": "Example Picture (VD)",
 }

@@ -1,4 +1,8 @@
-"""Choices of the loader nodes, as they are saved in workflow files."""
+"""Choices of the loader nodes, as they are saved in workflow files, and the example files that come with the pack."""
+
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "workflows" / "input"  # pictures and contexts of the workflows
 
 EMBEDDED = "embedded"  # the small model that comes with the pack
 FROM_MODEL = "from the model file"

@@ -16,6 +16,20 @@ def model_input(role: str, what: str) -> tuple:
     return ([EMBEDDED, *host.file_names(role)], {"default": EMBEDDED, "tooltip": tooltip})
 
 
+def check_file(name: str | None, names: list[str], role: str) -> bool | str:
+    """Accept a file of a list before a graph runs; for another, say where it was searched for and where it is published.
+
+    name: None where the input has a wire. Without this ComfyUI would only say that the value is not in the list.
+    """
+    if name is None or name in names:
+        return True
+    try:
+        host.find(name, role)
+    except FileNotFoundError as error:
+        return str(error)
+    return f"{name} is not in the list of this loader: refresh it, or choose a file of it."
+
+
 def contexts_input(output: str) -> tuple:
     """The choice of context layers."""
     tooltip = f"What {output} can be made from. Layers that are not wanted are not read, which saves memory."
@@ -64,6 +78,10 @@ class VD_LoadImageModel:
             }
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, model):
+        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
+
     def execute(self, model, vae, contexts, weight_dtype):
         path = host.find(model, "model")
         vae_path = path if vae == FROM_MODEL else host.find(vae, "vae")
@@ -105,6 +123,10 @@ class VD_LoadTextModel:
             }
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, model):
+        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
+
     def execute(self, model, text_vae, contexts, weight_dtype):
         path = host.find(model, "model")
         vae_path = path if text_vae == FROM_MODEL else host.find(text_vae, "text_vae")
@@ -128,6 +150,10 @@ class VD_LoadClip:
     def INPUT_TYPES(cls):
         return {"required": {"model": model_input("clip", "CLIP's text tower")}}
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, model):
+        return check_file(model, [EMBEDDED, *host.file_names("clip")], "clip")
+
     def execute(self, model):
         return (host.load_clip(host.find(model, "clip")),)
 
@@ -146,40 +172,9 @@ class VD_LoadClipVision:
     def INPUT_TYPES(cls):
         return {"required": {"model": model_input("clip_vision", "CLIP's vision tower")}}
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, model):
+        return check_file(model, [EMBEDDED, *host.file_names("clip_vision")], "clip_vision")
+
     def execute(self, model):
         return (host.load_clip_vision(host.find(model, "clip_vision")),)
-
-
-class VD_Load:
-    """Load all parts at once, as 0.1.0 did: workflows saved then still open, run, and say what replaces the
-    node."""
-
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Of release 0.1.0, kept for its workflows. It reads the whole model; put the four loaders in its "
-        "place, which read only "
-        "what is wired: Load Image Model (VD), Load Text Model (VD), Load CLIP (VD), Load CLIP Vision (VD)."
-    )
-    SEARCH_ALIASES = [*SEARCH_ALIASES, "0.1.0"]
-    DEPRECATED = True
-    RETURN_TYPES = ("MODEL", "MODEL", "CLIP", "CLIP_VISION", "VAE", "VD_TEXT_VAE")
-    RETURN_NAMES = ("image_model", "text_model", "clip", "clip_vision", "vae", "text_vae")
-    OUTPUT_TOOLTIPS = (
-        "Makes pictures; now of Load Image Model (VD).",
-        "Makes texts; now of Load Text Model (VD).",
-        "Reads prompts; now of Load CLIP (VD).",
-        "Looks at pictures; now of Load CLIP Vision (VD).",
-        "Turns image latents into pictures and back; now of Load Image Model (VD).",
-        "Turns text latents into sentences and back; now of Load Text Model (VD).",
-    )
-    FUNCTION = "execute"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"model": model_input("model", "the model")}}
-
-    def execute(self, model):
-        path = host.find(model, "model")
-        image_model, text_model = (host.load_flow(path, data, "all", "default") for data in ("image", "text"))
-        towers = host.load_clip(path), host.load_clip_vision(path)
-        return image_model, text_model, *towers, host.load_image_vae(path), host.load_text_vae(path)

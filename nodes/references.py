@@ -7,6 +7,7 @@ from .choices import EMBEDDED
 from .conditioning import Conditioning, to_conditioning
 from .host import host
 from .images import rgb, within, without_masked
+from .loaders import check_file
 
 CATEGORY = "VersatileDiffusion/seecoder"
 WEIGHT = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}
@@ -36,6 +37,10 @@ class SeeCoder_Load:
                 "model": ([EMBEDDED, *host.file_names("seecoder")], {"default": EMBEDDED, "tooltip": tooltip})
             }
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, model):
+        return check_file(model, [EMBEDDED, *host.file_names("seecoder")], "seecoder")
 
     def execute(self, model):
         return (host.load_seecoder(host.find(model, "seecoder")),)
@@ -192,6 +197,10 @@ class PFD_LoadDiffuser:
                 )
             }
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, model):
+        return check_file(model, host.file_names("pfd"), "pfd")
 
     def execute(self, model):
         return (host.load_pfd(host.find(model, "pfd")),)

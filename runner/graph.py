@@ -7,6 +7,7 @@ Every function raises WorkflowError, one sentence, for what the user can put rig
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,8 +125,8 @@ def prepare(workflow: Path, catalogue: Catalogue, assignments: list[str], seed: 
     """A workflow file with the changes from the command line -> (prompt, {"workflow": canvas}, empty where the file has none)."""
     prompt, canvas = read(workflow), {}
     if is_canvas(prompt):
-        twin = workflow.parent / "api" / workflow.name
-        hint = str(twin) if twin.is_file() else "its export in API format"
+        twin = find_twin(workflow)
+        hint = str(twin) if twin else "its export in API format"
         prompt, canvas = from_canvas(prompt, catalogue, hint), {"workflow": prompt}
     for key, node in prompt.items():
         catalogue.inputs(node["class_type"], label(prompt, key))
@@ -135,6 +136,13 @@ def prepare(workflow: Path, catalogue: Catalogue, assignments: list[str], seed: 
     for key in prompt:
         check_pictures(prompt, key, catalogue, changed)
     return prompt, canvas
+
+
+def find_twin(workflow: Path) -> Path | None:
+    """Find the API twin of one of this pack's canvas files: in `api` beside it or beside its folder, without the number of its name."""
+    name = re.sub(r"^\d\d-", "", workflow.name)
+    folders = workflow.parent, workflow.parent.parent
+    return next((folder / "api" / name for folder in folders if (folder / "api" / name).is_file()), None)
 
 
 def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tuple[str, str]]) -> None:
@@ -219,12 +227,15 @@ def set_seed(prompt: dict, catalogue: Catalogue, seed: int) -> int:
 
 
 def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str, str]:
-    """Applies NODE.INPUT=VALUE -> (node id, input). NODE is an id or a title that only one node has; VALUE is read as the input's type."""
+    """Applies NODE.INPUT=VALUE -> (node id, input). VALUE is read as the input's type.
+
+    NODE is an id, or a title that only one node has: the whole of it, or what stands before " · " ("Prompt" of "Prompt · Text Context").
+    """
     target, equals, text = assignment.partition("=")
     node_name, dot, name = target.rpartition(".")
     if not (equals and dot and node_name and name):
         raise WorkflowError(f"--set {assignment} must have the form NODE.INPUT=VALUE.")
-    found = [node_name] if node_name in prompt else [key for key, node in prompt.items() if title_of(node) == node_name]
+    found = [node_name] if node_name in prompt else find_by_title(prompt, node_name)
     if not found:
         known = ", ".join(label(prompt, key) for key in prompt)
         raise WorkflowError(f"--set {assignment}: no node has the id or title {node_name}; there are {known}.")
@@ -237,6 +248,11 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
         raise WorkflowError(f"--set {assignment}: {label(prompt, found[0])} has no value {name}, only {', '.join(widgets) or 'links'}.")
     node["inputs"][name] = parse_value(text, widgets[name], f"--set {assignment}")
     return found[0], name
+
+
+def find_by_title(prompt: dict, title: str) -> list[str]:
+    """The ids of the nodes with a title, whole or before " · "."""
+    return [key for key, node in prompt.items() if title in (title_of(node), title_of(node).split(" · ")[0])]
 
 
 def parse_value(text: str, entry: Input, where: str):

@@ -37,11 +37,13 @@ def run(nodes: list[Node], hidden: dict, output: Path) -> None:
     """
     results: dict[str, list[list]] = {}
     unwritten = []
+    wired = list_wired_outputs(nodes)
     with torch.inference_mode():
         for node in nodes:
             print(node.title, file=sys.stderr, flush=True)
             try:
-                results[node.id], shown = run_node(node, results, hidden)
+                own = {"UNIQUE_ID": node.id, "WIRED_OUTPUTS": ",".join(map(str, wired.get(node.id, ())))}
+                results[node.id], shown = run_node(node, results, {**hidden, **own})
                 if getattr(node.cls, "OUTPUT_NODE", False):
                     report(node.title, shown, output)
             except (ValueError, OSError) as error:
@@ -58,6 +60,15 @@ def run(nodes: list[Node], hidden: dict, output: Path) -> None:
         raise WorkflowError(" ".join(unwritten))
 
 
+def list_wired_outputs(nodes: list[Node]) -> dict[str, list[int]]:
+    """List by node id the numbers of the outputs that other nodes read, ascending."""
+    wired: dict[str, set[int]] = {}
+    for node in nodes:
+        for source, slot in node.links.values():
+            wired.setdefault(source, set()).add(slot)
+    return {key: sorted(slots) for key, slots in wired.items()}
+
+
 def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:
     """One node -> (per output slot the list of its values, the `ui` of each call).
 
@@ -67,7 +78,7 @@ def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[
     cls = node.cls
     lists = {name: [value] for name, value in node.values.items()}
     lists |= {name: results[source][slot] for name, (source, slot) in node.links.items()}
-    lists |= {name: [{**hidden, "UNIQUE_ID": node.id}.get(kind)] for name, kind in cls.INPUT_TYPES().get("hidden", {}).items()}
+    lists |= {name: [hidden.get(kind)] for name, kind in cls.INPUT_TYPES().get("hidden", {}).items()}
     if getattr(cls, "INPUT_IS_LIST", False):
         calls = [lists]
     else:

@@ -1,5 +1,10 @@
 """What saved workflows rely on: the inputs and outputs of every node."""
 
+import json
+
+from vd_core.embedded import FOLDER
+
+EXAMPLES = json.loads((FOLDER / "pictures.json").read_text(encoding="utf-8"))
 MAX_SEED = 18446744073709551615
 SEED = ("INT", {"default": 0, "min": 0, "max": MAX_SEED, "control_after_generate": True})
 SHARE = ("FLOAT", {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01})
@@ -275,7 +280,7 @@ PINNED = {
         {"MODEL": "MODEL"},
     ),
     "VD_Load": (
-        {"model": FILES},
+        {"model": FILES, "weight_dtype": DTYPES},
         {
             "image_model": "MODEL",
             "text_model": "MODEL",
@@ -283,7 +288,18 @@ PINNED = {
             "clip_vision": "CLIP_VISION",
             "vae": "VAE",
             "text_vae": "VD_TEXT_VAE",
+            "size": "INT",
+            "steps": "INT",
+            "cfg": "FLOAT",
         },
+    ),
+    "VD_ExamplePicture": (
+        {
+            "name": (EXAMPLES["names"], {"default": "strawberry"}),
+            "style": (EXAMPLES["styles"], {"default": "noto"}),
+            "masked": (["background", "thing", "right half", "lower half"], {"default": "background"}),
+        },
+        {"IMAGE": "IMAGE", "MASK": "MASK"},
     ),
 }
 OPTIONAL = {
@@ -345,4 +361,5 @@ CATEGORIES = {
     "VD_ResolutionShift": "VersatileDiffusion",
     "VD_LowPassTie": "VersatileDiffusion",
     "VD_Load": "VersatileDiffusion/loaders",
+    "VD_ExamplePicture": "VersatileDiffusion",
 }

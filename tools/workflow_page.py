@@ -1,75 +1,91 @@
-"""workflows/README.md: every workflow with its picture, what it does and where it runs, written from the workflow files themselves.
+"""Write workflows/README.md, every workflow with its picture and what it does: `python -m tools.workflow_page`."""
 
-After a change of a workflow: python -m tools.workflow_page
-"""
+from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "workflows"
-NEEDS_COMFYUI = re.compile("^(ksampler-|official-ddim)")
+from tools.lay_out_workflows import WORKFLOWS, twin_of
+
+NEEDS_COMFYUI = re.compile("^(ksampler-|official-ddim|real-seecoder)")
 HEAD = """# Workflows
 
-Drag a `.json` file onto the ComfyUI canvas. Its twin in `api/` is for scripts:
-`python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small model that comes with the pack, on a
-CPU; workflows that need other files say so, and ComfyUI's page lists where
-these are, in a dialog or behind “issues found”.
+In ComfyUI the first seventeen stand under *Templates → versatile-diffusion*; drag any other `.json` file onto the canvas. Scripts
+take the twin in `api/`: `python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small
+model that comes with the pack. All run at the first click but those of *With the real files*, which say what they need.
 
 This page is written by `python -m tools.workflow_page`.
 """
-GROUPS = {
-    "First steps": ("quick-start", "text-to-image", "image-variation", "image-to-text", "text-variation", "dual-context"),
+MORE = {
     "One picture, more control": (
         "image-variation-fidelity",
-        "inpaint",
         "bipartite-variations",
         "hires-pass",
         "best-of-n",
         "guidance-options",
         "negative-picture",
-        "steer-by-colour",
     ),
     "Several contexts": (
         "triple-context",
-        "multi-context",
         "subject",
-        "regions",
         "guidance-per-context",
         "prompt-weights",
-        "interpolate-pictures",
         "text-difference",
         "brain-decoding",
     ),
-    "Words": ("edit-picture-by-words", "i2t2i", "ranked-captions", "diverse-captions"),
+    "Words": ("quick-start", "text-variation", "i2t2i", "ranked-captions", "diverse-captions"),
     "How it works": ("explain",),
-    "Prompt-Free Diffusion": ("seecoder-reference", "seecoder-two-references", "seecoder-reference-and-text"),
-    "With ComfyUI's own nodes": ("official-ddim", *(path.stem for path in sorted(FOLDER.glob("ksampler-*.json")))),
+    "Prompt-Free Diffusion": ("seecoder-two-references", "seecoder-reference-and-text"),
+    "With ComfyUI's own nodes": (
+        "official-ddim",
+        "ksampler-text-to-image",
+        "ksampler-image-variation",
+        "ksampler-img2img",
+        "ksampler-inpaint",
+        "ksampler-areas",
+        "ksampler-text-edit",
+        "ksampler-seecoder-frames",
+        "ksampler-seecoder-inpaint",
+    ),
+    "More with the real files": ("ksampler-controlnet", "ksampler-pfd-canny", "ksampler-pfd-openpose", "ksampler-pfd-anime"),
 }
 
 
-def about(name: str) -> tuple[str, str]:
-    """What a workflow is and does, from the note on its canvas: its title and the first paragraph."""
-    nodes = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+def list_groups() -> dict[str, list[Path]]:
+    """List the canvas files by the headings of the page."""
+    groups = {
+        "To begin with": sorted(WORKFLOWS.glob("[0-9]*.json")),
+        "With the real files": sorted(WORKFLOWS.glob("real-*.json")),
+    }
+    return groups | {title: [WORKFLOWS / "more" / f"{name}.json" for name in names] for title, names in MORE.items()}
+
+
+def read_note(path: Path) -> tuple[str, str]:
+    """Read what a workflow is and does from the note on its canvas: its title and the rest of the first paragraph."""
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
     (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
     title, text = re.match(r"\*\*(.+?)\*\*,? *(.*)", note.split("\n\n")[0], re.S).groups()
     return title.rstrip("."), text.replace("\n", " ")
 
 
-def entry(name: str) -> str:
-    """One row of the page."""
-    title, text = about(name)
-    where = "in ComfyUI" if NEEDS_COMFYUI.match(name) else "in ComfyUI and without it"
-    return f"| ![{name}]({name}.jpg) | **{title}**<br>{text}<br>[{name}.json]({name}.json) · [API](api/{name}.json) · runs {where} |"
+def write_row(path: Path) -> str:
+    """Write the row of one workflow."""
+    title, text = read_note(path)
+    twin, link = twin_of(path), path.relative_to(WORKFLOWS).as_posix()
+    where = "in ComfyUI" if NEEDS_COMFYUI.match(twin.stem) else "in ComfyUI and without it"
+    card = path.with_suffix(".jpg")
+    picture = f"![{twin.stem}]({card.relative_to(WORKFLOWS).as_posix()})" if card.exists() else ""
+    return f"| {picture} | **{title}**<br>{text}<br>[{path.name}]({link}) · [API](api/{twin.name}) · runs {where} |"
 
 
-def page() -> str:
-    """The whole page."""
+def write_page() -> str:
+    """Write the whole page."""
     parts = [HEAD]
-    for title, names in GROUPS.items():
-        parts.append(f"## {title}\n\n| | |\n|---|---|\n" + "\n".join(entry(name) for name in names) + "\n")
+    for title, paths in list_groups().items():
+        parts.append(f"## {title}\n\n| | |\n|---|---|\n" + "\n".join(map(write_row, paths)) + "\n")
     return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    (FOLDER / "README.md").write_text(page(), encoding="utf-8")
+    (WORKFLOWS / "README.md").write_text(write_page(), encoding="utf-8")

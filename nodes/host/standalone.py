@@ -28,13 +28,12 @@ from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.schedule import Schedule
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
-from ..choices import EMBEDDED, WEIGHT_DTYPES
+from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
 from ..latents import fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .terminal import progress
 
-INPUTS = Path(__file__).resolve().parents[2] / "workflows" / "input"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -109,8 +108,8 @@ class Flow:
         return latent.flatten(1) if self.sizes.layers == "0d" else latent
 
 
-def register_folders() -> None:
-    """Nothing to do: there is no list of folders here."""
+def register() -> None:
+    """There is no program to tell of our folders: `folders` are looked into."""
 
 
 def folder() -> Path:
@@ -120,7 +119,7 @@ def folder() -> Path:
 
 def folders(role: str) -> list[Path]:
     """Where files of a role are looked for: those of contexts also beside the pictures of the workflows."""
-    return [folder(), INPUTS] if role == "context" else [folder()]
+    return [folder(), EXAMPLES] if role == "context" else [folder()]
 
 
 def file_names(role: str) -> list[str]:
@@ -128,6 +127,13 @@ def file_names(role: str) -> list[str]:
     endings = (*SUFFIXES, ".npy") if role == "context" else SUFFIXES
     found = {str(path.relative_to(place)) for place in folders(role) for path in place.rglob("*") if path.suffix in endings}
     return sorted(found)
+
+
+def diffuser_names() -> list[str]:
+    """List the files that may hold Versatile Diffusion's diffuser."""
+    from ...vd_core.checkpoints.companions import may_hold_diffuser
+
+    return [name for name in file_names("model") if may_hold_diffuser(folder() / name)]
 
 
 def find(name: str, role: str) -> Path:
@@ -140,6 +146,20 @@ def find(name: str, role: str) -> Path:
 def output_place(prefix: str, directory: str) -> tuple[Path, str]:
     """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the output folder."""
     return resolve_inside(Path(directory), prefix, "filename_prefix")
+
+
+def find_part(model: Path, part: str, role: str) -> Path:
+    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as `companions.find_part` does."""
+    from ...vd_core.checkpoints.companions import find_part as find
+
+    return find(model, part, folders(role))
+
+
+def read_config(path: Path) -> VDConfig:
+    """Read the sizes of the model in a file; of none but its header."""
+    from ...vd_core.checkpoints.load import open_checkpoints
+
+    return open_checkpoints(path)[1]
 
 
 def read(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:

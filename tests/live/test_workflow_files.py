@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 from assets import write_assets
+from conftest import started
 
 from runner.pack import ROOT
+from tools.lay_out_workflows import twin_of
 
 pytestmark = pytest.mark.comfyui
 
 FOLDER = ROOT / "workflows"
-NEEDS_SD = re.compile("pfd-")  # a whole Stable Diffusion 1, for which there is no small stand-in
-NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
-RUNNABLE = [name for name in NAMES if not NEEDS_SD.search(name)]
+NEEDS_FILES = re.compile("real-|pfd-|controlnet")
+CANVASES = {twin_of(path).stem: path for path in FOLDER.rglob("*.json") if path.parent.name != "api"}
+AT_ONCE = sorted(name for name in CANVASES if not NEEDS_FILES.search(name))
+NEEDING_FILES = sorted(set(CANVASES) - set(AT_ONCE))
+# A whole Stable Diffusion 1 has no small stand-in.
+WITH_STAND_INS = [name for name in NEEDING_FILES if not re.search("pfd-|seecoder", name)]
 EMBEDDED = ROOT / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensors"
-# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with
-# random weights.
-STAND_INS = (
-    "versatile_diffusion/vd-four-flow-v1-0-fp16.pth",
-    "vae/vae-ft-mse-840000-ema-pruned.safetensors",
-    "text_encoders/clip-vit-large-patch14.safetensors",
-)
+# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with random weights.
+STAND_INS = ("versatile_diffusion/vd-four-flow-v1-0-fp16.pth", "vae/vae-ft-mse-840000-ema-pruned.safetensors")
 CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
 SHOTS = (
     Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None
@@ -37,9 +37,7 @@ SHOTS = (
 
 @pytest.fixture(scope="module")
 def stocked(server):
-    """The server with the input pictures and the models that the workflows name."""
-    for picture in (FOLDER / "input").iterdir():
-        shutil.copy(picture, server.base / "input")
+    """The server with the models that the workflows of the real model name."""
     for name in STAND_INS:
         path = server.base / "models" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,28 +63,42 @@ def prompt_of(name: str) -> dict:
     return prompt
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
-def test_api_twin_runs(stocked, name):
-    result = stocked.queue(prompt_of(name))
+@pytest.fixture(scope="module")
+def fresh_server(checkout, tmp_path_factory):
+    """A server whose folders of inputs and models are empty, as a newcomer's are."""
+    with started(checkout, tmp_path_factory.mktemp("fresh"), []) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_a_newcomers_first_click_succeeds(fresh_server, name):
+    check(fresh_server.queue(prompt_of(name)))
+
+
+@pytest.mark.parametrize("name", WITH_STAND_INS)
+def test_workflows_of_the_real_model_run_with_its_files(stocked, name):
+    check(stocked.queue(prompt_of(name)))
+
+
+def check(result) -> None:
+    """Check that a job succeeded and gave pictures or texts."""
     assert result.status == "success", result.sentence
     assert any(ui.get("images") or ui.get("text") for ui in result.outputs.values())
 
 
+def test_an_absent_file_is_named_with_its_folder_and_address(fresh_server):
+    result = fresh_server.queue(prompt_of("real-text-to-image"))
+    assert "vd-four-flow-v1-0-fp16.pth" in result.sentence and "huggingface.co/shi-labs" in result.sentence
+    assert "models/versatile_diffusion" in result.sentence
+
+
 def page(server, shots: Path, mode: str, rendering: str, names: list[str]) -> dict[str, dict]:
     """Load workflow files in the page; see page.mjs. Skips where the page does not have that rendering."""
-    files = [str(FOLDER / f"{name}.json") for name in names]
-    command = [
-        "node",
-        str(Path(__file__).with_name("page.mjs")),
-        server.client.url,
-        str(shots),
-        mode,
-        rendering,
-        *files,
-    ]
+    files = [str(CANVASES[name]) for name in names]
+    command = ["node", str(Path(__file__).with_name("page.mjs")), server.client.url, str(shots), mode, rendering, *files]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 60 * len(files))
     assert not done.returncode, done.stderr[-2000:]
-    reports = {report["workflow"]: report for report in map(json.loads, done.stdout.splitlines())}
+    reports = {re.sub(r"^\d\d-", "", report["workflow"]): report for report in map(json.loads, done.stdout.splitlines())}
     if rendering == "vue" and not any(report["vue"] for report in reports.values()):
         pytest.skip("this page draws its nodes on the canvas only")
     return reports
@@ -125,12 +137,11 @@ def shots(tmp_path_factory):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("rendering", ["classic", "vue"])
-def test_the_page_loads_and_runs_every_workflow(stocked, shots, rendering):
-    names = [name for name in RUNNABLE if name != "ksampler-controlnet"]  # that one draws 512 pixels a side
+def test_the_page_loads_and_runs_every_workflow(fresh_server, shots, rendering):
     folder = shots / rendering
     folder.mkdir(exist_ok=True)
-    reports = page(stocked, folder, "queue", rendering, names)
-    assert list(reports) == names
+    reports = page(fresh_server, folder, "queue", rendering, AT_ONCE)
+    assert list(reports) == AT_ONCE
     for name, report in reports.items():
         twin = json.loads((FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
         assert not (report["missing"] or report["errored"] or report["toasts"] or report["dialog"]), (
@@ -140,7 +151,7 @@ def test_the_page_loads_and_runs_every_workflow(stocked, shots, rendering):
         assert report["status"] == "success", (name, report)
         assert not overlapping(report["before"]), (name, overlapping(report["before"]))
         assert not overlapping(report["after"]), (name, overlapping(report["after"]))
-        assert (folder / f"{name}.png").stat().st_size > 20_000
+        assert (folder / f"{CANVASES[name].stem}.png").stat().st_size > 20_000
         for node_id, node in twin.items():
             made = report["api"][node_id]
             assert (made["class_type"], made["_meta"]["title"]) == (
@@ -153,14 +164,9 @@ def test_the_page_loads_and_runs_every_workflow(stocked, shots, rendering):
 @pytest.mark.browser
 @pytest.mark.parametrize("rendering", ["classic", "vue"])
 def test_workflows_for_files_of_others_open_without_overlap(server, shots, rendering):
-    """Those that cannot run here: the real diffusers are missing."""
-    names = sorted(set(NAMES) - set(RUNNABLE)) + ["ksampler-controlnet"]
-    for name, report in page(server, shots, "open", rendering, names).items():
-        assert not report["missing"] and not overlapping(report["before"]), (
-            name,
-            report["missing"],
-            overlapping(report["before"]),
-        )
+    """Those that cannot run here: the real files are missing."""
+    for name, report in page(server, shots, "open", rendering, NEEDING_FILES).items():
+        assert not report["missing"] and not overlapping(report["before"]), (name, report["missing"], overlapping(report["before"]))
 
 
 @pytest.mark.browser

@@ -57,8 +57,8 @@ def test_workflows_that_a_help_page_names_exist_and_hold_the_node(pack):
         page = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
         for line in re.findall("^Workflows: (.*)", page, re.M):
             for name in re.findall("`([^`]+)`", line):
-                graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-                assert node in {entry["type"] for entry in graph["nodes"]}, f"{node}: {name}"
+                graph = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+                assert node in {entry["class_type"] for entry in graph.values()}, f"{node}: {name}"
 
 
 def test_english_is_what_the_sources_say(pack):

@@ -187,6 +187,14 @@ def test_refused_changes(refused, assignment, sentence):
     assert sentence in refused(painting(), "--set", assignment)
 
 
+def test_a_node_is_found_by_the_first_part_of_its_title(run):
+    flow = painting()
+    flow["1"]["_meta"] = {"title": "Brush · Painter"}
+    for title in ("Brush", "Brush · Painter"):
+        assert run(flow, "--set", f"{title}.text=red")[0] == 0
+        assert Paint.calls[-1]["text"] == "red"
+
+
 def test_a_title_that_two_nodes_have_is_refused(refused):
     assert "nodes 1, 3 are all called Painter, so use an id" in refused(painting() | {"3": paint()}, "--set", "Painter.seed=1")
 

@@ -37,6 +37,16 @@ PUBLISHED = (
         ("clip_text", "clip_vision"),
     ),
 )
+# Files of Prompt-Free Diffusion hold no part of Versatile Diffusion.
+PROMPT_FREE = "huggingface.co/shi-labs/prompt-free-diffusion, folder pretrained/pfd"
+BESIDE = tuple(
+    Published(f"{name}.safetensors", size, f"{PROMPT_FREE}/{folder}", ())
+    for folder, size, names in (
+        ("seecoder", "1.2 GB", ("seecoder-v1-0", "seecoder-pa-v1-0", "seecoder-anime-v1-0")),
+        ("diffuser", "1.7 GB", ("Deliberate-v2-0", "Anything-v4")),
+    )
+    for name in names
+)
 
 
 def published(parts: Iterable[str]) -> list[Published]:
@@ -56,7 +66,7 @@ def find_model(name: str, folders: Collection[str | Path]) -> Path:
         if (Path(folder) / name).exists():
             return Path(folder) / name
     searched = ", ".join(str(folder) for folder in folders) or "no folder"
-    known = [file for file in PUBLISHED if file.file == name] or PUBLISHED
+    known = [file for file in (*PUBLISHED, *BESIDE) if file.file == name] or PUBLISHED
     raise FileNotFoundError(
         f"There is no {name} in {searched}; published are {' and '.join(map(str, known))}."
     )

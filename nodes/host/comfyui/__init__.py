@@ -6,8 +6,10 @@ from .version import too_old
 try:
     from .clip import controlnet_tokens, embed_image, embed_text, encode_image, encode_text, weigh_tokens
     from .files import (
+        diffuser_names,
         file_names,
         find,
+        find_part,
         load_clip,
         load_clip_vision,
         load_flow,
@@ -16,7 +18,7 @@ try:
         load_seecoder,
         load_text_vae,
         output_place,
-        register_folders,
+        read_config,
     )
     from .guidance import with_guidance
     from .image_vae import encode_sample
@@ -25,6 +27,7 @@ try:
     from .seecoder import check_width
     from .shift import schedule_of, shift_resolution
     from .steering import decode, steer
+    from .wiring import register
 except ImportError as error:
     raise too_old(error) from error
 
@@ -33,6 +36,7 @@ __all__ = [
     "config",
     "controlnet_tokens",
     "decode",
+    "diffuser_names",
     "embed_image",
     "embed_text",
     "encode_image",
@@ -40,6 +44,7 @@ __all__ = [
     "encode_text",
     "file_names",
     "find",
+    "find_part",
     "guide_low_pass",
     "invert",
     "load_clip",
@@ -51,7 +56,8 @@ __all__ = [
     "load_text_vae",
     "official_ddim",
     "output_place",
-    "register_folders",
+    "read_config",
+    "register",
     "sample",
     "schedule_of",
     "shift_resolution",

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.autoencoders.finite import guard
-from ....vd_core.config import ClipConfig, ImageVAEConfig
+from ....vd_core.config import ClipConfig, ImageVAEConfig, VDConfig
 from ....vd_core.embedded import MODEL
 from ....vd_core.files import resolve_inside
-from ...choices import EMBEDDED, WEIGHT_DTYPES
+from ...choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from . import context_guidance, overflow
 from .clip import clip_target
 from .core_config import core_config
@@ -67,15 +67,28 @@ def file_names(role: str) -> list[str]:
     """The files that may be of a role (a key of FOLDERS)."""
     names = [name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)]
     if role == "context":
-        names = (
-            sorted(
-                name
-                for name in os.listdir(folder_paths.get_input_directory())
-                if name.endswith(CONTEXT_ENDINGS)
-            )
-            + names
-        )
+        inputs = [name for folder in context_folders() for name in sorted(os.listdir(folder)) if name.endswith(CONTEXT_ENDINGS)]
+        names = [*inputs, *names]
     return list(dict.fromkeys(names))
+
+
+def context_folders() -> list[str]:
+    """Where contexts lie besides the folders of models: ComfyUI's input folder, and the examples of this pack."""
+    return [folder_paths.get_input_directory(), str(EXAMPLES)]
+
+
+def diffuser_names() -> list[str]:
+    """List the files that may hold Versatile Diffusion's diffuser: all of its own folder, then those elsewhere that look like it."""
+    from ....vd_core.checkpoints.companions import may_hold_diffuser
+
+    own, *others = FOLDERS["model"]
+    found = [
+        name
+        for folder in others
+        for name in folder_paths.get_filename_list(folder)
+        if may_hold_diffuser(Path(folder_paths.get_full_path_or_raise(folder, name)))
+    ]
+    return list(dict.fromkeys([*folder_paths.get_filename_list(own), *found]))
 
 
 def find(name: str, role: str) -> Path:
@@ -85,7 +98,21 @@ def find(name: str, role: str) -> Path:
     if name == EMBEDDED:
         return EMBEDDED_SEECODER if role == "seecoder" else MODEL
     folders = [path for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)]
-    return find_model(name, [folder_paths.get_input_directory(), *folders] if role == "context" else folders)
+    return find_model(name, [*context_folders(), *folders] if role == "context" else folders)
+
+
+def find_part(model: Path, part: str, role: str) -> Path:
+    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as `companions.find_part` does."""
+    from ....vd_core.checkpoints.companions import find_part as find
+
+    return find(model, part, [Path(path) for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)])
+
+
+def read_config(path: Path) -> VDConfig:
+    """Read the sizes of the model in a file; of none but its header."""
+    from ....vd_core.checkpoints.load import open_checkpoints
+
+    return open_checkpoints(path)[1]
 
 
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
