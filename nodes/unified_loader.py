@@ -49,6 +49,8 @@ class VD_Load:
         return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
 
     def execute(self, model, weight_dtype="default", wired=None):
+        from ..vd_core.checkpoints.load import open_checkpoints  # brings transformers, and ComfyUI shall start fast
+
         path = host.find(model, "model")
         loads = (
             lambda: host.load_flow(path, "image", "all", weight_dtype),
@@ -60,4 +62,4 @@ class VD_Load:
         )
         slots = range(len(loads)) if wired is None else [int(slot) for slot in wired.split(",") if slot]
         parts = [load() if slot in slots else None for slot, load in enumerate(loads)]
-        return (*parts, *recommend_settings(host.read_config(path)))
+        return (*parts, *recommend_settings(open_checkpoints(path)[1]))

@@ -303,6 +303,7 @@ PINNED = {
     ),
 }
 OPTIONAL = {
+    "VD_Load": ["weight_dtype"],
     "VD_ImageContext": ["mask", "tokens"],
     "VD_Sampler": ["start_noise"],
     "SeeCoder_Encode": ["mask", "unconditional", "model"],

@@ -155,13 +155,6 @@ def find_part(model: Path, part: str, role: str) -> Path:
     return find(model, part, folders(role))
 
 
-def read_config(path: Path) -> VDConfig:
-    """Read the sizes of the model in a file; of none but its header."""
-    from ...vd_core.checkpoints.load import open_checkpoints
-
-    return open_checkpoints(path)[1]
-
-
 def read(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:
     """The model with one part."""
     from ...vd_core.checkpoints.load import load

@@ -18,7 +18,6 @@ try:
         load_seecoder,
         load_text_vae,
         output_place,
-        read_config,
     )
     from .guidance import with_guidance
     from .image_vae import encode_sample
@@ -56,7 +55,6 @@ __all__ = [
     "load_text_vae",
     "official_ddim",
     "output_place",
-    "read_config",
     "register",
     "sample",
     "schedule_of",

@@ -108,13 +108,6 @@ def find_part(model: Path, part: str, role: str) -> Path:
     return find(model, part, [Path(path) for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)])
 
 
-def read_config(path: Path) -> VDConfig:
-    """Read the sizes of the model in a file; of none but its header."""
-    from ....vd_core.checkpoints.load import open_checkpoints
-
-    return open_checkpoints(path)[1]
-
-
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
     """Return the folder for a file, and the start of its name; `directory` is the standalone host's. Raises
     ValueError for a bad prefix."""
