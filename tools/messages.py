@@ -15,6 +15,7 @@ FOLDERS = ("nodes", "vd_core", "seecoder", "runner")
 UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "AssertionError"}  # caught, or said in another sentence
 # What raises these says the start of the sentence too, or is given it: sentences that are put together, and errors that are passed on.
 PASSED_ON = {
+    "error",
     "sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row", "unreachable(repository, endpoint, error)",
     "unreachable(f'{file.repository}/{file.file}', endpoint, error)",
 }  # fmt: skip
