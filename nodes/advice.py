@@ -26,7 +26,11 @@ def advise_settings(config: VDConfig, data: str, shape: Sequence[int], cfg: floa
             faults.append(f"it was trained on pictures of {side}x{side} pixels and draws {width}x{height}")
     if cfg is not None and cfg > STRONGER * scale:
         faults.append(f"its guidance scale is about {scale:g}, and cfg is {cfg:g}")
-    return f"This model will not draw well: {' and '.join(faults)}. Load Versatile Diffusion gives fitting values." if faults else ""
+    return (
+        f"This model will not draw well: {' and '.join(faults)}. Load Versatile Diffusion gives fitting values."
+        if faults
+        else ""
+    )
 
 
 def advise_words(text: str, count_tokens: Callable[[str], int]) -> str:

@@ -36,17 +36,27 @@ class VD_ExamplePicture:
         examples = read_examples()
         return {
             "required": {
-                "name": (list(examples.names), {"default": "strawberry", "tooltip": "What the picture shows."}),
-                "style": (list(examples.styles), {"default": "noto", "tooltip": "The style that it is drawn in."}),
+                "name": (
+                    list(examples.names),
+                    {"default": "strawberry", "tooltip": "What the picture shows."},
+                ),
+                "style": (
+                    list(examples.styles),
+                    {"default": "noto", "tooltip": "The style that it is drawn in."},
+                ),
                 "masked": (list(MASKS), {"default": "background", "tooltip": "What the mask covers."}),
             }
         }
 
     def execute(self, name, style, masked):
         examples = read_examples()
-        caption = (examples.name == examples.names.index(name)) & (examples.style == examples.styles.index(style))
+        caption = (examples.name == examples.names.index(name)) & (
+            examples.style == examples.styles.index(style)
+        )
         if not caption.any():
-            raise ValueError(f"There is no {name} in the {style} style among the examples: choose another style.")
+            raise ValueError(
+                f"There is no {name} in the {style} style among the examples: choose another style."
+            )
         picture = examples.pixels[caption.nonzero()[0, 0]].movedim(0, -1)[None].contiguous()
         return picture, mask_of(picture, masked)
 

@@ -7,6 +7,7 @@ from .choices import EMBEDDED
 from .host import host
 from .loaders import DTYPE_INPUT, SEARCH_ALIASES, check_file
 
+
 class VD_Load:
     """Load a whole Versatile Diffusion."""
 
@@ -15,9 +16,25 @@ class VD_Load:
         "Loads Versatile Diffusion: every part of it from one choice of a file. Only parts with a wire are read. size, steps and "
         "cfg are those that the model works best with: connect them, and the graph fits whichever model is chosen."
     )
-    SEARCH_ALIASES = [*SEARCH_ALIASES, "load versatile diffusion", "image variation", "caption", "unified loader"]
+    SEARCH_ALIASES = [
+        *SEARCH_ALIASES,
+        "load versatile diffusion",
+        "image variation",
+        "caption",
+        "unified loader",
+    ]
     RETURN_TYPES = ("MODEL", "MODEL", "CLIP", "CLIP_VISION", "VAE", "VD_TEXT_VAE", "INT", "INT", "FLOAT")
-    RETURN_NAMES = ("image_model", "text_model", "clip", "clip_vision", "vae", "text_vae", "size", "steps", "cfg")
+    RETURN_NAMES = (
+        "image_model",
+        "text_model",
+        "clip",
+        "clip_vision",
+        "vae",
+        "text_vae",
+        "size",
+        "steps",
+        "cfg",
+    )
     OUTPUT_TOOLTIPS = (
         "Makes pictures, from text, pictures or both; for any sampler.",
         "Makes texts, from text, pictures or both; for any sampler, on text latents.",
@@ -38,7 +55,9 @@ class VD_Load:
             "models/versatile_diffusion; its VAE, CLIP and text autoencoder are found there by their published names."
         )
         return {
-            "required": {"model": ([EMBEDDED, *host.diffuser_names()], {"default": EMBEDDED, "tooltip": tooltip})},
+            "required": {
+                "model": ([EMBEDDED, *host.diffuser_names()], {"default": EMBEDDED, "tooltip": tooltip})
+            },
             "optional": {"weight_dtype": DTYPE_INPUT},  # workflows of the first release do not have it
             # "0,2": the outputs that have a wire; both hosts fill it in, and so a new wire means a new result.
             "hidden": {"wired": "WIRED_OUTPUTS"},
@@ -49,7 +68,9 @@ class VD_Load:
         return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
 
     def execute(self, model, weight_dtype="default", wired=None):
-        from ..vd_core.checkpoints.load import open_checkpoints  # brings transformers, and ComfyUI shall start fast
+        from ..vd_core.checkpoints.load import (
+            open_checkpoints,
+        )  # brings transformers, and ComfyUI shall start fast
 
         path = host.find(model, "model")
         loads = (

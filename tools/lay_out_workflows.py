@@ -21,10 +21,28 @@ WORKFLOWS = ROOT / "workflows"
 PACK = "versatile-diffusion"  # what the registry calls this pack
 
 GROUPS = (  # title, colour, the classes whose nodes begin it; a node stands no further left than what it reads
-    ("Model and pictures", "#3f789e", re.compile(r"VD_Load|VD_Example|Load|SeeCoder_Load|PFD_Load|VD_Squeeze|Canny|ImageScale")),
-    ("Contexts and size", "#b06634", re.compile(r".*Context|Empty|VD_Empty|VD_Blend|VD_Join|VD_Region|SeeCoder_Encode|CLIPTextEncode|Conditioning|ControlNet")),
-    ("Sample", "#8A8", re.compile(r".*Sampl|.*Latent|VAE|VD_TextDecode|VD_TextEncode|VD_Invert|VD_EditText|VD_ImageEncode")),
-    ("Result", "#a1309b", re.compile(r"SaveImage|Preview|VD_Sheet|VD_Rank|VD_SaveContext|VD_Show|VD_ColorAdjust")),
+    (
+        "Model and pictures",
+        "#3f789e",
+        re.compile(r"VD_Load|VD_Example|Load|SeeCoder_Load|PFD_Load|VD_Squeeze|Canny|ImageScale"),
+    ),
+    (
+        "Contexts and size",
+        "#b06634",
+        re.compile(
+            r".*Context|Empty|VD_Empty|VD_Blend|VD_Join|VD_Region|SeeCoder_Encode|CLIPTextEncode|Conditioning|ControlNet"
+        ),
+    ),
+    (
+        "Sample",
+        "#8A8",
+        re.compile(r".*Sampl|.*Latent|VAE|VD_TextDecode|VD_TextEncode|VD_Invert|VD_EditText|VD_ImageEncode"),
+    ),
+    (
+        "Result",
+        "#a1309b",
+        re.compile(r"SaveImage|Preview|VD_Sheet|VD_Rank|VD_SaveContext|VD_Show|VD_ColorAdjust"),
+    ),
 )
 NOTE = "MarkdownNote"
 WIDTH, GAP, MARGIN, HEADER = 330, 70, 40, 60
@@ -36,7 +54,10 @@ def height_of(node: dict) -> int:
     inputs = [entry for entry in node.get("inputs") or [] if "widget" not in entry]
     slots = max(len(inputs), len(node.get("outputs") or []))
     values = node.get("widgets_values") or []
-    lines = 130 * sum(node["type"] in ("VD_TextContext", "CLIPTextEncode", "VD_TextEncode") and isinstance(v, str) for v in values)
+    lines = 130 * sum(
+        node["type"] in ("VD_TextContext", "CLIPTextEncode", "VD_TextEncode") and isinstance(v, str)
+        for v in values
+    )
     return HEADER + 26 * slots + 38 * len(values) + lines + PREVIEWS.get(node["type"], 0)
 
 
@@ -57,7 +78,10 @@ def find_columns(canvas: dict) -> dict[int, tuple[int, int]]:
         if key not in places:
             before = [place(source) for source in sources[key]]
             group = max([group_of(nodes[key]), *(earlier for earlier, _ in before)])
-            places[key] = group, max([column + 1 for earlier, column in before if earlier == group], default=0)
+            places[key] = (
+                group,
+                max([column + 1 for earlier, column in before if earlier == group], default=0),
+            )
         return places[key]
 
     for key in nodes:
@@ -85,7 +109,9 @@ def lay_out(canvas: dict) -> None:
             x += WIDTH + GAP
         title, color, _ = GROUPS[group]
         frame = [left - 20, MARGIN - HEADER - 30, x - GAP - left + 40, bottom - MARGIN + HEADER + 60]
-        boxes.append({"id": group + 1, "title": title, "bounding": frame, "color": color, "font_size": 24, "flags": {}})
+        boxes.append(
+            {"id": group + 1, "title": title, "bounding": frame, "color": color, "font_size": 24, "flags": {}}
+        )
         x += 30
     canvas["groups"] = boxes
     for note in (node for node in canvas["nodes"] if node["type"] == NOTE):
@@ -116,7 +142,9 @@ def main() -> None:
     classes = Server(options.server).get("/object_info")
     catalogue = Catalogue({name: about.get("input", {}) for name, about in classes.items()}, "is not there")
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
-    for path in options.files or sorted(path for path in WORKFLOWS.rglob("*.json") if path.parent.name != "api"):
+    for path in options.files or sorted(
+        path for path in WORKFLOWS.rglob("*.json") if path.parent.name != "api"
+    ):
         canvas = json.loads(path.read_text(encoding="utf-8"))
         lay_out(canvas)
         name_packs(canvas, version)

@@ -48,7 +48,12 @@ MORE = {
         "ksampler-seecoder-frames",
         "ksampler-seecoder-inpaint",
     ),
-    "More with the real files": ("ksampler-controlnet", "ksampler-pfd-canny", "ksampler-pfd-openpose", "ksampler-pfd-anime"),
+    "More with the real files": (
+        "ksampler-controlnet",
+        "ksampler-pfd-canny",
+        "ksampler-pfd-openpose",
+        "ksampler-pfd-anime",
+    ),
 }
 
 
@@ -58,7 +63,9 @@ def list_groups() -> dict[str, list[Path]]:
         "To begin with": sorted(WORKFLOWS.glob("[0-9]*.json")),
         "With the real files": sorted(WORKFLOWS.glob("real-*.json")),
     }
-    return groups | {title: [WORKFLOWS / "more" / f"{name}.json" for name in names] for title, names in MORE.items()}
+    return groups | {
+        title: [WORKFLOWS / "more" / f"{name}.json" for name in names] for title, names in MORE.items()
+    }
 
 
 def read_note(path: Path) -> tuple[str, str]:

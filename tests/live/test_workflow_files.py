@@ -95,10 +95,21 @@ def test_an_absent_file_is_named_with_its_folder_and_address(fresh_server):
 def page(server, shots: Path, mode: str, rendering: str, names: list[str]) -> dict[str, dict]:
     """Load workflow files in the page; see page.mjs. Skips where the page does not have that rendering."""
     files = [str(CANVASES[name]) for name in names]
-    command = ["node", str(Path(__file__).with_name("page.mjs")), server.client.url, str(shots), mode, rendering, *files]
+    command = [
+        "node",
+        str(Path(__file__).with_name("page.mjs")),
+        server.client.url,
+        str(shots),
+        mode,
+        rendering,
+        *files,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 60 * len(files))
     assert not done.returncode, done.stderr[-2000:]
-    reports = {re.sub(r"^\d\d-", "", report["workflow"]): report for report in map(json.loads, done.stdout.splitlines())}
+    reports = {
+        re.sub(r"^\d\d-", "", report["workflow"]): report
+        for report in map(json.loads, done.stdout.splitlines())
+    }
     if rendering == "vue" and not any(report["vue"] for report in reports.values()):
         pytest.skip("this page draws its nodes on the canvas only")
     return reports
@@ -166,7 +177,11 @@ def test_the_page_loads_and_runs_every_workflow(fresh_server, shots, rendering):
 def test_workflows_for_files_of_others_open_without_overlap(server, shots, rendering):
     """Those that cannot run here: the real files are missing."""
     for name, report in page(server, shots, "open", rendering, NEEDING_FILES).items():
-        assert not report["missing"] and not overlapping(report["before"]), (name, report["missing"], overlapping(report["before"]))
+        assert not report["missing"] and not overlapping(report["before"]), (
+            name,
+            report["missing"],
+            overlapping(report["before"]),
+        )
 
 
 @pytest.mark.browser

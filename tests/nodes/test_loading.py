@@ -49,7 +49,9 @@ def test_a_part_that_a_file_lacks_is_found_by_its_published_name(tmp_path):
     assert find_part(diffuser, "diffuser.data.image", []) == diffuser
     folder = tmp_path / "vae"
     folder.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"does not hold image_vae, and there is no kl-f8.pth or .* in .*vae: put"):
+    with pytest.raises(
+        FileNotFoundError, match=r"does not hold image_vae, and there is no kl-f8.pth or .* in .*vae: put"
+    ):
         find_part(diffuser, "image_vae", [folder])
     (folder / "kl-f8.pth").touch()
     assert find_part(diffuser, "image_vae", [folder]) == folder / "kl-f8.pth"
@@ -72,7 +74,10 @@ def test_an_example_is_the_picture_of_its_name_and_style(example):
 
 
 def test_masks_cover_what_they_name(example):
-    masks = {name: example.execute("sun", "3d", name)[1] for name in ("thing", "background", "right half", "lower half")}
+    masks = {
+        name: example.execute("sun", "3d", name)[1]
+        for name in ("thing", "background", "right half", "lower half")
+    }
     assert torch.equal(masks["thing"], 1 - masks["background"])
     assert masks["right half"][0, :, 32:].all() and not masks["right half"][0, :, :32].any()
     assert masks["lower half"][0, 32:].all() and not masks["lower half"][0, :32].any()

@@ -67,7 +67,12 @@ def file_names(role: str) -> list[str]:
     """The files that may be of a role (a key of FOLDERS)."""
     names = [name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)]
     if role == "context":
-        inputs = [name for folder in context_folders() for name in sorted(os.listdir(folder)) if name.endswith(CONTEXT_ENDINGS)]
+        inputs = [
+            name
+            for folder in context_folders()
+            for name in sorted(os.listdir(folder))
+            if name.endswith(CONTEXT_ENDINGS)
+        ]
         names = [*inputs, *names]
     return list(dict.fromkeys(names))
 
@@ -105,7 +110,11 @@ def find_part(model: Path, part: str, role: str) -> Path:
     """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as `companions.find_part` does."""
     from ....vd_core.checkpoints.companions import find_part as find
 
-    return find(model, part, [Path(path) for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)])
+    return find(
+        model,
+        part,
+        [Path(path) for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)],
+    )
 
 
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
