@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.autoencoders.finite import guard
-from ....vd_core.config import ClipConfig, ImageVAEConfig, VDConfig
+from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.embedded import MODEL
 from ....vd_core.files import resolve_inside
 from ...choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
