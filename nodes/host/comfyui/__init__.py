@@ -6,10 +6,6 @@ from .version import too_old
 try:
     from .clip import controlnet_tokens, embed_image, embed_text, encode_image, encode_text, weigh_tokens
     from .files import (
-        diffuser_names,
-        file_names,
-        find,
-        find_part,
         load_clip,
         load_clip_vision,
         load_flow,
@@ -17,8 +13,8 @@ try:
         load_pfd,
         load_seecoder,
         load_text_vae,
-        output_place,
     )
+    from .folders import diffuser_names, file_names, find, find_part, output_place
     from .guidance import with_guidance
     from .image_vae import encode_sample
     from .low_pass import guide_low_pass

@@ -1,10 +1,9 @@
-"""Model files in ComfyUI's folders: which there are, and their parts as core's objects."""
+"""The parts of model files as core's objects."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,119 +18,17 @@ from comfy.patcher_extension import WrappersMP
 from comfy.utils import calculate_parameters, weight_dtype
 from torch import Tensor
 
-from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ....vd_core.autoencoders.finite import guard
 from ....vd_core.config import ClipConfig, ImageVAEConfig
-from ....vd_core.embedded import MODEL
-from ....vd_core.files import resolve_inside
-from ...choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
+from ...choices import WEIGHT_DTYPES
 from . import context_guidance, overflow
 from .clip import clip_target
 from .core_config import core_config
 from .models import FlowModel, ImageUNet, TextDiffuser
 from .seecoder import SeeCoderEncoder
 from .text_vae import TextVAE
-from .version import warn_of_old_core
 
 # vd_core.checkpoints is imported where it is used: it brings transformers, and ComfyUI shall start fast.
-
-OWN_FOLDER, SEECODER_FOLDER = "versatile_diffusion", "seecoder"
-FOLDERS = {  # where users may have files of each role already
-    "model": (OWN_FOLDER, "checkpoints", "diffusion_models"),
-    "clip": (OWN_FOLDER, "text_encoders"),
-    "clip_vision": (OWN_FOLDER, "clip_vision"),
-    "vae": (OWN_FOLDER, "vae"),
-    "text_vae": (OWN_FOLDER,),
-    "seecoder": (SEECODER_FOLDER,),
-    "pfd": (OWN_FOLDER, "diffusion_models", "checkpoints"),
-    "context": (OWN_FOLDER, SEECODER_FOLDER),
-}
-CONTEXT_ENDINGS = (".safetensors", ".npy", ".pt", ".pth")
-
-
-def register_folders() -> None:
-    """Make our folders in models/ known to ComfyUI. Entries of extra_model_paths.yaml and of other packs
-    stay."""
-    warn_of_old_core()
-    # Other packs look for SeeCoder in either of the last two.
-    for name, folder in (
-        (OWN_FOLDER, OWN_FOLDER),
-        (SEECODER_FOLDER, "seecoder"),
-        (SEECODER_FOLDER, "seecoders"),
-    ):
-        folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, folder))
-        folder_paths.folder_names_and_paths[name][1].update(folder_paths.supported_pt_extensions)
-
-
-def file_names(role: str) -> list[str]:
-    """The files that may be of a role (a key of FOLDERS)."""
-    names = [name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)]
-    if role == "context":
-        inputs = [
-            name
-            for folder in context_folders()
-            for name in sorted(os.listdir(folder))
-            if name.endswith(CONTEXT_ENDINGS)
-        ]
-        names = [*inputs, *names]
-    return list(dict.fromkeys(names))
-
-
-def context_folders() -> list[str]:
-    """Where contexts lie besides the folders of models: ComfyUI's input folder, and the examples of this pack."""
-    return [folder_paths.get_input_directory(), str(EXAMPLES)]
-
-
-def diffuser_names() -> list[str]:
-    """List the files that may hold Versatile Diffusion's diffuser: all of its own folder, then those elsewhere that look like it."""
-    from ....vd_core.checkpoints.companions import may_hold_diffuser
-
-    own, *others = FOLDERS["model"]
-    found = [
-        name
-        for folder in others
-        for name in folder_paths.get_filename_list(folder)
-        if may_hold_diffuser(Path(folder_paths.get_full_path_or_raise(folder, name)))
-    ]
-    return list(dict.fromkeys([*folder_paths.get_filename_list(own), *found]))
-
-
-def find(name: str, role: str) -> Path:
-    """The path of a file of that role. Raises FileNotFoundError with what was searched for where."""
-    from ....vd_core.checkpoints.published import find_model
-
-    if name == EMBEDDED:
-        return EMBEDDED_SEECODER if role == "seecoder" else MODEL
-    folders = [path for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)]
-    return find_model(name, [*context_folders(), *folders] if role == "context" else folders)
-
-
-def find_part(model: Path, part: str, role: str) -> Path:
-    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as `companions.find_part` does."""
-    from ....vd_core.checkpoints.companions import find_part as find
-
-    return find(
-        model,
-        part,
-        [Path(path) for folder in FOLDERS[role] for path in folder_paths.get_folder_paths(folder)],
-    )
-
-
-def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
-    """Return the folder for a file, and the start of its name; `directory` is the standalone host's. Raises
-    ValueError for a bad prefix."""
-    try:
-        _, stem, _, subfolder, _ = folder_paths.get_save_image_path(
-            prefix, folder_paths.get_output_directory()
-        )
-    except Exception as error:  # core has no class for it
-        raise ValueError(
-            f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at "
-            f"most."
-        ) from error
-    return resolve_inside(
-        Path(folder_paths.get_output_directory()), f"{subfolder}/{stem}".lstrip("/"), "filename_prefix"
-    )
 
 
 def accepted(function: Callable, **arguments) -> dict:

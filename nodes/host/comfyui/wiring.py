@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server import PromptServer
 
-from .files import register_folders
+from .folders import register_folders
 
 LOADER = "VD_Load"
 
