@@ -1,4 +1,4 @@
-"""python -m vd_core {inspect, convert, train, distill, small-model, evaluate, bulk}: model files, training, figures, and bulk jobs."""
+"""The command `versatile-diffusion`, the same as `python -m vd_core`: model files, samples, training, bulk jobs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from .embedded import FOLDER, MODEL
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. What goes wrong is one sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m vd_core", description="Versatile Diffusion on the command line.")
+    parser = argparse.ArgumentParser(prog="versatile-diffusion", description="Versatile Diffusion on the command line.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_inspect(commands)
     add_convert(commands)
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_small_model(commands)
     add_evaluate(commands)
     add_bulk(commands)
-    add_download(commands)
+    for name in ("sample", "reconstruct", "download"):
+        add_command(commands, name)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -192,13 +194,12 @@ def add_bulk(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=bulk.run)
 
 
-def add_download(commands: argparse._SubParsersAction) -> None:
-    """The command `download`."""
-    from .commands import download
-
-    parser = commands.add_parser("download", help=download.HELP, description=download.HELP)
-    download.add_options(parser)
-    parser.set_defaults(run=download.run)
+def add_command(commands: argparse._SubParsersAction, name: str) -> None:
+    """Add a command that has a module of its own in `commands`."""
+    command = import_module(f".commands.{name}", __package__)
+    parser = commands.add_parser(name, help=command.HELP, description=command.HELP)
+    command.add_options(parser)
+    parser.set_defaults(run=command.run)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from ..datasets.find import find_rows
 from ..datasets.read import fingerprints
-from ..datasets.rows import Listing, Row
+from ..datasets.rows import Row
 from ..files import write_whole
 from ..runs import find_differences, hash_files, lock_folder, read_record
 from .parts import errors, part_path, write_part
-from .tasks import READS, Runner, Settings
+from .reconstruct import Reconstruction
+from .tasks import Settings
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Job:
 
     rows: Sequence[Row]
     out: Path
-    settings: Settings
+    settings: Settings | Reconstruction
     batch: int
     record: dict = field(default_factory=dict)
     left_out: str = ""
@@ -57,9 +57,9 @@ class Worker:
     threads: of the CPU, that it computes on.
     """
 
-    def __init__(self, settings: Settings, out: Path, batch: int, threads: int = 1):
+    def __init__(self, settings: Settings | Reconstruction, out: Path, batch: int, threads: int = 1):
         torch.set_num_threads(threads)
-        self.out, self.batch, self.runner = out, batch, Runner(settings)
+        self.out, self.batch, self.runner = out, batch, settings.make_runner()
 
     def __call__(self, batch: dict) -> dict:
         """Run and write parts, each a number and its rows as JSON.
@@ -83,7 +83,7 @@ class Worker:
 def open_job(
     source: Path,
     out: Path,
-    settings: Settings,
+    settings: Settings | Reconstruction,
     batch: int,
     recursive: bool = False,
     accept_changes: bool = False,
@@ -100,7 +100,7 @@ def open_job(
     """
     if not 1 <= batch <= 65536:
         raise ValueError(f"A part has 1 to 65536 rows, got {batch}.")
-    listing = rows_of_task(find_rows(source, recursive), READS[settings.task], source)
+    listing = settings.find_rows(source, recursive)
     hashes = list(fingerprints(listing.rows))
     inputs = "".join(
         json.dumps({"id": row.id, "sha256": found}) + "\n"
@@ -132,16 +132,6 @@ def open_job(
                 file.write(content.encode())
         listing.write_left_out(out)
     return job
-
-
-def rows_of_task(listing: Listing, kind: str, source: Path) -> Listing:
-    """Keep what a task reads, "picture" or "text", of rows that have it. Raises ValueError for no rows."""
-    listing = listing.with_pictures() if kind == "picture" else listing.with_texts()
-    if not listing.rows:
-        raise ValueError(f"There is no {kind} in {source}: {listing.summary() or 'it is empty'}.")
-    if kind == "picture":
-        return Listing([row._replace(text=None) for row in listing.rows], listing.left_out)
-    return Listing([Row(row.id, row.text) for row in listing.rows], listing.left_out)
 
 
 def find_changes(before: dict, record: dict, out: Path, inputs: str) -> str:
@@ -204,6 +194,7 @@ def run(
 
     errors.jsonl lists them.
 
+    workers:  0 runs all in this process, without Ray.
     gpus:     share of a GPU for each worker.
     threads:  of the CPU for each worker; for small models many workers of one thread do more than few of
         many.
@@ -214,7 +205,7 @@ def run(
     Raises ValueError without Ray, for numbers out of range and for a folder that another process uses or
     changed, OSError when a part cannot be written, RuntimeError when the workers cannot run.
     """
-    if not (1 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
+    if not (0 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
         raise ValueError(
             f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got "
             f"{workers} with {threads}, and {gpus}."
@@ -224,12 +215,30 @@ def run(
             raise ValueError(
                 f"{job.out} has been given to another job since this one was opened: choose another folder."
             )
-        if missing := job.missing():
+        missing = job.missing()
+        if missing and workers == 0:
+            run_here(job, missing, threads, progress)
+        elif missing:
             on_ray(job, missing, workers, gpus, threads, address, progress)
         failed = [row for path in sorted(job.out.glob("part-*")) for row in errors(path)]
         with write_whole(job.out / "errors.jsonl") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
     return len(failed)
+
+
+def run_here(job: Job, missing: list[int], threads: int, progress: Callable[[int], None]) -> None:
+    """Make the missing parts one after the other in this process."""
+    worker = Worker(job.settings, job.out.resolve(), job.batch, threads)
+    for number in missing:
+        done = worker({"part": [number], "rows": [json.dumps(job.part(number))]})
+        raise_error(done["error"][0])
+        progress(done["rows"][0])
+
+
+def raise_error(reason: str) -> None:
+    """Raise OSError with the reason why a part could not be written; "" is none."""
+    if reason:
+        raise OSError(f"{reason} The same command then goes on.")
 
 
 def on_ray(
@@ -266,8 +275,7 @@ def on_ray(
             num_gpus=gpus,
         )
         for row in done.iter_rows():
-            if row["error"]:
-                raise OSError(f"{row['error']} The same command then goes on.")
+            raise_error(row["error"])
             progress(int(row["rows"]))
     finally:
         ray.shutdown()

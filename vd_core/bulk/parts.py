@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..files import write_whole
 
-PICTURE_TASKS = ("variation", "text-to-image")
+PICTURE_TASKS = ("variation", "text-to-image", "reconstruct")
 
 
 def part_path(folder: Path, task: str, number: int) -> Path:
@@ -38,18 +39,32 @@ def table(results: Sequence[dict]) -> bytes:
 
 
 def shard(results: Sequence[dict], first: int) -> bytes:
-    """Make a tar file: NUMBER-I.png, and NUMBER-I.json with id and error; of failed rows just the latter."""
+    """Make a tar file: NUMBER-I.png, and NUMBER-I.json with id and error; of failed rows just the latter.
+
+    Results with `scores`, a number for each picture, have them in the latter too.
+    """
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, result in enumerate(results, start=first):
-            about = json.dumps({"id": result["id"], "error": result["error"]}, ensure_ascii=False).encode()
             for i, picture in enumerate(result.get("pictures", [None])):
+                entry = {"id": result["id"], "error": result["error"]}
+                entry |= {"score": result["scores"][i]} if "scores" in result else {}
+                about = json.dumps(entry, ensure_ascii=False).encode()
                 members = {"json": about} if picture is None else {"png": picture, "json": about}
                 for ending, content in members.items():
                     member = tarfile.TarInfo(f"{number:09d}-{i}.{ending}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
     return file.getvalue()
+
+
+def unpack_pictures(path: Path, folder: Path) -> None:
+    """Write the pictures of a part as files of their own, NUMBER-I.png, into a folder."""
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            if re.fullmatch(r"\d+-\d+\.png", member.name):
+                with write_whole(folder / member.name) as file:
+                    file.write(tar.extractfile(member).read())
 
 
 def errors(path: Path) -> list[dict]:

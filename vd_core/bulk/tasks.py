@@ -13,8 +13,9 @@ from PIL import Image, ImageColor
 from torch import Tensor
 
 from ..context import Context
+from ..datasets.find import find_rows
 from ..datasets.read import Reader
-from ..datasets.rows import Row
+from ..datasets.rows import Listing, Row
 from ..diffuser.overflow import named_layers, named_where_not_finite
 from ..embedded import MODEL
 from ..pictures import from_pil, resize_and_crop, to_pil
@@ -72,6 +73,14 @@ class Settings:
         except ValueError:
             colors = 'such as white or "#ff8000"'
             raise ValueError(f"background must be a colour {colors}, got {self.background!r}.") from None
+
+    def find_rows(self, source: Path, recursive: bool) -> Listing:
+        """Keep what the task reads of an input. Raises ValueError for no rows, and what `find_rows` raises."""
+        return rows_of_task(find_rows(source, recursive), READS[self.task], source)
+
+    def make_runner(self) -> Runner:
+        """Load the model and make what runs the task on rows."""
+        return Runner(self)
 
 
 Result = dict[str, object]  # id, error ("" where there is none), and what the task gives
@@ -186,15 +195,24 @@ class Runner:
         return named_where_not_finite(run, named_layers(self.model.diffuser, data), repeated.tokens)
 
     def generators(self, rows, purpose: str) -> list[torch.Generator]:
-        """Make a generator for each result, seeded by the seed, the row's id and the number of the result."""
-        names = [
-            f"{self.settings.seed} {purpose} {number} {row.id}"
-            for row, _ in rows
-            for number in range(self.settings.count)
-        ]
-        return [
-            seeded(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")) for name in names
-        ]
+        """Make a generator for each result."""
+        return seed_rows(self.settings.seed, purpose, [row.id for row, _ in rows], self.settings.count)
+
+
+def seed_rows(seed: int, purpose: str, ids: Sequence[str], count: int) -> list[torch.Generator]:
+    """Make generators for `count` results of each row, seeded by the seed, the row's id and the result's number."""
+    names = [f"{seed} {purpose} {number} {name}" for name in ids for number in range(count)]
+    return [seeded(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")) for name in names]
+
+
+def rows_of_task(listing: Listing, kind: str, source: Path) -> Listing:
+    """Keep what a task reads, "picture" or "text", of rows that have it. Raises ValueError for no rows."""
+    listing = listing.with_pictures() if kind == "picture" else listing.with_texts()
+    if not listing.rows:
+        raise ValueError(f"There is no {kind} in {source}: {listing.summary() or 'it is empty'}.")
+    if kind == "picture":
+        return Listing([row._replace(text=None) for row in listing.rows], listing.left_out)
+    return Listing([Row(row.id, row.text) for row in listing.rows], listing.left_out)
 
 
 def encode_png(picture: Image.Image) -> bytes:

@@ -1,0 +1,190 @@
+"""Pictures from predicted CLIP tokens, as brain decoding draws them: several samples per row, the best of them kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..context import Context
+from ..datasets.rows import Listing, Row
+from ..diffuser.overflow import named_layers, named_where_not_finite
+from ..embedded import MODEL
+from ..pictures import from_pil, read_picture, resize_and_crop, to_pil
+from ..ranking import best_first, token_similarity
+from ..sampling.checks import check_number
+from ..sampling.noise import SampleNoise
+from ..sampling.options import Sampling
+from .tasks import Result, encode_png, seed_rows
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What decides the pictures of a job. The defaults are those of MindEye.
+
+    image_tokens: .npy file [rows, n, d] with the tokens of pictures, as CLIP's vision tower gives them.
+    texts:        .npy file [rows, n, d] with the tokens of captions; "" for none.
+    guesses:      folder with a picture per row to start from, in the order of their numbers or names; "" for none.
+    ratio:        0..1, the share of the texts.
+    normalise:    divide each row's picture tokens by the norm of the first, as CLIP contexts are.
+    count, best:  samples per row, and how many are kept: those whose own tokens are the most like the predicted ones.
+    size:         side of the pictures in pixels; None = 512, or 64 with the embedded model.
+    sampling:     how latents are sampled; its strength counts where there are guesses.
+
+    Raises ValueError for numbers out of range.
+    """
+
+    image_tokens: str
+    texts: str = ""
+    guesses: str = ""
+    models: tuple[str, ...] = (str(MODEL),)
+    ratio: float = 0.5
+    normalise: bool = False
+    count: int = 16
+    best: int = 1
+    seed: int = 0
+    size: int | None = None
+    dtype: str = "float32"
+    sampling: Sampling = Sampling("unipc", 20, cfg=3.5, strength=0.85, spacing="linspace")
+    task: str = "reconstruct"
+
+    def __post_init__(self) -> None:
+        check_number("ratio", self.ratio, 0, 1)
+        check_number("count", self.count, 1, 1000)
+        check_number("best", self.best, 1, self.count)
+        check_number("seed", self.seed, 0, 2**63 - 1)
+        if self.size is not None and (self.size < 8 or self.size % 8):
+            raise ValueError(f"size must be divisible by 8, got {self.size}.")
+
+    def find_rows(self, source: Path, recursive: bool) -> Listing:
+        """List the rows of the token file, each with a fingerprint of all that it is drawn from as its text.
+
+        Raises ValueError for files that are no tokens, and for another number of texts or guesses than of pictures.
+        """
+        arrays = [open_tokens(Path(path)) for path in (self.image_tokens, self.texts) if path]
+        guesses = list_guesses(Path(self.guesses)) if self.guesses else []
+        rows = len(arrays[0])
+        for path, held in ((self.texts, len(arrays[-1])), (self.guesses, len(guesses))):
+            if path and held != rows:
+                raise ValueError(f"{path} has {held} rows where {self.image_tokens} has {rows}: one for each is needed.")
+        found = []
+        for number in range(rows):
+            content = b"".join(np.ascontiguousarray(array[number]).tobytes() for array in arrays)
+            content += guesses[number].read_bytes() if guesses else b""
+            found.append(Row(f"{number:06d}", hashlib.sha256(content).hexdigest()[:16]))
+        return Listing(found, [])
+
+    def make_runner(self) -> Reconstructor:
+        """Load the model and open the files."""
+        return Reconstructor(self)
+
+
+def open_tokens(path: Path) -> np.ndarray:
+    """Map an array of tokens [rows, n, d] of a .npy file. Raises FileNotFoundError and ValueError with one sentence."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
+        raise ValueError(f"{path} is no array of numbers: save it by numpy.save.") from error
+    if array.ndim != 3 or array.dtype.kind != "f" or 0 in array.shape:
+        raise ValueError(
+            f"{path} holds {list(array.shape)} {array.dtype} where tokens [rows, tokens, width] with a fraction are needed."
+        )
+    return array
+
+
+def list_guesses(folder: Path) -> list[Path]:
+    """List the pictures of a folder, by their numbers where all names are numbers, else by their names."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    if all(path.stem.isdecimal() for path in pictures):
+        return sorted(pictures, key=lambda path: int(path.stem))
+    return sorted(pictures)
+
+
+class Reconstructor:
+    """Draws rows of predicted tokens with one model. A result depends, up to rounding, on its row and the settings."""
+
+    def __init__(self, settings: Reconstruction):
+        from ..checkpoints.load import load
+
+        parts = ["diffuser.data.image", "diffuser.context.image", "image_vae"]
+        parts += ["diffuser.context.text", "clip_text"] if settings.texts else []
+        parts += ["clip_vision"] if settings.best < settings.count else []
+        self.settings = settings
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = load(list(settings.models), parts=parts, dtype=getattr(torch, settings.dtype), device=device)
+        embedded = settings.models == (str(MODEL),)
+        self.size = (64 if embedded else 512) if settings.size is None else settings.size
+        self.images = open_tokens(Path(settings.image_tokens))
+        self.texts = open_tokens(Path(settings.texts)) if settings.texts else None
+        self.guesses = list_guesses(Path(settings.guesses)) if settings.guesses else []
+        # Sentences of an empty caption, the unconditional tokens of texts.
+        self.silence = self.model.encode_text("").tokens if settings.texts else None
+
+    @torch.no_grad()
+    def __call__(self, rows: Sequence[Row]) -> list[Result]:
+        """Draw rows: `pictures`, PNG files, the best first, and their `scores`. A row that fails has an `error`."""
+        try:
+            return self.draw([int(row.id) for row in rows])
+        except (ValueError, RuntimeError) as error:
+            if len(rows) == 1:
+                return [{"id": rows[0].id, "error": f"row {rows[0].id} failed: {error}"}]
+            return [result for row in rows for result in self([row])]
+
+    def draw(self, numbers: list[int]) -> list[Result]:
+        """Draw rows by their numbers."""
+        count, model = self.settings.count, self.model
+        images = self.read(self.images, numbers)
+        if self.settings.normalise:
+            images = images / images[:, :1].norm(dim=-1, keepdim=True)
+        contexts = [Context("image", images.repeat_interleave(count, dim=0), weight=1.0)]
+        if self.texts is not None:
+            tokens = self.read(self.texts, numbers).repeat_interleave(count, dim=0)
+            contexts[0] = Context("image", contexts[0].tokens, weight=1 - self.settings.ratio)
+            contexts.append(Context("text", tokens, self.silence, weight=self.settings.ratio))
+        pictures = model.image_vae.decode(self.sample(contexts, numbers))
+        results = []
+        for number, wanted, drawn in zip(numbers, images, pictures.split(count), strict=True):
+            result: Result = {"id": f"{number:06d}", "error": ""}
+            if self.settings.best < count:
+                scores = token_similarity(model.encode_image(drawn).tokens, wanted[None])
+                order = best_first(scores, self.settings.best)
+                result["scores"] = [round(float(scores[i]), 6) for i in order]
+                drawn = drawn[order]
+            results.append({**result, "pictures": [encode_png(picture) for picture in to_pil(drawn)]})
+        return results
+
+    def sample(self, contexts: list[Context], numbers: list[int]) -> Tensor:
+        """Sample latents [rows * count, …]. Raises ValueError where values are not finite."""
+        settings, vae = self.settings, self.model.image_vae
+        sampling = settings.sampling
+        if self.guesses:
+            guesses = [read_picture(self.guesses[i].read_bytes(), self.guesses[i].name) for i in numbers]
+            pictures = torch.cat([resize_and_crop(from_pil([guess]), self.size) for guess in guesses])
+            latent = vae.encode(pictures.to(self.model.device)).repeat_interleave(settings.count, dim=0)
+        else:
+            sampling = Sampling(**{**vars(sampling), "strength": None})
+            side, channels = self.size // vae.factor, vae.config.latent_channels
+            latent = torch.zeros(len(contexts[0].tokens), channels, side, side, device=self.model.device)
+        ids = [f"{number:06d}" for number in numbers]
+
+        def run() -> Tensor:
+            noise = SampleNoise(iter(seed_rows(settings.seed, "noise", ids, settings.count)))
+            return self.model.sample("image", contexts, latent, noise, sampling)
+
+        layers = named_layers(self.model.diffuser, "image")
+        return named_where_not_finite(run, layers, *(context.tokens for context in contexts))
+
+    def read(self, array: np.ndarray, numbers: list[int]) -> Tensor:
+        """Read rows of tokens, float32, on the model's device."""
+        return torch.from_numpy(array[numbers].astype(np.float32)).to(self.model.device)
