@@ -35,12 +35,15 @@ ARROWS = {
     "explain": {"encoders", "plots", "sampling"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
     "checkpoints": {"config", "context", "files", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
-    "commands": {"checkpoints", "flows", "context", "sampling", "pictures", "bulk", "embedded", "training"},
+    "commands": {
+        *("bulk", "checkpoints", "context", "embedded", "files", "flows", "pictures", "sampling", "training"),
+    },
     "embedded": set(),
     "runs": {"files"},
     "datasets": {"files", "pictures"},
     "bulk": {
-        *("checkpoints", "context", "datasets", "diffuser", "embedded", "files", "flows", "pictures", "runs", "sampling"),
+        *("checkpoints", "context", "datasets", "diffuser", "embedded", "files", "flows", "pictures", "ranking", "runs"),
+        "sampling",
     },
     "training": {
         "config",

@@ -251,7 +251,7 @@ def test_refusals(tmp_path, folder, monkeypatch):
     (tmp_path / "empty").mkdir()
     for action, error, sentence in (
         (
-            lambda: jobs.run(job, workers=0),
+            lambda: jobs.run(job, workers=-1),
             ValueError,
             "at least one worker with one thread, and 0 to 64 GPUs for each, got 0 with 1",
         ),
