@@ -7,6 +7,7 @@ import open_clip
 import pytest
 import torch
 
+from vd_core.config import TextVAEConfig
 from vd_core.tokenizers import BertTokenizer, ClipTokenizer, Gpt2Tokenizer
 
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "cat", "##s", ",", "caf", "##é", "漢", "字", "'", "Cat"]
@@ -87,6 +88,12 @@ def test_bert_unknown_words(bert):
 def test_bert_pads_with_0_and_cuts_before_the_end_marker(bert):
     rows = bert(["cat", "cat cat cat cat cat cat cat", ""])
     assert rows.tolist() == [bert_ids("cat") + 5 * [PAD], bert_ids(*["cat"] * 6), [CLS, SEP] + 6 * [PAD]]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_pieces": TextVAEConfig().max_pieces}], ids=["default", "model"])
+def test_the_official_encoder_reads_77_pieces_between_its_markers(options):
+    ids = BertTokenizer("\n".join(BERT) + "\n", **options)(["cat " * 100, "cat " * 77])
+    assert ids.shape == (2, 79) and torch.equal(ids[0], ids[1])
 
 
 def test_a_long_text_is_cut_with_a_warning(bert, caplog):
