@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "workflows" / "input"  # pictures and contexts of the workflows
+EXAMPLES = (
+    Path(__file__).resolve().parents[1] / "workflows" / "input"
+)  # pictures and contexts of the workflows
 
 EMBEDDED = "embedded"  # the small model that comes with the pack
 FROM_MODEL = "from the model file"

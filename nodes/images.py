@@ -8,7 +8,7 @@ from ..vd_core.pictures import resize
 
 
 def rgb(image: Tensor) -> Tensor:
-    """IMAGE [B, H, W, 1, 3 or 4] in 0..1 -> [B, 3, H, W], float32; grey is repeated, an alpha channel
+    """Turn IMAGE [B, H, W, 1, 3 or 4] in 0..1 into [B, 3, H, W], float32; grey is repeated, an alpha channel
     dropped. Raises ValueError for others."""
     if (
         image.ndim != 4
@@ -25,12 +25,12 @@ def rgb(image: Tensor) -> Tensor:
 
 
 def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
-    """Pictures [B, 3, H, W] in which what is painted (1) in MASK [1 or B, h, w] has the mean colour of the
+    """Paint what is masked (1 in MASK [1 or B, h, w]) of pictures [B, 3, H, W] in the mean colour of the
     rest.
 
     crop: cut away what is masked around the rest, the same for all. Raises ValueError when nothing is left.
     """
-    keep = 1 - resize(mask[:, None], *pictures.shape[2:], mode="bilinear")
+    keep = 1 - resize(mask[:, None], pictures.shape[2], pictures.shape[3], mode="bilinear")
     if len(keep) not in (1, len(pictures)):
         raise ValueError(f"There are {len(keep)} masks for {len(pictures)} pictures: use one, or as many.")
     total = keep.sum(dim=(2, 3), keepdim=True)
@@ -50,7 +50,7 @@ def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
 
 
 def within(pictures: Tensor, longest_side: int) -> Tensor:
-    """Pictures [B, 3, H, W] scaled down so that no side is longer; 0 = as they are."""
+    """Scale pictures [B, 3, H, W] down so that no side is longer; 0 = as they are."""
     height, width = pictures.shape[2:]
     if not longest_side or max(height, width) <= longest_side:
         return pictures

@@ -12,7 +12,7 @@ SIDE = {"default": 512, "min": 8, "max": 8192, "step": 8}
 
 
 class VD_ColorAdjust:
-    """The colours of a reference."""
+    """Give pictures the colours of a reference."""
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
@@ -42,7 +42,7 @@ class VD_ColorAdjust:
 
 
 class VD_Squeeze:
-    """Pictures in another size and shape."""
+    """Bring pictures into another size and shape."""
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
@@ -83,7 +83,7 @@ class VD_Squeeze:
 
 
 class VD_ImageEncode:
-    """Pictures as latents, drawn by chance."""
+    """Encode pictures as latents, drawn from the autoencoder's posterior."""
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (

@@ -19,12 +19,12 @@ SCORES = "The cosine of each that is kept, best first."
 
 
 def cosines(clip, clip_vision, image: Tensor, texts: list[str]) -> Tensor:
-    """The cosine of every picture of an IMAGE with every text, [N, M]."""
+    """Compute the cosine of every picture of an IMAGE with every text, [N, M]."""
     return similarity(host.encode_image(clip_vision, rgb(image), None)[:, 0], host.embed_text(clip, texts))
 
 
 def told(cosine: Tensor, order: list[int], names: list[str]) -> list[str]:
-    """One line for each of `order`: its rank, its name, and its figures among all of cosine [N]."""
+    """Write one line for each of `order`: its rank, its name, and its figures among all of cosine [N]."""
     figures = zip(cosine.tolist(), clip_score(cosine).tolist(), probabilities(cosine).tolist(), strict=True)
     lines = [
         f"{name}: cosine {c:.4f}, CLIPScore {s:.4f}, probability {p:.4f}"
@@ -34,7 +34,7 @@ def told(cosine: Tensor, order: list[int], names: list[str]) -> list[str]:
 
 
 class VD_RankImages:
-    """Pictures by how well they show a text."""
+    """Sort pictures by how well they show a text."""
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
@@ -72,7 +72,7 @@ class VD_RankImages:
 
 
 class VD_RankTexts:
-    """Texts by how well they say what a picture shows."""
+    """Sort texts by how well they say what a picture shows."""
 
     CATEGORY = "VersatileDiffusion/text"
     DESCRIPTION = (

@@ -47,7 +47,7 @@ class SeeCoder_Load:
 
 
 class SeeCoder_Encode:
-    """A reference picture as conditioning."""
+    """Encode a reference picture as conditioning."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -155,7 +155,7 @@ class SeeCoder_Encode:
 
 
 def filled_up(unconditional: Conditioning | None, tokens: torch.Tensor) -> torch.Tensor:
-    """The unconditional tokens in the shape of one sample of tokens [B, n, d].
+    """Bring the unconditional tokens into the shape of one sample of tokens [B, n, d].
 
     Quirk kept: the official app fills 77 tokens up with zeros, and these zeros take part in the attention.
     """

@@ -1,4 +1,4 @@
-"""Pictures side by side."""
+"""Lay pictures side by side."""
 
 from ..vd_core.sheet import sheet
 from .images import rgb

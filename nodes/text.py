@@ -11,7 +11,7 @@ TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Text Model (VD)."})
 
 
 class VD_EmptyTextLatent:
-    """Empty text latents."""
+    """Make empty text latents."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = "Empty text latents to start from: one for each text to make."
@@ -37,7 +37,7 @@ class VD_EmptyTextLatent:
 
 
 class VD_TextEncode:
-    """Sentences as text latents."""
+    """Encode sentences as text latents."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -63,7 +63,7 @@ class VD_TextEncode:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text that say something. Raises ValueError where none does."""
+    """Pick the lines of a text that say something. Raises ValueError where none does."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError("There is no text to encode: write one per line.")
@@ -71,7 +71,7 @@ def lines_of(text: str) -> list[str]:
 
 
 class VD_EditText:
-    """Text latents with another meaning."""
+    """Change the meaning of text latents."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -126,7 +126,7 @@ class VD_EditText:
 
 
 def flat(latents: torch.Tensor) -> torch.Tensor:
-    """Text latents [B, width, 1, 1] -> [B, width]. Raises ValueError for others."""
+    """Flatten text latents [B, width, 1, 1] to [B, width]. Raises ValueError for others."""
     if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
         raise ValueError(
             f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE "
@@ -136,7 +136,7 @@ def flat(latents: torch.Tensor) -> torch.Tensor:
 
 
 class VD_TextDecode:
-    """Text latents as sentences."""
+    """Write text latents as sentences."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (

@@ -30,9 +30,9 @@ SD_WIDTH = 768  # of Stable Diffusion 1's tokens
 
 
 def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Prompts -> tokens [B, n, d], projected, and divided by the norm of the projected end token; weights in
-    prompts change none of that. n is a multiple of CLIP's positions: core reads a long prompt in several
-    pieces, and shorter ones are filled up with the tokens of an empty prompt.
+    """Encode prompts as tokens [B, n, d], projected, and divided by the norm of the projected end token;
+    weights in prompts change none of that. n is a multiple of CLIP's positions: core reads a long prompt in
+    several pieces, and shorter ones are filled up with the tokens of an empty prompt.
 
     Raises ValueError for a CLIP that is not ViT-L/14's, or has no projection.
     """
@@ -51,8 +51,8 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
 
 def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Texts, taken literally -> their global embeddings [B, d], of norm 1; those of pictures are the first
-    tokens of `encode_image`.
+    """Embed texts, taken literally: [B, d], of norm 1; the embeddings of pictures are the first tokens of
+    `encode_image`.
 
     Core reads a long text in several pieces: the first one counts. Raises ValueError as `encode_text`.
     """
@@ -63,7 +63,7 @@ def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
 
 def weigh_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """Prompts -> the weight of each token of `encode_text`, [B, n], as core reads weights in prompts."""
+    """Read the weight of each token of `encode_text`, [B, n], as core reads weights in prompts."""
     pieces = [[row for rows in clip.tokenize(text).values() for row in rows] for text in texts]
     longest = max(map(len, pieces)) * len(pieces[0][0])
     weights = torch.ones(len(texts), longest)
@@ -81,15 +81,16 @@ def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:
 
 
 def filled_up(rows: list[Tensor], empty: Tensor) -> Tensor:
-    """Tokens [1, n_i, d] as one batch: shorter rows are followed by the tokens of an empty prompt."""
+    """Join tokens [1, n_i, d] in one batch: shorter rows are followed by the tokens of an empty prompt."""
     longest = max(row.shape[1] for row in rows)
     return torch.cat(
         [torch.cat([row, *[empty] * ((longest - row.shape[1]) // empty.shape[1])], dim=1) for row in rows]
     )
 
 
-def projection_of(clip: CLIP) -> nn.Module:
-    """The layer that takes hidden states to CLIP's joint space."""
+def projection_of(clip: CLIP) -> nn.Linear:
+    """Find the layer that takes hidden states to CLIP's joint space. Raises ValueError for a CLIP of another
+    kind and for one without a trained projection."""
     wanted = (
         "use Load CLIP (VD), or ComfyUI's Load CLIP with model.safetensors of "
         "huggingface.co/openai/clip-vit-large-patch14"
@@ -105,11 +106,11 @@ def projection_of(clip: CLIP) -> nn.Module:
 
 
 def is_trained(weight: Tensor) -> bool:
-    """Whether a projection came from a file: core leaves one that a file lacks as the identity or as the
+    """Tell whether a projection came from a file: core leaves one that a file lacks as the identity or as the
     memory happens to be."""
     rows, columns = weight.shape
     identity = rows == columns and torch.equal(weight, torch.eye(rows))
-    return not identity and bool(weight.isfinite().all()) and 1e-4 < weight.std() < 1
+    return not identity and bool(weight.isfinite().all()) and 1e-4 < float(weight.std()) < 1
 
 
 def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | None) -> Tensor:
@@ -133,7 +134,7 @@ def embed_image(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
 
 
 def encode_pixels(clip_vision: ClipVisionModel, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """As `Clip.encode_pixels` of vd_core, by a model that is loaded."""
+    """Encode pixels as `Clip.encode_pixels` of vd_core, by a model that is loaded."""
     model = clip_vision.model
     vision = model.vision_model
     hidden = vision.embeddings(pixels.to(clip_vision.load_device))
@@ -145,7 +146,7 @@ def encode_pixels(clip_vision: ClipVisionModel, pixels: Tensor, weights: Tensor 
 
 
 def checked(clip_vision: ClipVisionModel) -> CLIPVisionModelProjection:
-    """The network of a CLIP_VISION. Raises ValueError for one that is not CLIP's."""
+    """Find the network of a CLIP_VISION. Raises ValueError for one that is not CLIP's."""
     model = clip_vision.model
     if (
         not isinstance(model, CLIPVisionModelProjection)

@@ -69,6 +69,7 @@ def load_flow(
         path, parts=[f"diffuser.data.{data}", *(f"diffuser.context.{kind}" for kind in kinds)]
     )
     config = weights.model.config
+    unet: type[torch.nn.Module]
     if config.diffuser.data[data].layers == "2d":
         unet, key_map = ImageUNet, KeyMap(unet_model(config.diffuser, data, kinds))
         state = {key_map.theirs(key)[0].key: tensor for key, tensor in weights.state.items()}
@@ -76,7 +77,8 @@ def load_flow(
         unet, state = TextDiffuser, below("diffuser.", weights.state)
     core = core_config(config, data, {kind: config.diffuser.context[kind] for kind in kinds})
     device, types = model_management.get_torch_device(), core.supported_inference_dtypes
-    wanted = WEIGHT_DTYPES[dtype] and getattr(torch, WEIGHT_DTYPES[dtype])
+    name = WEIGHT_DTYPES[dtype]
+    wanted = None if name is None else getattr(torch, name)
     if dtype == "auto" and device.type == "cpu":
         wanted = fastest_dtype()
     stored = wanted or model_management.unet_dtype(
@@ -123,7 +125,7 @@ def clip_patcher(path: Path, disable_dynamic: bool = False) -> model_patcher.Mod
 
 
 def load_clip_vision(path: Path) -> comfy.clip_vision.ClipVisionModel:
-    """The vision tower of a file as a CLIP_VISION."""
+    """Load the vision tower of a file as a CLIP_VISION."""
     from ....vd_core.checkpoints.load import read_weights
 
     weights = read_weights(path, parts=["clip_vision"])
@@ -136,7 +138,7 @@ def load_clip_vision(path: Path) -> comfy.clip_vision.ClipVisionModel:
 
 
 def vision_sizes(config: ClipConfig) -> dict:
-    """The sizes of the vision tower as transformers, and so core, name them."""
+    """Name the sizes of the vision tower as transformers, and so core, name them."""
     return {
         "model_type": "clip_vision_model",
         "num_channels": 3,
@@ -155,14 +157,14 @@ class ImageVAE(comfy.sd.VAE):
     """Core's VAE, which knows a text latent when it sees one, and names what is not finite."""
 
     def decode(self, samples_in: Tensor, *args, **kwargs) -> Tensor:
-        """Latents [B, C, h, w] -> IMAGE. Raises ValueError for text latents."""
+        """Decode latents [B, C, h, w] to IMAGE. Raises ValueError for text latents."""
         if samples_in.shape[1] != self.latent_channels and samples_in.shape[2:] == (1, 1):
             raise ValueError("samples are text latents: decode them with Latent to Text (VD).")
         return super().decode(samples_in, *args, **kwargs)
 
 
 def load_image_vae(path: Path) -> ImageVAE:
-    """The image autoencoder of a file as a VAE."""
+    """Load the image autoencoder of a file as a VAE."""
     from ....vd_core.checkpoints.load import read_weights
 
     weights = read_weights(path, parts=["image_vae"])
@@ -183,7 +185,7 @@ def image_vae_patcher(path: Path, disable_dynamic: bool = False) -> model_patche
 
 
 def vae_sizes(config: ImageVAEConfig) -> dict:
-    """The sizes of the autoencoder as core names them."""
+    """Name the sizes of the autoencoder as core names them."""
     sizes = {
         "double_z": True,
         "z_channels": config.latent_channels,
@@ -200,18 +202,18 @@ def vae_sizes(config: ImageVAEConfig) -> dict:
 
 
 def load_text_vae(path: Path) -> TextVAE:
-    """The text autoencoder of a file."""
+    """Load the text autoencoder of a file."""
     from ....vd_core.checkpoints.load import load
 
     device = model_management.text_encoder_device()
     half = not model_management.is_device_cpu(device) and model_management.should_use_fp16(device)
-    return TextVAE(
-        load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32).text_vae, device
-    )
+    optimus = load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32).text_vae
+    assert optimus is not None  # `load` raises where the file has none
+    return TextVAE(optimus, device)
 
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:
-    """A SeeCoder of any kind."""
+    """Load a SeeCoder of any kind."""
     from ....seecoder.checkpoints import from_tensors
     from ....vd_core.checkpoints.read import read
 
@@ -238,12 +240,13 @@ def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPa
 
 
 def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose keys start with a prefix, without it."""
+    """Pick the tensors whose keys start with a prefix, without it."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
 
 def check_keys(path: Path, missing: list[str], unexpected: list[str]) -> None:
-    """The file was checked against vd_core's modules; this says so if core's have changed."""
+    """Raise ValueError where core's CLIP has other keys than the file, which was checked against vd_core's
+    modules."""
     if missing or unexpected:
         raise ValueError(
             f"This version of ComfyUI builds CLIP in another way than this pack knows, so {path.name} does "

@@ -12,8 +12,8 @@ from ....vd_core.sampling.noise import BatchNoise
 
 
 def encode_sample(vae: VAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
-    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for
-    (its posterior).
+    """Encode IMAGE [B, H, W, 3] as latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them
+    for (its posterior).
 
     Raises ValueError for an autoencoder of another kind than Stable Diffusion 1's.
     """

@@ -216,12 +216,12 @@ class TokensForAll(conds.CONDRegular):
 def shares(
     layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None
 ) -> list[Share]:
-    """The share of each context for latents x [evaluations * B, …] at one timestep."""
+    """Find the share of each context for latents x [evaluations * B, …] at one timestep."""
     ratios, regions = [part.ratio for part in layout], [part.region for part in layout]
     if not any(regions):
-        return ratios
+        return list(ratios)
     batch = len(x) // len((transformer_options or {}).get("cond_or_uncond", "1"))
-    return local_ratios(ratios, regions, schedule.progress(float(timesteps[0])), batch, x.shape[2:])
+    return list(local_ratios(ratios, regions, schedule.progress(float(timesteps[0])), batch, x.shape[2:]))
 
 
 def check_contexts(layout: Layout, context: Tensor, contexts: dict[str, int]) -> None:
@@ -247,8 +247,8 @@ class FlowModel(BaseModel):
 
     def __init__(self, core_config: SD15, config: VDConfig, data: str, unet_model: type, device=None):
         model_type = {"eps": ModelType.EPS, "v": ModelType.V_PREDICTION}[config.schedule.prediction]
-        unet_model = partial(unet_model, contexts=core_config.contexts, schedule=Schedule(config.schedule))
-        super().__init__(core_config, model_type, device, unet_model)
+        network = partial(unet_model, contexts=core_config.contexts, schedule=Schedule(config.schedule))
+        super().__init__(core_config, model_type, device, network)
         self.vd_config, self.data = config, data
 
     @property
@@ -257,7 +257,8 @@ class FlowModel(BaseModel):
         return self.vd_config.diffuser.data[self.data]
 
     def extra_conds(self, **kwargs) -> dict:
-        """What goes to the network with each conditioning."""
+        """Collect what goes to the network with each conditioning. Raises ValueError for one that is not
+        ours, for latents of another model, and for what only pictures can have."""
         tokens, layout = kwargs.get("cross_attn"), kwargs.get("vd_layout")
         if tokens is None or layout is None:
             raise ValueError(
@@ -290,7 +291,7 @@ class FlowModel(BaseModel):
 
 
 def flow_of(model: ModelPatcher) -> FlowModel:
-    """The flow behind a MODEL. Raises ValueError for another model."""
+    """Find the flow behind a MODEL. Raises ValueError for another model."""
     if not isinstance(model.model, FlowModel):
         raise ValueError("model must be a Versatile Diffusion model; others are sampled with KSampler.")
     return model.model

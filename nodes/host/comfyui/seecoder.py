@@ -27,8 +27,8 @@ class SeeCoderEncoder:
         return self.seecoder.config.queries.global_queries
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 -> tokens [B, n, d], one after the other: memory is that of one, and
-        each can be interrupted."""
+        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, n, d], one after the other: memory is that of
+        one, and each can be interrupted."""
         model_management.load_model_gpu(self.patcher)
         bar, rows = ProgressBar(len(images)), []
         for image in images.to(self.patcher.load_device, self.dtype):

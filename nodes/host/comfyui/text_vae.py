@@ -10,13 +10,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.utils import ProgressBar
 from torch import Tensor
 
+from ....vd_core.autoencoders.optimus import Optimus
 from ...latents import Generators
 
 
 class TextVAE:
     """The text autoencoder. It is an ordinary torch module, so it is on a device as a whole or not at all."""
 
-    def __init__(self, optimus: torch.nn.Module, device: torch.device):
+    def __init__(self, optimus: Optimus, device: torch.device):
         self.optimus = optimus
         self.patcher = ModelPatcher(
             optimus, load_device=device, offload_device=model_management.text_encoder_offload_device()
@@ -28,15 +29,15 @@ class TextVAE:
         return self.optimus.config.latent_width
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Sentences -> latents [B, width]."""
+        """Encode sentences as latents [B, width]."""
         model_management.load_models_gpu([self.patcher], force_full_load=True)
         return self.optimus.encode(texts).float().to(model_management.intermediate_device())
 
     def decode(
         self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float
     ) -> list[str]:
-        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them. Can be interrupted
-        after every token."""
+        """Write latents [B, width] as sentences; generators: as `Optimus.decode` takes them. Can be
+        interrupted after every token."""
         model_management.load_models_gpu([self.patcher], force_full_load=True)
         progress = ProgressBar(1).update_absolute
         latents = latents.to(self.patcher.load_device)
