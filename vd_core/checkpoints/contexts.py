@@ -21,7 +21,8 @@ from .formats import existing, first_line, printable
 from .read import read
 from .write import dump_safetensors
 
-# Names of tensors in files, and the fields of `Context` that they hold. Files keep their names, so that old ones stay readable.
+# Names of tensors in files, and the fields of `Context` that they hold. Files keep their names, so that old
+# ones stay readable.
 TENSORS = {
     "tokens": "tokens",
     "null": "null",

@@ -242,18 +242,18 @@ def diffusers_unet(
     for linear in ("linear_1.", "linear_2."):
         yield Rule(f"diffuser.time_embed.{linear}", f"{prefix}time_embedding.{linear}", also=also)
     for step in layers_of(config):
-        if step.role == "last":
-            yield Rule(f"diffuser.data.{kind}.{step.index}.norm.", f"{prefix}conv_norm_out.")
-            yield Rule(f"diffuser.data.{kind}.{step.index}.proj.", f"{prefix}conv_out.")
-            continue
-        theirs = prefix + diffusers_block(step, len(config.channel_mult))
+        theirs = prefix + ("" if step.role == "last" else diffusers_block(step, len(config.channel_mult)))
+        ours = f"diffuser.data.{kind}.{step.index}."
         if step.op == "context":
             for context, inside in contexts.items():
                 if context in config.context:
                     yield Rule(f"diffuser.context.{context}.{step.index}.", theirs + inside)
+        elif kind not in config.data:
             continue
-        ours = f"diffuser.data.{kind}.{step.index}."
-        if step.role == "res":
+        elif step.role == "last":
+            yield Rule(f"{ours}norm.", f"{theirs}conv_norm_out.")
+            yield Rule(f"{ours}proj.", f"{theirs}conv_out.")
+        elif step.role == "res":
             yield Rule(ours, theirs)
         elif config.data[kind].layers == "0d":
             yield Rule(f"{ours}linear.", theirs)

@@ -50,10 +50,10 @@ def deprecated_rules(config: VDConfig) -> Iterator[Rule]:
 
 def diffusers_rules(config: VDConfig) -> Iterator[Rule]:
     """A diffusers folder. It has no Optimus: texts cannot be decoded from it."""
-    for index, kind in enumerate(config.diffuser.data):
-        yield from key_maps.diffusers_unet(
-            config.diffuser, kind, {kind: ""}, f"{kind}_unet/", also="copy" if index else ""
-        )
+    kinds = dict.fromkeys([*config.diffuser.data, *config.diffuser.context])
+    for index, kind in enumerate(kinds):
+        also = "copy" if index else ""
+        yield from key_maps.diffusers_unet(config.diffuser, kind, {kind: ""}, f"{kind}_unet/", also)
     yield from part_maps.diffusers_image_vae(config.image_vae, "vae/")
     yield from part_maps.clip_text("text_encoder/")
     yield from part_maps.clip_vision("image_encoder/")
