@@ -17,6 +17,7 @@ ARROWS = {
     "context": set(),
     "color": set(),
     "files": set(),
+    "finite": set(),
     "memory": set(),
     "pictures": set(),
     "placement": set(),
@@ -26,7 +27,7 @@ ARROWS = {
     "tokenizers": {"prompts"},
     "diffuser": {"config", "context"},
     "encoders": {"config", "pictures", "placement", "tokenizers"},
-    "autoencoders": {"config", "pictures", "placement", "tokenizers"},
+    "autoencoders": {"config", "finite", "pictures", "placement", "tokenizers"},
     "sampling": {"config", "context", "diffuser"},
     "interpolation": {"context"},
     "lettering": set(),
@@ -43,7 +44,7 @@ ARROWS = {
     "datasets": {"files", "pictures"},
     "bulk": {
         *("checkpoints", "context", "datasets", "diffuser", "embedded", "files", "flows", "pictures", "ranking", "runs"),
-        "sampling",
+        *("finite", "sampling"),
     },
     "training": {
         "config",

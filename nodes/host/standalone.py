@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +15,12 @@ from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import DataConfig, VDConfig
 from ...vd_core.context import Blend
-from ...vd_core.diffuser.overflow import named_layers, named_where_not_finite
+from ...vd_core.diffuser.layer_names import name_layers
 from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.files import resolve_inside
+from ...vd_core.finite import check_samples
 from ...vd_core.flows import VersatileDiffusion
 from ...vd_core.memory import check_room
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
@@ -286,26 +288,22 @@ def sample(
     contexts = to_contexts(positive, negative)
     samples = model.fitted(latent["samples"])
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
-    flow, draws = model.under(contexts), None
-
-    def run() -> Tensor:
-        nonlocal draws
-        draws = sampler_noise(sampling, seed, latent)
-        with progress("sampling") as report:
-            return flow.sample(
-                model.data,
-                contexts,
-                model.inner(samples),
-                draws,
-                model.with_own(sampling),
-                mask=None if mask is None else model.inner(fit_mask(mask, samples)),
-                start=None if start is None else model.inner(start),
-                callback=lambda i, total, x, x0: report(i + 1, total),
-            )
-
+    vd, noise = model.under(contexts), sampler_noise(sampling, seed, latent)
+    run = partial(
+        vd.sample,
+        model.data,
+        contexts,
+        model.inner(samples),
+        sampling=model.with_own(sampling),
+        mask=None if mask is None else model.inner(fit_mask(mask, samples)),
+        start=None if start is None else model.inner(start),
+    )
+    with progress("sampling") as report:
+        result = run(noise=noise, callback=lambda i, total, x, x0: report(i + 1, total))
     tokens = [side for context in contexts for side in (context.tokens, context.unconditional)]
-    result = named_where_not_finite(run, named_layers(flow.diffuser, model.data), samples, *tokens)
-    return made(latent, result.reshape(samples.shape), draws)
+    again = partial(run, noise=sampler_noise(sampling, seed, latent))
+    check_samples(result, again, name_layers(vd.diffuser, model.data), samples, *tokens)
+    return made(latent, result.reshape(samples.shape), noise)
 
 
 def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling) -> Tensor:

@@ -86,7 +86,9 @@ class Parity:
         )
         ours = ours.reshape(io["x"].shape)
         self.compare(f"{name}: official", ours, golden)
-        self.compare(f"{name}: vd_core", ours, self.core.diffuser(io["x"], io["t"], contexts, data))
+        context = part("vd_core.context").Context
+        given = [context(kind, tokens, weight=ratio) for kind, tokens, ratio in contexts]
+        self.compare(f"{name}: vd_core", ours, self.core.diffuser(io["x"], io["t"], given, data))
 
     def conditioning(self, config: dict, io: dict) -> tuple[list, list]:
         """positive and negative of a DDIM case."""

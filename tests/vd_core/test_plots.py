@@ -4,7 +4,20 @@ import pytest
 import torch
 
 from vd_core.lettering import font
-from vd_core.plots import COLORS, PAPER, SIZE, VIRIDIS, Curve, beside, bounds, colored, heat_map, plot, ticks, written
+from vd_core.plots import (
+    COLORS,
+    PAPER,
+    SIZE,
+    VIRIDIS,
+    Curve,
+    beside,
+    bounds,
+    colored,
+    heat_map,
+    plot,
+    ticks,
+    written,
+)
 
 BLUE, RED = COLORS[0], COLORS[1]
 

@@ -7,9 +7,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ImageVAEConfig
+from ..finite import guard
 from ..pictures import check_range
 from ..placement import convert_for
-from .finite import guard
 
 
 def norm(channels: int) -> nn.GroupNorm:

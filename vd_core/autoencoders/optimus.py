@@ -11,9 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import TextVAEConfig, TransformerConfig
+from ..finite import check_finite
 from ..placement import check_device, convert_for
 from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
-from .finite import check_finite
 from .gpt2 import GPT2, Cache
 
 if TYPE_CHECKING:  # transformers takes seconds to import: the function that needs it imports it
@@ -156,7 +156,7 @@ class Optimus(nn.Module):
         while any(row[-1] != self.words.eos for row in rows):
             last = torch.tensor([[row[-1]] for row in rows], device=latents.device)
             logits, cache = self.step(latents, last, cache)
-            check_finite("The text autoencoder's decoder", logits, latents)
+            check_finite("The text autoencoder's decoder", logits, [latents])
             for row, logit, generator in zip(rows, logits[:, -1].float().cpu(), generators, strict=True):
                 if row[-1] != self.words.eos:
                     row.append(choose(logit, generator))

@@ -16,8 +16,9 @@ from ..context import Context
 from ..datasets.find import find_rows
 from ..datasets.read import Reader
 from ..datasets.rows import Listing, Row
-from ..diffuser.overflow import named_layers, named_where_not_finite
+from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
+from ..finite import check_samples
 from ..pictures import from_pil, resize_and_crop, to_pil
 from ..sampling.checks import check_choice, check_number
 from ..sampling.noise import SampleNoise, seeded
@@ -192,7 +193,9 @@ class Runner:
             noise = SampleNoise(iter(self.generators(rows, "noise")))
             return self.model.sample(data, [repeated], latent, noise, settings.sampling)
 
-        return named_where_not_finite(run, named_layers(self.model.diffuser, data), repeated.tokens)
+        samples = run()
+        check_samples(samples, run, name_layers(self.model.diffuser, data), repeated.tokens)
+        return samples
 
     def generators(self, rows, purpose: str) -> list[torch.Generator]:
         """Make a generator for each result."""

@@ -13,9 +13,8 @@ from .energy import Energy
 from .low_pass import LowPassGuidance
 from .noise import NOISES
 from .samplers import SAMPLERS
-from .spacing import SPACINGS
 from .shift import UNSHIFTED, ResolutionShift
-
+from .spacing import SPACINGS
 
 START_LEVELS = ("official", "same")
 

@@ -18,8 +18,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy.utils import calculate_parameters, weight_dtype
 from torch import Tensor
 
-from ....vd_core.autoencoders.finite import guard
 from ....vd_core.config import ClipConfig, ImageVAEConfig
+from ....vd_core.finite import guard
 from ...choices import WEIGHT_DTYPES
 from . import context_guidance, overflow
 from .clip import clip_target
@@ -95,7 +95,7 @@ def load_flow(
     model.diffusion_model.load_state_dict(state, strict=True, assign=True)
     patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "vd_context_guidance", context_guidance.predict)
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_overflow", overflow.sample)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_overflow", overflow.check_sampling)
     return patcher
 
 

@@ -1,8 +1,11 @@
-"""vd_core's sampling loops on core's models: guidance, areas, masks, patches, previews and interruption are core's."""
+"""vd_core's samplers on core's models: guidance, areas, masks, patches, previews and interruption are core's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import sqrt
 
 import comfy.samplers
 import comfy.utils
@@ -13,75 +16,123 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....vd_core.config import VDConfig
-from ....vd_core.sampling.generate import generate, noise_of
-from ....vd_core.sampling.generate import invert as inverted
-from ....vd_core.sampling.noise import batch_noise
+from ....vd_core.sampling.generate import begin, check_official, noise_of
+from ....vd_core.sampling.noise import NoiseSource, batch_noise
 from ....vd_core.sampling.options import Sampling
-from ....vd_core.sampling.samplers import Callback, Denoise, ddim
+from ....vd_core.sampling.samplers import SAMPLERS, Callback, Denoise, ddim, ddim_inverse
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...conditioning import Conditioning
 from ...latents import fit_latent, fit_mask, fit_start, made, sampler_noise
 from .models import flow_of
 from .shift import schedule_of
 
-# (denoise, noise, latent, sigmas, seed, callback) -> x; noise, latent and x in the shape of the latent
-Loop = Callable[[Denoise, Tensor, Tensor, Tensor, int, Callback], Tensor]
 
+@dataclass(eq=False)
+class MultiFlowSampler(comfy.samplers.Sampler):
+    """A sampler of vd_core's as a SAMPLER; start: in the diffuser's scale."""
 
-class LoopSampler(comfy.samplers.Sampler):
-    """A loop as a SAMPLER. Core's models denoise x with noise of any sigma added; vd_core's loops work in the variance-preserving space."""
+    schedule: Schedule
+    sampling: Sampling
+    noise: NoiseSource
+    start: Tensor | None
 
-    def __init__(self, loop: Loop, schedule: Schedule):
-        self.loop, self.schedule = loop, schedule
-
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
-        model = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)
-        model.latent_image, model.noise = latent_image, noise
-
-        def denoise(x: Tensor, t: int) -> Tensor:
-            sigma = self.schedule.sigmas(torch.tensor(t)).to(x.device)
-            noisy = x * (sigma**2 + 1).sqrt()
-            return (noisy - model(noisy, sigma.expand(len(x)), denoise_mask, **extra_args)) / sigma
-
-        def report(i: int, total: int, x: Tensor, x0: Tensor) -> None:
-            if callback is not None:
-                callback(i, x0, x, total)
-
-        x = self.loop(denoise, noise, latent_image, sigmas, extra_args["seed"], report)
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
+        denoise = adapt_model(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule)
+        start = None if self.start is None else self.start.to(latent_image)
+        x, _, steps = begin(self.schedule, latent_image, self.noise, self.sampling, start)
+        sampler, report = SAMPLERS[self.sampling.sampler], adapt_callback(callback)
+        x = sampler(denoise, x, steps, lambda: self.noise.draw(x.shape), self.sampling, report)
         return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
 
 
-def run(
-    model: ModelPatcher,
-    positive: Conditioning,
-    negative: Conditioning,
-    sampling: Sampling,
-    loop: Loop,
-    schedule: Schedule,
+@dataclass(eq=False)
+class InversionSampler(comfy.samplers.Sampler):
+    """DDIM inversion as a SAMPLER."""
+
+    schedule: Schedule
+    sampling: Sampling
+
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
+        denoise = adapt_model(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule)
+        check_official(self.sampling)
+        steps = self.schedule.steps(self.sampling.steps)
+        return ddim_inverse(denoise, latent_image, steps, adapt_callback(callback)) / sqrt(steps.alphas_cumprod[0])
+
+
+@dataclass(eq=False)
+class OfficialDDIM(comfy.samplers.Sampler):
+    """The official DDIM as a SAMPLER for the sigmas that core gives it; core's own ends at sigma 0 and adds less noise at the
+    start."""
+
+    schedule: Schedule
+    sampling: Sampling
+    timestep: Callable[[Tensor], Tensor]  # of a sigma
+
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
+        denoise = adapt_model(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule)
+        timesteps = self.timestep(sigmas).cpu().unique().flip(0)
+        alphas_cumprod = self.schedule.alphas_cumprod[timesteps].double()
+        later = batch_noise(extra_args["seed"])
+        later.draw(noise.shape)  # the first draw is `noise`, where it comes from the same seed
+        diffused = latent_image.count_nonzero() > 0
+        x = self.schedule.q_sample(latent_image, int(timesteps[0]), noise) if diffused else noise
+        steps, report = Steps(timesteps[:-1], alphas_cumprod), adapt_callback(callback)
+        x = ddim(denoise, x, steps, lambda: later.draw(x.shape), self.sampling, report)
+        # The official result belongs to timestep 0. In between core expects data plus noise.
+        x = x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
+        return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
+
+
+def adapt_model(
+    model_wrap,
+    sigmas: Tensor,
+    extra_args: dict,
     noise: Tensor,
-    samples: Tensor,
-    seed: int = 0,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """What a loop makes of latents under core's guidance; both are unscaled."""
+    latent_image: Tensor,
+    denoise_mask: Tensor | None,
+    schedule: Schedule,
+) -> Denoise:
+    """Make denoise(x, t) -> eps of what core hands to a SAMPLER. Core's models denoise x with noise of any sigma added;
+    vd_core's samplers work in the variance-preserving space."""
+    model = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)
+    model.latent_image, model.noise = latent_image, noise
+
+    def denoise(x: Tensor, t: float) -> Tensor:
+        sigma = schedule.sigmas(torch.tensor(t)).to(x.device)
+        noisy = x * (sigma**2 + 1).sqrt()
+        return (noisy - model(noisy, sigma.expand(len(x)), denoise_mask, **extra_args)) / sigma
+
+    return denoise
+
+
+def adapt_callback(callback: Callable | None) -> Callback | None:
+    """Make a callback of vd_core's samplers of core's."""
+    return None if callback is None else lambda i, total, x, x0: callback(i, x0, x, total)
+
+
+def prepare(
+    model: ModelPatcher, positive: Conditioning, negative: Conditioning, sampling: Sampling
+) -> Callable[..., Tensor]:
+    """Bind what core's sampling of a MODEL needs besides noise, latents and a SAMPLER."""
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(sampling.cfg)
-    result = guider.sample(
-        noise,
-        samples,
-        LoopSampler(loop, schedule),
-        model.get_model_object("model_sampling").sigmas.flip(0),  # the loop chooses from all of them
-        denoise_mask=mask,
+    return partial(
+        guider.sample,
+        sigmas=model.get_model_object("model_sampling").sigmas.flip(0),  # the SAMPLER chooses from all of them
         callback=latent_preview.prepare_callback(model, sampling.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
     )
-    return result.to(model_management.intermediate_device())
 
 
 def config(model: ModelPatcher) -> VDConfig:
-    """The sizes and the schedule of the model behind a MODEL. Raises ValueError for another model."""
+    """Return the sizes and the schedule of the model behind a MODEL. Raises ValueError for another model."""
     return flow_of(model).vd_config
 
 
@@ -95,53 +146,37 @@ def sample(
     start_noise: dict | None = None,
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
-    flow = flow_of(model)
-    schedule = schedule_of(model)
+    flow, schedule = flow_of(model), schedule_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
+    mask = None if mask is None else fit_mask(mask, samples)
     # The same numbers twice: core wants the first of them too, for masks.
     first, draws = (sampler_noise(sampling, seed, latent) for _ in range(2))
-    first = first.draw(samples.shape)
+    noise = first.draw(samples.shape)
     if start is not None:
         start = flow.process_latent_in(start)
-        first = noise_of(schedule, start, flow.process_latent_in(samples), sampling.steps)
-
-    def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        first = None if start is None else start.to(latent)
-        return generate(denoise, schedule, latent, draws, sampling, start=first, callback=callback)
-
-    mask = None if mask is None else fit_mask(mask, samples)
-    result = run(model, positive, negative, sampling, loop, schedule, first, samples, seed, mask)
+        noise = noise_of(schedule, start, flow.process_latent_in(samples), sampling.steps)
+    run = prepare(model, positive, negative, sampling)
+    sampler = MultiFlowSampler(schedule, sampling, draws, start)
+    result = run(noise, samples, sampler, denoise_mask=mask, seed=seed).to(model_management.intermediate_device())
     # The way into the diffuser's space and back rounds.
     return made(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
 
 
-def invert(model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling) -> Tensor:
-    """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
+def invert(
+    model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling
+) -> Tensor:
+    """Find the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
-    schedule = schedule_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
-
-    def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        return inverted(denoise, schedule, latent, sampling, callback=callback)
-
-    return run(model, positive, negative, sampling, loop, schedule, torch.zeros_like(samples), samples)
+    run, sampler = prepare(model, positive, negative, sampling), InversionSampler(schedule_of(model), sampling)
+    return run(torch.zeros_like(samples), samples, sampler, seed=0).to(model_management.intermediate_device())
 
 
-def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[LoopSampler, Tensor]:
-    """The official DDIM as a SAMPLER and its SIGMAS; core's own ends at sigma 0 and adds less noise at the start."""
-    sampling = Sampling(steps=steps, eta=eta)
-    model_sampling, schedule = model.get_model_object("model_sampling"), schedule_of(model)
-
-    def loop(denoise: Denoise, noise: Tensor, latent: Tensor, sigmas: Tensor, seed: int, callback: Callback) -> Tensor:
-        timesteps = model_sampling.timestep(sigmas).cpu().unique().flip(0)
-        alphas_cumprod = schedule.alphas_cumprod[timesteps].double()
-        later = batch_noise(seed)
-        later.draw(noise.shape)  # the first draw is `noise`, where it comes from the same seed
-        x = schedule.q_sample(latent, int(timesteps[0]), noise) if latent.count_nonzero() else noise
-        x = ddim(denoise, x, Steps(timesteps[:-1], alphas_cumprod), lambda: later.draw(x.shape), sampling, callback)
-        # The official result belongs to timestep 0. In between core expects data plus noise.
-        return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
-
+def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[OfficialDDIM, Tensor]:
+    """Make the official DDIM as a SAMPLER, and its SIGMAS."""
+    schedule = schedule_of(model)
     timesteps = schedule.steps(steps).timesteps
-    return LoopSampler(loop, schedule), schedule.sigmas(torch.cat([timesteps, timesteps.new_zeros(1)]))
+    timestep = model.get_model_object("model_sampling").timestep
+    sigmas = schedule.sigmas(torch.cat([timesteps, timesteps.new_zeros(1)]))
+    return OfficialDDIM(schedule, Sampling(steps=steps, eta=eta), timestep), sigmas

@@ -16,9 +16,10 @@ from runner.core_nodes import CORE_NODES
 from vd_core.config import ScheduleConfig, VDConfig
 from vd_core.context import Context, Region
 from vd_core.diffuser.compiled import Compiled
+from vd_core.diffuser.layer_names import name_layers
 from vd_core.diffuser.mixing import attention_mixing, layer_mixing
 from vd_core.diffuser.model import Diffuser
-from vd_core.diffuser.overflow import named_layers, watched
+from vd_core.finite import watch
 from vd_core.sampling.corrections import GuidanceOptions
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
@@ -103,7 +104,7 @@ def test_texts_and_layers_that_overflow(pair):
     denoise, x = guide(pair[1], SCHEDULE, [PICTURE], "text"), randn(2, 24)
     with torch.inference_mode():
         assert not denoise(x, 501).isfinite().any() and pair[2].graphs == 1
-        with pytest.raises(ValueError, match="output layer gave"), watched(named_layers(pair[1], "text")):
+        with pytest.raises(ValueError, match="output layer gave"), watch(name_layers(pair[1], "text")):
             denoise(x, 501)
 
 

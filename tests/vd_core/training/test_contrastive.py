@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 from vd_core.encoders.clip import normalise
-from vd_core.training.clip import ContrastiveClip, Texts, contrastive_losses, distort, halved, ink, positions, recolour, retrieval
+from vd_core.training.clip import (
+    ContrastiveClip,
+    Texts,
+    contrastive_losses,
+    distort,
+    halved,
+    ink,
+    positions,
+    recolour,
+    retrieval,
+)
 from vd_core.training.dataset import CaptionedPictures, caption
 from vd_core.training.outlines import NameSpace, outlines, surfaces
 

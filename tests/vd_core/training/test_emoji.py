@@ -17,7 +17,16 @@ from PIL import Image
 from vd_core import embedded
 from vd_core.training import emoji
 from vd_core.training.dataset import CaptionedPictures, caption
-from vd_core.training.emoji import NAMES, STYLES, code_points, fetch, iconify_renderer, on_white, split, webp_renderer
+from vd_core.training.emoji import (
+    NAMES,
+    STYLES,
+    code_points,
+    fetch,
+    iconify_renderer,
+    on_white,
+    split,
+    webp_renderer,
+)
 
 
 def pairs(names, styles, leave_out=()):

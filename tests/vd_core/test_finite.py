@@ -9,8 +9,9 @@ import torch
 from runner.pack import load_pack
 from vd_core.config import VDConfig
 from vd_core.context import Context
+from vd_core.diffuser.layer_names import name_layers
 from vd_core.diffuser.model import Diffuser
-from vd_core.diffuser.overflow import named_layers, watched
+from vd_core.finite import watch
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def run(nodes, change=lambda flow: None, **inputs):
 
 
 def test_a_model_as_it_is_needs_no_second_walk(nodes, monkeypatch):
-    monkeypatch.setattr(sys.modules[nodes[1].named_where_not_finite.__module__], "watched", None)
+    monkeypatch.setattr(sys.modules[nodes[1].check_samples.__module__], "watch", None)
     assert run(nodes).isfinite().all()
 
 
@@ -59,7 +60,7 @@ def test_guidance_beyond_all_numbers_is_no_layers_fault(nodes):
 
 
 def test_contexts_that_are_not_finite_are_no_layers_fault():
-    with pytest.raises(ValueError, match="a context holds such values"), watched([], torch.tensor([float("nan")])):
+    with pytest.raises(ValueError, match="a context holds such values"), watch([], torch.tensor([float("nan")])):
         pass
 
 
@@ -67,7 +68,7 @@ def test_half_precision_is_told_what_to_do():
     torch.manual_seed(0)
     config = VDConfig.tiny().diffuser
     diffuser = Diffuser(config).requires_grad_(False)
-    layers = dict(named_layers(diffuser, "image"))
+    layers = dict(name_layers(diffuser, "image"))
     assert len(layers) == len([step for step in diffuser.plan if step.op == "data"]) + sum(map(len, diffuser.context.values()))
     name = next(reversed([name for name in layers if "text context" in name]))
     layers[name].proj_out.weight.fill_(3e4)
@@ -75,8 +76,8 @@ def test_half_precision_is_told_what_to_do():
     width = config.context["text"]
     given = torch.randn(1, config.data["image"].channels, 8, 8), torch.tensor([500]), [Context("text", torch.randn(1, 5, width))], "image"
     diffuser.float()(*given)
-    with watched(layers.items()):  # all well in float32
+    with watch(layers.items()):  # all well in float32
         diffuser(*given)
-    with watched(layers.items()), pytest.raises(ValueError, match=f"{name} gave inf in float16: load the model with weight_dtype bf16"):
+    with watch(layers.items()), pytest.raises(ValueError, match=f"{name} gave inf in float16: load the model with weight_dtype bf16"):
         diffuser.half()(given[0].half(), given[1], [Context("text", given[2][0].tokens.half())], "image")
     assert not any(layer._forward_hooks for layer in layers.values())
