@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from vd_core.foreign import printable
+
 from .graph import WIDGETS, Input, WorkflowError, label, of_classes, picture, title_of
+
+
+CHOICES = 30  # that a message names
+FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".npy")
 
 
 @dataclass(frozen=True)
@@ -96,33 +103,47 @@ def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
     if entry.type == "*":
         return value
     if not entry.is_widget:
-        raise WorkflowError(f"{where}: it takes a link of type {entry.type}, not the value {value!r}.")
+        raise WorkflowError(f"{where}: it takes a link of type {entry.type}, not the value {printable(repr(value))}.")
     if entry.options.get("image_upload"):
         return find_picture(value, where, picture_folders)
     if entry.type == "COMBO":
         if value not in entry.choices:
-            choices = ", ".join(map(str, entry.choices)) or "nothing: the list is empty"
-            raise WorkflowError(f"{where}: {value!r} is not one of its choices ({choices}).")
+            shown = ", ".join(printable(str(choice)) for choice in entry.choices[:CHOICES])
+            more = f" and {len(entry.choices) - CHOICES} more" * (len(entry.choices) > CHOICES)
+            folder = os.environ.get("VD_MODELS", "models")
+            place = f"; files are looked for in {folder}, and --models names another folder" * str(value).endswith(FILES)
+            known = f"{shown or 'nothing: the list is empty'}{more}"
+            raise WorkflowError(f"{where}: {printable(repr(value))} is not one of its choices ({known}){place}.")
         return value
+    value = convert(value, entry.type)
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # neither NaN nor infinite
     fits = {"INT": number and value == int(value), "FLOAT": number}.get(entry.type, isinstance(value, WIDGETS[entry.type]))
     if not fits:
-        raise WorkflowError(f"{where}: it takes {entry.type}, not {value!r}.")
+        raise WorkflowError(f"{where}: it takes {entry.type}, not {printable(repr(value))}.")
     if number:
         low, high = entry.options.get("min", -math.inf), entry.options.get("max", math.inf)
         if not low <= value <= high:
-            raise WorkflowError(f"{where}: {value} is outside {low} to {high}.")
+            raise WorkflowError(f"{where}: {printable(str(value))} is outside {low} to {high}.")
     if entry.type == "STRING":  # JSON may hold halves of characters, which no tokenizer takes
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return WIDGETS[entry.type](value)
 
 
+def convert(value, kind: str):
+    """Convert what ComfyUI converts without a loss: numbers given as text, and numbers where a text is wanted."""
+    if isinstance(value, str) and kind in ("INT", "FLOAT"):
+        try:
+            return WIDGETS[kind](value)
+        except ValueError:
+            return value
+    return str(value) if kind == "STRING" and type(value) in (int, float) else value
+
+
 def find_picture(name, where: str, folders: list[Path]) -> str:
     """A picture's path: the name as it is given, else below one of the folders. The page may add " [input]" to the name."""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise WorkflowError(f"{where}: it takes the name of a picture, not {name!r}.")
+        raise WorkflowError(f"{where}: it takes the name of a picture, not {printable(repr(name))}.")
     name = re.sub(r" \[(input|output|temp)\]$", "", name)
     if path := picture(name, folders):
         return str(path)
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name[:200])
-    raise WorkflowError(f"{where}: there is no picture {shown}, neither as given nor in {' or '.join(map(str, folders))}.")
+    raise WorkflowError(f"{where}: there is no picture {printable(name)}, neither as given nor in {' or '.join(map(str, folders))}.")

@@ -1,102 +1,183 @@
-"""Runs a ComfyUI workflow file with this pack's nodes: without ComfyUI, on a running server, or in a checkout.
-
-python run_workflow.py workflows/api/NAME.json --set "Prompt.text=a red apple, flat style" --seed 7 --output pictures
-"""
+"""The command line of `run_workflow.py`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from . import remote
+from vd_core.foreign import printable
+
+from . import graph, remote
 from .launcher import launched
+from .limit import time_limit
 from .pack import PACKAGE, ROOT
-from .server import Server
+from .results import Results
+from .server import Server, Unreachable
+
+DESCRIPTION = "Run a workflow file with this pack's nodes: without ComfyUI, on a server, or in a checkout."
+EXAMPLES = """examples:
+  run_workflow.py workflows/api/text-to-image.json --set Prompt.text="red apple, 3d style" --seed 7
+  run_workflow.py workflows/api/text-to-image.json --list            what --set can change
+  run_workflow.py picture.png --output again                         a picture that carries its workflow
+  run_workflow.py workflows/api/image-variation.json --input photos --set "Picture.image=cat.png"
+  run_workflow.py flow.json --server http://127.0.0.1:8188 --json | jq -r .file
+  run_workflow.py flow.json --comfyui ~/ComfyUI --timeout 600
+
+exit status: 0, 2 for what is wrong with the request, 3 for a ComfyUI that cannot be reached or started, 4 for a job that
+failed or took too long, 130 when interrupted; the reason is the last line on stderr.
+"""
+LONGEST = 2000  # characters of a sentence
+BAD_REQUEST, UNREACHABLE, FAILED, INTERRUPTED = 2, 3, 4, 130
 
 
 class Arguments(argparse.ArgumentParser):
-    """A command line whose mistakes end as all others do: with one sentence and exit status 1."""
+    """A command line whose mistakes end as all others do: with one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; --help says what there is.")
+        raise graph.WorkflowError(f"{message}; --help says what there is.")
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = Arguments(description="Run a workflow file with this pack's nodes: without ComfyUI, on a server, or in a checkout.")
-    parser.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="API format, or canvas format where it says enough")
-    parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="NODE: id or title; may be given often")
-    parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="where files are written (default: ./output)")
-    parser.add_argument("--seed", type=int, metavar="N", help="sets every input called seed or noise_seed; --set wins")
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line. Raises WorkflowError."""
+    parser = Arguments(
+        prog="run_workflow.py", description=DESCRIPTION, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("workflow", type=Path, metavar="WORKFLOW", help="JSON in API or canvas format, or a PNG that carries its workflow")
+    add("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="NODE: id or title; may be given often")
+    add("--list", action="store_true", help="say what --set can change, with types and choices, and run nothing")
+    add("--seed", type=int, metavar="N", help="sets every input called seed or noise_seed; --set wins")
+    add("--input", type=Path, metavar="DIR", help="where input pictures are looked for first")
+    add("--output", type=Path, default=Path("output"), metavar="DIR", help="where files are written (default: ./output)")
+    add("--json", action="store_true", help="print one JSON object per result on stdout: node, title, file, texts")
+    add("--timeout", type=float, metavar="SECONDS", help="give up when it takes longer in all")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--models", type=Path, metavar="DIR", help="folder with the model files (environment variable VD_MODELS)")
+    models = "folder with the model files (environment variable VD_MODELS)"
+    where.add_argument("--models", type=Path, metavar="DIR", help=models)
     where.add_argument("--server", metavar="URL", help="run it on this ComfyUI, such as 127.0.0.1:8188")
     where.add_argument(
         "--comfyui", type=Path, metavar="PATH",
-        help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: COMFYUI_ARGS, else --cpu without a GPU)",
+        help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: COMFYUI_ARGS, "
+        "else --cpu without a GPU)",
     )  # fmt: skip
-    parser.add_argument(
-        "--wait", type=float, default=60, metavar="SECONDS", help="with --server: how long it may take to come back when it is lost"
-    )
-    return parser.parse_args(argv)
+    add(
+        "--wait", type=float, default=60, metavar="SECONDS",
+        help="with --server: how long it may take to come back when it is lost (default: 60)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    for option, seconds in (("--timeout", args.timeout), ("--wait", args.wait)):
+        if seconds is not None and not 0 <= seconds <= 1e9:
+            raise graph.WorkflowError(f"{option} takes a number of seconds from 0, not {seconds}.")
+    return args
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the workflow where the command line says."""
-    given = args.output, args.set, args.seed, ROOT / "workflows" / "input"
-    if args.server is not None:
-        remote.run_file(args.workflow, Server(args.server), *given, wait=args.wait)
-    elif args.comfyui:
-        with (
-            tempfile.TemporaryDirectory(prefix="run_workflow_", ignore_cleanup_errors=True) as folder,
-            launched(args.comfyui.expanduser().resolve(), ROOT, Path(folder)) as server,
-        ):
-            remote.run_file(args.workflow, server, *given, uploads="temp")
-    else:
+def check_paths(args: argparse.Namespace) -> None:
+    """Raise WorkflowError for files and folders that are not there, or are the other kind."""
+    if not args.workflow.is_file():
+        raise graph.WorkflowError(f"There is no workflow file {args.workflow}.")
+    for path, option, needed in (
+        (args.output, "--output", False), (args.models, "--models", True), (args.input, "--input", True),
+    ):  # fmt: skip
+        if path and path.exists() and not path.is_dir():
+            raise graph.WorkflowError(f"{option} {path} is a file, not a folder.")
+        if path and needed and not path.exists():
+            raise graph.WorkflowError(f"{option} {path} does not exist.")
+
+
+def run(args: argparse.Namespace, results: Results) -> None:
+    """Run the workflow where the command line says, or list its inputs."""
+    folders = [*filter(None, [args.input]), args.workflow.resolve().parent, ROOT / "workflows" / "input"]
+    given = args.set, args.seed, folders
+    if args.server is None and not args.comfyui:
         from . import in_process  # imports torch, which the other two need not
 
-        in_process.run_file(args.workflow, *given)
+        if args.list:
+            list_inputs(args, graph.of_classes(in_process.node_classes()))
+        else:
+            in_process.run_file(args.workflow, results, *given)
+        return
+    with server_of(args) as (server, uploads, wait):
+        if args.list:
+            list_inputs(args, remote.read_catalogue(server)[1])
+        else:
+            remote.run_file(args.workflow, server, results, *given, uploads=uploads, wait=wait)
+
+
+@contextmanager
+def server_of(args: argparse.Namespace) -> Iterator[tuple[Server, str, float]]:
+    """Yield the server that --server names, or that --comfyui starts: (server, its folder for uploads, seconds to wait)."""
+    if args.server is not None:
+        yield Server(args.server), "input", args.wait
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="run_workflow_", ignore_cleanup_errors=True) as folder,
+        launched(args.comfyui.expanduser().resolve(), ROOT, Path(folder)) as server,
+    ):
+        yield server, "temp", 0
+
+
+def list_inputs(args: argparse.Namespace, catalogue: graph.Catalogue) -> None:
+    """Print what --set can change: a line each, or a JSON object."""
+    prompt, _ = graph.prepare(args.workflow, catalogue, args.set, args.seed)
+    for about in graph.describe_inputs(prompt, catalogue):
+        if args.json:
+            print(json.dumps(about))
+            continue
+        value = "(linked)" if about.get("linked") else printable(repr(about["value"]), 60)
+        choices = [printable(str(choice), 40) for choice in about.get("choices", ())]
+        span = f"{about['min']} to {about['max']}" if {"min", "max"} <= about.keys() else ""
+        known = ", ".join(choices[:20]) + ", …" * (len(choices) > 20) or span
+        name = f"{about['title']}.{printable(about['input'])}={value}"
+        print(f"{name}  {about['type']}{f' ({known})' if known else ''}, node {printable(about['node'])}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0, 1 with one sentence on stderr, 130 when interrupted."""
+    """Run the command; returns the exit status. What goes wrong is one sentence on stderr."""
+    results = None
     try:
-        args = arguments(argv)
-        for path, option in ((args.output, "--output"), (args.models, "--models")):
-            if path and path.exists() and not path.is_dir():
-                raise NotADirectoryError(f"{option} {path} is a file, not a folder.")
+        args = parse(argv)
+        results = Results(args.output, args.json)
+        check_paths(args)
         if args.models:
-            if not args.models.exists():
-                raise FileNotFoundError(f"--models {args.models} does not exist.")
             os.environ["VD_MODELS"] = str(args.models.resolve())
-        if not args.workflow.is_file():
-            raise FileNotFoundError(f"There is no workflow file {args.workflow}.")
-        run(args)
+        with time_limit(args.timeout):
+            run(args, results)
     except ModuleNotFoundError as error:
         if str(error.name).startswith(PACKAGE):
             raise
-        return refuse(f"{error}; install what {ROOT / 'requirements.txt'} names.")
-    except (ValueError, OSError) as error:
-        return refuse(str(error))
+        return refuse(f"{error}; install what {ROOT / 'requirements.txt'} names.", FAILED, results)
+    except Unreachable as error:
+        return refuse(str(error), UNREACHABLE, results)
+    except (graph.JobError, OSError) as error:
+        return refuse(str(error), FAILED, results)
+    except ValueError as error:
+        return refuse(str(error), BAD_REQUEST, results)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
 
 
-def refuse(sentence: str) -> int:
-    """The sentence on one line of stderr; the exit status."""
-    print(" ".join(sentence.split()), file=sys.stderr)
-    return 1
+def refuse(sentence: str, status: int, results: Results | None) -> int:
+    """Print a sentence on one line of stderr -> the exit status."""
+    line = printable(" ".join(sentence.split()), LONGEST)
+    print(line, file=sys.stderr)
+    if results is not None:
+        results.show_failure(line, status)
+    return status
 
 
 def run_as_script() -> int:
-    """`main` for the command line of a terminal: what was started is stopped on SIGTERM and SIGHUP too."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character must not stop the run
+    """Run `main` for the command line of a terminal: what was started is stopped on SIGTERM and SIGHUP too."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     for end in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if signal.getsignal(end) is signal.SIG_DFL:
             signal.signal(end, lambda number, _: sys.exit(128 + number))

@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from vd_core.files import leads_out
+from vd_core.foreign import printable
+
+from .png import is_png, read_workflow
 
 WIDGETS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str, "COMBO": object}
 SEEDS = ("seed", "noise_seed")
@@ -20,10 +25,16 @@ SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 NOTES = ("Note", "MarkdownNote")
 CANVAS_ONLY = ("Reroute", "PrimitiveNode")
 MODES = {2: "muted", 4: "bypassed"}
+DATE = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
+UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')  # in the name of a file
 
 
 class WorkflowError(ValueError):
-    """What is wrong with a workflow, in one sentence."""
+    """What is wrong with a workflow or with how it is to be run, in one sentence."""
+
+
+class JobError(WorkflowError):
+    """What went wrong while a workflow ran, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +66,26 @@ class Catalogue:
     def inputs(self, name: str, title: str) -> dict[str, Input]:
         """The inputs of a class in their order on the canvas, hidden ones left out. title: how messages call the node."""
         if name not in self.types:
-            raise WorkflowError(f"{title} {self.absent.format(name=name)}")
+            raise WorkflowError(f"{title} {self.absent.format(name=printable(name))}")
         inputs = {}
         for group in ("required", "optional"):
-            for key, (kind, *rest) in self.types[name].get(group, {}).items():
+            entries = self.types[name].get(group) or {}
+            if not isinstance(entries, dict) or not all(map(is_entry, entries.values())):
+                raise WorkflowError(f"{title} cannot be used: the inputs of {printable(name)} are described wrongly.")
+            for key, (kind, *rest) in entries.items():
                 options = rest[0] if rest and isinstance(rest[0], dict) else {}
                 if isinstance(kind, (list, tuple)):
                     inputs[key] = Input("COMBO", options, group == "required", list(kind))
                 else:
-                    inputs[key] = Input(kind, options, group == "required", list(options.get("options") or []))
+                    given = options.get("options")
+                    choices = list(given) if isinstance(given, (list, tuple)) else []
+                    inputs[key] = Input(kind, options, group == "required", choices)
         return inputs
+
+
+def is_entry(entry: object) -> bool:
+    """Tell whether something is an entry of INPUT_TYPES: a type or a list of choices, and perhaps options."""
+    return isinstance(entry, (list, tuple)) and len(entry) > 0 and isinstance(entry[0], (str, list, tuple))
 
 
 def of_classes(classes: dict) -> Catalogue:
@@ -77,11 +98,15 @@ def of_classes(classes: dict) -> Catalogue:
 
 
 def read(path: Path) -> dict:
-    """The JSON object of a workflow file, in either format."""
+    """Read a workflow file: JSON in either format, the body of a POST to /prompt, or a PNG that carries its workflow."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = read_workflow(path) if is_png(path) else json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise WorkflowError(f"{path} is not valid JSON: {error}.") from error
+        raise WorkflowError(f"{path} is not valid JSON: {printable(str(error))}.") from error
+    if isinstance(data, dict) and is_prompt(data.get("prompt")):
+        data = data["prompt"]
     if not (is_canvas(data) or is_prompt(data)):
         raise WorkflowError(f"{path} is not a ComfyUI workflow: it holds neither an API-format graph nor a canvas with nodes and links.")
     return data
@@ -101,14 +126,14 @@ def is_prompt(data) -> bool:
 
 
 def title_of(node: dict) -> str:
-    """The title of an API-format node, else its class."""
+    """Return the title of an API-format node, else its class, as it can be printed."""
     meta = node.get("_meta")
-    return str(meta.get("title") or node["class_type"]) if isinstance(meta, dict) else node["class_type"]
+    return printable(str(meta.get("title") or node["class_type"]) if isinstance(meta, dict) else node["class_type"])
 
 
 def label(prompt: dict, node_id: str) -> str:
     """How messages name a node."""
-    return f"{title_of(prompt[node_id])} (node {node_id})"
+    return f"{title_of(prompt[node_id])} (node {printable(node_id)})"
 
 
 def picture(name: str, folders: list[Path]) -> Path | None:
@@ -135,6 +160,7 @@ def prepare(workflow: Path, catalogue: Catalogue, assignments: list[str], seed: 
     changed = {set_input(prompt, catalogue, assignment) for assignment in assignments}
     for key in prompt:
         check_pictures(prompt, key, catalogue, changed)
+    expand_names(prompt, datetime.now())
     return prompt, canvas
 
 
@@ -170,7 +196,7 @@ def from_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
         sources = dict(link_source(link) for link in canvas["links"])
         prompt = {}
         for node in canvas["nodes"]:
-            name, title = node["type"], node.get("title") or node["type"]
+            name, title = node["type"], printable(str(node.get("title") or node["type"]))
             if name in NOTES:
                 continue
             if node.get("mode") in MODES:
@@ -181,7 +207,7 @@ def from_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
             linked = {entry["name"]: sources[entry["link"]] for entry in node.get("inputs") or [] if entry.get("link") is not None}
             prompt[str(node["id"])] = {"class_type": name, "inputs": inputs | linked, "_meta": {"title": title}}
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise WorkflowError(f"The canvas file is damaged ({type(error).__name__}: {error}): use {twin} instead.") from error
+        raise WorkflowError(f"The canvas file is damaged ({type(error).__name__}: {printable(str(error))}): use {twin} instead.") from error
     if not prompt:
         raise WorkflowError("The workflow has no nodes.")
     return prompt
@@ -210,6 +236,48 @@ def widget_values(node: dict, title: str, inputs: dict[str, Input], twin: str) -
     if widgets and rest:  # a node without widgets may carry those of its preview
         raise WorkflowError(f"{title} has {len(values)} widget values, but its class does not have that many widgets: use {twin} instead.")
     return named
+
+
+def describe_inputs(prompt: dict, catalogue: Catalogue) -> Iterator[dict]:
+    """Yield what `--set` can change: node, title, class, input, type, value, and choices or range where there are any."""
+    for key, node in prompt.items():
+        for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
+            if entry.is_widget:
+                value = node["inputs"].get(name, entry.options.get("default"))
+                about = {"node": key, "title": title_of(node), "class": node["class_type"], "input": name}
+                about |= {"type": entry.type, "value": None if isinstance(value, list) else value}
+                about |= {"linked": True} if isinstance(value, list) else {}
+                about |= {"choices": entry.choices} if entry.choices else {}
+                yield about | {side: entry.options[side] for side in ("min", "max") if side in entry.options}
+
+
+# What the page does before it queues
+
+
+def expand_names(prompt: dict, now: datetime) -> None:
+    """Fill in %date:FORMAT% and %NODE.INPUT% in the names of files to be saved, as ComfyUI's page does."""
+
+    def replace(found: re.Match) -> str:
+        what, text = found[1], found[0]
+        if what.startswith("date:"):
+            return DATE.sub(lambda part: format_date(part[0], now), what.removeprefix("date:"))
+        title, dot, name = what.partition(".")
+        nodes = [node for node in prompt.values() if title in (title_of(node), node["class_type"])]
+        value = nodes[0]["inputs"].get(name) if dot and len(nodes) == 1 else None
+        return text if value is None or isinstance(value, (list, dict)) else UNSAFE.sub("_", str(value))
+
+    for node in prompt.values():
+        prefix = node["inputs"].get("filename_prefix")
+        if isinstance(prefix, str):
+            node["inputs"]["filename_prefix"] = re.sub("%([^%]+)%", replace, prefix)
+
+
+def format_date(part: str, now: datetime) -> str:
+    """Format one part of a date as ComfyUI's page does: yyyy or yy, and M, d, h, m, s with or without a leading zero."""
+    if part[0] == "y":
+        return {"yy": f"{now.year:04}"[2:], "yyyy": f"{now.year:04}"}.get(part, part)
+    value = {"M": now.month, "d": now.day, "h": now.hour, "m": now.minute, "s": now.second}[part[0]]
+    return f"{value:0{len(part)}}"
 
 
 # Changes from the command line

@@ -1,4 +1,4 @@
-"""Runs workflow files in this process: the pack's own node classes and the few of core's, called as ComfyUI calls them."""
+"""Run workflow files in this process: the pack's nodes and the few of core's, called as ComfyUI calls them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ from vd_core.memory import out_of_memory
 
 from .checks import Node, check
 from .core_nodes import CORE_NODES
-from .graph import WorkflowError, of_classes, prepare
+from .graph import JobError, of_classes, prepare
 from .pack import load_pack
-from .results import write_texts
+from .results import Results
 
 
-def run_file(workflow: Path, output: Path, assignments: list[str], seed: int | None, pictures: Path) -> None:
-    """Reads, changes, checks and runs a workflow file, and prints what it wrote.
+def run_file(
+    workflow: Path, results: Results, assignments: list[str], seed: int | None, folders: list[Path]
+) -> None:
+    """Read, change, check and run a workflow file, and show what it wrote.
 
-    assignments: NODE.INPUT=VALUE each. pictures: where input pictures are looked for last.
+    assignments: NODE.INPUT=VALUE each. folders: where input pictures are looked for.
     Raises WorkflowError, OSError for an output folder that takes no files.
     """
-    classes = {**CORE_NODES, **load_pack().NODE_CLASS_MAPPINGS}
+    classes = node_classes()
     prompt, canvas = prepare(workflow, of_classes(classes), assignments, seed)
-    nodes = check(prompt, classes, [workflow.resolve().parent, pictures])
-    check_writable(output, "--output")
-    run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(output)}, output)
+    nodes = check(prompt, classes, folders)
+    check_writable(results.output, "--output")
+    run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(results.output)}, results)
 
 
-def run(nodes: list[Node], hidden: dict, output: Path) -> None:
-    """Runs checked nodes in their order, each once. hidden: the values of hidden inputs. Raises WorkflowError "TITLE: sentence".
+def node_classes() -> dict[str, type]:
+    """Return the classes of nodes that run in this process, by name."""
+    return {**CORE_NODES, **load_pack().NODE_CLASS_MAPPINGS}
+
+
+def run(nodes: list[Node], hidden: dict, results: Results) -> None:
+    """Run checked nodes in their order, each once. hidden: the values of hidden inputs. Raises JobError "TITLE: sentence".
 
     Where a result cannot be written, as on a full disk, the other nodes run nevertheless.
     """
-    results: dict[str, list[list]] = {}
+    made: dict[str, list[list]] = {}
     unwritten = []
     wired = list_wired_outputs(nodes)
     with torch.inference_mode():
@@ -43,21 +50,21 @@ def run(nodes: list[Node], hidden: dict, output: Path) -> None:
             print(node.title, file=sys.stderr, flush=True)
             try:
                 own = {"UNIQUE_ID": node.id, "WIRED_OUTPUTS": ",".join(map(str, wired.get(node.id, ())))}
-                results[node.id], shown = run_node(node, results, {**hidden, **own})
+                made[node.id], shown = run_node(node, made, {**hidden, **own})
                 if getattr(node.cls, "OUTPUT_NODE", False):
-                    report(node.title, shown, output)
+                    report(node, shown, results)
             except (ValueError, OSError) as error:
-                if isinstance(error, ValueError) or node.cls.RETURN_TYPES and node.id not in results:
-                    raise WorkflowError(f"{node.title}: {error}") from error
+                if isinstance(error, ValueError) or node.cls.RETURN_TYPES and node.id not in made:
+                    raise JobError(f"{node.title}: {error}") from error
                 unwritten.append(f"{node.title}: {error}")
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                raise WorkflowError(
+                raise JobError(
                     f"{node.title}: There is not enough memory for this; make fewer or smaller pictures at once."
                 ) from error
     if unwritten:
-        raise WorkflowError(" ".join(unwritten))
+        raise JobError(" ".join(unwritten))
 
 
 def list_wired_outputs(nodes: list[Node]) -> dict[str, list[int]]:
@@ -69,15 +76,15 @@ def list_wired_outputs(nodes: list[Node]) -> dict[str, list[int]]:
     return {key: sorted(slots) for key, slots in wired.items()}
 
 
-def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[dict]]:
-    """One node -> (per output slot the list of its values, the `ui` of each call).
+def run_node(node: Node, made: dict, hidden: dict) -> tuple[list[list], list[dict]]:
+    """Run one node -> (per output slot the list of its values, the `ui` of each call).
 
     As in ComfyUI every value travels in a list: a node is called once for each item, shorter lists repeat their last one,
     INPUT_IS_LIST takes the lists whole, and an output in OUTPUT_IS_LIST gives a list of its own.
     """
     cls = node.cls
     lists = {name: [value] for name, value in node.values.items()}
-    lists |= {name: results[source][slot] for name, (source, slot) in node.links.items()}
+    lists |= {name: made[source][slot] for name, (source, slot) in node.links.items()}
     lists |= {name: [hidden.get(kind)] for name, kind in cls.INPUT_TYPES().get("hidden", {}).items()}
     if getattr(cls, "INPUT_IS_LIST", False):
         calls = [lists]
@@ -97,11 +104,11 @@ def run_node(node: Node, results: dict, hidden: dict) -> tuple[list[list], list[
     return slots, shown
 
 
-def report(title: str, shown: list[dict], output: Path) -> None:
-    """Prints the paths of pictures; prints texts and writes them to one file beside the pictures."""
+def report(node: Node, shown: list[dict], results: Results) -> None:
+    """Show the files and the texts of an output node."""
     for ui in shown:
         for image in ui.get("images", ()):
-            print(output / image["subfolder"] / image["filename"], flush=True)
+            results.show_file(node.id, node.title, results.output / image["subfolder"] / image["filename"])
     texts = [str(text) for ui in shown for text in ui.get("text", ())]
     if texts:
-        write_texts(title, texts, output)
+        results.show_texts(node.id, node.title, texts)

@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from vd_core.foreign import printable
+
 from .graph import WorkflowError
-from .server import Server
+from .server import Server, Unreachable
 
 PATIENCE = 600  # seconds until it must answer; many node packs take minutes to import
 HAS_GPU = (
@@ -43,7 +45,7 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
 
     Models, input pictures, settings and node packs are those of the checkout, its extra_model_paths.yaml included.
     folder: takes what it writes: output, temp, its log. more: further arguments of ComfyUI.
-    Raises WorkflowError; if it does not come up or dies, the end of its log is printed on stderr.
+    Raises WorkflowError, Unreachable if it does not come up or dies; then the end of its log is printed on stderr.
     """
     if not (checkout / "main.py").is_file() or not (checkout / "folder_paths.py").is_file():
         raise WorkflowError(f"{checkout} is not a ComfyUI checkout: it has no main.py and folder_paths.py.")
@@ -67,7 +69,7 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
         if not died(process):
             raise
         show_end(log)
-        raise WorkflowError(f"ComfyUI ended with status {process.returncode}; the end of its log is above.") from error
+        raise Unreachable(f"ComfyUI ended with status {process.returncode}; the end of its log is above.") from error
     finally:
         stop(process)
 
@@ -127,7 +129,7 @@ def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
                 raise
             if time.monotonic() > deadline:
                 show_end(log)
-                raise WorkflowError(f"ComfyUI did not answer for {PATIENCE} seconds; the end of its log is above.") from None
+                raise Unreachable(f"ComfyUI did not answer for {PATIENCE} seconds; the end of its log is above.") from None
         time.sleep(0.2)
 
 
@@ -143,7 +145,7 @@ def died(process: subprocess.Popen) -> bool:
 def show_end(log: Path, count: int = 20) -> None:
     """Prints the last lines of a log on stderr."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    print(*lines[-count:], sep="\n", file=sys.stderr, flush=True)
+    print(*map(printable, lines[-count:]), sep="\n", file=sys.stderr, flush=True)
 
 
 def stop(process: subprocess.Popen) -> None:

@@ -1,4 +1,8 @@
-"""A running ComfyUI, over its HTTP and WebSocket interface. Standard library only; every failure is a WorkflowError of one sentence."""
+"""A running ComfyUI, over its HTTP and WebSocket interface. Every failure is a WorkflowError of one sentence.
+
+What becomes of a job is asked for over HTTP: the history is the truth. The WebSocket only tells how it goes on, so a job
+needs it neither to start nor to end.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +12,62 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError
+from types import NoneType
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
-from urllib.request import ProxyHandler, Request, build_opener
 
-from .graph import WorkflowError, label, title_of
-from .websocket import WebSocket
+from vd_core.foreign import printable
+
+from .graph import JobError, WorkflowError, label, title_of
+from .http import Answered, ask, fits, parse_json
+from .listener import Listener
 
 TIMEOUT = 120  # seconds for an answer: a server that loads a model is slow to give one
 SHORT = 10  # seconds for a first answer, and for the last words to a job that is given up
-TICK = 2  # seconds without news after which the server is asked what became of the job
-PREVIEWS = (1, 4)  # the binary messages that carry a preview picture
+TICK = 2  # seconds after which the server is asked what became of the job
+LONGEST_FILE = 600  # seconds for an output file
+LARGEST = 128 << 20  # bytes of an answer; what many node packs tell of their nodes takes some ten million
+LARGEST_FILE = 4 << 30  # bytes of an output file
+MESSAGES = 20  # sentences of a refusal that are shown
+LONGEST_REASON = 1000  # characters of what a node says
+ENDS = ("execution_error", "execution_interrupted")
+HTML = re.compile(rb"\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
+# How files of a kind start: a server's web page must not be kept as a picture.
+SIGNATURES = {
+    ".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".webp": b"RIFF", ".gif": b"GIF8",
+}  # fmt: skip
+
+# The shapes of answers, as far as they are used.
+TEXTS = (str, NoneType)
+SHAPES: dict[str, object] = {
+    "/system_stats": {},
+    "/object_info": {str: dict},
+    "/queue": {"queue_running?": [list], "queue_pending?": [list]},
+    "/history": {
+        str: {
+            "outputs?": ({str: (dict, NoneType)}),
+            "status?": {"status_str?": TEXTS, "messages?": [list]},
+        }
+    },
+    "/prompt": {
+        "prompt_id?": str, "error?": (str, dict, NoneType), "node_errors?": (dict, list, NoneType),
+    },
+    "/upload/image": {"name": str, "subfolder?": TEXTS},
+}  # fmt: skip
+NODE_ERRORS = {str: {"errors?": [{"message?": TEXTS, "details?": TEXTS, "extra_info?": (dict, NoneType)}]}}
 
 
 class Unreachable(WorkflowError):
-    """Nobody answers, or no longer. `job`: the id of the job that was queued there."""
+    """Nobody answers as ComfyUI does, or no longer. `job`: the id of the job that was queued there."""
 
     def __init__(self, sentence: str, job: str = ""):
         super().__init__(sentence)
         self.job = job
 
 
-class Gone(WorkflowError):
+class Gone(JobError):
     """The server does not know the job."""
 
 
@@ -40,23 +75,24 @@ class Rejected(WorkflowError):
     """The server does not take a prompt. `reply` is its answer: {"error", "node_errors": {node id: …}}."""
 
     def __init__(self, reply: dict, prompt: dict):
-        super().__init__(" ".join(reasons(reply, prompt)))
+        super().__init__(" ".join(reasons(reply, prompt)[:MESSAGES]))
         self.reply = reply
 
 
 def reasons(reply: dict, prompt: dict) -> list[str]:
-    """A sentence for each thing that the server found wrong, with the title of the node."""
-    found = []
-    for key, node in (reply.get("node_errors") or {}).items():
-        owner = label(prompt, key) if key in prompt else f"node {key}"
+    """Return a sentence for each thing that the server found wrong, with the title of the node."""
+    found, errors = [], reply.get("node_errors")
+    for key, node in errors.items() if fits(errors, NODE_ERRORS) else ():  # type: ignore[union-attr]
+        owner = label(prompt, key) if key in prompt else f"node {printable(key)}"
         for error in node.get("errors", ()):
-            name = (error.get("extra_info") or {}).get("input_name", "")
-            where = owner + (f", input {name}" if name else "")
-            details = str(error.get("details") or "").removeprefix(name).strip(" ,:-\n")
-            found.append(f"{where}: {error.get('message')}{f': {details}' if details else ''}".rstrip(".") + ".")
+            name = printable(str((error.get("extra_info") or {}).get("input_name", "")))
+            details = printable(str(error.get("details") or "").removeprefix(name).strip(" ,:-\n"))
+            said = f"{printable(str(error.get('message')))}{f': {details}' if details else ''}"
+            found.append(f"{owner}{f', input {name}' if name else ''}: {said}".rstrip(".") + ".")
     error = reply.get("error") or {}
     general = error.get("message", "") if isinstance(error, dict) else error
-    return found or [f"ComfyUI does not take this workflow: {general or reply}".rstrip(".") + "."]
+    said = printable(str(general or reply)).rstrip(".")
+    return found or [f"ComfyUI does not take this workflow: {said}."]
 
 
 class Server:
@@ -68,60 +104,70 @@ class Server:
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
                 raise ValueError
         except ValueError:  # urlsplit and its port have it too
-            raise WorkflowError(f"--server {url} is not the address of a server, such as http://127.0.0.1:8188.") from None
-        self.parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/"), query="", fragment="")
+            shown = printable(url.rpartition("@")[2])  # without the password
+            raise WorkflowError(
+                f"--server {shown} is not the address of a server, such as http://127.0.0.1:8188."
+            ) from None
+        path = quote(parts.path.rstrip("/"), safe="/%")
+        self.parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, query="", fragment="")
         self.url = urlunsplit(self.parts)
         self.headers = {}
         if parts.username:
             account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self.headers["Authorization"] = f"Basic {base64.b64encode(account.encode()).decode()}"
-        self.opener = build_opener(ProxyHandler({}))  # the WebSocket goes directly too
 
     # HTTP
 
-    def ask(self, path: str, data: bytes | None = None, kind: str = "", timeout: float = TIMEOUT) -> bytes:
-        """The body of an answer to GET, or to POST where there are data of a content type."""
-        request = Request(self.url + path, data, {**self.headers, **({"Content-Type": kind} if kind else {})})
+    def stream(
+        self, path: str, data: bytes | None = None, kind: str = "", seconds: float = TIMEOUT, most: int = LARGEST
+    ) -> Iterator[bytes]:
+        """Yield the body of an answer to GET, or to POST where there are data of a content type.
+
+        Raises Unreachable where there is no whole answer in time, WorkflowError for one that says no.
+        """
+        headers = {**self.headers, **({"Content-Type": kind} if kind else {})}
         try:
-            with self.opener.open(request, timeout=timeout) as answer:
-                return answer.read()
-        except HTTPError as error:
-            with error:
-                body = error.read()
-            if error.code == 400 and path == "/prompt":
-                return body
-            said = " ".join(body.decode("utf-8", "replace").split())[:200]
-            raise WorkflowError(
-                f"ComfyUI at {self.url} answered {error.code} to {request.get_method()} {path}: {said.rstrip('.')}."
-            ) from error
+            yield from ask(self.parts, self.parts.path + path, headers, data, seconds, most)
+        except Answered as error:
+            if error.status == 400 and path == "/prompt":
+                yield error.body
+                return
+            method = "GET" if data is None else "POST"
+            said = f"{error.status} to {method} {path.partition('?')[0]}: {error.reason.rstrip('.')}"
+            if 300 <= error.status < 400:
+                raise Unreachable(f"ComfyUI at {self.url} answered {said}; it is not followed.") from error
+            raise WorkflowError(f"ComfyUI at {self.url} answered {said}.") from error
         except (OSError, HTTPException) as error:
-            reason = str(getattr(error, "reason", error)) or repr(error)
+            reason = printable(" ".join(str(error).split()) or repr(error)).rstrip(".")
             raise Unreachable(f"ComfyUI at {self.url} cannot be reached: {reason}.") from error
 
-    def get(self, path: str, timeout: float = TIMEOUT) -> dict:
-        """The JSON object of an answer to GET."""
-        return self.read_json(path, self.ask(path, timeout=timeout))
+    def get(self, path: str, seconds: float = TIMEOUT) -> dict:
+        """Return the JSON object of an answer to GET."""
+        return self.read_json(path, b"".join(self.stream(path, seconds=seconds)))
 
-    def post(self, path: str, data: dict, timeout: float = TIMEOUT) -> bytes:
-        """The body of an answer to POST of a JSON object."""
-        return self.ask(path, json.dumps(data).encode(), "application/json", timeout)
+    def post(self, path: str, data: dict, seconds: float = TIMEOUT) -> bytes:
+        """Return the body of an answer to POST of a JSON object."""
+        return b"".join(self.stream(path, json.dumps(data).encode(), "application/json", seconds))
 
     def read_json(self, path: str, body: bytes) -> dict:
-        """A body that must be a JSON object."""
+        """Parse a body that must be a JSON object of the shape that ComfyUI gives it there."""
         try:
-            data = json.loads(body)
+            data = parse_json(body)
         except ValueError:
             data = None
-        if not isinstance(data, dict):
-            raise WorkflowError(f"{self.url} does not answer as ComfyUI does (GET or POST {path}): is it the right address?")
+        shape = SHAPES["/history" if path.startswith("/history/") else path]
+        if not isinstance(data, dict) or not fits(data, shape):
+            raise Unreachable(
+                f"{self.url} does not answer as ComfyUI does (GET or POST {path}): is it the right address?"
+            )
         return data
 
     def greet(self) -> dict:
-        """The server's own figures, in a short time: it is there."""
+        """Return the server's own figures, in a short time: it is there."""
         return self.get("/system_stats", SHORT)
 
     def await_return(self, seconds: float) -> None:
-        """Returns when the server answers. Raises Unreachable if it does not within so many seconds."""
+        """Return when the server answers. Raises Unreachable if it does not within so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -133,35 +179,50 @@ class Server:
             time.sleep(0.5)
 
     def upload(self, picture: Path, folder: str) -> str:
-        """Copies a picture into the server's "input" or "temp" folder -> how nodes name it there. Nothing is overwritten."""
+        """Copy a picture into the server's "input" or "temp" folder -> how nodes name it there. Nothing is overwritten."""
         boundary = uuid.uuid4().hex
         name = re.sub(r'[\x00-\x1f"\\]', "_", picture.name)
         field = f'--{boundary}\r\nContent-Disposition: form-data; name="type"\r\n\r\n{folder}\r\n'
         file = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-        head = f"{field}{file}Content-Type: application/octet-stream\r\n\r\n".encode()
+        head = f"{field}{file}Content-Type: application/octet-stream\r\n\r\n".encode("utf-8", "replace")
         body = head + picture.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
         path = "/upload/image"
-        there = self.read_json(path, self.ask(path, body, f"multipart/form-data; boundary={boundary}"))
+        answer = b"".join(self.stream(path, body, f"multipart/form-data; boundary={boundary}"))
+        there = self.read_json(path, answer)
         place = "/".join(filter(None, (there.get("subfolder"), there["name"])))
         return place if folder == "input" else f"{place} [{folder}]"
 
-    def view(self, file: dict) -> bytes:
-        """The contents of an output file {"filename", "subfolder", "type"}."""
-        query = {"filename": file["filename"], "subfolder": file.get("subfolder") or "", "type": file.get("type") or "output"}
-        return self.ask(f"/view?{urlencode(query)}")
+    def view(self, file: dict) -> Iterator[bytes]:
+        """Yield the contents of an output file {"filename", "subfolder", "type"}.
+
+        Raises JobError for an empty file, and for a web page in place of a picture.
+        """
+        name = file["filename"]
+        query = {"filename": name, "subfolder": file.get("subfolder") or "", "type": file.get("type") or "output"}
+        query = {key: str(value).encode("utf-8", "replace").decode() for key, value in query.items()}
+        head, signature = b"", SIGNATURES.get(Path(name).suffix.lower(), b"")
+        for piece in self.stream(f"/view?{urlencode(query)}", seconds=LONGEST_FILE, most=LARGEST_FILE):
+            if not head:
+                head = piece
+                if not head.startswith(signature[: len(head)]) or HTML.match(head) and not signature:
+                    raise JobError(f"The server's {printable(name)} is not what its name says, but {head[:16]!r}.")
+            yield piece
+        if not head:
+            raise JobError(f"The server's {printable(name)} is empty.")
 
     def outcome(self, prompt_id: str) -> dict | None:
-        """A job's entry in the history: {"outputs", "status": {"status_str", "messages"}, …}; None while it waits or runs."""
+        """Return a job's entry in the history, {"outputs", "status", …}; None while it waits or runs."""
         queue = self.get("/queue")  # first: a job that ends between the two questions is in the history
-        if any(prompt_id == job[1] for row in ("queue_running", "queue_pending") for job in queue.get(row, ())):
+        jobs = [job for row in ("queue_running", "queue_pending") for job in queue.get(row, ())]
+        if any(prompt_id in job[1:2] for job in jobs):
             return None
-        entry = self.get(f"/history/{quote(prompt_id)}").get(prompt_id)
+        entry = self.get(f"/history/{quote(prompt_id, safe='', errors='replace')}").get(prompt_id)
         if entry is None:
             raise Gone(f"The job is gone: it was deleted from the queue of {self.url}, or the server has started anew.")
         return entry
 
     def cancel(self, prompt_id: str) -> None:
-        """Ends a job, whether it waits or runs; silently where that cannot be told to the server any more."""
+        """End a job, whether it waits or runs; silently where that cannot be told to the server any more."""
         for path, data in (("/queue", {"delete": [prompt_id]}), ("/interrupt", {"prompt_id": prompt_id})):
             with contextlib.suppress(WorkflowError):
                 self.post(path, data, SHORT)
@@ -169,76 +230,56 @@ class Server:
     # Jobs
 
     def run(self, prompt: dict, extra: dict, on_event: Callable[[dict], None]) -> dict:
-        """Queues a prompt and follows it to its end -> its entry in the history. A job that is not followed to its end is cancelled.
+        """Queue a prompt and follow it to its end -> its entry in the history. A job that is not followed is cancelled.
 
         extra: `extra_data` of the prompt. on_event: called with each event {"type", "data"} of the job; previews are
-        {"type": "preview", "data": bytes}. Raises Rejected, Unreachable where the server is lost or has started anew, else WorkflowError.
+        {"type": "preview", "data": bytes}. Raises Rejected, Unreachable where the server is lost or has started anew,
+        else WorkflowError.
         """
-        prompt_id, client_id = str(uuid.uuid4()), uuid.uuid4().hex  # our own: known even if the answer never comes
-        listener, cut = self.listen(client_id), False  # before the job, so that no event is missed
-        try:
-            request = {"prompt": prompt, "prompt_id": prompt_id, "client_id": client_id, "extra_data": extra}
-            reply = self.read_json("/prompt", self.post("/prompt", request))
-            prompt_id = reply.get("prompt_id", prompt_id)
-            if reply.get("error") or reply.get("node_errors"):  # with node_errors alone it would run in part
-                raise Rejected(reply, prompt)
-            entry = None
-            while entry is None:
-                try:
-                    message = listener.receive(TICK)
-                except OSError:
-                    listener.close()
-                    time.sleep(0.5)
-                    listener, message, cut = self.listen(client_id), None, True  # servers in between cut quiet connections
-                event = self.read_event(message, prompt_id)
-                if event:
-                    on_event(event)
-                if message is None or event and event["type"] == "executing" and event["data"].get("node") is None:
-                    entry = self.outcome(prompt_id)  # events may be lost, the history is not
-            return entry
-        except Gone as error:
-            if not cut:  # then somebody deleted it
+        prompt_id = str(uuid.uuid4())  # our own: known even if the answer never comes
+        with contextlib.closing(Listener(self.parts, self.headers, prompt_id)) as listener:
+            try:
+                listener.connect()  # before the job, so that no event is missed
+                request = {"prompt": prompt, "prompt_id": prompt_id, "client_id": listener.client, "extra_data": extra}
+                reply = self.read_json("/prompt", self.post("/prompt", request))
+                listener.prompt_id = prompt_id = reply.get("prompt_id", prompt_id)
+                if reply.get("error") or reply.get("node_errors"):  # with node_errors alone it would run in part
+                    raise Rejected(reply, prompt)
+                entry, asked = None, time.monotonic()
+                while entry is None:
+                    event = listener.receive(TICK)
+                    if event:
+                        on_event(event)
+                    ended = event and event["type"] == "executing" and event["data"].get("node") is None
+                    if ended or time.monotonic() - asked >= TICK:  # events may be lost, the history is not
+                        entry, asked = self.outcome(prompt_id), time.monotonic()
+                return entry
+            except Gone as error:
+                if not listener.lost:  # then somebody deleted it
+                    raise
+                said = f"ComfyUI at {self.url} has started anew before the job ended."
+                raise Unreachable(said, prompt_id) from error
+            except Unreachable as error:
+                said = f"The connection to ComfyUI at {self.url} was lost before the job ended."
+                raise Unreachable(said, prompt_id) from error
+            except BaseException:
+                self.cancel(prompt_id)
                 raise
-            raise Unreachable(f"ComfyUI at {self.url} has started anew before the job ended.", prompt_id) from error
-        except Unreachable as error:
-            raise Unreachable(f"The connection to ComfyUI at {self.url} was lost before the job ended.", prompt_id) from error
-        except BaseException:
-            self.cancel(prompt_id)
-            raise
-        finally:
-            listener.close()
-
-    def listen(self, client_id: str) -> WebSocket:
-        """The connection over which the server tells a client about its jobs."""
-        try:
-            return WebSocket(self.parts._replace(path=f"{self.parts.path}/ws", query=f"clientId={client_id}"), self.headers, SHORT)
-        except OSError as error:
-            raise Unreachable(f"ComfyUI at {self.url} cannot be reached: {error}.") from error
-
-    @staticmethod
-    def read_event(message: str | bytes | None, prompt_id: str) -> dict | None:
-        """A message of the server as an event of this job; None for all others."""
-        if isinstance(message, bytes):
-            return {"type": "preview", "data": message[4:]} if int.from_bytes(message[:4], "big") in PREVIEWS else None
-        try:
-            event = json.loads(message or "null")
-        except ValueError:
-            return None
-        data = event.get("data") if isinstance(event, dict) else None
-        return event if isinstance(data, dict) and "type" in event and data.get("prompt_id") == prompt_id else None
 
 
 def failure(entry: dict, prompt: dict) -> str | None:
-    """What went wrong in a job, as "TITLE: sentence", from its entry in the history; None if nothing did."""
+    """Return what went wrong in a job, as "TITLE: sentence", from its entry in the history; None if nothing did."""
     status = entry.get("status") or {}
     if status.get("status_str") == "success":
         return None
-    for kind, data in status.get("messages", ()):
-        if kind in ("execution_error", "execution_interrupted"):
+    for message in status.get("messages", ()):
+        if fits(message, [(str, dict)]) and len(message) == 2 and message[0] in ENDS and isinstance(message[1], dict):
+            kind, data = message
             node = prompt.get(str(data.get("node_id")))
-            title = title_of(node) if node else data.get("node_type")
+            title = title_of(node) if node else printable(str(data.get("node_type")))
             if kind == "execution_interrupted":
                 return f"{title}: the job was interrupted on the server."
-            message, name = str(data.get("exception_message", "")).strip(), data.get("exception_type", "")
-            return f"{title}: {message}" if name in ("ValueError", "FileNotFoundError") else f"{title}: {name}: {message}"
+            said = printable(str(data.get("exception_message", "")).strip(), LONGEST_REASON, lines=True)
+            name = printable(str(data.get("exception_type", "")))
+            return f"{title}: {said}" if name in ("ValueError", "FileNotFoundError") else f"{title}: {name}: {said}"
     return "The job failed on the server, which does not say why: its log does."

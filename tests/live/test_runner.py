@@ -153,14 +153,14 @@ def test_uploads_set_and_texts(server, run, tmp_path):
 )
 def test_what_the_server_refuses(server, run, flow, sentence):
     status, out, said = told(run(flow, "--server", server.client.url))
-    assert (status, out) == (1, "") and sentence in said
+    assert (status, out) == (2, "") and sentence in said
 
 
 def test_an_error_names_the_node(server, run, tmp_path):
     (tmp_path / "in.png").write_text("no picture")
     flow = {"1": node("LoadImage", "Picture", image="in.png"), "2": red_picture()["2"]}
     status, out, said = told(run(flow, "--server", server.client.url))
-    assert (status, out) == (1, "") and said.startswith(
+    assert (status, out) == (4, "") and said.startswith(
         "Picture: PIL.UnidentifiedImageError: cannot identify image file"
     )
 
@@ -263,7 +263,7 @@ def test_a_checkout_that_dies_is_missed(started, tmp_path):
     for pid in children(process.pid):
         os.kill(pid, signal.SIGKILL)
     status, _, said = told(process)
-    assert (status, said) == (1, "ComfyUI ended with status -9; the end of its log is above.") and not left(
+    assert (status, said) == (3, "ComfyUI ended with status -9; the end of its log is above.") and not left(
         tmp_path
     )
 
@@ -271,7 +271,7 @@ def test_a_checkout_that_dies_is_missed(started, tmp_path):
 def test_a_checkout_that_does_not_start_shows_its_log(started, tmp_path):
     process = started(red_picture(), COMFYUI_ARGS="--no-such-option")
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 1 and "unrecognized arguments: --no-such-option" in err
+    assert process.returncode == 3 and "unrecognized arguments: --no-such-option" in err
     assert err.endswith("ComfyUI ended with status 2; the end of its log is above.\n") and not left(tmp_path)
 
 

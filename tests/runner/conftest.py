@@ -33,7 +33,7 @@ def refused(run):
 
     def go(data, *options):
         status, out, err = run(data, *options)
-        assert (status, out, Paint.calls) == (1, "", [])
+        assert (status, out, Paint.calls) == (2, "", [])
         assert err.count("\n") == 1 and "Traceback" not in err
         return err.strip()
 

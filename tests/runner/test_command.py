@@ -91,7 +91,7 @@ def test_a_seed_that_nothing_takes_is_mentioned(run):
 
 
 def test_a_node_that_refuses_gives_its_title_and_sentence(run):
-    assert run(painting(text="fail")) == (1, "", "Painter\nPainter: The colour is unknown.\n")
+    assert run(painting(text="fail")) == (4, "", "Painter\nPainter: The colour is unknown.\n")
 
 
 def test_a_bug_is_not_hidden(run):
@@ -131,7 +131,8 @@ def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
         (painting(image=1), "Painter (node 1), input image: it takes a link of type IMAGE, not the value 1."),
         (painting(seed=1.5), "Painter (node 1), input seed: it takes INT, not 1.5."),
         (painting(seed=True), "input seed: it takes INT, not True."),
-        (painting(seed="1"), "input seed: it takes INT, not '1'."),
+        (painting(seed="1.5"), "input seed: it takes INT, not '1.5'."),
+        (painting(seed="much"), "input seed: it takes INT, not 'much'."),
         (painting(seed=10), "Painter (node 1), input seed: 10 is outside 0 to 9."),
         (painting(level=-0.1), "input level: -0.1 is outside 0.0 to 1.0."),
         (painting(level=float("nan")), "input level: it takes FLOAT, not nan."),
@@ -203,7 +204,7 @@ def test_bad_folders_and_files_are_refused(refused, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert "--output file is a file" in refused(painting(), "--output", "file")
     assert "--models none does not exist" in refused(painting(), "--models", "none")
-    assert main(["missing.json"]) == 1
+    assert main(["missing.json"]) == 2
     assert capsys.readouterr().err == "There is no workflow file missing.json.\n"
 
 
@@ -220,15 +221,15 @@ def test_mistakes_on_the_command_line_are_refused_alike(refused, options, senten
 
 
 def test_a_command_line_without_a_workflow_is_refused(capsys):
-    assert main([]) == 1
-    assert capsys.readouterr().err == "the following arguments are required: WORKFLOW.json; --help says what there is.\n"
+    assert main([]) == 2
+    assert capsys.readouterr().err == "the following arguments are required: WORKFLOW; --help says what there is.\n"
 
 
 @pytest.mark.parametrize(("width", "height"), [(65, 64), (64, 60)])
 def test_a_size_that_is_not_divisible_by_8_is_refused(run, width, height):
     flow = {"1": node("EmptyLatentImage", "Size", width=width, height=height, batch_size=1), "2": node("PreviewAny", source=["1", 0])}
     sentence = f"Size: The sides of a picture must be divisible by 8, got {width}x{height}."
-    assert run(flow) == (1, "", f"Size\n{sentence}\n")
+    assert run(flow) == (4, "", f"Size\n{sentence}\n")
 
 
 # The pack

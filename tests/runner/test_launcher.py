@@ -116,7 +116,7 @@ def test_one_that_never_answers_is_given_up(checkout, pack, folder, monkeypatch)
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
     (tmp_path / "flow.json").write_text("{}")
-    assert main([str(tmp_path / "flow.json"), "--comfyui", str(tmp_path)]) == 1
+    assert main([str(tmp_path / "flow.json"), "--comfyui", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"{tmp_path} is not a ComfyUI checkout: it has no main.py and folder_paths.py.\n"
 
 

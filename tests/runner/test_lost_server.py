@@ -75,7 +75,7 @@ def test_what_was_not_done_is_done_when_the_server_is_back(run, pause, tmp_path)
 def test_a_server_that_stays_away_is_given_up(run):
     first, _ = killed_once(rest, 30)
     status, out, said = run(first, "--wait", "1")
-    assert status == 1 and out == "output/sub/art_00001_.png\n"
+    assert status == 3 and out == "output/sub/art_00001_.png\n"
     assert said.splitlines()[-1].startswith(f"ComfyUI at {first.url} cannot be reached: ")
 
 
@@ -87,7 +87,7 @@ def test_a_job_that_kills_every_server_is_given_up(run, monkeypatch):
         made.append(FakeComfyUI(deadly, port=fake.http.server_port))
 
     status, out, said = run(FakeComfyUI(deadly))
-    assert status == 1 and out == "" and len(made) == 1 + remote.RESTARTS
+    assert status == 3 and out == "" and len(made) == 1 + remote.RESTARTS
     assert said.splitlines()[-1].endswith("before the job ended.")
     made[-1].close()
 
@@ -95,4 +95,4 @@ def test_a_job_that_kills_every_server_is_given_up(run, monkeypatch):
 def test_a_workflow_without_outputs_is_for_the_server_to_refuse(run, tmp_path):
     (tmp_path / "flow.json").write_text(json.dumps({"1": painting()["1"]}), encoding="utf-8")
     with FakeComfyUI(rejection={"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []}) as fake:
-        assert run(fake)[::2] == (1, "ComfyUI does not take this workflow: Prompt has no outputs.\n")
+        assert run(fake)[::2] == (2, "ComfyUI does not take this workflow: Prompt has no outputs.\n")

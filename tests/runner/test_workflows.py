@@ -135,7 +135,7 @@ def test_a_vae_is_one_that_the_page_can_download(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN])
 def test_what_needs_comfyui_says_so(name, tmp_path, capfd):
-    assert main([str(FOLDER / "api" / f"{name}.json"), "--output", str(tmp_path)]) == 1
+    assert main([str(FOLDER / "api" / f"{name}.json"), "--output", str(tmp_path)]) == 2
     assert "needs ComfyUI itself" in capfd.readouterr().err
 
 
@@ -175,7 +175,7 @@ def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, 
     path = str(FOLDER / "api" / "text-to-image.json")
     sets = ["--set", "Load Versatile Diffusion.model=tiny.safetensors", "--set", "Size.width=72"]
     options = [*sets, "--models", str(models), "--output", str(tmp_path)]
-    assert main([path, *options]) == 1
+    assert main([path, *options]) == 4
     assert capfd.readouterr().err.split("\n")[-2:] == ["Sampler · Multi-Flow Sampler: The sides of a latent must be divisible by 2, got [8, 9].", ""]
     assert not list(tmp_path.iterdir())
 

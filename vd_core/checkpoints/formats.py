@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..foreign import printable
 from .pickles import LONGEST, Forbidden, check_pickles
 
 LET_GO = 1 << 27  # bytes: how much of a file is mapped at most beside the tensors that are kept
@@ -308,7 +309,3 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
             )
     return {key: tensor.detach() for key, tensor in content.items()}
 
-
-def printable(text: str) -> str:
-    """Foreign text on one line of at most 200 characters, without what a terminal would act on."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])

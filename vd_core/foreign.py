@@ -1,0 +1,18 @@
+"""Show text that comes from elsewhere: file names, keys, titles in workflow files, answers of servers."""
+
+from __future__ import annotations
+
+import re
+
+# What a terminal obeys instead of showing it: control characters, halves of characters, changes of direction.
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+LONGEST = 200  # characters
+
+
+def printable(text: str, longest: int = LONGEST, lines: bool = False) -> str:
+    """Replace what must not reach a terminal by "?", and cut what is longer than `longest` characters.
+
+    lines: keep line breaks and tabs, as of a text of several lines.
+    """
+    shown = HIDDEN.sub(lambda hidden: hidden[0] if lines and hidden[0] in "\n\t" else "?", text[:longest])
+    return shown if len(text) <= longest else f"{shown}…"
