@@ -12,8 +12,8 @@ from pathlib import Path
 
 from vd_core.foreign import printable
 
-from .graph import WIDGETS, Input, WorkflowError, label, of_classes, picture, title_of
-
+from .errors import WorkflowError
+from .graph import WIDGETS, Input, label, of_classes, picture, title_of
 
 CHOICES = 30  # that a message names
 FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".npy")
@@ -40,21 +40,29 @@ def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node
     kinds = {key: classes[node["class_type"]] for key, node in prompt.items()}
     waiting = [key for key, cls in kinds.items() if getattr(cls, "OUTPUT_NODE", False)]
     if not waiting:
-        raise WorkflowError("The workflow has no output node (SaveImage, PreviewImage, PreviewAny), so there is nothing to run.")
+        raise WorkflowError(
+            "The workflow has no output node (SaveImage, PreviewImage, PreviewAny), so there is nothing to run."
+        )
     nodes = {}
     while waiting:
         key = waiting.pop()
         if key not in nodes:
             nodes[key] = check_node(prompt, key, kinds, inputs[key], picture_folders)
             waiting += [source for source, _ in nodes[key].links.values()]
-    sorter = TopologicalSorter({key: [source for source, _ in nodes[key].links.values()] for key in prompt if key in nodes})
+    sorter = TopologicalSorter(
+        {key: [source for source, _ in nodes[key].links.values()] for key in prompt if key in nodes}
+    )
     try:
         return [nodes[key] for key in sorter.static_order()]
     except CycleError as error:
-        raise WorkflowError(f"The workflow runs in a circle: {' -> '.join(label(prompt, key) for key in error.args[1])}.") from error
+        raise WorkflowError(
+            f"The workflow runs in a circle: {' -> '.join(label(prompt, key) for key in error.args[1])}."
+        ) from error
 
 
-def check_node(prompt: dict, key: str, kinds: dict, inputs: dict[str, Input], picture_folders: list[Path]) -> Node:
+def check_node(
+    prompt: dict, key: str, kinds: dict, inputs: dict[str, Input], picture_folders: list[Path]
+) -> Node:
     """One node with its values and links checked against its class; inputs that the class does not have are left out, as ComfyUI does."""
     values, links, given = {}, {}, prompt[key]["inputs"]
     for name, entry in inputs.items():
@@ -89,10 +97,14 @@ def check_link(prompt: dict, link: list, entry: Input, kinds: dict, where: str) 
         raise WorkflowError(f"{where}: it is linked to node {source}, which does not exist.")
     outputs = kinds[source].RETURN_TYPES
     if not 0 <= slot < len(outputs):
-        raise WorkflowError(f"{where}: it is linked to output {slot} of {label(prompt, source)}, which has {len(outputs)} outputs.")
+        raise WorkflowError(
+            f"{where}: it is linked to output {slot} of {label(prompt, source)}, which has {len(outputs)} outputs."
+        )
     kind = outputs[slot] if isinstance(outputs[slot], str) else "COMBO"
     if "*" not in (kind, entry.type) and not set(kind.split(",")) & set(entry.type.split(",")):
-        raise WorkflowError(f"{where}: it takes {entry.type}, but {label(prompt, source)} gives {kind} there.")
+        raise WorkflowError(
+            f"{where}: it takes {entry.type}, but {label(prompt, source)} gives {kind} there."
+        )
     return source, slot
 
 
@@ -103,7 +115,9 @@ def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
     if entry.type == "*":
         return value
     if not entry.is_widget:
-        raise WorkflowError(f"{where}: it takes a link of type {entry.type}, not the value {printable(repr(value))}.")
+        raise WorkflowError(
+            f"{where}: it takes a link of type {entry.type}, not the value {printable(repr(value))}."
+        )
     if entry.options.get("image_upload"):
         return find_picture(value, where, picture_folders)
     if entry.type == "COMBO":
@@ -111,13 +125,21 @@ def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
             shown = ", ".join(printable(str(choice)) for choice in entry.choices[:CHOICES])
             more = f" and {len(entry.choices) - CHOICES} more" * (len(entry.choices) > CHOICES)
             folder = os.environ.get("VD_MODELS", "models")
-            place = f"; files are looked for in {folder}, and --models names another folder" * str(value).endswith(FILES)
+            place = f"; files are looked for in {folder}, and --models names another folder" * str(
+                value
+            ).endswith(FILES)
             known = f"{shown or 'nothing: the list is empty'}{more}"
-            raise WorkflowError(f"{where}: {printable(repr(value))} is not one of its choices ({known}){place}.")
+            raise WorkflowError(
+                f"{where}: {printable(repr(value))} is not one of its choices ({known}){place}."
+            )
         return value
     value = convert(value, entry.type)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # neither NaN nor infinite
-    fits = {"INT": number and value == int(value), "FLOAT": number}.get(entry.type, isinstance(value, WIDGETS[entry.type]))
+    number = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    )  # neither NaN nor infinite
+    fits = {"INT": number and value == int(value), "FLOAT": number}.get(
+        entry.type, isinstance(value, WIDGETS[entry.type])
+    )
     if not fits:
         raise WorkflowError(f"{where}: it takes {entry.type}, not {printable(repr(value))}.")
     if number:
@@ -146,4 +168,6 @@ def find_picture(name, where: str, folders: list[Path]) -> str:
     name = re.sub(r" \[(input|output|temp)\]$", "", name)
     if path := picture(name, folders):
         return str(path)
-    raise WorkflowError(f"{where}: there is no picture {printable(name)}, neither as given nor in {' or '.join(map(str, folders))}.")
+    raise WorkflowError(
+        f"{where}: there is no picture {printable(name)}, neither as given nor in {' or '.join(map(str, folders))}."
+    )

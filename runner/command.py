@@ -16,6 +16,7 @@ from typing import NoReturn
 from vd_core.foreign import printable
 
 from . import graph, remote
+from .errors import JobError, WorkflowError
 from .launcher import launched
 from .limit import time_limit
 from .pack import PACKAGE, ROOT
@@ -42,7 +43,7 @@ class Arguments(argparse.ArgumentParser):
     """A command line whose mistakes end as all others do: with one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        raise graph.WorkflowError(f"{message}; --help says what there is.")
+        raise WorkflowError(f"{message}; --help says what there is.")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -52,13 +53,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("workflow", type=Path, metavar="WORKFLOW", help="JSON in API or canvas format, or a PNG that carries its workflow")
-    add("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="NODE: id or title; may be given often")
-    add("--list", action="store_true", help="say what --set can change, with types and choices, and run nothing")
+    add(
+        "workflow",
+        type=Path,
+        metavar="WORKFLOW",
+        help="JSON in API or canvas format, or a PNG that carries its workflow",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        help="NODE: id or title; may be given often",
+    )
+    add(
+        "--list",
+        action="store_true",
+        help="say what --set can change, with types and choices, and run nothing",
+    )
     add("--seed", type=int, metavar="N", help="sets every input called seed or noise_seed; --set wins")
     add("--input", type=Path, metavar="DIR", help="where input pictures are looked for first")
-    add("--output", type=Path, default=Path("output"), metavar="DIR", help="where files are written (default: ./output)")
-    add("--json", action="store_true", help="print one JSON object per result on stdout: node, title, file, texts")
+    add(
+        "--output",
+        type=Path,
+        default=Path("output"),
+        metavar="DIR",
+        help="where files are written (default: ./output)",
+    )
+    add(
+        "--json",
+        action="store_true",
+        help="print one JSON object per result on stdout: node, title, file, texts",
+    )
     add("--timeout", type=float, metavar="SECONDS", help="give up when it takes longer in all")
     where = parser.add_mutually_exclusive_group()
     models = "folder with the model files (environment variable VD_MODELS)"
@@ -76,21 +102,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for option, seconds in (("--timeout", args.timeout), ("--wait", args.wait)):
         if seconds is not None and not 0 <= seconds <= 1e9:
-            raise graph.WorkflowError(f"{option} takes a number of seconds from 0, not {seconds}.")
+            raise WorkflowError(f"{option} takes a number of seconds from 0, not {seconds}.")
     return args
 
 
 def check_paths(args: argparse.Namespace) -> None:
     """Raise WorkflowError for files and folders that are not there, or are the other kind."""
     if not args.workflow.is_file():
-        raise graph.WorkflowError(f"There is no workflow file {args.workflow}.")
+        raise WorkflowError(f"There is no workflow file {args.workflow}.")
     for path, option, needed in (
         (args.output, "--output", False), (args.models, "--models", True), (args.input, "--input", True),
     ):  # fmt: skip
         if path and path.exists() and not path.is_dir():
-            raise graph.WorkflowError(f"{option} {path} is a file, not a folder.")
+            raise WorkflowError(f"{option} {path} is a file, not a folder.")
         if path and needed and not path.exists():
-            raise graph.WorkflowError(f"{option} {path} does not exist.")
+            raise WorkflowError(f"{option} {path} does not exist.")
 
 
 def run(args: argparse.Namespace, results: Results) -> None:
@@ -157,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         return refuse(f"{error}; install what {ROOT / 'requirements.txt'} names.", FAILED, results)
     except Unreachable as error:
         return refuse(str(error), UNREACHABLE, results)
-    except (graph.JobError, OSError) as error:
+    except (JobError, OSError) as error:
         return refuse(str(error), FAILED, results)
     except ValueError as error:
         return refuse(str(error), BAD_REQUEST, results)

@@ -32,7 +32,9 @@ def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> 
     if images.ndim != 4 or images.shape[-1] not in (3, 4) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
     if not images.isfinite().all():
-        raise ValueError("A picture to save holds values that are not finite numbers (NaN or inf): what made it went wrong.")
+        raise ValueError(
+            "A picture to save holds values that are not finite numbers (NaN or inf): what made it went wrong."
+        )
     prefix = expand_prefix(prefix, images.shape[2], images.shape[1])
     root = Path(output_directory)
     folder, stem = resolve_inside(root, prefix, "filename_prefix")
@@ -54,7 +56,13 @@ def expand_prefix(prefix: str, width: int, height: int) -> str:
     """Fill in what core fills in: the size of the pictures, in pixels, and the time."""
     now = time.localtime()
     values = {"width": f"{width}", "height": f"{height}", "year": f"{now.tm_year}"}
-    parts = {"month": now.tm_mon, "day": now.tm_mday, "hour": now.tm_hour, "minute": now.tm_min, "second": now.tm_sec}
+    parts = {
+        "month": now.tm_mon,
+        "day": now.tm_mday,
+        "hour": now.tm_hour,
+        "minute": now.tm_min,
+        "second": now.tm_sec,
+    }
     for name, value in (values | {name: f"{part:02}" for name, part in parts.items()}).items():
         prefix = prefix.replace(f"%{name}%", value)
     return prefix
@@ -107,7 +115,11 @@ class SaveImage:
     def INPUT_TYPES(cls):
         return {
             "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "output_directory": "OUTPUT_DIRECTORY"},
+            "hidden": {
+                "prompt": "PROMPT",
+                "extra_pnginfo": "EXTRA_PNGINFO",
+                "output_directory": "OUTPUT_DIRECTORY",
+            },
         }
 
     @classmethod
@@ -123,7 +135,11 @@ class SaveImage:
         return True
 
     def execute(self, images, filename_prefix, prompt, extra_pnginfo, output_directory):
-        return {"ui": write_pictures(images, filename_prefix, output_directory, {"prompt": prompt, **extra_pnginfo})}
+        return {
+            "ui": write_pictures(
+                images, filename_prefix, output_directory, {"prompt": prompt, **extra_pnginfo}
+            )
+        }
 
 
 class PreviewImage:
@@ -135,11 +151,17 @@ class PreviewImage:
 
     @classmethod
     def INPUT_TYPES(cls):
-        hidden = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "output_directory": "OUTPUT_DIRECTORY"}
+        hidden = {
+            "prompt": "PROMPT",
+            "extra_pnginfo": "EXTRA_PNGINFO",
+            "output_directory": "OUTPUT_DIRECTORY",
+        }
         return {"required": {"images": ("IMAGE",)}, "hidden": hidden}
 
     def execute(self, images, prompt, extra_pnginfo, output_directory):
-        return {"ui": write_pictures(images, "preview", output_directory, {"prompt": prompt, **extra_pnginfo})}
+        return {
+            "ui": write_pictures(images, "preview", output_directory, {"prompt": prompt, **extra_pnginfo})
+        }
 
 
 class PreviewAny:
@@ -190,8 +212,15 @@ class VAEEncode:
         return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
 
     def execute(self, pixels, vae):
-        if pixels.ndim != 4 or pixels.shape[-1] not in (3, 4) or 0 in pixels.shape or not pixels.is_floating_point():
-            raise ValueError(f"pixels must be pictures [batch, height, width, 3 or 4] in 0..1, got {list(pixels.shape)}.")
+        if (
+            pixels.ndim != 4
+            or pixels.shape[-1] not in (3, 4)
+            or 0 in pixels.shape
+            or not pixels.is_floating_point()
+        ):
+            raise ValueError(
+                f"pixels must be pictures [batch, height, width, 3 or 4] in 0..1, got {list(pixels.shape)}."
+            )
         return ({"samples": vae.encode(pixels[..., :3].float())},)
 
 
@@ -227,7 +256,11 @@ class ImageScaleBy:
             raise ValueError(
                 f"Pictures {list(image.shape)} cannot be scaled by {scale_by:g}: nothing would be left of them, or they are none."
             )
-        return (torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=upscale_method).movedim(1, -1),)
+        return (
+            torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=upscale_method).movedim(
+                1, -1
+            ),
+        )
 
 
 class VAEDecode:

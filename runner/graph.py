@@ -6,7 +6,6 @@ Every function raises WorkflowError, one sentence, for what the user can put rig
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from pathlib import Path
 from vd_core.files import leads_out
 from vd_core.foreign import printable
 
-from .png import is_png, read_workflow
+from .errors import WorkflowError
+from .workflow_file import is_canvas, read
 
 WIDGETS = {"INT": int, "FLOAT": float, "BOOLEAN": bool, "STRING": str, "COMBO": object}
 SEEDS = ("seed", "noise_seed")
@@ -27,14 +27,6 @@ CANVAS_ONLY = ("Reroute", "PrimitiveNode")
 MODES = {2: "muted", 4: "bypassed"}
 DATE = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
 UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')  # in the name of a file
-
-
-class WorkflowError(ValueError):
-    """What is wrong with a workflow or with how it is to be run, in one sentence."""
-
-
-class JobError(WorkflowError):
-    """What went wrong while a workflow ran, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,9 @@ class Catalogue:
         for group in ("required", "optional"):
             entries = self.types[name].get(group) or {}
             if not isinstance(entries, dict) or not all(map(is_entry, entries.values())):
-                raise WorkflowError(f"{title} cannot be used: the inputs of {printable(name)} are described wrongly.")
+                raise WorkflowError(
+                    f"{title} cannot be used: the inputs of {printable(name)} are described wrongly."
+                )
             for key, (kind, *rest) in entries.items():
                 options = rest[0] if rest and isinstance(rest[0], dict) else {}
                 if isinstance(kind, (list, tuple)):
@@ -97,38 +91,12 @@ def of_classes(classes: dict) -> Catalogue:
     return Catalogue({name: cls.INPUT_TYPES() for name, cls in classes.items()}, absent)
 
 
-def read(path: Path) -> dict:
-    """Read a workflow file: JSON in either format, the body of a POST to /prompt, or a PNG that carries its workflow."""
-    try:
-        data = read_workflow(path) if is_png(path) else json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise WorkflowError(f"{path} is not valid JSON: {printable(str(error))}.") from error
-    if isinstance(data, dict) and is_prompt(data.get("prompt")):
-        data = data["prompt"]
-    if not (is_canvas(data) or is_prompt(data)):
-        raise WorkflowError(f"{path} is not a ComfyUI workflow: it holds neither an API-format graph nor a canvas with nodes and links.")
-    return data
-
-
-def is_canvas(data) -> bool:
-    """The format that ComfyUI's page saves."""
-    return isinstance(data, dict) and isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list)
-
-
-def is_prompt(data) -> bool:
-    """The API format."""
-    nodes = list(data.values()) if isinstance(data, dict) else []
-    return bool(nodes) and all(
-        isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict) for node in nodes
-    )
-
-
 def title_of(node: dict) -> str:
     """Return the title of an API-format node, else its class, as it can be printed."""
     meta = node.get("_meta")
-    return printable(str(meta.get("title") or node["class_type"]) if isinstance(meta, dict) else node["class_type"])
+    return printable(
+        str(meta.get("title") or node["class_type"]) if isinstance(meta, dict) else node["class_type"]
+    )
 
 
 def label(prompt: dict, node_id: str) -> str:
@@ -141,12 +109,16 @@ def picture(name: str, folders: list[Path]) -> Path | None:
     if len(name.encode("utf-8", "replace")) > 4000:  # longer than any path; systems refuse even to look
         return None
     try:
-        return next((path for path in [Path(name), *(folder / name for folder in folders)] if path.is_file()), None)
+        return next(
+            (path for path in [Path(name), *(folder / name for folder in folders)] if path.is_file()), None
+        )
     except OSError:  # a name that is too long
         return None
 
 
-def prepare(workflow: Path, catalogue: Catalogue, assignments: list[str], seed: int | None) -> tuple[dict, dict]:
+def prepare(
+    workflow: Path, catalogue: Catalogue, assignments: list[str], seed: int | None
+) -> tuple[dict, dict]:
     """A workflow file with the changes from the command line -> (prompt, {"workflow": canvas}, empty where the file has none)."""
     prompt, canvas = read(workflow), {}
     if is_canvas(prompt):
@@ -179,7 +151,12 @@ def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tu
     node = prompt[key]
     for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
         value = node["inputs"].get(name)
-        if entry.options.get("image_upload") and isinstance(value, str) and (key, name) not in changed and leads_out(value):
+        if (
+            entry.options.get("image_upload")
+            and isinstance(value, str)
+            and (key, name) not in changed
+            and leads_out(value)
+        ):
             raise WorkflowError(
                 f"{label(prompt, key)}, input {name}: {value!r} leads out of the folders of pictures; if it is meant, "
                 f"say so on the command line: --set {key}.{name}=PATH."
@@ -200,14 +177,26 @@ def from_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
             if name in NOTES:
                 continue
             if node.get("mode") in MODES:
-                raise WorkflowError(f"{title} is {MODES[node['mode']]}, which only ComfyUI's canvas resolves: use {twin} instead.")
+                raise WorkflowError(
+                    f"{title} is {MODES[node['mode']]}, which only ComfyUI's canvas resolves: use {twin} instead."
+                )
             if name in CANVAS_ONLY or name in subgraphs:
                 raise WorkflowError(f"{title} exists only on ComfyUI's canvas: use {twin} instead.")
             inputs = widget_values(node, title, catalogue.inputs(name, title), twin)
-            linked = {entry["name"]: sources[entry["link"]] for entry in node.get("inputs") or [] if entry.get("link") is not None}
-            prompt[str(node["id"])] = {"class_type": name, "inputs": inputs | linked, "_meta": {"title": title}}
+            linked = {
+                entry["name"]: sources[entry["link"]]
+                for entry in node.get("inputs") or []
+                if entry.get("link") is not None
+            }
+            prompt[str(node["id"])] = {
+                "class_type": name,
+                "inputs": inputs | linked,
+                "_meta": {"title": title},
+            }
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise WorkflowError(f"The canvas file is damaged ({type(error).__name__}: {printable(str(error))}): use {twin} instead.") from error
+        raise WorkflowError(
+            f"The canvas file is damaged ({type(error).__name__}: {printable(str(error))}): use {twin} instead."
+        ) from error
     if not prompt:
         raise WorkflowError("The workflow has no nodes.")
     return prompt
@@ -231,10 +220,14 @@ def widget_values(node: dict, title: str, inputs: dict[str, Input], twin: str) -
         if rest:
             named[name] = rest.pop(0)
         seed = entry.type == "INT" and name in SEEDS or entry.options.get("control_after_generate")
-        if rest and (seed and rest[0] in SEED_CONTROLS or entry.options.get("image_upload") and rest[0] == "image"):
+        if rest and (
+            seed and rest[0] in SEED_CONTROLS or entry.options.get("image_upload") and rest[0] == "image"
+        ):
             rest.pop(0)
     if widgets and rest:  # a node without widgets may carry those of its preview
-        raise WorkflowError(f"{title} has {len(values)} widget values, but its class does not have that many widgets: use {twin} instead.")
+        raise WorkflowError(
+            f"{title} has {len(values)} widget values, but its class does not have that many widgets: use {twin} instead."
+        )
     return named
 
 
@@ -306,14 +299,20 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
     found = [node_name] if node_name in prompt else find_by_title(prompt, node_name)
     if not found:
         known = ", ".join(label(prompt, key) for key in prompt)
-        raise WorkflowError(f"--set {assignment}: no node has the id or title {node_name}; there are {known}.")
+        raise WorkflowError(
+            f"--set {assignment}: no node has the id or title {node_name}; there are {known}."
+        )
     if len(found) > 1:
-        raise WorkflowError(f"--set {assignment}: nodes {', '.join(found)} are all called {node_name}, so use an id.")
+        raise WorkflowError(
+            f"--set {assignment}: nodes {', '.join(found)} are all called {node_name}, so use an id."
+        )
     node = prompt[found[0]]
     inputs = catalogue.inputs(node["class_type"], title_of(node))
     widgets = {key: entry for key, entry in inputs.items() if entry.is_widget}
     if name not in widgets:
-        raise WorkflowError(f"--set {assignment}: {label(prompt, found[0])} has no value {name}, only {', '.join(widgets) or 'links'}.")
+        raise WorkflowError(
+            f"--set {assignment}: {label(prompt, found[0])} has no value {name}, only {', '.join(widgets) or 'links'}."
+        )
     node["inputs"][name] = parse_value(text, widgets[name], f"--set {assignment}")
     return found[0], name
 
@@ -334,4 +333,6 @@ def parse_value(text: str, entry: Input, where: str):
     try:
         return WIDGETS[entry.type](text)
     except ValueError as error:
-        raise WorkflowError(f"{where}: {text} is not {'a whole number' if entry.type == 'INT' else 'a number'}.") from error
+        raise WorkflowError(
+            f"{where}: {text} is not {'a whole number' if entry.type == 'INT' else 'a number'}."
+        ) from error

@@ -86,7 +86,11 @@ def ask(
         if answer.status != 200:
             said = answer.read(LONGEST_REASON)
             elsewhere = answer.headers.get("Location", "")
-            reason = f"a redirect to {elsewhere}" if elsewhere else " ".join(said.decode("utf-8", "replace").split())
+            reason = (
+                f"a redirect to {elsewhere}"
+                if elsewhere
+                else " ".join(said.decode("utf-8", "replace").split())
+            )
             raise Answered(answer.status, printable(reason), said)
         yield from read_bounded(answer, most)
 

@@ -12,7 +12,8 @@ from vd_core.memory import out_of_memory
 
 from .checks import Node, check
 from .core_nodes import CORE_NODES
-from .graph import JobError, of_classes, prepare
+from .errors import JobError
+from .graph import of_classes, prepare
 from .pack import load_pack
 from .results import Results
 
@@ -90,7 +91,9 @@ def run_node(node: Node, made: dict, hidden: dict) -> tuple[list[list], list[dic
         calls = [lists]
     else:
         count = 0 if [] in lists.values() else max(map(len, lists.values()), default=1)
-        calls = [{name: values[min(i, len(values) - 1)] for name, values in lists.items()} for i in range(count)]
+        calls = [
+            {name: values[min(i, len(values) - 1)] for name, values in lists.items()} for i in range(count)
+        ]
     slots, shown = [[] for _ in cls.RETURN_TYPES], []
     is_list = getattr(cls, "OUTPUT_IS_LIST", (False,) * len(slots))
     execute = getattr(cls(), cls.FUNCTION)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from vd_core.foreign import printable
 
-from .graph import WorkflowError
+from .errors import WorkflowError
 from .server import Server, Unreachable
 
 PATIENCE = 600  # seconds until it must answer; many node packs take minutes to import
@@ -36,7 +36,13 @@ sys.path[0] = os.getcwd()
 del sys.argv[0]
 runpy.run_path(os.path.abspath(sys.argv[0]), run_name="__main__")
 """
-OWN_MODELS = ("checkpoints", "clip", "vae", "diffusion_models", "loras")  # which ComfyUI looks for in its output folder too
+OWN_MODELS = (
+    "checkpoints",
+    "clip",
+    "vae",
+    "diffusion_models",
+    "loras",
+)  # which ComfyUI looks for in its output folder too
 
 
 @contextmanager
@@ -53,7 +59,15 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python(checkout), "-c", LEASH, "main.py", *own_arguments(checkout, pack, folder), *user_arguments(checkout), *more]
+    command = [
+        python(checkout),
+        "-c",
+        LEASH,
+        "main.py",
+        *own_arguments(checkout, pack, folder),
+        *user_arguments(checkout),
+        *more,
+    ]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [*command, "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"],
@@ -69,7 +83,9 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
         if not died(process):
             raise
         show_end(log)
-        raise Unreachable(f"ComfyUI ended with status {process.returncode}; the end of its log is above.") from error
+        raise Unreachable(
+            f"ComfyUI ended with status {process.returncode}; the end of its log is above."
+        ) from error
     finally:
         stop(process)
 
@@ -77,7 +93,13 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
 def python(checkout: Path) -> str:
     """The Python that has what ComfyUI needs: $COMFYUI_PYTHON, that of a venv in the checkout, of the portable build, or this one."""
     own = os.environ.get("COMFYUI_PYTHON")
-    names = ("venv/bin/python", ".venv/bin/python", "venv/Scripts/python.exe", ".venv/Scripts/python.exe", "../python_embeded/python.exe")
+    names = (
+        "venv/bin/python",
+        ".venv/bin/python",
+        "venv/Scripts/python.exe",
+        ".venv/Scripts/python.exe",
+        "../python_embeded/python.exe",
+    )
     places = [Path(own)] if own else [checkout / name for name in names]
     return next((str(path.absolute()) for path in places if path.is_file()), own or sys.executable)
 
@@ -89,10 +111,14 @@ def user_arguments(checkout: Path) -> list[str]:
     try:
         answer = subprocess.run([python(checkout), "-c", HAS_GPU], capture_output=True, text=True)
     except OSError as error:
-        raise WorkflowError(f"{python(checkout)} cannot be started ({error}): name ComfyUI's Python in COMFYUI_PYTHON.") from error
+        raise WorkflowError(
+            f"{python(checkout)} cannot be started ({error}): name ComfyUI's Python in COMFYUI_PYTHON."
+        ) from error
     if answer.returncode:
         said = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise WorkflowError(f"{python(checkout)} has no torch ({said}): name ComfyUI's Python in COMFYUI_PYTHON.")
+        raise WorkflowError(
+            f"{python(checkout)} has no torch ({said}): name ComfyUI's Python in COMFYUI_PYTHON."
+        )
     return [] if "True" in answer.stdout else ["--cpu"]
 
 
@@ -106,8 +132,13 @@ def own_arguments(checkout: Path, pack: Path, folder: Path) -> list[str]:
         try:
             (packs / pack.name).symlink_to(pack, target_is_directory=True)
         except OSError as error:
-            raise WorkflowError(f"{pack} cannot be linked to for ComfyUI ({error}): put it into {checkout / 'custom_nodes'}.") from error
-    paths = {"pack": {"custom_nodes": str(packs)}, "saved": {name: str(checkout / "output" / name) for name in OWN_MODELS}}
+            raise WorkflowError(
+                f"{pack} cannot be linked to for ComfyUI ({error}): put it into {checkout / 'custom_nodes'}."
+            ) from error
+    paths = {
+        "pack": {"custom_nodes": str(packs)},
+        "saved": {name: str(checkout / "output" / name) for name in OWN_MODELS},
+    }
     config = folder / "paths.yaml"
     config.write_text(json.dumps(paths))  # JSON is YAML
     database = f"sqlite:///{(folder / 'comfyui.db').as_posix()}"
@@ -129,7 +160,9 @@ def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
                 raise
             if time.monotonic() > deadline:
                 show_end(log)
-                raise Unreachable(f"ComfyUI did not answer for {PATIENCE} seconds; the end of its log is above.") from None
+                raise Unreachable(
+                    f"ComfyUI did not answer for {PATIENCE} seconds; the end of its log is above."
+                ) from None
         time.sleep(0.2)
 
 
@@ -152,7 +185,10 @@ def stop(process: subprocess.Popen) -> None:
     """Ends the process and those that it started, by force if it must be."""
     end, kill = process.terminate, process.kill
     if hasattr(os, "killpg"):  # it leads a group of its own
-        end, kill = partial(os.killpg, process.pid, signal.SIGTERM), partial(os.killpg, process.pid, signal.SIGKILL)
+        end, kill = (
+            partial(os.killpg, process.pid, signal.SIGTERM),
+            partial(os.killpg, process.pid, signal.SIGKILL),
+        )
     try:
         end()
         process.wait(10)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .graph import JobError
+from .errors import JobError
 
 
 @contextmanager

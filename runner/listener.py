@@ -64,7 +64,11 @@ class Listener:
     def read_event(self, message: str | bytes | None) -> dict | None:
         """Read a message of the server as an event of this job; None for all others."""
         if isinstance(message, bytes):
-            return {"type": "preview", "data": message[4:]} if int.from_bytes(message[:4], "big") in PREVIEWS else None
+            return (
+                {"type": "preview", "data": message[4:]}
+                if int.from_bytes(message[:4], "big") in PREVIEWS
+                else None
+            )
         try:
             event: Any = parse_json((message or "null").encode("utf-8", "replace"))
         except ValueError:

@@ -17,7 +17,9 @@ def load_pack(root: Path = ROOT, name: str = PACKAGE) -> ModuleType:
     Only so do the nodes' relative imports work here as they do there. The package holds a copy of `vd_core` of its own, so what
     passes between it and the runner are tensors, dicts and built-in exceptions.
     """
-    spec = importlib.util.spec_from_file_location(name, root / "__init__.py", submodule_search_locations=[str(root)])
+    spec = importlib.util.spec_from_file_location(
+        name, root / "__init__.py", submodule_search_locations=[str(root)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

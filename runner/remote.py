@@ -14,6 +14,7 @@ from vd_core.files import check_writable, resolve_inside, save_numbered
 from vd_core.foreign import printable
 
 from . import graph
+from .errors import JobError
 from .http import fits
 from .results import Results
 from .server import TEXTS, Server, Unreachable, failure
@@ -41,7 +42,7 @@ def run_file(
     with closing(Screen(prompt, silent, server, results)) as screen:
         entry = follow(screen, {"extra_pnginfo": canvas}, wait)
     if sentence := failure(entry, prompt):
-        raise graph.JobError(sentence)
+        raise JobError(sentence)
 
 
 def read_catalogue(server: Server) -> tuple[dict, graph.Catalogue]:
@@ -53,7 +54,9 @@ def read_catalogue(server: Server) -> tuple[dict, graph.Catalogue]:
         f"is of the class {{name}}, which the ComfyUI at {server.url} does not have: "
         "install the node pack there that brings it."
     )
-    return classes, graph.Catalogue({name: entry if isinstance(entry, dict) else {} for name, entry in inputs.items()}, absent)
+    return classes, graph.Catalogue(
+        {name: entry if isinstance(entry, dict) else {} for name, entry in inputs.items()}, absent
+    )
 
 
 def follow(screen: Screen, extra: dict, wait: float) -> dict:
@@ -70,13 +73,19 @@ def follow(screen: Screen, extra: dict, wait: float) -> dict:
                 raise
             restarts += 1
             screen.close()
-            print(f"{error} It has {wait:g} seconds to come back; what is here is not made again.", file=sys.stderr, flush=True)
+            print(
+                f"{error} It has {wait:g} seconds to come back; what is here is not made again.",
+                file=sys.stderr,
+                flush=True,
+            )
             server.await_return(wait)
             server.cancel(error.job)  # if it was only slow to answer
     return {"status": {"status_str": "success"}}
 
 
-def upload_pictures(prompt: dict, catalogue: graph.Catalogue, folders: list[Path], server: Server, uploads: str) -> None:
+def upload_pictures(
+    prompt: dict, catalogue: graph.Catalogue, folders: list[Path], server: Server, uploads: str
+) -> None:
     """Copy the pictures that lie here to the server, and name them in the prompt as they are called there.
 
     A picture that does not lie here may be one of the server's own.
@@ -84,7 +93,11 @@ def upload_pictures(prompt: dict, catalogue: graph.Catalogue, folders: list[Path
     for key, node in prompt.items():
         for name, entry in catalogue.inputs(node["class_type"], graph.label(prompt, key)).items():
             value = node["inputs"].get(name)
-            if entry.options.get("image_upload") and isinstance(value, str) and (path := graph.picture(value, folders)):
+            if (
+                entry.options.get("image_upload")
+                and isinstance(value, str)
+                and (path := graph.picture(value, folders))
+            ):
                 node["inputs"][name] = server.upload(path, uploads)
 
 
@@ -153,7 +166,9 @@ class Screen:
         stem, ending = PurePosixPath(last).stem, PurePosixPath(last).suffix
         stem = "preview" if file.get("type") == "temp" else re.sub(r"_[0-9]{5,}_?$", "", stem)
         try:
-            saved = save_numbered(folder, stem, f"_{ending}", lambda opened: opened.writelines(self.server.view(file)))
+            saved = save_numbered(
+                folder, stem, f"_{ending}", lambda opened: opened.writelines(self.server.view(file))
+            )
         except OSError as error:
             raise OSError(f"{str(error).rstrip('.')}. The server keeps it as {name}.") from error
         return output / saved.relative_to(output.resolve())

@@ -20,7 +20,8 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from vd_core.foreign import printable
 
-from .graph import JobError, WorkflowError, label, title_of
+from .errors import JobError, WorkflowError
+from .graph import label, title_of
 from .http import Answered, ask, fits, parse_json
 from .listener import Listener
 
@@ -119,7 +120,12 @@ class Server:
     # HTTP
 
     def stream(
-        self, path: str, data: bytes | None = None, kind: str = "", seconds: float = TIMEOUT, most: int = LARGEST
+        self,
+        path: str,
+        data: bytes | None = None,
+        kind: str = "",
+        seconds: float = TIMEOUT,
+        most: int = LARGEST,
     ) -> Iterator[bytes]:
         """Yield the body of an answer to GET, or to POST where there are data of a content type.
 
@@ -198,14 +204,20 @@ class Server:
         Raises JobError for an empty file, and for a web page in place of a picture.
         """
         name = file["filename"]
-        query = {"filename": name, "subfolder": file.get("subfolder") or "", "type": file.get("type") or "output"}
+        query = {
+            "filename": name,
+            "subfolder": file.get("subfolder") or "",
+            "type": file.get("type") or "output",
+        }
         query = {key: str(value).encode("utf-8", "replace").decode() for key, value in query.items()}
         head, signature = b"", SIGNATURES.get(Path(name).suffix.lower(), b"")
         for piece in self.stream(f"/view?{urlencode(query)}", seconds=LONGEST_FILE, most=LARGEST_FILE):
             if not head:
                 head = piece
                 if not head.startswith(signature[: len(head)]) or HTML.match(head) and not signature:
-                    raise JobError(f"The server's {printable(name)} is not what its name says, but {head[:16]!r}.")
+                    raise JobError(
+                        f"The server's {printable(name)} is not what its name says, but {head[:16]!r}."
+                    )
             yield piece
         if not head:
             raise JobError(f"The server's {printable(name)} is empty.")
@@ -218,7 +230,9 @@ class Server:
             return None
         entry = self.get(f"/history/{quote(prompt_id, safe='', errors='replace')}").get(prompt_id)
         if entry is None:
-            raise Gone(f"The job is gone: it was deleted from the queue of {self.url}, or the server has started anew.")
+            raise Gone(
+                f"The job is gone: it was deleted from the queue of {self.url}, or the server has started anew."
+            )
         return entry
 
     def cancel(self, prompt_id: str) -> None:
@@ -240,10 +254,17 @@ class Server:
         with contextlib.closing(Listener(self.parts, self.headers, prompt_id)) as listener:
             try:
                 listener.connect()  # before the job, so that no event is missed
-                request = {"prompt": prompt, "prompt_id": prompt_id, "client_id": listener.client, "extra_data": extra}
+                request = {
+                    "prompt": prompt,
+                    "prompt_id": prompt_id,
+                    "client_id": listener.client,
+                    "extra_data": extra,
+                }
                 reply = self.read_json("/prompt", self.post("/prompt", request))
                 listener.prompt_id = prompt_id = reply.get("prompt_id", prompt_id)
-                if reply.get("error") or reply.get("node_errors"):  # with node_errors alone it would run in part
+                if reply.get("error") or reply.get(
+                    "node_errors"
+                ):  # with node_errors alone it would run in part
                     raise Rejected(reply, prompt)
                 entry, asked = None, time.monotonic()
                 while entry is None:
@@ -257,11 +278,13 @@ class Server:
             except Gone as error:
                 if not listener.lost:  # then somebody deleted it
                     raise
-                said = f"ComfyUI at {self.url} has started anew before the job ended."
-                raise Unreachable(said, prompt_id) from error
+                raise Unreachable(
+                    f"ComfyUI at {self.url} has started anew before the job ended.", prompt_id
+                ) from error
             except Unreachable as error:
-                said = f"The connection to ComfyUI at {self.url} was lost before the job ended."
-                raise Unreachable(said, prompt_id) from error
+                raise Unreachable(
+                    f"The connection to ComfyUI at {self.url} was lost before the job ended.", prompt_id
+                ) from error
             except BaseException:
                 self.cancel(prompt_id)
                 raise
@@ -273,7 +296,12 @@ def failure(entry: dict, prompt: dict) -> str | None:
     if status.get("status_str") == "success":
         return None
     for message in status.get("messages", ()):
-        if fits(message, [(str, dict)]) and len(message) == 2 and message[0] in ENDS and isinstance(message[1], dict):
+        if (
+            fits(message, [(str, dict)])
+            and len(message) == 2
+            and message[0] in ENDS
+            and isinstance(message[1], dict)
+        ):
             kind, data = message
             node = prompt.get(str(data.get("node_id")))
             title = title_of(node) if node else printable(str(data.get("node_type")))
@@ -281,5 +309,9 @@ def failure(entry: dict, prompt: dict) -> str | None:
                 return f"{title}: the job was interrupted on the server."
             said = printable(str(data.get("exception_message", "")).strip(), LONGEST_REASON, lines=True)
             name = printable(str(data.get("exception_type", "")))
-            return f"{title}: {said}" if name in ("ValueError", "FileNotFoundError") else f"{title}: {name}: {said}"
+            return (
+                f"{title}: {said}"
+                if name in ("ValueError", "FileNotFoundError")
+                else f"{title}: {name}: {said}"
+            )
     return "The job failed on the server, which does not say why: its log does."

@@ -50,7 +50,9 @@ class WebSocket:
             self.fill()
         status, *rows = bytes(self.buffer[:end]).decode("latin-1").split("\r\n")
         del self.buffer[: end + 4]
-        answers = {name.strip().lower(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
+        answers = {
+            name.strip().lower(): value.strip() for name, _, value in (row.partition(":") for row in rows)
+        }
         accept = base64.b64encode(hashlib.sha1(key + ACCEPT_KEY, usedforsecurity=False).digest()).decode()
         if status.split(" ")[1:2] != ["101"] or answers.get("sec-websocket-accept") != accept:
             raise ConnectionError(f"no WebSocket there, but {status[:100]!r}")

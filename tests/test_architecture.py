@@ -18,6 +18,7 @@ ARROWS = {
     "color": set(),
     "files": set(),
     "finite": set(),
+    "foreign": set(),
     "memory": set(),
     "pictures": set(),
     "placement": set(),
@@ -35,7 +36,10 @@ ARROWS = {
     "plots": {"lettering"},
     "explain": {"encoders", "plots", "sampling"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
-    "checkpoints": {"config", "context", "files", "flows", "diffuser", "encoders", "autoencoders", "placement", "tokenizers"},
+    "checkpoints": {
+        *("config", "context", "files", "flows", "diffuser", "encoders", "autoencoders", "foreign", "placement"),
+        "tokenizers",
+    },
     "commands": {
         *("bulk", "checkpoints", "context", "embedded", "files", "flows", "pictures", "sampling", "training"),
     },

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "messages.md"
 FOLDERS = ("nodes", "vd_core", "seecoder", "runner")
-UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "AssertionError"}  # caught, or said in another sentence
+UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "AssertionError", "Answered"}  # caught, or said in another sentence
 # What raises these says the start of the sentence too, or is given it: sentences that are put together, and errors that are passed on.
 PASSED_ON = {
     "error",
@@ -23,12 +23,13 @@ PASSED_ON = {
 REASONS = (
     "vd_core/config.py", "vd_core/checkpoints/formats.py", "vd_core/checkpoints/pickles.py", "vd_core/checkpoints/vocabularies.py",
     "vd_core/pictures.py", "vd_core/datasets/read.py", "vd_core/datasets/shards.py", "vd_core/datasets/texts.py",
-    "seecoder/sizes.py",
+    "seecoder/sizes.py", "runner/http.py",
 )  # fmt: skip
 HEAD = """# What is said when something is refused
 
 Each sentence that the nodes, `run_workflow.py` and `python -m vd_core` can end in, by the file that says it; … is filled in. In ComfyUI
-it stands in the dialog of the node, on the command line on the last line of stderr, with exit status 1. Reasons without a full stop are
+it stands in the dialog of the node, on the command line on the last line of stderr, with exit status 1, or
+2, 3 and 4 of `run_workflow.py`. Reasons without a full stop are
 parts of other sentences.
 
 Written by `python -m tools.messages`.

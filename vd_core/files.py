@@ -35,7 +35,13 @@ NO_FILES = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # a file system without hard links
+NO_LINKS = {
+    errno.EPERM,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+}  # a file system without hard links
 
 
 # Where
@@ -56,15 +62,21 @@ def resolve_inside(root: Path, name: str, what: str) -> tuple[Path, str]:
     """
     shown = repr(name if len(name) <= 60 else f"{name[:60]}…")
     if leads_out(name):
-        raise ValueError(f"{what} {shown} leaves the output folder; use a plain name, with sub-folders at most.")
+        raise ValueError(
+            f"{what} {shown} leaves the output folder; use a plain name, with sub-folders at most."
+        )
     try:
         sizes = [len(part.encode()) for part in re.split(r"[/\\]", name)]
     except UnicodeEncodeError:  # half of a character
         sizes = []
     if not sizes or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        raise ValueError(f"{what} {shown} holds characters that no file name should have; use letters, digits and - or _.")
+        raise ValueError(
+            f"{what} {shown} holds characters that no file name should have; use letters, digits and - or _."
+        )
     if max(sizes) > LONGEST:
-        raise ValueError(f"{what} {shown} is too long for the name of a file; use less than {LONGEST} letters.")
+        raise ValueError(
+            f"{what} {shown} is too long for the name of a file; use less than {LONGEST} letters."
+        )
     root, (subfolder, _, last) = root.resolve(), name.replace("\\", "/").rpartition("/")
     try:
         folder = (root / subfolder).resolve()
@@ -99,7 +111,9 @@ def check_writable(folder: Path, option: str) -> None:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(f"Nothing can be written into {folder}: {reason}; choose another folder with {option}.") from error
+        raise OSError(
+            f"Nothing can be written into {folder}: {reason}; choose another folder with {option}."
+        ) from error
 
 
 # How
@@ -181,7 +195,9 @@ def explain(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # a sentence already
             raise
-        raise OSError(f"{path} cannot be written: {error.strerror}; make room there, or choose another folder.") from error
+        raise OSError(
+            f"{path} cannot be written: {error.strerror}; make room there, or choose another folder."
+        ) from error
 
 
 @contextmanager
@@ -190,9 +206,13 @@ def temporary_file(folder: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     remove_abandoned(folder)
     while True:
         path = folder / f".vd_{secrets.token_hex(8)}.part"
-        file = open(path, "xb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), mode))  # noqa: SIM115
+        file = open(
+            path, "xb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), mode)
+        )  # noqa: SIM115
         if fcntl:
-            with suppress(OSError):  # some file systems have no locks: then nobody takes it for abandoned either
+            with suppress(
+                OSError
+            ):  # some file systems have no locks: then nobody takes it for abandoned either
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_nlink or not fcntl:  # else somebody removed it before it was locked
             break

@@ -40,7 +40,7 @@ from graph import (
 )
 from PIL import Image
 
-from runner.graph import WorkflowError
+from runner.errors import WorkflowError
 from runner.server import Gone, Server, failure
 
 pytestmark = [

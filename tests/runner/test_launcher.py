@@ -9,7 +9,7 @@ import pytest
 
 from runner import launcher
 from runner.command import main
-from runner.graph import WorkflowError
+from runner.errors import WorkflowError
 
 MAIN = """
 import http.server, json, os, pathlib, sys

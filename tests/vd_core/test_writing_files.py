@@ -73,7 +73,9 @@ def test_what_is_no_file_is_never_replaced(tmp_path):
     for name in targets(tmp_path):
         before = (tmp_path / name).lstat()
         for action in (write, open_to_append):
-            with pytest.raises(OSError, match=f"^{re.escape(str(tmp_path / name))} is {name}, which is never replaced: "):
+            with pytest.raises(
+                OSError, match=f"^{re.escape(str(tmp_path / name))} is {name}, which is never replaced: "
+            ):
                 action(tmp_path / name)
         assert (tmp_path / name).lstat() == before
     assert (tmp_path / "aim").read_text() == "kept"
@@ -96,7 +98,9 @@ def test_read_only_files_are_never_replaced(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "."])
 def test_a_folder_is_no_file_name(name):
-    with pytest.raises(OSError, match=r"^\. is a folder, which is never replaced: choose the name of a file.$"):
+    with pytest.raises(
+        OSError, match=r"^\. is a folder, which is never replaced: choose the name of a file.$"
+    ):
         write(name)
 
 
@@ -136,7 +140,12 @@ with write_whole(Path(sys.argv[1])) as file:
 
 def test_what_a_killed_writer_left_is_removed_and_what_another_uses_is_not(tmp_path):
     def start():
-        writer = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "a"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", HOLD, tmp_path / "a"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         assert writer.stdout.readline() == b"ready\n"
         return writer
 
@@ -165,7 +174,9 @@ def test_numbers_go_on_from_the_highest(tmp_path):
     (tmp_path / "new" / "ab_00099_.png").touch()
     path = save_numbered(tmp_path / "new", "a", "_.png", lambda file: file.write(b"2"))
     assert path == tmp_path / "new" / "a_00042_.png" and path.read_bytes() == b"2"
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "new" / "ab_00099_.png").stat().st_mode)
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "new" / "ab_00099_.png").stat().st_mode
+    )
 
 
 def test_a_name_that_was_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
@@ -173,7 +184,10 @@ def test_a_name_that_was_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "listdir", lambda folder: [])
         assert save_numbered(tmp_path, "a", ".txt", lambda file: file.write(b"ours")).name == "a_00002.txt"
-    assert (tmp_path / "a_00001.txt").read_text() == "theirs" and left(tmp_path) == ["a_00001.txt", "a_00002.txt"]
+    assert (tmp_path / "a_00001.txt").read_text() == "theirs" and left(tmp_path) == [
+        "a_00001.txt",
+        "a_00002.txt",
+    ]
 
 
 def test_file_systems_without_links_lose_nothing_either(tmp_path, monkeypatch):
@@ -181,7 +195,9 @@ def test_file_systems_without_links_lose_nothing_either(tmp_path, monkeypatch):
         raise OSError(files.errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(files.os, "link", refuse)
-    names = [save_numbered(tmp_path, "a", ".txt", lambda file, n=n: file.write(b"%d" % n)).name for n in (1, 2)]
+    names = [
+        save_numbered(tmp_path, "a", ".txt", lambda file, n=n: file.write(b"%d" % n)).name for n in (1, 2)
+    ]
     assert names == left(tmp_path) == ["a_00001.txt", "a_00002.txt"]
     assert [(tmp_path / name).read_text() for name in names] == ["1", "2"]
 
@@ -220,7 +236,23 @@ def test_processes_at_once_lose_nothing(tmp_path, processes, each):
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../x", "/x", "//x", "C:\\x", "c:x", "..\\x", "\\x", "CON", "nul.txt", "a/COM1", "COM¹", "CONIN$", "conout$.x", "lpt9 "],
+    [
+        "../x",
+        "a/../x",
+        "/x",
+        "//x",
+        "C:\\x",
+        "c:x",
+        "..\\x",
+        "\\x",
+        "CON",
+        "nul.txt",
+        "a/COM1",
+        "COM¹",
+        "CONIN$",
+        "conout$.x",
+        "lpt9 ",
+    ],
 )
 def test_names_that_lead_out(name, tmp_path):
     assert leads_out(name)
@@ -246,7 +278,10 @@ def test_links_that_lead_out_are_refused_and_others_followed(tmp_path):
         with pytest.raises(ValueError, match="The name .* link"):
             resolve_inside(out, name, "The name")
     assert resolve_inside(out, "alias/x", "The name") == (out / "inner", "x")
-    assert resolve_inside(out, "file", "The name") == (out, "file")  # numbers follow; the link itself is never opened
+    assert resolve_inside(out, "file", "The name") == (
+        out,
+        "file",
+    )  # numbers follow; the link itself is never opened
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\0b", "\x1b[2J", "a\x7f", "\ud800"])
@@ -266,7 +301,10 @@ def test_a_folder_is_tried_before_work_and_not_made(tmp_path):
     check_writable(tmp_path / "new" / "one", "--output")
     assert not left(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="Nothing can be written into .*file/x: Not a directory; choose another folder with --output."):
+    with pytest.raises(
+        OSError,
+        match="Nothing can be written into .*file/x: Not a directory; choose another folder with --output.",
+    ):
         check_writable(tmp_path / "file" / "x", "--output")
 
 
@@ -279,7 +317,10 @@ def test_logs_are_written_line_by_line(tmp_path):
 def test_writing_takes_no_torch():
     said = "import sys, vd_core.files; print('torch' in sys.modules)"
     started = time.monotonic()
-    assert subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True).stdout
+        == "False\n"
+    )
     assert time.monotonic() - started < 10
 
 

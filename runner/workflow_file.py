@@ -1,0 +1,86 @@
+"""Read workflow files: JSON in either format, or the PNG files that ComfyUI saves with their workflow inside."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from vd_core.foreign import printable
+
+from .errors import WorkflowError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST = 64 << 20  # bytes of one text
+
+
+def read(path: Path) -> dict:
+    """Read a workflow file: JSON in either format, the body of a POST to /prompt, or a PNG that carries its workflow."""
+    try:
+        data = read_png(path) if is_png(path) else json.loads(path.read_text(encoding="utf-8-sig"))
+    except WorkflowError:
+        raise
+    except OSError as error:
+        raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise WorkflowError(f"{path} is not valid JSON: {printable(str(error))}.") from error
+    if isinstance(data, dict) and is_prompt(data.get("prompt")):
+        data = data["prompt"]
+    if not (is_canvas(data) or is_prompt(data)):
+        raise WorkflowError(
+            f"{path} is not a ComfyUI workflow: it holds neither an API-format graph nor a canvas with nodes and links."
+        )
+    return data
+
+
+def is_canvas(data) -> bool:
+    """The format that ComfyUI's page saves."""
+    return (
+        isinstance(data, dict) and isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list)
+    )
+
+
+def is_prompt(data) -> bool:
+    """The API format."""
+    nodes = list(data.values()) if isinstance(data, dict) else []
+    return bool(nodes) and all(
+        isinstance(node, dict)
+        and isinstance(node.get("class_type"), str)
+        and isinstance(node.get("inputs"), dict)
+        for node in nodes
+    )
+
+
+def is_png(path: Path) -> bool:
+    """Tell whether a file is a PNG, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(len(PNG)) == PNG
+
+
+def read_png(path: Path) -> object:
+    """Return the prompt in a PNG, else its canvas. Raises WorkflowError for a picture without either."""
+    texts = dict(text_chunks(path))
+    for name in ("prompt", "workflow"):
+        if name in texts:
+            return json.loads(texts[name])
+    raise WorkflowError(f"{path} carries no workflow, as pictures do that ComfyUI or run_workflow.py saved.")
+
+
+def text_chunks(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each text in a PNG that is not compressed (tEXt, iTXt)."""
+    with path.open("rb") as file:
+        file.seek(len(PNG))
+        while len(head := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", head)
+            if kind not in (b"tEXt", b"iTXt") or size > LARGEST:
+                file.seek(size + 4, 1)  # the checksum too
+                continue
+            name, _, text = file.read(size).partition(b"\0")
+            file.seek(4, 1)
+            if kind == b"iTXt":
+                compressed, rest = text[:1], text[2:].split(b"\0", 2)
+                if compressed != b"\0" or len(rest) < 3:
+                    continue
+                text = rest[2]
+            yield name.decode("latin-1"), text.decode("utf-8" if kind == b"iTXt" else "latin-1", "replace")
