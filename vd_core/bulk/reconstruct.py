@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..context import Context
 from ..datasets.rows import Listing, Row
-from ..diffuser.overflow import named_layers, named_where_not_finite
+from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
+from ..finite import check_samples
 from ..pictures import from_pil, read_picture, resize_and_crop, to_pil
 from ..ranking import best_first, token_similarity
 from ..sampling.checks import check_number
@@ -182,8 +183,9 @@ class Reconstructor:
             noise = SampleNoise(iter(seed_rows(settings.seed, "noise", ids, settings.count)))
             return self.model.sample("image", contexts, latent, noise, sampling)
 
-        layers = named_layers(self.model.diffuser, "image")
-        return named_where_not_finite(run, layers, *(context.tokens for context in contexts))
+        samples, layers = run(), name_layers(self.model.diffuser, "image")
+        check_samples(samples, run, layers, *(context.tokens for context in contexts))
+        return samples
 
     def read(self, array: np.ndarray, numbers: list[int]) -> Tensor:
         """Read rows of tokens, float32, on the model's device."""
