@@ -253,7 +253,7 @@ def test_refusals(tmp_path, folder, monkeypatch):
         (
             lambda: jobs.run(job, workers=-1),
             ValueError,
-            "at least one worker with one thread, and 0 to 64 GPUs for each, got 0 with 1",
+            "at least one worker with one thread, and 0 to 64 GPUs for each, got -1 with 1",
         ),
         (lambda: jobs.run(job), ValueError, r'pip install "ray\[data\]"'),
         (lambda: jobs.run(job, gpus=float("nan")), ValueError, "0 to 64 GPUs for each"),
