@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assets import write_assets
-from conftest import started
 from graph import (
     APPLE,
     CLIP,
@@ -32,9 +31,10 @@ from graph import (
     sentence,
 )
 from PIL import Image
+from real_server import started
 from safetensors.torch import load
 
-from run_workflow import ROOT
+from runner.pack import ROOT
 
 pytestmark = pytest.mark.comfyui
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from assets import write_assets
-from conftest import started
+from real_server import started
 
 from runner.pack import ROOT
 from tools.lay_out_workflows import twin_of
