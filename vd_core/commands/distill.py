@@ -94,6 +94,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=int, default=500, metavar="N", help="iterations between checkpoints; default: 500"
     )
+    parser.add_argument(
+        "--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -115,6 +118,7 @@ def run(options: argparse.Namespace) -> None:
         precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
         device=options.device,
         save_every=options.every,
+        sheet_size=options.sheet,
     )
     device = distributed.start(options.device)
     try:

@@ -21,10 +21,10 @@ from .image_vae import ROUGHNESS, reconstruction_loss
 from .judge import Judge
 from .loop import Group
 
-PERCEPTUAL = 0.1  # weight of the classifier's features beside `reconstruction_loss`: with 1, colours drift
-ADVERSARIAL = 0.5  # of the adaptive weight (0.5 in latent diffusion's configs)
+PERCEPTUAL = 0.3  # weight of the classifier's features beside `reconstruction_loss`: with 1, colours drift
+ADVERSARIAL = 0.8  # of the adaptive weight (0.8 in VQGAN's configs, 0.5 in latent diffusion's)
 BETAS = (0.5, 0.99)  # of AdamW: the discriminator changes, a long memory of gradients would lag behind it
-DRAWN = 4  # latents in a batch that a diffuser drew; they have no pictures, so only the discriminator judges
+DRAWN = 2  # latents in a batch that a diffuser drew; they have no pictures, so only the discriminator judges
 
 
 class PatchDiscriminator(nn.Module):
@@ -90,7 +90,7 @@ def perceptual_distance(classifier: Judge, x: Tensor, y: Tensor) -> Tensor:
 
 
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the discriminator's loss: 0 where logits of real pictures are above 1, of drawn ones below -1."""
+    """Return the discriminator's loss: 0 where real logits are above 1 and drawn ones below -1."""
     return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
 
 
@@ -104,7 +104,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     return (wanted / (given + 1e-4)).clamp(0, 1e4).detach()
 
 
-def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: Judge, batch: int = 12):
+def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: Judge, batch: int = 8):
     """Return the losses of the decoder and of the discriminator for `loop.fit`.
 
     images:  pictures, uint8 [N, 3, H, W]. Colours are compared over blocks of 8 x 8 too, so that no cast

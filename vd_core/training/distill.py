@@ -18,16 +18,18 @@ from ..checkpoints.parts import parts_of_flow
 from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
+from ..sampling.options import Sampling
 from ..sampling.schedule import Schedule
 from . import distributed
 from .adversarial_decoder import BETAS
 from .consistency import consistency_losses
 from .ddgan import AdversarialWeights, Adversaries, ddgan_losses
+from .flow_sheets import Sheets
 from .loop import Group, fit
 from .lora import Lora, select
 from .loss_plot import plot_losses
 from .prepared import Flow, Prepared, Source, prepare
-from .small_model import digest
+from .small_model import Losses, digest
 from .train import attention_backends
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Settings:
     precision: torch.dtype = torch.float32
     device: str = "cpu"
     save_every: int = 500
+    sheet_size: int = 4
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -95,97 +98,110 @@ def distill(
     out.mkdir(parents=True, exist_ok=True)
     source = Source(data, settings.size, settings.caption)
     pictures = prepare(source, model, out / "data", settings.flows, device)
-    layers = {
-        part for flow in settings.flows for part in parts_of_flow(*flow) if part.startswith("diffuser.")
-    }
-    vd = load(model, parts=layers, dtype=torch.float32)
-    trained = run(settings, vd, vd.diffuser.to(device).requires_grad_(False), pictures, out, progress)
-    return write(trained, vd, settings, out) if distributed.is_first() else None
+    parts = {part for flow in settings.flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
+    vd = load(model, parts=parts)
+    vd.diffuser.to(device, torch.float32).requires_grad_(False)
+    run = Distillation(settings, vd, pictures, out)
+    student = run.train(progress)
+    return run.write(student) if distributed.is_first() else None
 
 
-def run(
-    settings: Settings,
-    vd: VersatileDiffusion,
-    teacher: Diffuser,
-    pictures: Prepared,
-    out: Path,
-    progress: Callable[[int, int, float], None] | None,
-) -> nn.Module:
-    """Train the student of a frozen teacher; returns it, averaged."""
-    torch.manual_seed(settings.seed)
-    schedule, outputs = Schedule(vd.config.schedule), list(dict.fromkeys(data for data, _ in settings.flows))
-    if settings.lora is None:
-        student: nn.Module = copy.deepcopy(teacher).requires_grad_(True)
-    else:
-        student = Lora(
-            teacher,
-            select(teacher, ["context:attn", *(f"data.{kind}" for kind in outputs)]),
-            settings.lora,
-            settings.lora,
+class Distillation:
+    """One run on prepared data: the diffuser of `vd`, frozen, teaches a student."""
+
+    def __init__(self, settings: Settings, vd: VersatileDiffusion, pictures: Prepared, out: Path):
+        self.settings, self.vd, self.pictures, self.out = settings, vd, pictures, out
+        self.outputs = list(dict.fromkeys(data for data, _ in settings.flows))
+        self.step = 0
+        torch.manual_seed(settings.seed)
+        teacher = vd.diffuser
+        if settings.lora is None:
+            student: nn.Module = copy.deepcopy(teacher).requires_grad_(True)
+        else:
+            layers = select(teacher, ["context:attn", *(f"data.{kind}" for kind in self.outputs)])
+            student = Lora(teacher, layers, settings.lora, settings.lora)
+        adversarial = settings.method == "ddgan"
+        self.module = Adversaries(student, vd.config.diffuser, self.outputs) if adversarial else student
+        self.module.to(settings.device)
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+
+    def attach(self, student: nn.Module) -> AbstractContextManager[Diffuser]:
+        """The diffuser that a student stands for: itself, or the teacher with a LoRA."""
+        return student.attached(self.vd.diffuser) if isinstance(student, Lora) else nullcontext(student)
+
+    def losses(self) -> Losses:
+        """What the method asks for."""
+        settings, schedule = self.settings, Schedule(self.vd.config.schedule)
+        batches = dict.fromkeys(settings.flows, settings.batch)
+        given = self.vd.diffuser, self.attach, settings.cfg
+        where = {"precision": settings.precision, "device": settings.device}
+        if settings.method == "ddgan":
+            walk, weights = (
+                schedule.steps(settings.steps, "sgm_uniform"),
+                AdversarialWeights(settings.teacher),
+            )
+            return ddgan_losses(self.pictures.flows, schedule, walk, batches, *given, weights, **where)
+        path = schedule.steps(max(TEACHER_STEPS, settings.steps), "sgm_uniform")
+        return consistency_losses(self.pictures.flows, schedule, path, batches, *given, **where)
+
+    def train(self, progress: Callable[[int, int, float], None] | None) -> nn.Module:
+        """Train the student; returns it with averaged weights."""
+        settings = self.settings
+        log.info(
+            "%d pictures; training %s parameters",
+            len(self.pictures.captions),
+            f"{sum(map(torch.numel, self.parameters)):,}",
         )
+        sampling = Sampling(settings.method, settings.steps, cfg=1.0)
+        sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, sampling)
 
-    def attach(module: nn.Module) -> AbstractContextManager[Diffuser]:
-        return module.attached(teacher) if isinstance(module, Lora) else nullcontext(module)
+        def note(step: int, steps: int, left: float) -> None:
+            self.step = step
+            if progress is not None:
+                progress(step, steps, left)
 
-    batches = dict.fromkeys(settings.flows, settings.batch)
-    options = {"precision": settings.precision, "device": settings.device}
-    if settings.method == "ddgan":
-        module: nn.Module = Adversaries(student, vd.config.diffuser, outputs).to(settings.device)
-        walk, weights = (
-            schedule.steps(settings.steps, "sgm_uniform"),
-            AdversarialWeights(teacher=settings.teacher),
+        def show(average: nn.Module, out: Path) -> None:
+            plot_losses(out / "log.jsonl", out / "loss.png")
+            with self.attach(student_of(average)) as diffuser:
+                sheets.write(diffuser, out, self.step)
+
+        chosen = ("method", "steps", "cfg", "teacher", "lora")
+        trained = fit(
+            self.module,
+            self.losses(),
+            self.out,
+            steps=settings.iterations,
+            lr=settings.lr,
+            trained_on={
+                "data": self.pictures.digest,
+                "model": digest(
+                    tensor.view(torch.uint8) for tensor in self.vd.diffuser.state_dict().values()
+                ),
+                "settings": ", ".join(f"{name} {getattr(settings, name)}" for name in chosen),
+            },
+            seed=settings.seed,
+            ema=settings.ema,
+            betas=BETAS,
+            weight_decay=0.0,
+            save_every=settings.save_every,
+            groups=[Group(self.parameters)],
+            attention=attention_backends(self.pictures.flows, settings.device),
+            sheet=show,
+            progress=note,
         )
-        losses = ddgan_losses(
-            pictures.flows, schedule, walk, batches, teacher, attach, settings.cfg, weights, **options
-        )
-    else:
-        module = student
-        walk = schedule.steps(max(TEACHER_STEPS, settings.steps), "sgm_uniform")
-        losses = consistency_losses(
-            pictures.flows, schedule, walk, batches, teacher, attach, settings.cfg, **options
-        )
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    log.info(
-        "%d pictures; %s into %d steps, %s parameters learn",
-        len(pictures.captions),
-        settings.method,
-        settings.steps,
-        f"{sum(p.numel() for p in parameters):,}",
-    )
-    trained = fit(
-        module,
-        losses,
-        out,
-        steps=settings.iterations,
-        lr=settings.lr,
-        trained_on={
-            "data": pictures.digest,
-            "model": digest(tensor.view(torch.uint8) for tensor in teacher.state_dict().values()),
-            "method": ", ".join(
-                f"{name} {getattr(settings, name)}" for name in ("method", "steps", "cfg", "teacher")
-            ),
-            "trains": "all weights" if settings.lora is None else f"a LoRA of rank {settings.lora}",
-        },
-        seed=settings.seed,
-        ema=settings.ema,
-        betas=BETAS,
-        weight_decay=0.0,
-        save_every=settings.save_every,
-        groups=[Group(parameters)],
-        attention=attention_backends(pictures.flows, settings.device),
-        sheet=lambda average, folder: plot_losses(folder / "log.jsonl", folder / "loss.png"),
-        progress=progress,
-    )
-    return trained.student if settings.method == "ddgan" else trained
+        return student_of(trained)
+
+    def write(self, student: nn.Module) -> Path:
+        """Write the result for other programs."""
+        if isinstance(student, Lora):
+            path = self.out / "lora.safetensors"
+            save_lora(path, student.changes(), self.vd.config.diffuser, self.outputs, torch.float16)
+        else:
+            path = self.out / "model.safetensors"
+            save_model(path, VersatileDiffusion(self.vd.config, student.to("cpu")))
+        return path
 
 
-def write(student: nn.Module, vd: VersatileDiffusion, settings: Settings, out: Path) -> Path:
-    """Write the result for other programs."""
-    if isinstance(student, Lora):
-        path = out / "lora.safetensors"
-        outputs = list(dict.fromkeys(data for data, _ in settings.flows))
-        save_lora(path, student.changes(), vd.config.diffuser, outputs, torch.float16)
-    else:
-        path = out / "model.safetensors"
-        save_model(path, VersatileDiffusion(vd.config, student.to("cpu")))
-    return path
+def student_of(module: nn.Module) -> nn.Module:
+    """What samples, of what is trained."""
+    return module.student if isinstance(module, Adversaries) else module

@@ -23,18 +23,27 @@ from .prepared import Flow, Prepared
 class Sheets:
     """Draws always the same samples from the same noise, so that sheets of different steps compare.
 
-    vd:    gives the decoders. count: how many samples; 0 draws none. cfg: guidance.
+    vd:       gives the decoders.
+    count:    how many samples; 0 draws none.
+    sampling: how they are drawn.
     """
 
-    def __init__(self, vd: VersatileDiffusion, pictures: Prepared, flows: Sequence[Flow], count: int, cfg: float):
-        self.vd, self.flows, self.cfg = vd, flows, cfg
+    def __init__(
+        self,
+        vd: VersatileDiffusion,
+        pictures: Prepared,
+        flows: Sequence[Flow],
+        count: int,
+        sampling: Sampling,
+    ):
+        self.vd, self.flows, self.sampling = vd, flows, sampling
         self.count = min(count, len(pictures.captions))
         self.data, self.captions = pictures.flows, pictures.captions[: self.count]
 
     @torch.no_grad()
     def write(self, diffuser: Diffuser, out: Path, step: int) -> None:
-        """`out`/sheet-STEP.png: the pictures with their captions, then a row per flow to pictures, and `out`/sheet-STEP.txt: the sentences
-        of flows to texts."""
+        """Write `out`/sheet-STEP.png, the pictures with their captions and a row per flow to pictures, and
+        `out`/sheet-STEP.txt, the sentences of flows to texts."""
         if not self.count:
             return
         vd, rows, labels, lines = replace(self.vd, diffuser=diffuser), [], [], []
@@ -68,6 +77,5 @@ class Sheets:
         weight = next(vd.diffuser.parameters())
         context = Context(kind, self.data.contexts[kind][: self.count].float(), self.data.null(data, kind))
         start = torch.zeros_like(self.latents(data)).to(weight.device)
-        sampling = Sampling("dpmpp_2m", steps=20, cfg=self.cfg)
         with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
-            return vd.sample(data, [context], start, sample_noise(1), sampling).float().cpu()
+            return vd.sample(data, [context], start, sample_noise(1), self.sampling).float().cpu()

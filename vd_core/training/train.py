@@ -18,6 +18,7 @@ from ..checkpoints.parts import parts_of_flow
 from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
+from ..sampling.options import Sampling
 from ..sampling.schedule import Schedule
 from ..sampling.shift import UNSHIFTED, ResolutionShift
 from . import distributed
@@ -129,7 +130,8 @@ class Run:
         log.info(
             "%d pictures; training %s parameters (%s)", len(self.pictures.captions), f"{count:,}", self.trains
         )
-        sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, settings.cfg)
+        sampling = Sampling("dpmpp_2m", 20, settings.cfg)
+        sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, sampling)
         until, module = 0, self.module
 
         def note(step: int, steps: int, left: float) -> None:
