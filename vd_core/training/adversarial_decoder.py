@@ -8,22 +8,29 @@ was trained on them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..autoencoders.image_kl import AutoencoderKL
-from .augmentation import on_grounds, place
-from .clip import distort, recolour
+from ..flows import VersatileDiffusion
+from .dataset import CaptionedPictures
+from .evaluate import draw, see
 from .image_vae import ROUGHNESS, reconstruction_loss
 from .judge import Judge
-from .loop import Group
+from .loop import Group, fit
+from .sheets import reconstructions
 
 PERCEPTUAL = 0.3  # weight of the classifier's features beside `reconstruction_loss`: with 1, colours drift
 ADVERSARIAL = 0.8  # of the adaptive weight (0.8 in VQGAN's configs, 0.5 in latent diffusion's)
 BETAS = (0.5, 0.99)  # of AdamW: the discriminator changes, a long memory of gradients would lag behind it
+DECODER_RATE = (
+    0.2  # learning rate of the decoder as a share of the discriminator's, which must keep ahead of it
+)
 DRAWN = 2  # latents in a batch that a diffuser drew; they have no pictures, so only the discriminator judges
 
 
@@ -57,19 +64,18 @@ class PatchDiscriminator(nn.Module):
 class AdversarialDecoder(nn.Module):
     """An image autoencoder of which only the decoder learns, and the discriminator that it learns from."""
 
-    def __init__(self, vae: AutoencoderKL):
+    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator):
         super().__init__()
-        self.vae = vae
+        self.vae, self.discriminator = vae, discriminator.requires_grad_(True)
         vae.requires_grad_(False)
         for part in (vae.post_quant_conv, vae.decoder):
             part.requires_grad_(True)
-        self.discriminator = PatchDiscriminator()
 
     @property
     def groups(self) -> list[Group]:
         """What `loop.fit` trains."""
-        parts = self.vae, self.discriminator
-        return [Group([p for p in part.parameters() if p.requires_grad]) for part in parts]
+        parts = (self.vae, DECODER_RATE), (self.discriminator, 1.0)
+        return [Group([p for p in part.parameters() if p.requires_grad], rate=rate) for part, rate in parts]
 
 
 def perceptual_distance(classifier: Judge, x: Tensor, y: Tensor) -> Tensor:
@@ -104,6 +110,30 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     return (wanted / (given + 1e-4)).clamp(0, 1e4).detach()
 
 
+def roughen(latents: Tensor, spread: float, generator: torch.Generator) -> Tensor:
+    """Add noise to latents [B, C, h, w]: to each between none and ROUGHNESS of their spread."""
+    rough = ROUGHNESS * spread * torch.rand(len(latents), 1, 1, 1, generator=generator)
+    return latents + rough * torch.randn(latents.shape, generator=generator)
+
+
+def discriminator_losses(images: Tensor, drawn: Tensor, batch: int = 24):
+    """Return the loss of a discriminator alone, for `loop.fit`; pictures and drawn ones are uint8 [N, 3, H, W].
+
+    One that knows nothing yet would lead the decoder nowhere.
+    """
+
+    def losses(discriminator: PatchDiscriminator, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        sides = [
+            side[torch.randint(len(side), (batch,), generator=generator)].float() / 255
+            for side in (images, drawn)
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = [discriminator(side).float() for side in sides]
+        yield "discriminator", hinge_loss(*logits)
+
+    return losses
+
+
 def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: Judge, batch: int = 8):
     """Return the losses of the decoder and of the discriminator for `loop.fit`.
 
@@ -119,8 +149,7 @@ def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: J
     def losses(model: AdversarialDecoder, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         chosen = torch.randint(len(images), (batch,), generator=generator)
         x, z = images[chosen].float() / 255, latents[chosen]
-        rough = ROUGHNESS * spread * torch.rand(batch, 1, 1, 1, generator=generator)
-        z = z + rough * torch.randn(z.shape, generator=generator)
+        z = roughen(z, spread, generator)
         z = torch.cat([z, drawn[torch.randint(len(drawn), (DRAWN,), generator=generator)]])
         with torch.autocast("cpu", torch.bfloat16):
             every = model.vae.decode_unclamped(z).float()
@@ -139,13 +168,63 @@ def decoder_losses(images: Tensor, latents: Tensor, drawn: Tensor, classifier: J
     return losses
 
 
-def decoder_views(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return what the decoder is to draw, uint8 [6 N, 3, S, S], of pictures [N, 3, S, S] in 0..1.
+def train_decoder(
+    model: VersatileDiffusion,
+    data: CaptionedPictures,
+    classifier: Judge,
+    out: Path,
+    steps: dict[str, int],
+    trained_on: dict[str, str],
+) -> AutoencoderKL:
+    """Train the decoder of a model, or resume; returns its autoencoder.
 
-    The pictures, mirrored ones, smaller ones on other grounds three times, the last time in other colours,
-    and turned ones.
+    It sees the training pictures, mirrored ones, and latents that the model draws for half of them, from
+    their captions and from themselves.
+
+    classifier: for the perceptual loss; not the one that is to judge the result.
+    steps:      of "discriminator", which learns alone first, and of "decoder"; each has a folder in `out`.
+    trained_on: see `fit`.
     """
-    placed = [on_grounds(place(images, generator), generator) for _ in range(3)]
-    placed[2] = recolour(placed[2], generator, grey=0)
-    views = torch.cat([images, images.flip(-1), *placed, distort(images, generator, strength=0.5)])
-    return (views * 255).round().clamp(0, 255).byte()
+    images = data.pixels[data.train]
+    with torch.inference_mode():
+        half = data.train[::2]
+        contexts = model.encode_text([data.captions[i] for i in half]), model.encode_image(data.pixels[half])
+        like = model.image_vae.encode(images[:1]).expand(len(half), -1, -1, -1)
+        drawn = torch.cat([draw(model, [context], like) for context in contexts])
+        images = torch.cat([images, images.flip(-1)])
+        latents = torch.cat([model.image_vae.encode(chunk) for chunk in images.split(64)])
+        fakes = see(
+            model,
+            torch.cat([roughen(latents, float(latents.std()), torch.Generator().manual_seed(0)), drawn]),
+        )
+    images, fakes = (images * 255).round().byte(), (fakes * 255).round().byte()
+    latents, drawn = latents.clone(), drawn.clone()  # of inference mode no more
+    torch.manual_seed(0)
+    discriminator = fit(
+        PatchDiscriminator(),
+        discriminator_losses(images, fakes),
+        out / "discriminator",
+        steps=steps["discriminator"],
+        lr=1e-3,
+        warmup=20,
+        trained_on=trained_on,
+        betas=BETAS,
+        weight_decay=0.0,
+        ema=0,
+    )
+    module = AdversarialDecoder(copy.deepcopy(model.image_vae), discriminator)
+    trained = fit(
+        module,
+        decoder_losses(images, latents, drawn, classifier),
+        out / "decoder",
+        steps=steps["decoder"],
+        lr=1e-3,
+        warmup=50,
+        trained_on=trained_on,
+        betas=BETAS,
+        weight_decay=0.0,
+        ema=0.995,
+        groups=module.groups,
+        sheet=lambda average, folder: reconstructions(average.vae, data, folder),
+    )
+    return trained.vae

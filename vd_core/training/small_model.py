@@ -24,12 +24,11 @@ from ..flows import VersatileDiffusion, image_context
 from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 from . import sheets, vocabularies
-from .adversarial_decoder import BETAS, AdversarialDecoder, decoder_losses, decoder_views
+from .adversarial_decoder import train_decoder
 from .captioning import captioning_losses
 from .clip import ContrastiveClip, Texts, contrastive_losses, distort, ink, recolour
 from .dataset import CaptionedPictures, partners, style_caption
 from .diffuser import FlowData, flow_losses, initialise
-from .evaluate import draw
 from .image_vae import image_vae_losses, preview_colors
 from .judge import Judge, judge_losses
 from .loop import fit
@@ -39,7 +38,16 @@ log = logging.getLogger(__name__)
 
 Losses = Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]]
 
-STEPS = {"image_vae": 4000, "clip": 6000, "text_vae": 5000, "diffuser": 12000, "captioner": 9000, "classifier": 500, "decoder": 2000}
+STEPS = {
+    "image_vae": 4000,
+    "clip": 6000,
+    "text_vae": 5000,
+    "diffuser": 12000,
+    "captioner": 9000,
+    "classifier": 500,
+    "discriminator": 300,
+    "decoder": 1600,
+}
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
@@ -154,36 +162,13 @@ class SmallModelTraining:
         return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
 
     def decoder(self, model: VersatileDiffusion) -> VersatileDiffusion:
-        """The decoder of pictures once more, against a discriminator (see `adversarial_decoder`); returns the whole model.
-
-        It sees views of the training pictures, and latents that the model draws for half of them, from their captions and from themselves.
-        """
+        """Train the decoder of pictures once more, against a discriminator (see `train_decoder`); returns the whole model."""
         torch.manual_seed(1)  # another start than that of a judge, which is to measure and not to teach
-        classifier = self.fit("classifier", Judge(len(self.data.names), len(self.data.styles)), judge_losses(self.data.trained), lr=2e-3)
-        torch.manual_seed(0)
-        with torch.inference_mode():
-            half = slice(None, None, 2)
-            like = torch.zeros(len(self.images[half]), self.config.image_vae.latent_channels, 8, 8)
-            contexts = model.encode_text(self.captions[half]), model.encode_image(self.images[half])
-            drawn = torch.cat([draw(model, [context], like) for context in contexts])
-            views = decoder_views(self.images, torch.Generator().manual_seed(0))
-            latents = encode(model.image_vae, views.float() / 255)
-        drawn, latents = drawn.clone(), latents.clone()  # of inference mode no more
-        module = AdversarialDecoder(copy.deepcopy(model.image_vae))
-        trained = fit(
-            module,
-            decoder_losses(views, latents, drawn, classifier),
-            self.out / "decoder",
-            steps=self.steps["decoder"],
-            lr=5e-4,
-            trained_on={"data": self.data_hash, "drawn": digest([drawn, latents])},
-            groups=module.groups,
-            betas=BETAS,
-            weight_decay=0.0,
-            ema=0.998,
-            sheet=lambda average, out: sheets.reconstructions(average.vae, self.data, out),
-        )
-        return replace(model, image_vae=trained.vae)
+        judge = Judge(len(self.data.names), len(self.data.styles))
+        classifier = self.fit("classifier", judge, judge_losses(self.data.trained), lr=2e-3)
+        steps = {stage: self.steps[stage] for stage in ("discriminator", "decoder")}
+        vae = train_decoder(model, self.data, classifier, self.out, steps, {"data": self.data_hash})
+        return replace(model, image_vae=vae)
 
     @staticmethod
     def losses(flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]) -> list[Losses]:

@@ -11,7 +11,7 @@ from vd_core.training.adversarial_decoder import (
     PatchDiscriminator,
     adaptive_weight,
     decoder_losses,
-    decoder_views,
+    discriminator_losses,
     hinge_loss,
     perceptual_distance,
 )
@@ -61,7 +61,7 @@ def test_perceptual_distance():
 def test_each_loss_reaches_its_own_side_only():
     torch.manual_seed(0)
     vae = AutoencoderKL(VDConfig.tiny().image_vae)
-    model = AdversarialDecoder(vae)
+    model = AdversarialDecoder(vae, PatchDiscriminator())
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     latents = vae.encode(images.float() / 255)
     losses = decoder_losses(images, latents, latents, Judge(3, 2), batch=2)
@@ -87,11 +87,17 @@ def test_each_loss_reaches_its_own_side_only():
     )
 
 
-def test_views():
-    images = torch.rand(3, 3, 64, 64)
-    views = decoder_views(images, torch.Generator().manual_seed(0))
-    assert views.dtype == torch.uint8 and len(views) == 18
-    assert ((views[:3].float() / 255 - images).abs() < 0.003).all() and torch.equal(
-        views[3:6], views[:3].flip(-1)
-    )
-    assert len({view.numpy().tobytes() for view in views}) == 18
+def test_the_discriminator_alone_learns_to_tell_sharp_from_blurred():
+    torch.manual_seed(0)
+    sharp = torch.randint(0, 2, (16, 1, 32, 32)).repeat(1, 3, 2, 2).byte() * 255
+    blurred = torch.nn.functional.avg_pool2d(sharp.float(), 3, 1, 1).byte()
+    net = PatchDiscriminator()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    values = []
+    for step in range(12):
+        ((_, loss),) = discriminator_losses(sharp, blurred, batch=4)(net, torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[0] > 0.8 and values[-1] < 0.3

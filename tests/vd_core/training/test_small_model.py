@@ -13,7 +13,7 @@ from vd_core.training import sheets, small_model
 from vd_core.training.dataset import CaptionedPictures, partners
 from vd_core.training.small_model import SmallModelTraining, train
 
-STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1, "captioner": 1, "classifier": 1, "decoder": 1}
+STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1, "captioner": 1, "classifier": 1, "discriminator": 1, "decoder": 1}
 
 
 @pytest.fixture(scope="module")
