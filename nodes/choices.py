@@ -1,4 +1,5 @@
-"""Choices of the loader nodes, as they are saved in workflow files, and the example files that come with the pack."""
+"""Choices of the loader nodes, as they are saved in workflow files, and the example files that come with the
+pack."""
 
 from pathlib import Path
 

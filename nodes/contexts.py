@@ -44,8 +44,7 @@ class VD_TextContext:
         texts = [text, negative_text]
         weights = host.weigh_tokens(clip, texts)
         seen = flows.text_context(host.encode_text(clip, texts), weights if (weights != 1).any() else None)
-        plain = host.controlnet_tokens(clip, texts)
-        return to_conditioning([seen], tuple({} if plain is None else {"cross_attn_controlnet": plain[i : i + 1]} for i in (0, 1)))
+        return to_conditioning([seen], host.conditioning_options(clip, texts))
 
 
 class VD_ImageContext:

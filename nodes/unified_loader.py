@@ -68,9 +68,8 @@ class VD_Load:
         return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
 
     def execute(self, model, weight_dtype="default", wired=None):
-        from ..vd_core.checkpoints.load import (
-            open_checkpoints,
-        )  # brings transformers, and ComfyUI shall start fast
+        # It brings transformers, and ComfyUI shall start fast.
+        from ..vd_core.checkpoints.load import open_checkpoints
 
         path = host.find(model, "model")
         loads = (

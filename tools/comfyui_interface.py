@@ -38,7 +38,14 @@ ATTRIBUTES = {
         "set_additional_models",
         "set_model_sampler_post_cfg_function",
     ),
-    "comfy.sd.CLIP": ("cond_stage_model", "encode_from_tokens", "load_sd", "patcher", "tokenize"),
+    "comfy.sd.CLIP": (
+        "add_hooks_to_dict",
+        "cond_stage_model",
+        "encode_from_tokens",
+        "load_sd",
+        "patcher",
+        "tokenize",
+    ),
     "comfy.sd.VAE": (
         "decode",
         "device",

@@ -232,8 +232,9 @@ def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     return clip.embed_text(texts)
 
 
-def controlnet_tokens(clip: Clip, texts: Sequence[str]) -> None:
-    """There are no ControlNets here."""
+def conditioning_options(clip: Clip, texts: Sequence[str]) -> tuple[dict, ...]:
+    """Return nothing for each prompt: there are no ControlNets and no hooks here."""
+    return tuple({} for _ in texts)
 
 
 def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Tensor:

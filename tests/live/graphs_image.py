@@ -131,6 +131,12 @@ DDIM = official()
 DDIM_PAIR = DDIM[0], DDIM[1]
 SCHEDULED = node("BasicScheduler", model=MODEL, scheduler="normal", steps=4, denoise=1.0)
 HOOKS = node("CreateHookLora", lora_name="kohya.safetensors", strength_model=1.0, strength_clip=0.0)
+CLIP_HOOKED = node(
+    "VD_TextContext",
+    clip=node("SetClipHooks", clip=CLIP, apply_to_conds=True, schedule_clip=False, hooks=HOOKS),
+    text="red apple, 3d style",
+    negative_text="",
+)
 HOOKED = node(
     "PairConditioningSetProperties",
     positive_NEW=APPLE[0],
@@ -541,6 +547,9 @@ GRAPHS: dict[str, Graph] = {
         differs=sampled(context=STRAWBERRY),
     ),
     "lora-hook": Graph("CreateHookLora", sampled(context=HOOKED), differs=PLAIN),
+    "lora-hook-clip": Graph(
+        "SetClipHooks, which hands a LoRA hook on to the model", sampled(context=CLIP_HOOKED), differs=PLAIN
+    ),
     "controlnet-text": Graph("ControlNet, text context", controlled(APPLE, NET), differs=PLAIN),
     "controlnet-dual": Graph("ControlNet, dual context", controlled(DUAL, NET), differs=PLAIN_DUAL),
     "control-lora": Graph("Control-LoRA, text context", controlled(APPLE, CONTROL_LORA), differs=PLAIN),

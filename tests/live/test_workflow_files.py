@@ -27,7 +27,8 @@ NEEDING_FILES = sorted(set(CANVASES) - set(AT_ONCE))
 # A whole Stable Diffusion 1 has no small stand-in.
 WITH_STAND_INS = [name for name in NEEDING_FILES if not re.search("pfd-|seecoder", name)]
 EMBEDDED = ROOT / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensors"
-# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with random weights.
+# Files that workflows for the real model name: the embedded model under these names, and a ControlNet with
+# random weights.
 STAND_INS = ("versatile_diffusion/vd-four-flow-v1-0-fp16.pth", "vae/vae-ft-mse-840000-ema-pruned.safetensors")
 CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
 SHOTS = (

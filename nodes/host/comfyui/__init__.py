@@ -4,7 +4,7 @@ with them."""
 from .version import too_old
 
 try:
-    from .clip import controlnet_tokens, embed_image, embed_text, encode_image, encode_text, weigh_tokens
+    from .clip import conditioning_options, embed_image, embed_text, encode_image, encode_text, weigh_tokens
     from .files import (
         load_clip,
         load_clip_vision,
@@ -28,8 +28,8 @@ except ImportError as error:
 
 __all__ = [
     "check_width",
+    "conditioning_options",
     "config",
-    "controlnet_tokens",
     "decode",
     "diffuser_names",
     "embed_image",

@@ -73,11 +73,15 @@ def weigh_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor:
     return weights
 
 
-def controlnet_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor | None:
-    """Prompts -> what ControlNets of Stable Diffusion 1 read: CLIP's hidden states as they are. None for a
-    CLIP of another size."""
+def conditioning_options(clip: CLIP, texts: Sequence[str]) -> tuple[dict, ...]:
+    """Collect what core reads beside the tokens of each prompt: CLIP's hidden states as they are, for
+    ControlNets of Stable Diffusion 1, if it is a CLIP of that size; and the hooks that Set CLIP Hooks hands
+    on to models."""
     rows = [clip.encode_from_tokens(clip.tokenize(text)) for text in [*texts, ""]]
-    return filled_up(rows[:-1], rows[-1]) if rows[-1].shape[2] == SD_WIDTH else None
+    fits = rows[-1].shape[2] == SD_WIDTH
+    plain = filled_up(rows[:-1], rows[-1]).split(1) if fits else [None] * len(texts)
+    options = [{} if states is None else {"cross_attn_controlnet": states} for states in plain]
+    return tuple(clip.add_hooks_to_dict(entry) for entry in options)
 
 
 def filled_up(rows: list[Tensor], empty: Tensor) -> Tensor:
