@@ -34,6 +34,7 @@ LARGEST_FILE = 4 << 30  # bytes of an output file
 MESSAGES = 20  # sentences of a refusal that are shown
 LONGEST_REASON = 1000  # characters of what a node says
 ENDS = ("execution_error", "execution_interrupted")
+START = 64  # bytes that tell what a file is
 HTML = re.compile(rb"\s*<(!doctype\s+html|html)\b", re.IGNORECASE)
 # How files of a kind start: a server's web page must not be kept as a picture.
 SIGNATURES = {
@@ -124,13 +125,15 @@ class Server:
         path: str,
         data: bytes | None = None,
         kind: str = "",
-        seconds: float = TIMEOUT,
-        most: int = LARGEST,
+        seconds: float | None = None,
+        most: int | None = None,
     ) -> Iterator[bytes]:
         """Yield the body of an answer to GET, or to POST where there are data of a content type.
 
+        seconds, most: how long it may take, how many bytes it may have; default: TIMEOUT, LARGEST.
         Raises Unreachable where there is no whole answer in time, WorkflowError for one that says no.
         """
+        seconds, most = seconds or TIMEOUT, most or LARGEST
         headers = {**self.headers, **({"Content-Type": kind} if kind else {})}
         try:
             yield from ask(self.parts, self.parts.path + path, headers, data, seconds, most)
@@ -147,11 +150,11 @@ class Server:
             reason = printable(" ".join(str(error).split()) or repr(error)).rstrip(".")
             raise Unreachable(f"ComfyUI at {self.url} cannot be reached: {reason}.") from error
 
-    def get(self, path: str, seconds: float = TIMEOUT) -> dict:
+    def get(self, path: str, seconds: float | None = None) -> dict:
         """Return the JSON object of an answer to GET."""
         return self.read_json(path, b"".join(self.stream(path, seconds=seconds)))
 
-    def post(self, path: str, data: dict, seconds: float = TIMEOUT) -> bytes:
+    def post(self, path: str, data: dict, seconds: float | None = None) -> bytes:
         """Return the body of an answer to POST of a JSON object."""
         return b"".join(self.stream(path, json.dumps(data).encode(), "application/json", seconds))
 
@@ -210,17 +213,16 @@ class Server:
             "type": file.get("type") or "output",
         }
         query = {key: str(value).encode("utf-8", "replace").decode() for key, value in query.items()}
-        head, signature = b"", SIGNATURES.get(Path(name).suffix.lower(), b"")
-        for piece in self.stream(f"/view?{urlencode(query)}", seconds=LONGEST_FILE, most=LARGEST_FILE):
-            if not head:
-                head = piece
-                if not head.startswith(signature[: len(head)]) or HTML.match(head) and not signature:
-                    raise JobError(
-                        f"The server's {printable(name)} is not what its name says, but {head[:16]!r}."
-                    )
-            yield piece
-        if not head:
-            raise JobError(f"The server's {printable(name)} is empty.")
+        pieces = self.stream(f"/view?{urlencode(query)}", seconds=LONGEST_FILE, most=LARGEST_FILE)
+        head = b""
+        while len(head) < START and (piece := next(pieces, b"")):
+            head += piece
+        signature = SIGNATURES.get(Path(name).suffix.lower())
+        if not (head.startswith(signature) if signature else head and not HTML.match(head)):
+            found = f"but {head[:16]!r}" if head else "but empty"
+            raise JobError(f"The server's {printable(name)} is not what its name says, {found}.")
+        yield head
+        yield from pieces
 
     def outcome(self, prompt_id: str) -> dict | None:
         """Return a job's entry in the history, {"outputs", "status", …}; None while it waits or runs."""

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import bad_files, bad_graphs, bad_inputs, bad_rows, bad_vocabularies, disks, kills  # noqa: E402
+from . import bad_files, bad_graphs, bad_inputs, bad_rows, bad_servers, bad_vocabularies, disks, kills, writers  # noqa: E402
 from .forked import Table  # noqa: E402
 
 KINDS = {
@@ -26,6 +26,8 @@ KINDS = {
     "rows": bad_rows.torture,
     "kills": kills.torture,
     "disks": disks.torture,
+    "servers": bad_servers.torture,
+    "writers": writers.torture,
 }
 
 
