@@ -15,11 +15,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import bad_files, bad_graphs, bad_inputs, bad_rows, bad_servers, bad_vocabularies, disks, kills, writers  # noqa: E402
+from . import (  # noqa: E402
+    bad_claims,
+    bad_files,
+    bad_graphs,
+    bad_inputs,
+    bad_rows,
+    bad_servers,
+    bad_vocabularies,
+    disks,
+    kills,
+    writers,
+)
 from .forked import Table  # noqa: E402
 
 KINDS = {
     "files": bad_files.torture,
+    "claims": bad_claims.torture,
     "vocabularies": bad_vocabularies.torture,
     "graphs": bad_graphs.torture,
     "inputs": bad_inputs.torture,
@@ -45,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix=f"torture_{name}_") as folder:
             KINDS[name](Path(folder), args.seed, share, table)
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    print(table)
+    print(table, table.costs(), sep="\n\n")
     return 1 if table.bad else 0
 
 

@@ -10,7 +10,6 @@ and of a type that weights have.
 
 from __future__ import annotations
 
-import pickle
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -175,12 +174,8 @@ def first_bytes(path: Path) -> bytes:
 
 
 def corrupt(path: Path, error: Exception) -> ValueError:
-    """What to say when a parser fails.
-
-    torch's own message on pickles advises to run them, so it is not repeated.
-    """
-    reason = "its pickle cannot be read" if isinstance(error, pickle.UnpicklingError) else first_line(error)
-    return ValueError(f"{path} is truncated or corrupt ({reason}); download it again.")
+    """What to say when a parser fails."""
+    return ValueError(f"{path} is truncated or corrupt ({first_line(error)}); download it again.")
 
 
 def first_line(error: Exception) -> str:
@@ -283,8 +278,8 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # as above
-        raise corrupt(path, error) from error
+    except Exception as error:  # as above; torch's own words advise to run the file
+        raise corrupt(path, ValueError("its tensors cannot be read")) from error
     if isinstance(content, Tensor):  # embeddings are published so
         content = {"tensor": content}
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
