@@ -91,7 +91,7 @@ def shifted(parity, ours, theirs, pair: tuple, latent: dict) -> None:
     source = {"samples": torch.randn((1, 16, 16, 12), generator=torch.Generator().manual_seed(9))}
     here = parity.nodes["VD_LowPassTie"]().execute(ours, source, 2, 0.7, 0.6)[0]
     there = standalone.guide_low_pass(
-        theirs, part("vd_core.sampling.low_pass").LowPassTie(source["samples"], 2, 0.7, 0.6)
+        theirs, part("vd_core.sampling.low_pass").LowPassGuidance(source["samples"], 2, 0.7, 0.6)
     )
     arguments = (*pair, large, 5, 10, 2.0, "dpmpp_2m", 0.0, 0.0, "per sample")
     sampled = parity.nodes["VD_Sampler"]().execute(here, *arguments)[0]["samples"]

@@ -142,7 +142,9 @@ def full_size(data: str, kinds: list[str], side: int) -> dict[str, int]:
         models.FlowModel(core, config, data, network, device=torch.device("cpu")),
         torch.device("cpu"),
     )
-    patcher = part("nodes.host.comfyui.files").CORE_PATCHER(model, load_device=cpu, offload_device=cpu)
+    patcher = part("nodes.host.comfyui.files").patcher_class(False)(
+        model, load_device=cpu, offload_device=cpu
+    )
     castable, others = layers(patcher)
     once, twice = (inputs(config, data, kinds, side, batch, torch.float16) for batch in (1, 2))
     patcher.load(META, lowvram_model_memory=1)
