@@ -2,6 +2,7 @@
 
 python benchmarks/bulk.py workers    # rows per second of 1 and of 2 workers, taking turns; about 3 minutes on two idle cores
 python benchmarks/bulk.py kills      # 500 pictures, killed three times with SIGKILL, against an uninterrupted run; about 2 minutes
+python benchmarks/bulk.py flat       # time and memory per part over 100,000 rows of four kinds of files; about 10 minutes
 
 The pictures are those of the embedded model, over again where there are not enough. A worker's rate counts from the moment when every
 worker has written its first part, so that starting Ray and loading the model does not count; both are shown.
@@ -11,11 +12,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
+import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +31,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.measure import ROOT, ratio
+from vd_core.bulk.job import Worker, open_job
+from vd_core.bulk.tasks import Settings
 from vd_core.embedded import FOLDER
 from vd_core.pictures import to_pil
 from vd_core.training.dataset import CaptionedPictures
@@ -89,6 +96,56 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool
         return files[0] == files[1] and not again
 
 
+def write_rows(folder: Path, count: int) -> None:
+    """Write pictures as a quarter each: files, a shard, a compressed shard and a parquet file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    (folder / "in").mkdir()
+    contents = []
+    for picture in to_pil(CaptionedPictures.load(FOLDER).pixels):
+        contents.append(io.BytesIO())
+        picture.save(contents[-1], "PNG")
+    files = [contents[number % len(contents)].getvalue() for number in range(count // 4)]
+    for number, content in enumerate(files):
+        (folder / "in" / f"file{number:06}.png").write_bytes(content)
+    for name, mode in (("shard.tar", "w"), ("shard.tar.gz", "w:gz")):
+        with tarfile.open(folder / "in" / name, mode) as shard:
+            for number, content in enumerate(files):
+                member = tarfile.TarInfo(f"{number:06}.png")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    parquet.write_table(pyarrow.table({"image": files}), folder / "in" / "table.parquet", row_group_size=count)
+
+
+def measure_flatness(rows: int, batch: int = 100) -> None:
+    """Print CPU time per part and memory at the beginning and the end of each kind of file; one worker, in this process."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder, rows)
+        settings, start = Settings("embed"), time.monotonic()
+        job = open_job(folder / "in", folder / "out", settings, batch)
+        listed, memory = time.monotonic() - start, peak_memory()
+        print(f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, {memory:.0f} MB at most")
+        worker, seconds = Worker(settings, job.out, batch), {}
+        print(f"{peak_memory():.0f} MB with the model")
+        for number in job.missing():
+            start = time.process_time()  # on a busy machine it varies less
+            worker({"part": [number], "rows": [json.dumps(job.part(number))]})
+            kind = Path(job.part(number)[0].id.partition("#")[0]).suffix
+            seconds.setdefault(kind, []).append(time.process_time() - start)
+        for kind, times in seconds.items():
+            tenth = len(times) // 10
+            first, last = median(times[1 : 1 + tenth]), median(times[-tenth:])
+            print(f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, {last * 1000:.0f} ms at last")
+        print(f"{peak_memory():.0f} MB at most over all parts")
+
+
+def peak_memory() -> float:
+    """Return the largest memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def stop(job: Sequence[str], out: Path, parts: int) -> None:
     """Kill a job with all its processes once it has written so many parts."""
     process = subprocess.Popen(job, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -102,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 when rows differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
-    for name, rows, steps in (("workers", 128, 20), ("kills", 500, 2)):
+    for name, rows, steps in (("workers", 128, 20), ("kills", 500, 2), ("flat", 100_000, 0)):
         option = commands.add_parser(name).add_argument
         option("--rows", type=int, default=rows)
         option("--steps", type=int, default=steps)
@@ -110,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.what == "kills":
         return 0 if kill_and_resume(options.rows, options.times, options.steps) else 1
+    if options.what == "flat":
+        measure_flatness(options.rows)
+        return 0
     measure_workers(options.rows, options.times, options.steps)
     return 0
 

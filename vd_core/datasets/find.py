@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from ..pictures import picture_endings
-from .rows import FILE_NAMES, LeftOut, Listing, Row, first_named, printable
+from .rows import FILE_NAMES, PICTURE_NAMES, TEXT_NAMES, LeftOut, Listing, Row, first_named, printable
 from .shards import SHARDS, list_shard
-from .tables import list_table
-from .texts import LISTS, read_list, read_text_file, text_of
+from .texts import LISTS, open_table, read_list, read_table, read_text_file, text_of
 
 BESIDE = (".caption", ".txt")  # the text of a picture; a .txt without one is a list
 
@@ -20,8 +18,7 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
     """List the rows of a folder or a file, sorted by file name. Texts are read, pictures are not.
 
     - pictures, each with its text in a .caption or .txt file beside it, or in a list
-    - .jsonl, .csv, .tsv: entries with a text, a file name relative to the list, or both; .txt: a text per
-    line
+    - .jsonl, .csv, .tsv: entries with a text, a file name relative to the list, or both; .txt: lines
     - .parquet: pictures as bytes or as structs with bytes, and texts; needs pyarrow
     - .tar, .tar.gz, .tar.bz2, .tar.xz: webdataset
 
@@ -29,19 +26,19 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
     and ValueError for a list, table or shard that cannot be read and for links that lead out of the folder.
     """
     try:
-        mode = source.stat().st_mode
+        is_folder = source.is_dir()
+        source.stat()
     except (OSError, ValueError) as error:  # links in a circle, names that cannot be
         raise FileNotFoundError(f"There is no file or folder {source}.") from error
-    if not stat.S_ISDIR(mode):
-        if not stat.S_ISREG(mode) or kind_of(source) is None:
+    source = source.absolute()
+    if not is_folder:
+        if not source.is_file() or kind_of(source) is None:
             known = ", ".join((*LISTS, ".parquet", *SHARDS))
             raise ValueError(f"{source} is no data set: give a folder, a picture, or one of {known}.")
-        return list_files([source.absolute()], source.absolute().parent)
-    source, files, left_out = source.absolute(), [], []
-    for path in sorted(source.rglob("*")):
+        return list_files([source], source.parent)
+    files, left_out = [], []
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
         name = path.relative_to(source)
-        if not path.is_file():
-            continue
         if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
             left_out.append(LeftOut("hidden", printable(name.as_posix())))
         elif len(name.parts) > 1 and not recursive:
@@ -52,16 +49,16 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
         else:
             files.append(path)
     listing = list_files(files, source)
-    rows = {row.id for row in listing.rows}  # a list may name pictures in subfolders
-    return Listing(listing.rows, [entry for entry in left_out if entry.name not in rows] + listing.left_out)
+    names = {row.id for row in listing.rows}  # a list may name pictures in subfolders
+    return Listing(listing.rows, [entry for entry in left_out if entry.name not in names] + listing.left_out)
 
 
 def kind_of(path: Path) -> str | None:
     """Tell by its name what a file is: list, beside (.caption), table, shard, picture, or None."""
-    kinds = {
+    kinds: dict[str, str | tuple[str, ...]] = {
         "list": LISTS,
         "beside": BESIDE,
-        "table": (".parquet",),
+        "table": ".parquet",
         "shard": SHARDS,
         "picture": picture_endings(),
     }
@@ -70,23 +67,19 @@ def kind_of(path: Path) -> str | None:
 
 def list_files(files: Sequence[Path], root: Path) -> Listing:
     """List the rows of files below a folder, which their ids are relative to."""
-    kinds = {path: kind_of(path) for path in files}
-    stems = {path.with_suffix("") for path, kind in kinds.items() if kind == "picture"}
-    texts: dict[Path, list[Path]] = {}  # of pictures, that which counts first
-    for path in sorted(kinds, key=lambda path: path.suffix.lower() != BESIDE[0]):
-        if path.suffix.lower() in BESIDE and path.with_suffix("") in stems:
-            texts.setdefault(path.with_suffix(""), []).append(path)
+    kinds: dict[str, str | tuple[str, ...]] = {path: kind_of(path) for path in files}
+    texts: dict[Path, list[Path]] = {path.with_suffix(""): [] for path in files if kinds[path] == "picture"}
+    for path in sorted(files, key=lambda path: path.suffix.lower() != BESIDE[0]):
+        if path.suffix.lower() in BESIDE and path.with_suffix("") in texts:
+            texts[path.with_suffix("")].append(path)
             kinds[path] = "text"
     listed: dict[Path, str | None] = {}  # what lists say of pictures
-    lists = {
-        path: list(list_entries(path, root, listed, kinds)) for path, kind in kinds.items() if kind == "list"
-    }
+    lists = {path: list(list_entries(path, root, listed, kinds)) for path in files if kinds[path] == "list"}
     found: list[Row | LeftOut] = []
     for path, kind in kinds.items():
         name = printable(path.relative_to(root).as_posix())
         if kind == "picture":
-            beside = texts.get(path.with_suffix(""), [])
-            found += read_picture_row(Row(name, listed.get(path), str(path)), beside)
+            found += list_picture(Row(name, listed.get(path), str(path)), texts[path.with_suffix("")])
         elif kind in ("shard", "table"):
             found += (list_shard if kind == "shard" else list_table)(path, name)
         elif kind == "list":
@@ -97,8 +90,8 @@ def list_files(files: Sequence[Path], root: Path) -> Listing:
     return Listing([e for e in found if isinstance(e, Row)], [e for e in found if isinstance(e, LeftOut)])
 
 
-def read_picture_row(row: Row, texts: Sequence[Path]) -> Iterator[Row | LeftOut]:
-    """Yield the row of a picture with the first of the texts beside it; None beside keeps that of a list."""
+def list_picture(row: Row, texts: Sequence[Path]) -> Iterator[Row | LeftOut]:
+    """Yield the row of a picture with the first text beside it; without any it keeps that of a list."""
     yield from (
         LeftOut("second text of a picture", f"{row.id}: {printable(path.name)}") for path in texts[1:]
     )
@@ -109,22 +102,37 @@ def read_picture_row(row: Row, texts: Sequence[Path]) -> Iterator[Row | LeftOut]
         yield row._replace(text=None)
 
 
+def list_table(path: Path, name: str) -> Iterator[Row | LeftOut]:
+    """Yield the rows of a parquet file, whose ids are `name`#NUMBER."""
+    with open_table(path) as table:
+        columns = table.schema_arrow.names
+    picture, column = first_named(PICTURE_NAMES, columns), first_named(TEXT_NAMES, columns)
+    if picture is None and column is None:
+        yield LeftOut(f"without a column {', '.join((*PICTURE_NAMES, *TEXT_NAMES))}", name)
+        return
+    for number, text in read_table(path, column):
+        row = Row(f"{name}#{number}", None, picture and str(path), number, None, picture or "")
+        try:
+            yield row._replace(text=text_of(text))
+        except ValueError:
+            yield LeftOut("text not readable", row.id)
+            yield row
+
+
 def list_entries(
     path: Path, root: Path, listed: dict[Path, str | None], pictures: Container[Path]
 ) -> Iterator[Row | LeftOut]:
     """Yield the rows of a list; texts of `pictures`, which are rows anyway, go into `listed` instead."""
     for line, entry in read_list(path):
-        name = f"{printable(path.relative_to(root).as_posix())}#{line - 1}"
-        file_name = entry.get(first_named(FILE_NAMES, entry))
+        name, file_name = f"{printable(path.relative_to(root).as_posix())}#{line}", None
+        if field := first_named(FILE_NAMES, entry):
+            file_name = entry[field] if isinstance(entry[field], str) else None
         try:
             text = text_of(entry)
         except ValueError:
-            text, entry = None, {}
-        if not entry or (text is None and not file_name):
-            yield LeftOut("entry not readable", name)
-            continue
-        if not isinstance(file_name, str) or not file_name.strip():
-            yield Row(name, text)
+            text, file_name = None, None
+        if not file_name or not file_name.strip():
+            yield Row(name, text) if text else LeftOut("entry not readable", name)
             continue
         picture = Path(os.path.normpath(path.parent / file_name.strip().replace("\\", "/")))
         if picture in listed:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ..files import write_whole
 
-# The one table of names, for columns, for keys of JSON and for endings in shards: the first that is there
-# counts.
+# The one table of names, of columns, keys of JSON and endings in shards: the first that is there counts.
 TEXT_NAMES = ("caption", "text", "prompt", "txt")
 FILE_NAMES = ("file_name", "filename", "file", "path", "image", "picture")
 PICTURE_NAMES = ("image", "picture", "jpg", "jpeg", "png", "webp")
@@ -24,15 +23,15 @@ class Row(NamedTuple):
     """A picture, a text, or both. As a tuple it can be written as JSON and read again by `Row(*entry)`.
 
     id:     names it in results and messages, the same in every run; what cannot be printed is escaped.
-    path:   the file that holds its picture.
-    at:     where in it: None = all of it, (offset, size) in what a shard unpacks to, number of a table's row.
-    column: of a table.
+    path:   the file that holds its picture: all of it; or, with a `size`, the bytes from `at` on of what a
+            shard unpacks to; or, with a `column`, the row of the number `at` of a table.
     """
 
     id: str
     text: str | None = None
     path: str | None = None
-    at: Sequence[int] | int | None = None
+    at: int = 0
+    size: int | None = None
     column: str = ""
 
 
@@ -51,19 +50,19 @@ class Listing(NamedTuple):
 
     def with_pictures(self) -> Listing:
         """Leave out the rows without a picture."""
-        return self.keep("picture", [row.path is not None for row in self.rows])
+        return self.leave_out("without a picture", [row for row in self.rows if row.path is None])
 
     def with_texts(self) -> Listing:
         """Leave out the rows without a text."""
-        return self.keep("text", [row.text is not None for row in self.rows])
+        return self.leave_out("without a text", [row for row in self.rows if row.text is None])
 
-    def keep(self, part: str, has_it: Sequence[bool]) -> Listing:
-        """Keep the rows that have a part. A list without any is left out as one file, not line by line."""
-        lacking = [row.id for row, has in zip(self.rows, has_it, strict=True) if not has]
-        names = dict.fromkeys(re.sub(r"(?i)(\.txt)#\d+$", r"\1", name) for name in lacking)
-        kinds = [f"{PurePath(name.partition('#')[0]).suffix or 'row'} without a {part}" for name in names]
-        rows = [row for row, has in zip(self.rows, has_it, strict=True) if has]
-        return Listing(rows, self.left_out + [LeftOut(*pair) for pair in zip(kinds, names, strict=True)])
+    def leave_out(self, kind: str, rows: list[Row]) -> Listing:
+        """Leave out some rows; the lines of a .txt count as one."""
+        names = dict.fromkeys(re.sub(r"(?i)(\.txt)#\d+$", r"\1", row.id) for row in rows)
+        suffixes = {name: PurePath(name.partition("#")[0]).suffix or "row" for name in names}
+        left_out = [LeftOut(f"{suffix} {kind}", name) for name, suffix in suffixes.items()]
+        gone = set(map(id, rows))
+        return Listing([row for row in self.rows if id(row) not in gone], self.left_out + left_out)
 
     def summary(self) -> str:
         """Say what was left out, as in "3 left out: 2 .txt without a picture, 1 hidden"; "" for nothing."""
@@ -73,12 +72,10 @@ class Listing(NamedTuple):
 
     def write_left_out(self, folder: Path) -> None:
         """List what was left out in left_out.jsonl; without any there is no such file."""
-        path = folder / "left_out.jsonl"
-        path.unlink(missing_ok=True)
+        (folder / "left_out.jsonl").unlink(missing_ok=True)
         if self.left_out:
-            lines = (json.dumps(entry._asdict(), ensure_ascii=False) for entry in self.left_out)
-            with write_whole(path) as file:
-                file.write("".join(f"{line}\n" for line in lines).encode())
+            with write_whole(folder / "left_out.jsonl") as file:
+                file.writelines(json.dumps(entry._asdict()).encode() + b"\n" for entry in self.left_out)
 
 
 def printable(name: str) -> str:

@@ -10,23 +10,27 @@ import lzma
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from ..pictures import picture_endings
 from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, first_named, printable, reason_of
 from .texts import decode_text, text_of
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}  # by the first bytes
+OPENERS: dict[bytes, Callable] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZ": bz2.open,
+    b"\xfd7": lzma.open,
+}  # by first bytes
 # webdataset's rule: folder and name up to the first dot are the key, the rest is the ending. Names that start
 # with a dot have no key.
-KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
+KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
 
 
-def open_shard(path: Path) -> BinaryIO:
+def open_shard(path: Path) -> IO[bytes]:
     """Open what a shard unpacks to."""
     with path.open("rb") as file:
         opener = OPENERS.get(file.read(2), open)
@@ -38,14 +42,13 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
 
     Raises ValueError naming the shard, and the member before the fault, for what is damaged.
     """
-    last, keys = "its start", Counter()
+    last, keys = "its start", Counter[str]()
     try:
         with open_shard(path) as file, tarfile.open(fileobj=file, mode="r:") as shard:
             most = path.stat().st_size if isinstance(file, io.BufferedReader) else None
-            for key, members in groupby(shard, lambda member: (KEY.fullmatch(member.name) or [None, ""])[1]):
+            for key, members in groupby(shard, lambda member: (KEY.fullmatch(member.name) or ["", ""])[1]):
                 keys[key] += 1
-                sample = printable(f"{name}#{key} ({keys[key]})" if keys[key] > 1 else f"{name}#{key}")
-                files = {}
+                files: dict[str, tuple[int, int, bytes]] = {}
                 for member in members:
                     last = printable(member.name)
                     if not member.isreg() or member.issparse():
@@ -61,11 +64,12 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
                         continue
                     ending, text = member.name[len(key) + 1 :].lower(), b""
                     if ending.rpartition(".")[2] in (*TEXT_NAMES, "json") and member.size <= 4 * LONGEST:
-                        text = shard.extractfile(member).read()
+                        file.seek(member.offset_data)
+                        text = file.read(member.size)
                     files.setdefault(ending, (member.offset_data, member.size, text))
-                if files:
-                    yield from read_sample(path, sample, files)
-                shard.members.clear()  # or all headers would stay in memory
+                again = f" ({keys[key]})" if keys[key] > 1 else ""
+                yield from read_sample(path, printable(f"{name}#{key}{again}"), files)
+                shard.members.clear()  # type: ignore[attr-defined]  # or all headers would stay in memory
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
         raise ValueError(f"{path} is no readable tar file: at {last}, {reason_of(error)}.") from error
 
@@ -75,15 +79,15 @@ def read_sample(path: Path, name: str, files: dict[str, tuple[int, int, bytes]])
 
     files: ending -> (offset, size, content of a text).
     """
-    place, text = None, None
+    place: dict[str, Any] = {}
     for ending, (offset, size, _) in files.items():
         if f".{ending.rpartition('.')[2]}" in picture_endings():
-            if place is not None or size > LARGEST:
+            if place or size > LARGEST:
                 kind = "further picture of a sample" if place else f"larger than {LARGEST >> 20} MB"
                 yield LeftOut(kind, f"{name}.{printable(ending)}")
             else:
-                place = (offset, size)
-    kinds = {ending.rpartition(".")[2]: ending for ending in reversed(files)}
+                place = {"path": str(path), "at": offset, "size": size}
+    kinds, text = {ending.rpartition(".")[2]: ending for ending in reversed(files)}, None
     if found := first_named((*TEXT_NAMES, "json"), kinds):
         _, size, content = files[kinds[found]]
         try:
@@ -93,4 +97,5 @@ def read_sample(path: Path, name: str, files: dict[str, tuple[int, int, bytes]])
                 raise ValueError("it is too long")
         except (ValueError, RecursionError):
             yield LeftOut("text not readable", f"{name}.{found}")
-    yield Row(name, text, place and str(path), place)
+    if files:
+        yield Row(name, text, **place)

@@ -1,4 +1,4 @@
-"""Texts of a data set: one rule for encodings, and lists as .txt, .jsonl, .csv or .tsv files."""
+"""Texts of a data set: one rule for encodings; lists in .txt, .jsonl, .csv and .tsv files; parquet tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from .rows import FILE_NAMES, LARGEST, LONGEST, TEXT_NAMES, first_named
+from .rows import FILE_NAMES, LARGEST, LONGEST, TEXT_NAMES, first_named, reason_of
 
 LISTS = (".txt", ".jsonl", ".csv", ".tsv")
 
@@ -49,16 +50,25 @@ def text_of(entry: object) -> str | None:
     return entry.strip() or None
 
 
-def read_list(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield (line from 1, entry) of a list, {} for one that cannot be read. In a .txt file a line is a text.
+def read_list(path: Path) -> Iterator[tuple[int, dict]]:
+    """Yield (line from 0, entry) of a list, {} for one that cannot be read. In a .txt file a line is a text.
 
     Only line feeds end lines. Raises ValueError naming the file for one that is no list at all.
     """
     text, ending = read_text_file(path), path.suffix.lower()
     if ending in (".csv", ".tsv"):
-        yield from read_columns(path, text)
+        head = text.partition("\n")[0]
+        separator = "\t" if ending == ".tsv" else max(",;\t", key=head.count)  # spreadsheets differ
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="", strict=True)
+        try:
+            if not first_named((*FILE_NAMES, *TEXT_NAMES), reader.fieldnames or ()):
+                columns = ", ".join((*FILE_NAMES, *TEXT_NAMES))
+                raise ValueError(f"The first line of {path} names none of the columns {columns}.")
+            yield from ((reader.line_num - 1, entry) for entry in reader)
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table behind its line {reader.line_num}: {error}.") from error
         return
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n")):
         if line.strip():
             try:
                 entry = {"text": line} if ending == ".txt" else json.loads(line)
@@ -67,15 +77,26 @@ def read_list(path: Path) -> Iterator[tuple[int, object]]:
             yield number, entry if isinstance(entry, dict) else {}
 
 
-def read_columns(path: Path, text: str) -> Iterator[tuple[int, dict]]:
-    """Yield (line, entry) of a .csv or .tsv file, whose first line names the columns."""
-    head = text.partition("\n")[0]
-    separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)  # spreadsheets differ
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="", strict=True)
+def open_table(path: Path) -> Any:
+    """Open a parquet file. Raises ValueError with what to install, or for a file that is none."""
     try:
-        if not first_named((*FILE_NAMES, *TEXT_NAMES), reader.fieldnames or ()):
-            columns = ", ".join((*FILE_NAMES, *TEXT_NAMES))
-            raise ValueError(f"The first line of {path} names none of the columns {columns}.")
-        yield from ((reader.line_num, entry) for entry in reader)
-    except csv.Error as error:
-        raise ValueError(f"{path} is no table behind its line {reader.line_num}: {error}.") from error
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(f"Reading {path} needs pyarrow: pip install pyarrow.") from error
+    try:
+        return parquet.ParquetFile(path)
+    except Exception as error:  # the parser meets foreign bytes here and can fail in any way
+        raise ValueError(f"{path} is no parquet file: {reason_of(error)}.") from error
+
+
+def read_table(path: Path, column: str | None) -> Iterator[tuple[int, object]]:
+    """Yield (row, text) of a column of a parquet file, None without one. Raises ValueError for damage."""
+    number = 0
+    try:
+        with open_table(path) as table:
+            for batch in table.iter_batches(columns=[column], batch_size=1024) if column else ():
+                yield from enumerate(batch.column(0).to_pylist(), start=number)
+                number += batch.num_rows
+            yield from ((row, None) for row in range(number, table.metadata.num_rows))
+    except Exception as error:  # as above
+        raise ValueError(f"{path} is damaged at row {number}: {reason_of(error)}.") from error
