@@ -145,7 +145,7 @@ def find(name: str, role: str) -> Path:
     return find_model(name, folders(role))
 
 
-def output_place(prefix: str, directory: str) -> tuple[Path, str]:
+def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
     """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the output folder."""
     return resolve_inside(Path(directory), prefix, "filename_prefix")
 
@@ -206,7 +206,7 @@ def load_seecoder(path: Path) -> SeeCoderEncoder:
 
 
 def load_pfd(path: Path) -> None:
-    """Stable Diffusion 1 is run by ComfyUI alone."""
+    """Refuse: Stable Diffusion 1 is run by ComfyUI alone."""
     raise ValueError("A model of Stable Diffusion 1 needs ComfyUI; here SeeCoder conditions Versatile Diffusion.")
 
 
@@ -339,6 +339,6 @@ def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:
     return replace(model, low_pass=guidance)
 
 
-def official_ddim(model: Flow, steps: int, eta: float):
-    """A SAMPLER and SIGMAS are of no use here."""
+def official_ddim(model: Flow, steps: int, eta: float) -> tuple[object, Tensor]:
+    """Refuse: a SAMPLER and SIGMAS are of no use here."""
     raise ValueError("Official DDIM (VD) feeds ComfyUI's SamplerCustom; without ComfyUI use Multi-Flow Sampler (VD).")
