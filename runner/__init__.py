@@ -1,1 +1,1 @@
-"""Run ComfyUI workflow files from the command line: in this process, on a running server, or in a checkout started for it."""
+"""Run ComfyUI workflow files: in this process, on a running server, or in a checkout started for it."""

@@ -1,4 +1,4 @@
-"""Checks a prompt for the runner in this process, as ComfyUI does: all of it before any node runs. Raises WorkflowError."""
+"""Check a prompt for the runner in this process, as ComfyUI does: all of it before any node runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 from vd_core.foreign import printable
 
@@ -21,19 +22,19 @@ FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".npy")
 
 @dataclass(frozen=True)
 class Node:
-    """A checked node: its class, its values (pictures as paths that exist) and its links {input: (id, slot)}."""
+    """A checked node: its class, its values (pictures as paths that exist), its links {input: (id, slot)}."""
 
     id: str
     title: str
-    cls: type
+    cls: Any  # with the attributes that ComfyUI wants of a node class
     values: dict
     links: dict
 
 
 def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node]:
-    """The nodes that the output nodes need, checked, in an order in which they can run.
+    """Return the nodes that the output nodes need, checked, in an order in which they can run.
 
-    picture_folders: where pictures are looked for, after the name as it is given.
+    picture_folders: where pictures are looked for.
     """
     catalogue = of_classes(classes)
     inputs = {key: catalogue.inputs(node["class_type"], label(prompt, key)) for key, node in prompt.items()}
@@ -41,7 +42,7 @@ def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node
     waiting = [key for key, cls in kinds.items() if getattr(cls, "OUTPUT_NODE", False)]
     if not waiting:
         raise WorkflowError(
-            "The workflow has no output node (SaveImage, PreviewImage, PreviewAny), so there is nothing to run."
+            "The workflow has no output node (SaveImage, PreviewImage, PreviewAny): there is nothing to run."
         )
     nodes = {}
     while waiting:
@@ -63,7 +64,10 @@ def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node
 def check_node(
     prompt: dict, key: str, kinds: dict, inputs: dict[str, Input], picture_folders: list[Path]
 ) -> Node:
-    """One node with its values and links checked against its class; inputs that the class does not have are left out, as ComfyUI does."""
+    """Check the values and links of one node against its class.
+
+    Inputs that the class does not have are left out, as ComfyUI does.
+    """
     values, links, given = {}, {}, prompt[key]["inputs"]
     for name, entry in inputs.items():
         where = f"{label(prompt, key)}, input {name}"
@@ -86,19 +90,20 @@ def check_node(
 
 
 def is_link(value) -> bool:
-    """[node id, slot], as ComfyUI tells links from values."""
+    """Tell whether a value is a link [node id, slot], as ComfyUI does."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
 
 
 def check_link(prompt: dict, link: list, entry: Input, kinds: dict, where: str) -> tuple[str, int]:
-    """The link, if it comes from an output that exists and has a type that the input takes."""
+    """Return the link, if it comes from an output that exists and has a type that the input takes."""
     source, slot = link
     if source not in prompt:
         raise WorkflowError(f"{where}: it is linked to node {source}, which does not exist.")
     outputs = kinds[source].RETURN_TYPES
     if not 0 <= slot < len(outputs):
         raise WorkflowError(
-            f"{where}: it is linked to output {slot} of {label(prompt, source)}, which has {len(outputs)} outputs."
+            f"{where}: it is linked to output {slot} of {label(prompt, source)}, which has {len(outputs)} "
+            "outputs."
         )
     kind = outputs[slot] if isinstance(outputs[slot], str) else "COMBO"
     if "*" not in (kind, entry.type) and not set(kind.split(",")) & set(entry.type.split(",")):
@@ -109,7 +114,7 @@ def check_link(prompt: dict, link: list, entry: Input, kinds: dict, where: str) 
 
 
 def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
-    """The value as the node gets it: whole numbers as int, a picture's name as its path."""
+    """Return the value as the node gets it: whole numbers as int, a picture's name as its path."""
     if isinstance(value, dict) and set(value) == {"__value__"}:  # how ComfyUI tells a list from a link
         value = value["__value__"]
     if entry.type == "*":
@@ -152,7 +157,7 @@ def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
 
 
 def convert(value, kind: str):
-    """Convert what ComfyUI converts without a loss: numbers given as text, and numbers where a text is wanted."""
+    """Convert what ComfyUI converts without loss: numbers given as text, and numbers where text is wanted."""
     if isinstance(value, str) and kind in ("INT", "FLOAT"):
         try:
             return WIDGETS[kind](value)
@@ -162,12 +167,15 @@ def convert(value, kind: str):
 
 
 def find_picture(name, where: str, folders: list[Path]) -> str:
-    """A picture's path: the name as it is given, else below one of the folders. The page may add " [input]" to the name."""
+    """Return a picture's path: the first one of its name below the folders.
+
+    The page may add " [input]" to the name.
+    """
     if not isinstance(name, str) or not name or "\0" in name:
         raise WorkflowError(f"{where}: it takes the name of a picture, not {printable(repr(name))}.")
     name = re.sub(r" \[(input|output|temp)\]$", "", name)
     if path := picture(name, folders):
         return str(path)
     raise WorkflowError(
-        f"{where}: there is no picture {printable(name)}, neither as given nor in {' or '.join(map(str, folders))}."
+        f"{where}: there is no picture {printable(name)} in {' or '.join(map(str, folders))}."
     )

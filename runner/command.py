@@ -18,8 +18,9 @@ from vd_core.foreign import printable
 from . import graph, remote
 from .errors import JobError, WorkflowError
 from .launcher import launched
-from .limit import time_limit
+from .limit import TimedOut, time_limit
 from .pack import PACKAGE, ROOT
+from .prepare import prepare
 from .results import Results
 from .server import Server, Unreachable
 
@@ -32,8 +33,8 @@ EXAMPLES = """examples:
   run_workflow.py flow.json --server http://127.0.0.1:8188 --json | jq -r .file
   run_workflow.py flow.json --comfyui ~/ComfyUI --timeout 600
 
-exit status: 0, 2 for what is wrong with the request, 3 for a ComfyUI that cannot be reached or started, 4 for a job that
-failed or took too long, 130 when interrupted; the reason is the last line on stderr.
+exit status: 0, 2 for what is wrong with the request, 3 for a ComfyUI that cannot be reached or started,
+4 for a job that failed or took too long, 130 when interrupted; the reason is the last line on stderr.
 """
 LONGEST = 2000  # characters of a sentence
 BAD_REQUEST, UNREACHABLE, FAILED, INTERRUPTED = 2, 3, 4, 130
@@ -92,8 +93,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     where.add_argument("--server", metavar="URL", help="run it on this ComfyUI, such as 127.0.0.1:8188")
     where.add_argument(
         "--comfyui", type=Path, metavar="PATH",
-        help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: COMFYUI_ARGS, "
-        "else --cpu without a GPU)",
+        help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: "
+        "COMFYUI_ARGS, else --cpu without a GPU)",
     )  # fmt: skip
     add(
         "--wait", type=float, default=60, metavar="SECONDS",
@@ -121,7 +122,8 @@ def check_paths(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace, results: Results) -> None:
     """Run the workflow where the command line says, or list its inputs."""
-    folders = [*filter(None, [args.input]), args.workflow.resolve().parent, ROOT / "workflows" / "input"]
+    own = args.workflow.resolve().parent
+    folders = [*filter(None, [args.input]), Path(), own, ROOT / "workflows" / "input"]
     given = args.set, args.seed, folders
     if args.server is None and not args.comfyui:
         from . import in_process  # imports torch, which the other two need not
@@ -140,7 +142,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
 
 @contextmanager
 def server_of(args: argparse.Namespace) -> Iterator[tuple[Server, str, float]]:
-    """Yield the server that --server names, or that --comfyui starts: (server, its folder for uploads, seconds to wait)."""
+    """Yield the server that --server or --comfyui means, its folder for uploads, and the seconds to wait."""
     if args.server is not None:
         yield Server(args.server), "input", args.wait
         return
@@ -153,7 +155,7 @@ def server_of(args: argparse.Namespace) -> Iterator[tuple[Server, str, float]]:
 
 def list_inputs(args: argparse.Namespace, catalogue: graph.Catalogue) -> None:
     """Print what --set can change: a line each, or a JSON object."""
-    prompt, _ = graph.prepare(args.workflow, catalogue, args.set, args.seed)
+    prompt, _ = prepare(args.workflow, catalogue, args.set, args.seed)
     for about in graph.describe_inputs(prompt, catalogue):
         if args.json:
             print(json.dumps(about))
@@ -187,6 +189,8 @@ def main(argv: list[str] | None = None) -> int:
         return refuse(str(error), FAILED, results)
     except ValueError as error:
         return refuse(str(error), BAD_REQUEST, results)
+    except TimedOut as error:
+        return refuse(str(error), FAILED, results)
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -202,7 +206,7 @@ def refuse(sentence: str, status: int, results: Results | None) -> int:
 
 
 def run_as_script() -> int:
-    """Run `main` for the command line of a terminal: what was started is stopped on SIGTERM and SIGHUP too."""
+    """Run `main` for a terminal: what was started is stopped on SIGTERM and SIGHUP too."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal may lack a character
     for end in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         if signal.getsignal(end) is signal.SIG_DFL:

@@ -1,8 +1,8 @@
-"""The few of ComfyUI's core nodes that the pack's workflows need, for `run_workflow.py` alone: same names, inputs and values.
+"""The few of ComfyUI's core nodes that the pack's workflows need, with the same names, inputs and values.
 
-IMAGE is float [B, H, W, 3] in 0..1, MASK float [B, H, W] in 0..1 (1 = masked), LATENT {"samples": [B, C, h, w]}.
-A VAE has encode(images [B, H, W, 3]) -> latent and decode(latent) -> images. The hidden input OUTPUT_DIRECTORY is
-the runner's own.
+IMAGE is float [B, H, W, 3] in 0..1, MASK float [B, H, W] in 0..1 (1 = masked), LATENT {"samples": tensor
+[B, C, h, w]}. A VAE has encode(images [B, H, W, 3]) -> latent and decode(latent) -> images. The hidden input
+OUTPUT_DIRECTORY is the runner's own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import io
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -33,7 +35,8 @@ def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> 
         raise ValueError(f"Pictures must be [batch, height, width, 3 or 4], got {list(images.shape)}.")
     if not images.isfinite().all():
         raise ValueError(
-            "A picture to save holds values that are not finite numbers (NaN or inf): what made it went wrong."
+            "A picture to save holds values that are not finite numbers (NaN or inf): what made it went "
+            "wrong."
         )
     prefix = expand_prefix(prefix, images.shape[2], images.shape[1])
     root = Path(output_directory)
@@ -84,13 +87,18 @@ def save_files(files: list[bytes], folder: Path, stem: str) -> list[str]:
     """Write PNG files of a batch under the next free numbers -> their names."""
     stems = [stem.replace("%batch_num%", str(number)) for number in range(len(files))]
     return [
-        save_numbered(folder, name, "_.png", lambda file, data=data: file.write(data)).name  # type: ignore[misc]
+        save_numbered(folder, name, "_.png", partial(write_bytes, data)).name
         for name, data in zip(stems, files, strict=True)
     ]
 
 
+def write_bytes(data: bytes, file: BinaryIO) -> None:
+    """Write bytes to an open file."""
+    file.write(data)
+
+
 class LoadImage:
-    """A picture file -> all its frames as IMAGE [B, H, W, 3], and MASK [B, H, W] = 1 - alpha, as `read_frames` says."""
+    """A picture file -> all its frames as IMAGE [B, H, W, 3], and MASK = 1 - alpha, as `read_frames` says."""
 
     RETURN_TYPES = ("IMAGE", "MASK")
     FUNCTION = "execute"
@@ -105,7 +113,7 @@ class LoadImage:
 
 
 class SaveImage:
-    """IMAGE -> PNG files PREFIX_00001_.png in the output folder, with the prompt inside, as ComfyUI writes them."""
+    """IMAGE -> PNG files PREFIX_00001_.png in the output folder, with the prompt inside, as in ComfyUI."""
 
     RETURN_TYPES = ()
     FUNCTION = "execute"
@@ -254,7 +262,8 @@ class ImageScaleBy:
         size = [round(side * scale_by) for side in image.shape[1:3]]
         if image.ndim != 4 or 0 in image.shape or 0 in size or not image.is_floating_point():
             raise ValueError(
-                f"Pictures {list(image.shape)} cannot be scaled by {scale_by:g}: nothing would be left of them, or they are none."
+                f"Pictures {list(image.shape)} cannot be scaled by {scale_by:g}: nothing would be left of "
+                "them, or they are none."
             )
         return (
             torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=upscale_method).movedim(
@@ -278,7 +287,10 @@ class VAEDecode:
 
 
 class TorchCompileModel:
-    """A MODEL whose diffuser is compiled by torch when it is first needed; what cannot be compiled runs as it is, after a sentence."""
+    """A MODEL whose diffuser is compiled by torch when it is first needed.
+
+    What cannot be compiled runs as it is, after a sentence.
+    """
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION = "execute"

@@ -1,4 +1,4 @@
-"""Ask an HTTP server, with a bound on everything: one deadline for a whole answer, one limit for its size, no redirects."""
+"""Ask an HTTP server: one deadline for a whole answer, one limit for its size, no redirects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Answered(Exception):
 
 
 def connect(url: SplitResult, seconds: float) -> socket.socket:
-    """Open a connection to the host of an http or https address; TLS shakes hands with the first byte that is sent."""
+    """Open a connection to the host of an http or https address; TLS has still to shake hands."""
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         plain = socket.create_connection((url.hostname or "", port), seconds)
@@ -40,7 +40,9 @@ def connect(url: SplitResult, seconds: float) -> socket.socket:
 
 @contextmanager
 def cut_after(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """Cut a connection off when its time is up: a server that sends a byte now and then would reset other timeouts.
+    """Cut a connection off when its time is up.
+
+    A server that sends a byte now and then would reset other timeouts.
 
     Raises TimeoutError then.
     """
@@ -71,8 +73,9 @@ def ask(
 ) -> Iterator[bytes]:
     """GET a path of a host, or POST where there is a body; yields the answer piece by piece.
 
-    Raises Answered for every status but 200, OSError and HTTPException for what is no whole answer in time, or has more
-    than `most` bytes. Redirects are never followed, so headers, which may hold a password, reach no other place.
+    Raises Answered for every status but 200, OSError and HTTPException for what is no whole answer in time,
+    or has more than `most` bytes. Redirects are never followed, so headers, which may hold a password, reach
+    no other place.
     """
     sock = connect(url, seconds)
     kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
@@ -96,7 +99,10 @@ def ask(
 
 
 def read_bounded(answer: HTTPResponse, most: int) -> Iterator[bytes]:
-    """Yield the body of an answer. Raises ConnectionError for more than `most` bytes, or less than it claims."""
+    """Yield the body of an answer.
+
+    Raises ConnectionError for more than `most` bytes, or less than it claims.
+    """
     claimed, count = answer.length, 0
     while piece := answer.read1(PIECE):
         count += len(piece)
@@ -118,8 +124,8 @@ def parse_json(body: bytes) -> object:
 def fits(value: object, shape: object) -> bool:
     """Tell whether JSON has a shape.
 
-    A shape is a type, or a tuple of them; [shape] for a list; {str: shape} for an object with any names; {"name": shape}
-    for one that has these and perhaps others, where "name?" may be missing.
+    A shape is a type, or a tuple of them; [shape] for a list; {str: shape} for an object with any names;
+    {"name": shape} for one that has these and perhaps others, where "name?" may be missing.
     """
     if isinstance(shape, list):
         return isinstance(value, list) and all(fits(entry, shape[0]) for entry in value)

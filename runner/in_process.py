@@ -1,4 +1,4 @@
-"""Run workflow files in this process: the pack's nodes and the few of core's, called as ComfyUI calls them."""
+"""Run workflow files in this process, on the pack's nodes and the few of core's, called as ComfyUI does."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from vd_core.memory import out_of_memory
 from .checks import Node, check
 from .core_nodes import CORE_NODES
 from .errors import JobError
-from .graph import of_classes, prepare
+from .graph import of_classes
 from .pack import load_pack
+from .prepare import prepare
 from .results import Results
 
 
@@ -39,7 +40,9 @@ def node_classes() -> dict[str, type]:
 
 
 def run(nodes: list[Node], hidden: dict, results: Results) -> None:
-    """Run checked nodes in their order, each once. hidden: the values of hidden inputs. Raises JobError "TITLE: sentence".
+    """Run checked nodes in their order, each once.
+
+    hidden: the values of hidden inputs. Raises JobError "TITLE: sentence".
 
     Where a result cannot be written, as on a full disk, the other nodes run nevertheless.
     """
@@ -62,7 +65,8 @@ def run(nodes: list[Node], hidden: dict, results: Results) -> None:
                 if not out_of_memory(error):
                     raise
                 raise JobError(
-                    f"{node.title}: There is not enough memory for this; make fewer or smaller pictures at once."
+                    f"{node.title}: There is not enough memory for this; make fewer or smaller pictures at "
+                    "once."
                 ) from error
     if unwritten:
         raise JobError(" ".join(unwritten))
@@ -80,8 +84,9 @@ def list_wired_outputs(nodes: list[Node]) -> dict[str, list[int]]:
 def run_node(node: Node, made: dict, hidden: dict) -> tuple[list[list], list[dict]]:
     """Run one node -> (per output slot the list of its values, the `ui` of each call).
 
-    As in ComfyUI every value travels in a list: a node is called once for each item, shorter lists repeat their last one,
-    INPUT_IS_LIST takes the lists whole, and an output in OUTPUT_IS_LIST gives a list of its own.
+    As in ComfyUI every value travels in a list: a node is called once for each item, shorter lists repeat
+    their last one, INPUT_IS_LIST takes the lists whole, and an output in OUTPUT_IS_LIST gives a list of its
+    own.
     """
     cls = node.cls
     lists = {name: [value] for name, value in node.values.items()}
@@ -94,7 +99,8 @@ def run_node(node: Node, made: dict, hidden: dict) -> tuple[list[list], list[dic
         calls = [
             {name: values[min(i, len(values) - 1)] for name, values in lists.items()} for i in range(count)
         ]
-    slots, shown = [[] for _ in cls.RETURN_TYPES], []
+    shown: list[dict] = []
+    slots: list[list] = [[] for _ in cls.RETURN_TYPES]
     is_list = getattr(cls, "OUTPUT_IS_LIST", (False,) * len(slots))
     execute = getattr(cls(), cls.FUNCTION)
     for call in calls:

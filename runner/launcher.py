@@ -1,4 +1,4 @@
-"""Starts a ComfyUI checkout for as long as it is needed: as its owner would, but with output folders of its own.
+"""Start a ComfyUI checkout for as long as it is needed, as its owner would, but with its own output folders.
 
 Nodes must not start processes, so nothing in nodes/ imports this.
 """
@@ -26,7 +26,8 @@ from .server import Server, Unreachable
 PATIENCE = 600  # seconds until it must answer; many node packs take minutes to import
 HAS_GPU = (
     "import torch; xpu = getattr(torch, 'xpu', None); "
-    "print(torch.cuda.is_available() or torch.backends.mps.is_available() or bool(xpu and xpu.is_available()))"
+    "print(torch.cuda.is_available() or torch.backends.mps.is_available() "
+    "or bool(xpu and xpu.is_available()))"
 )
 # What runs main.py, and ends with us even if we are killed: then the pipe that is its standard input breaks.
 LEASH = """
@@ -47,11 +48,14 @@ OWN_MODELS = (
 
 @contextmanager
 def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ()) -> Iterator[Server]:
-    """A ComfyUI of this checkout on a free port, with this pack; it is stopped at the end in every case.
+    """Start the ComfyUI of a checkout on a free port, with this pack; it is stopped at the end in every case.
 
-    Models, input pictures, settings and node packs are those of the checkout, its extra_model_paths.yaml included.
+    Models, input pictures, settings and node packs are those of the checkout, its extra_model_paths.yaml
+    included.
+
     folder: takes what it writes: output, temp, its log. more: further arguments of ComfyUI.
-    Raises WorkflowError, Unreachable if it does not come up or dies; then the end of its log is printed on stderr.
+
+    Raises WorkflowError, and Unreachable if it does not come up or dies, with the end of its log on stderr.
     """
     if not (checkout / "main.py").is_file() or not (checkout / "folder_paths.py").is_file():
         raise WorkflowError(f"{checkout} is not a ComfyUI checkout: it has no main.py and folder_paths.py.")
@@ -72,7 +76,8 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
         process = subprocess.Popen(
             [*command, "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"],
             cwd=checkout, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,  # a Ctrl-C is for us, who then stop it
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # a Ctrl-C is for us, who then stop it
         )  # fmt: skip
     print(f"starting ComfyUI in {checkout}", file=sys.stderr, flush=True)
     try:
@@ -91,7 +96,10 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
 
 
 def python(checkout: Path) -> str:
-    """The Python that has what ComfyUI needs: $COMFYUI_PYTHON, that of a venv in the checkout, of the portable build, or this one."""
+    """Find the Python that has what ComfyUI needs.
+
+    It is $COMFYUI_PYTHON, that of a venv in the checkout, of the portable build, or this one.
+    """
     own = os.environ.get("COMFYUI_PYTHON")
     names = (
         "venv/bin/python",
@@ -105,7 +113,7 @@ def python(checkout: Path) -> str:
 
 
 def user_arguments(checkout: Path) -> list[str]:
-    """$COMFYUI_ARGS if it is set; else `--cpu` where torch finds no GPU."""
+    """Return $COMFYUI_ARGS if it is set; else `--cpu` where torch finds no GPU."""
     if "COMFYUI_ARGS" in os.environ:
         return shlex.split(os.environ["COMFYUI_ARGS"])
     try:
@@ -123,7 +131,7 @@ def user_arguments(checkout: Path) -> list[str]:
 
 
 def own_arguments(checkout: Path, pack: Path, folder: Path) -> list[str]:
-    """Arguments that bring the pack in and lead all writing into a folder."""
+    """Return arguments that bring the pack in and lead all writing into a folder."""
     packs = folder / "custom_nodes"
     for path in (packs, folder / "output"):
         path.mkdir(parents=True, exist_ok=True)
@@ -143,13 +151,13 @@ def own_arguments(checkout: Path, pack: Path, folder: Path) -> list[str]:
     config.write_text(json.dumps(paths))  # JSON is YAML
     database = f"sqlite:///{(folder / 'comfyui.db').as_posix()}"
     return [
-        "--output-directory", str(folder / "output"), "--temp-directory", str(folder), "--database-url", database,
-        "--extra-model-paths-config", str(config),
+        "--output-directory", str(folder / "output"), "--temp-directory", str(folder),
+        "--database-url", database, "--extra-model-paths-config", str(config),
     ]  # fmt: skip
 
 
 def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
-    """Returns when the server answers."""
+    """Return when the server answers."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -167,7 +175,7 @@ def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
 
 
 def died(process: subprocess.Popen) -> bool:
-    """Whether the process has ended; one that is just dying gets a moment."""
+    """Tell whether the process has ended; one that is just dying gets a moment."""
     try:
         process.wait(1)
     except subprocess.TimeoutExpired:
@@ -176,13 +184,13 @@ def died(process: subprocess.Popen) -> bool:
 
 
 def show_end(log: Path, count: int = 20) -> None:
-    """Prints the last lines of a log on stderr."""
+    """Print the last lines of a log on stderr."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     print(*map(printable, lines[-count:]), sep="\n", file=sys.stderr, flush=True)
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Ends the process and those that it started, by force if it must be."""
+    """End the process and those that it started, by force if it must be."""
     end, kill = process.terminate, process.kill
     if hasattr(os, "killpg"):  # it leads a group of its own
         end, kill = (
@@ -198,4 +206,5 @@ def stop(process: subprocess.Popen) -> None:
         if process.poll() is None:
             kill()
             process.wait()
-        process.stdin.close()
+        if process.stdin:
+            process.stdin.close()

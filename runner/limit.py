@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .errors import JobError
+
+class TimedOut(KeyboardInterrupt):
+    """The time is up. No handler of errors may take it for one of its own, so it is none."""
 
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise JobError in the middle of what takes longer than so many seconds; None for no limit. For the main thread."""
+    """Raise TimedOut in the middle of what takes longer than so many seconds; None for no limit.
+
+    For the main thread.
+    """
     if seconds is None:
         yield
         return
@@ -30,7 +35,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
     def answer(number: int, frame: FrameType | None) -> None:
         if expired:
-            raise JobError(f"It was not done within {seconds:g} seconds, the limit that --timeout sets.")
+            raise TimedOut(f"It was not done within {seconds:g} seconds, the limit that --timeout sets.")
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, answer)

@@ -1,4 +1,4 @@
-"""Run workflow files on a ComfyUI server, with the same options and the same results as `in_process` has for this process."""
+"""Run workflow files on a ComfyUI server, with the options and results that `in_process` has here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vd_core.foreign import printable
 from . import graph
 from .errors import JobError
 from .http import fits
+from .prepare import prepare
 from .results import Results
 from .server import TEXTS, Server, Unreachable, failure
 
@@ -25,17 +26,23 @@ FILE = {"filename": str, "subfolder?": TEXTS, "type?": TEXTS}  # an output file,
 
 
 def run_file(
-    workflow: Path, server: Server, results: Results, assignments: list[str], seed: int | None, folders: list[Path],
-    uploads: str = "input", wait: float = 0,
-) -> None:  # fmt: skip
+    workflow: Path,
+    server: Server,
+    results: Results,
+    assignments: list[str],
+    seed: int | None,
+    folders: list[Path],
+    uploads: str = "input",
+    wait: float = 0,
+) -> None:
     """Read and change a workflow file, run it on a server, and show what was fetched from there.
 
-    assignments: NODE.INPUT=VALUE each. folders: where input pictures are looked for. uploads: the server's folder ("input"
-    or "temp") that they are copied to. wait: how many seconds a server that is lost in the middle may take to come back;
-    what was not fetched from it by then is made again. Raises WorkflowError.
+    assignments: NODE.INPUT=VALUE each. folders: where input pictures are looked for. uploads: the server's
+    folder ("input" or "temp") that they are copied to. wait: how many seconds a server that is lost in the
+    middle may take to come back; what was not fetched from it by then is made again. Raises WorkflowError.
     """
     classes, catalogue = read_catalogue(server)
-    prompt, canvas = graph.prepare(workflow, catalogue, assignments, seed)
+    prompt, canvas = prepare(workflow, catalogue, assignments, seed)
     check_writable(results.output, "--output")
     upload_pictures(prompt, catalogue, folders, server, uploads)
     silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
@@ -149,9 +156,9 @@ class Screen:
         self.delivered.add(key)
 
     def unfinished(self) -> dict:
-        """Return the prompt without the output nodes whose results are here, unless another node takes something from them.
+        """Return what is left of the prompt: all but the output nodes whose results are here; {} if all are.
 
-        {} if all are here.
+        An output node that another node takes something from stays.
         """
         inputs = [value for node in self.prompt.values() for value in node["inputs"].values()]
         links = [str(value[0]) for value in inputs if isinstance(value, list) and value]
@@ -159,7 +166,7 @@ class Screen:
         return left if not self.delivered or left.keys() - self.silent - self.delivered else {}
 
     def fetch(self, file: dict) -> Path:
-        """Write an output file of the server below the output folder, under the next number that is free here."""
+        """Write an output file of the server below the output folder, under the next number free here."""
         output = self.results.output
         name = f"{file.get('subfolder') or ''}/{file['filename']}".lstrip("/").replace("\\", "/")
         folder, last = resolve_inside(output, name, "The server's output")

@@ -1,4 +1,4 @@
-"""Show what a workflow made: paths and texts on stdout, for people or, one JSON object per result, for programs."""
+"""Show what a workflow made, on stdout: paths and texts for people, a JSON object per result for programs."""
 
 from __future__ import annotations
 

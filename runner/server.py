@@ -1,7 +1,7 @@
 """A running ComfyUI, over its HTTP and WebSocket interface. Every failure is a WorkflowError of one sentence.
 
-What becomes of a job is asked for over HTTP: the history is the truth. The WebSocket only tells how it goes on, so a job
-needs it neither to start nor to end.
+What becomes of a job is asked for over HTTP: the history is the truth. The WebSocket only tells how it goes
+on, so a job needs it neither to start nor to end.
 """
 
 from __future__ import annotations
@@ -188,7 +188,10 @@ class Server:
             time.sleep(0.5)
 
     def upload(self, picture: Path, folder: str) -> str:
-        """Copy a picture into the server's "input" or "temp" folder -> how nodes name it there. Nothing is overwritten."""
+        """Copy a picture into the server's "input" or "temp" folder -> how nodes name it there.
+
+        Nothing is overwritten.
+        """
         boundary = uuid.uuid4().hex
         name = re.sub(r'[\x00-\x1f"\\]', "_", picture.name)
         field = f'--{boundary}\r\nContent-Disposition: form-data; name="type"\r\n\r\n{folder}\r\n'
@@ -233,7 +236,8 @@ class Server:
         entry = self.get(f"/history/{quote(prompt_id, safe='', errors='replace')}").get(prompt_id)
         if entry is None:
             raise Gone(
-                f"The job is gone: it was deleted from the queue of {self.url}, or the server has started anew."
+                f"The job is gone: it was deleted from the queue of {self.url}, or the server has started "
+                "anew."
             )
         return entry
 
@@ -246,11 +250,13 @@ class Server:
     # Jobs
 
     def run(self, prompt: dict, extra: dict, on_event: Callable[[dict], None]) -> dict:
-        """Queue a prompt and follow it to its end -> its entry in the history. A job that is not followed is cancelled.
+        """Queue a prompt and follow it to its end -> its entry in the history.
 
-        extra: `extra_data` of the prompt. on_event: called with each event {"type", "data"} of the job; previews are
-        {"type": "preview", "data": bytes}. Raises Rejected, Unreachable where the server is lost or has started anew,
-        else WorkflowError.
+        A job that is not followed is cancelled.
+
+        extra: `extra_data` of the prompt. on_event: called with each event {"type", "data"} of the job;
+        previews are {"type": "preview", "data": bytes}. Raises Rejected, Unreachable where the server is lost
+        or has started anew, else WorkflowError.
         """
         prompt_id = str(uuid.uuid4())  # our own: known even if the answer never comes
         with contextlib.closing(Listener(self.parts, self.headers, prompt_id)) as listener:
@@ -293,7 +299,10 @@ class Server:
 
 
 def failure(entry: dict, prompt: dict) -> str | None:
-    """Return what went wrong in a job, as "TITLE: sentence", from its entry in the history; None if nothing did."""
+    """Return what went wrong in a job, as "TITLE: sentence", from its entry in the history.
+
+    None if nothing did.
+    """
     status = entry.get("status") or {}
     if status.get("status_str") == "success":
         return None

@@ -1,7 +1,8 @@
-"""The client side of a WebSocket (RFC 6455), as much as it takes to hear how a job goes on: no extensions, no own messages.
+"""The client side of a WebSocket (RFC 6455) as far as it takes to listen: no extensions, no own messages.
 
-ComfyUI tells which node runs, and its steps, in no other way. The code is ours as `websocket-client` takes a frame of any
-length and has no deadline for a message; here every read has a bound, and what breaks the rules ends the connection.
+ComfyUI tells which node runs, and its steps, in no other way. The code is ours as `websocket-client` takes a
+frame of any length and has no deadline for a message; here every read has a bound, and what breaks the rules
+ends the connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ LONGEST_HEAD = 1 << 16  # bytes of the answer to the handshake
 
 
 class WebSocket:
-    """A connection that messages come from. Raises OSError where it cannot be made, breaks the rules, or ends."""
+    """A connection that messages come from.
+
+    Raises OSError where it cannot be made, breaks the rules, or ends.
+    """
 
     def __init__(self, connection: socket.socket):
         """connection: open, with `shake_hands` to come."""
@@ -93,7 +97,10 @@ class WebSocket:
                 self.fill()
 
     def frame(self) -> tuple[bool, int, bytes] | None:
-        """Take the first frame out of the buffer, if it is there as a whole: (last of its message, opcode, payload)."""
+        """Take the first frame out of the buffer, if it is there as a whole.
+
+        Returns (whether it ends its message, opcode, payload).
+        """
         if len(self.buffer) < 2:
             return None
         start, size = 2, self.buffer[1] & 0x7F

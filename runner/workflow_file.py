@@ -1,4 +1,4 @@
-"""Read workflow files: JSON in either format, or the PNG files that ComfyUI saves with their workflow inside."""
+"""Read workflow files: JSON, and the PNG files that ComfyUI saves with their workflow inside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vd_core.foreign import printable
 
@@ -16,9 +17,9 @@ LARGEST = 64 << 20  # bytes of one text
 
 
 def read(path: Path) -> dict:
-    """Read a workflow file: JSON in either format, the body of a POST to /prompt, or a PNG that carries its workflow."""
+    """Read a workflow file: JSON in API or canvas format, the body of a POST to /prompt, or a PNG."""
     try:
-        data = read_png(path) if is_png(path) else json.loads(path.read_text(encoding="utf-8-sig"))
+        data: Any = read_png(path) if is_png(path) else json.loads(path.read_text(encoding="utf-8-sig"))
     except WorkflowError:
         raise
     except OSError as error:
@@ -29,20 +30,21 @@ def read(path: Path) -> dict:
         data = data["prompt"]
     if not (is_canvas(data) or is_prompt(data)):
         raise WorkflowError(
-            f"{path} is not a ComfyUI workflow: it holds neither an API-format graph nor a canvas with nodes and links."
+            f"{path} is not a ComfyUI workflow: it holds neither an API-format graph nor a canvas with nodes "
+            "and links."
         )
     return data
 
 
 def is_canvas(data) -> bool:
-    """The format that ComfyUI's page saves."""
+    """Tell whether JSON is a canvas, the format that ComfyUI's page saves."""
     return (
         isinstance(data, dict) and isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list)
     )
 
 
 def is_prompt(data) -> bool:
-    """The API format."""
+    """Tell whether JSON is a prompt, the API format."""
     nodes = list(data.values()) if isinstance(data, dict) else []
     return bool(nodes) and all(
         isinstance(node, dict)

@@ -1,7 +1,10 @@
-"""Write files: where anything may be written, under which name, and that it appears there complete or not at all.
+"""Write files.
 
-A file is written under a temporary name beside its own and renamed at the end. Its writer holds it locked, so whoever writes into
-that folder next can tell the temporary files of killed processes from those in use, and removes them.
+Where anything may be written, under which name, and that it appears there complete or not at all.
+
+A file is written under a temporary name beside its own and renamed at the end. Its writer holds it locked, so
+whoever writes into that folder next can tell the temporary files of killed processes from those in use, and
+removes them.
 """
 
 from __future__ import annotations
@@ -48,17 +51,22 @@ NO_LINKS = {
 
 
 def leads_out(name: str) -> bool:
-    """Tell whether a relative name could mean a place outside its folder, or a device, on any system; links are not looked at."""
+    """Tell whether a relative name could mean a place outside its folder, or a device, on any system.
+
+    Links are not looked at.
+    """
     parts = re.split(r"[/\\]", name)
     absolute = parts[0] == "" and len(parts) > 1 or bool(re.match("[A-Za-z]:", name))
     return absolute or ".." in parts or any(DEVICE.match(part) for part in parts)
 
 
 def resolve_inside(root: Path, name: str, what: str) -> tuple[Path, str]:
-    """Return the folder below `root`, links resolved, and the last part of a name: the one rule for names that others choose.
+    """Return the folder below `root`, links resolved, and the last part of a name.
 
-    what: how the message calls the name. Raises ValueError for a name that leaves the folder, through a link too, and for one that
-    no file can have.
+    The one rule for names that others choose.
+
+    what: how the message calls the name. Raises ValueError for a name that leaves the folder, through a link
+    too, and for one that no file can have.
     """
     shown = repr(name if len(name) <= 60 else f"{name[:60]}…")
     if leads_out(name):
@@ -101,7 +109,9 @@ def make_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path, option: str) -> None:
-    """Raise OSError unless files can be written below a folder, which need not exist yet; `option` is where the user named it.
+    """Raise OSError unless files can be written below a folder, which need not exist yet.
+
+    `option` is where the user named it.
 
     Called before long work: nothing is made, so nothing is left if the work fails.
     """
@@ -123,8 +133,9 @@ def check_writable(folder: Path, option: str) -> None:
 def write_whole(path: str | Path) -> Iterator[BinaryIO]:
     """Yield a new file that takes the place of `path` at the end, or vanishes if anything fails.
 
-    Raises FileNotFoundError for a missing folder, OSError with one sentence where it cannot be written, as on a full disk, and for
-    what is never replaced: links, folders, devices, pipes, sockets, and files that are read-only.
+    Raises FileNotFoundError for a missing folder, OSError with one sentence where it cannot be written, as on
+    a full disk, and for what is never replaced: links, folders, devices, pipes, sockets, and files that are
+    read-only.
     """
     path = Path(path)
     with explain(path):
@@ -143,7 +154,9 @@ def move_whole(source: Path, path: Path) -> None:
 
 
 def save_numbered(folder: Path, stem: str, ending: str, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file and name it STEM_NUMBERENDING, one above the highest number there -> its path. Makes the folder.
+    """Write a file and name it STEM_NUMBERENDING, one above the highest number there -> its path.
+
+    Makes the folder.
 
     No name is given twice, whoever writes into the folder at the same time. Raises OSError with one sentence.
     """
@@ -172,7 +185,10 @@ def open_to_append(path: Path) -> TextIO:
 
 
 def check_target(path: Path) -> int:
-    """Return the permissions for a file to be written as `path`: those of the file it replaces. Raises OSError if it must not be."""
+    """Return the permissions for a file to be written as `path`: those of the file it replaces.
+
+    Raises OSError if it must not be.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -202,7 +218,10 @@ def explain(path: Path) -> Iterator[None]:
 
 @contextmanager
 def temporary_file(folder: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Yield a new, locked file of a name that nobody can guess; at the end it is gone, unless it was renamed."""
+    """Yield a new, locked file of a name that nobody can guess.
+
+    At the end it is gone, unless it was renamed.
+    """
     remove_abandoned(folder)
     while True:
         path = folder / f".vd_{secrets.token_hex(8)}.part"

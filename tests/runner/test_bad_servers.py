@@ -1,4 +1,7 @@
-"""`run_workflow.py --server` on servers that lie, stall and leak: some of each kind that tools/torture tries."""
+"""`run_workflow.py --server` on servers that lie, stall and leak.
+
+Some of each kind that tools/torture tries.
+"""
 
 import pytest
 

@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import time
+from datetime import datetime
 
 import numpy as np
 import pytest
 import torch
 from made_up_nodes import Paint, node, paint, painting
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from runner.command import main
 from runner.pack import ROOT, load_pack
+from runner.prepare import expand_names
 
 # Running
 
@@ -57,21 +61,42 @@ def test_lists_travel_as_in_comfyui(run, tmp_path):
 
 
 def test_an_empty_list_means_no_call(run):
-    flow = {"1": node("Words", text=""), "2": node("Upper", word=["1", 0], mark="?"), "3": node("PreviewAny", source=["2", 0])}
+    flow = {
+        "1": node("Words", text=""),
+        "2": node("Upper", word=["1", 0], mark="?"),
+        "3": node("PreviewAny", source=["2", 0]),
+    }
     assert run(flow)[:2] == (0, "")
 
 
 def test_nodes_run_without_gradients(run, monkeypatch):
-    monkeypatch.setattr(Paint, "execute", lambda self, **_: (torch.ones(1, 8, 8, 3) * torch.is_inference_mode_enabled(),))
+    monkeypatch.setattr(
+        Paint, "execute", lambda self, **_: (torch.ones(1, 8, 8, 3) * torch.is_inference_mode_enabled(),)
+    )
     assert run(painting())[0] == 0
     assert np.asarray(Image.open("output/art_00001_.png")).min() == 255
 
 
 def test_changes_from_the_command_line(run, tmp_path):
-    options = ["Painter.text=a=b.c", "1.level=1", "Painter.style=round", "Painter.wide=True", "SaveImage.filename_prefix=sub/new"]
-    status, out, _ = run(painting(), "--seed", "7", "--output", "there", *(part for text in options for part in ("--set", text)))
+    options = [
+        "Painter.text=a=b.c",
+        "1.level=1",
+        "Painter.style=round",
+        "Painter.wide=True",
+        "SaveImage.filename_prefix=sub/new",
+    ]
+    status, out, _ = run(
+        painting(),
+        "--seed",
+        "7",
+        "--output",
+        "there",
+        *(part for text in options for part in ("--set", text)),
+    )
     assert (status, out) == (0, "there/sub/new_00001_.png\n")
-    assert Paint.calls == [{"text": "a=b.c", "seed": 7, "level": 1.0, "style": "round", "wide": True, "noise": None}]
+    assert Paint.calls == [
+        {"text": "a=b.c", "seed": 7, "level": 1.0, "style": "round", "wide": True, "noise": None}
+    ]
 
 
 def test_set_wins_over_seed_and_replaces_links(run):
@@ -86,7 +111,9 @@ def test_choices_that_are_not_text_keep_their_type(run):
 
 
 def test_a_seed_that_nothing_takes_is_mentioned(run):
-    status, _, err = run({"1": node("Words", text="a"), "2": node("PreviewAny", source=["1", 1])}, "--seed", "1")
+    status, _, err = run(
+        {"1": node("Words", text="a"), "2": node("PreviewAny", source=["1", 1])}, "--seed", "1"
+    )
     assert status == 0 and "no node of this workflow has a seed" in err
 
 
@@ -122,9 +149,18 @@ def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
         ({"1": {"class_type": "Paint"}}, "is not a ComfyUI workflow"),
         ({"1": node("KSampler", "My sampler")}, "My sampler (node 1) needs ComfyUI itself"),
         ({"1": paint()}, "no output node"),
-        (painting(image=["5", 0]), "Painter (node 1), input image: it is linked to node 5, which does not exist."),
-        (painting(image=["2", 0]), "Painter (node 1), input image: it is linked to output 0 of SaveImage (node 2), which has 0 outputs."),
-        (painting(image=["3", 0]) | {"3": node("Words", text="")}, "it takes IMAGE, but Words (node 3) gives STRING there."),
+        (
+            painting(image=["5", 0]),
+            "Painter (node 1), input image: it is linked to node 5, which does not exist.",
+        ),
+        (
+            painting(image=["2", 0]),
+            "Painter (node 1), input image: it is linked to output 0 of SaveImage (node 2), which has 0 outputs.",
+        ),
+        (
+            painting(image=["3", 0]) | {"3": node("Words", text="")},
+            "it takes IMAGE, but Words (node 3) gives STRING there.",
+        ),
         (painting(image=["3", -1]) | {"3": paint()}, "linked to output -1"),
         (painting(image=["1", 0]), "The workflow runs in a circle: Painter (node 1) -> Painter (node 1)."),
         (painting(image=["3", 0]) | {"3": paint("Other", image=["1", 0])}, "runs in a circle"),
@@ -137,14 +173,29 @@ def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
         (painting(level=-0.1), "input level: -0.1 is outside 0.0 to 1.0."),
         (painting(level=float("nan")), "input level: it takes FLOAT, not nan."),
         (painting(level=10**400), "input level: it takes FLOAT"),
-        (painting(style="square"), "Painter (node 1), input style: 'square' is not one of its choices (flat, round)."),
+        (
+            painting(style="square"),
+            "Painter (node 1), input style: 'square' is not one of its choices (flat, round).",
+        ),
         (painting(style=["x", 0]), "linked to node x"),
         (painting(wide=1), "input wide: it takes BOOLEAN, not 1."),
         (painting(text=None), "input text: it takes STRING, not None."),
-        ({"1": node("Paint", text="x"), "2": node("PreviewImage", images=["1", 0])}, "Paint (node 1), input seed: it is required"),
-        ({"1": node("LoadImage", image="no.png"), "2": node("PreviewImage", images=["1", 0])}, "there is no picture no.png"),
-        ({"1": node("LoadImage", image="a\nb"), "2": node("PreviewImage", images=["1", 0])}, "there is no picture a?b, neither"),
-        ({"1": node("LoadImage", image=""), "2": node("PreviewImage", images=["1", 0])}, "it takes the name of a picture"),
+        (
+            {"1": node("Paint", text="x"), "2": node("PreviewImage", images=["1", 0])},
+            "Paint (node 1), input seed: it is required",
+        ),
+        (
+            {"1": node("LoadImage", image="no.png"), "2": node("PreviewImage", images=["1", 0])},
+            "there is no picture no.png",
+        ),
+        (
+            {"1": node("LoadImage", image="a\nb"), "2": node("PreviewImage", images=["1", 0])},
+            "there is no picture a?b in . or",
+        ),
+        (
+            {"1": node("LoadImage", image=""), "2": node("PreviewImage", images=["1", 0])},
+            "it takes the name of a picture",
+        ),
     ],
 )
 def test_refusals(refused, data, sentence):
@@ -173,7 +224,10 @@ def test_linked_prefixes_and_symbolic_links_stay_there_too(run, tmp_path):
     [
         ("Painter", "must have the form NODE.INPUT=VALUE"),
         ("Painter=3", "must have the form NODE.INPUT=VALUE"),
-        ("Nobody.text=3", "no node has the id or title Nobody; there are Painter (node 1), SaveImage (node 2)."),
+        (
+            "Nobody.text=3",
+            "no node has the id or title Nobody; there are Painter (node 1), SaveImage (node 2).",
+        ),
         ("Painter.colour=3", "has no value colour, only text, seed, level, style, wide, noise."),
         ("Painter.image=3", "has no value image"),
         ("Painter.seed=1.5", "1.5 is not a whole number"),
@@ -197,7 +251,9 @@ def test_a_node_is_found_by_the_first_part_of_its_title(run):
 
 
 def test_a_title_that_two_nodes_have_is_refused(refused):
-    assert "nodes 1, 3 are all called Painter, so use an id" in refused(painting() | {"3": paint()}, "--set", "Painter.seed=1")
+    assert "nodes 1, 3 are all called Painter, so use an id" in refused(
+        painting() | {"3": paint()}, "--set", "Painter.seed=1"
+    )
 
 
 def test_bad_folders_and_files_are_refused(refused, capsys, tmp_path):
@@ -222,12 +278,18 @@ def test_mistakes_on_the_command_line_are_refused_alike(refused, options, senten
 
 def test_a_command_line_without_a_workflow_is_refused(capsys):
     assert main([]) == 2
-    assert capsys.readouterr().err == "the following arguments are required: WORKFLOW; --help says what there is.\n"
+    assert (
+        capsys.readouterr().err
+        == "the following arguments are required: WORKFLOW; --help says what there is.\n"
+    )
 
 
 @pytest.mark.parametrize(("width", "height"), [(65, 64), (64, 60)])
 def test_a_size_that_is_not_divisible_by_8_is_refused(run, width, height):
-    flow = {"1": node("EmptyLatentImage", "Size", width=width, height=height, batch_size=1), "2": node("PreviewAny", source=["1", 0])}
+    flow = {
+        "1": node("EmptyLatentImage", "Size", width=width, height=height, batch_size=1),
+        "2": node("PreviewAny", source=["1", 0]),
+    }
     sentence = f"Size: The sides of a picture must be divisible by 8, got {width}x{height}."
     assert run(flow) == (4, "", f"Size\n{sentence}\n")
 
@@ -242,15 +304,167 @@ def test_the_pack_is_loaded_as_comfyui_loads_it(tmp_path):
 
 
 def test_a_plain_script_from_any_folder(tmp_path):
-    flow = {"1": node("EmptyLatentImage", width=16, height=16, batch_size=1), "2": node("PreviewAny", "Show", source=["1", 0])}
+    flow = {
+        "1": node("EmptyLatentImage", width=16, height=16, batch_size=1),
+        "2": node("PreviewAny", "Show", source=["1", 0]),
+    }
     (tmp_path / "flow.json").write_text(json.dumps(flow))
-    done = subprocess.run([sys.executable, ROOT / "run_workflow.py", "flow.json"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_workflow.py", "flow.json"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stdout.endswith("output/Show_00001.txt\n"), done.stderr
 
 
-@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/../../x.png", "C:\\x.png", "..\\x.png", "\\\\server\\x.png", "nul"])
+@pytest.mark.parametrize(
+    "name", ["../x.png", "/etc/passwd", "a/../../x.png", "C:\\x.png", "..\\x.png", "\\\\server\\x.png", "nul"]
+)
 def test_pictures_of_a_file_stay_in_their_folders(run, refused, tmp_path, name):
     graph = {"1": node("LoadImage", image=name), "2": node("SaveImage", images=["1", 0], filename_prefix="a")}
     assert "leads out of the folders of pictures" in refused(graph)
     Image.new("RGB", (8, 8)).save(elsewhere := tmp_path.parent / "elsewhere.png")
-    assert run(graph, "--set", f"LoadImage.image={elsewhere}")[0] == 0  # who types the command may name any file
+    assert (
+        run(graph, "--set", f"LoadImage.image={elsewhere}")[0] == 0
+    )  # who types the command may name any file
+
+
+# For programs
+
+
+def test_results_as_json(run):
+    flow = painting() | {"3": node("Words", text="a\nb"), "4": node("PreviewAny", "Show", source=["3", 1])}
+    status, out, _ = run(flow, "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert status == 0 and first == {"node": "2", "title": "SaveImage", "file": "output/art_00001_.png"}
+    assert second == {"node": "4", "title": "Show", "file": "output/Show_00001.txt", "texts": ["a\nb"]}
+    status, out, err = run(painting(text="fail"), "--json")
+    assert json.loads(out) == {"error": err.splitlines()[-1], "status": 4} and status == 4
+
+
+def test_what_can_be_set_is_listed(run, tmp_path):
+    status, out, _ = run(painting(text=["3", 1]) | {"3": node("Words", text="a")}, "--list", "--json")
+    entries = {(entry["title"], entry["input"]): entry for entry in map(json.loads, out.splitlines())}
+    assert status == 0 and not Paint.calls and not (tmp_path / "output").exists()
+    assert entries["Painter", "style"]["choices"] == ["flat", "round"]
+    seed = entries["Painter", "seed"]
+    assert (seed["type"], seed["value"], seed["min"], seed["max"]) == ("INT", 1, 0, 9)
+    assert entries["Painter", "text"]["linked"] and entries["SaveImage", "filename_prefix"]["value"] == "art"
+    lines = run(painting(), "--list", "--set", "Painter.seed=7")[1].splitlines()
+    assert "Painter.seed=7  INT (0 to 9), node 1" in lines
+    assert "Painter.style='flat'  COMBO (flat, round), node 1" in lines
+
+
+def test_pictures_are_looked_for_in_the_input_folder_first(run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for folder, color in ((tmp_path / "photos", 255), (tmp_path, 0)):
+        Image.new("RGB", (8, 8), (color, 0, 0)).save(folder / "in.png")
+    flow = {
+        "1": node("LoadImage", image="in.png"),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="a"),
+    }
+    assert run(flow, "--input", "photos")[0] == 0
+    with Image.open("output/a_00001_.png") as picture:
+        assert picture.getpixel((0, 0)) == (255, 0, 0)
+    assert "--input none does not exist" in run(flow, "--input", "none")[2]
+
+
+def test_a_run_that_takes_too_long_ends_and_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Paint, "execute", lambda self, **_: time.sleep(30))
+    started = time.monotonic()
+    status, out, err = run(painting(), "--timeout", "0.3")
+    assert (status, out) == (4, "") and time.monotonic() - started < 10
+    assert err.splitlines()[-1] == "It was not done within 0.3 seconds, the limit that --timeout sets."
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flow.json"]
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "soon"])
+def test_times_that_are_none_are_refused(refused, seconds):
+    assert "--timeout" in refused(painting(), "--timeout", seconds)
+
+
+def test_a_failed_job_leaves_nothing(run, tmp_path):
+    assert run(painting(text="fail"))[0] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["flow.json"]
+
+
+def test_help_shows_examples_and_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "--set Prompt.text=" in said and "exit status: 0, 2 for" in said
+
+
+# Workflow files
+
+
+def test_a_picture_that_carries_its_workflow_is_run_again(run, tmp_path):
+    assert run(painting(seed=3))[0] == 0
+    (tmp_path / "output/art_00001_.png").rename(tmp_path / "made.png")
+    assert main([str(tmp_path / "made.png"), "--set", "Painter.level=1"]) == 0
+    assert [call["seed"] for call in Paint.calls] == [3, 3] and Paint.calls[-1]["level"] == 1
+
+
+def test_a_picture_with_a_canvas_alone_is_run_too(run, tmp_path):
+    painter = {"id": 1, "type": "Paint", "widgets_values": ["x", 1, "fixed", 0.5, "flat", False]}
+    save = {
+        "id": 2,
+        "type": "SaveImage",
+        "inputs": [{"name": "images", "link": 5}],
+        "widgets_values": ["art"],
+    }
+    info = PngInfo()
+    info.add_itxt("workflow", json.dumps({"nodes": [painter, save], "links": [[5, 1, 0, 2, 0, "IMAGE"]]}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "canvas.png", pnginfo=info)
+    run(painting())  # for the made-up classes
+    assert main([str(tmp_path / "canvas.png")]) == 0 and len(Paint.calls) == 2
+
+
+def test_a_picture_without_a_workflow_is_refused(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    assert main([str(tmp_path / "plain.png")]) == 2
+    assert "plain.png carries no workflow, as pictures do that ComfyUI" in capsys.readouterr().err
+
+
+def test_the_body_of_a_post_is_a_workflow(run):
+    assert run({"prompt": painting(), "client_id": "x", "extra_data": {}})[0] == 0
+
+
+# What core and its page do
+
+
+@pytest.mark.parametrize(("given", "seed"), [("4", 4), (" 4 ", 4), (4.0, 4)])
+def test_numbers_given_as_text_are_numbers(run, given, seed):
+    assert run(painting(seed=given, level="0.25", text=7))[0] == 0
+    assert (Paint.calls[0]["seed"], Paint.calls[0]["level"], Paint.calls[0]["text"]) == (seed, 0.25, "7")
+
+
+def test_names_of_files_are_filled_in(run):
+    flow = painting(seed=5)
+    name = "%date:yyyy-MM-dd%/%Painter.seed%-%width%x%height%-%year%%unknown%"
+    flow["2"]["inputs"]["filename_prefix"] = name
+    status, out, _ = run(flow)
+    now = datetime.now()
+    assert status == 0 and out == f"output/{now:%Y-%m-%d}/5-8x8-{now:%Y}%unknown%_00001_.png\n"
+
+
+def test_dates_are_written_as_the_page_writes_them():
+    now = datetime(2026, 3, 7, 8, 5, 9)
+    text = "%date:yyyy yy yyy M MM d dd h hh m mm s ss%"
+    prompt = {"1": node("SaveImage", filename_prefix=text)}
+    expand_names(prompt, now)
+    assert prompt["1"]["inputs"]["filename_prefix"] == "2026 26 yyy 3 03 7 07 8 08 5 05 9 09"
+
+
+def test_titles_and_choices_cannot_reach_the_terminal(run):
+    flow = painting(style="\x1b[2J" * 300)
+    flow["1"]["_meta"]["title"] = "\x1b]0;gone\x07" * 50
+    status, out, err = run(flow)
+    assert status == 2 and "\x1b" not in err + out and "\x07" not in err and len(err) < 1000
+
+
+def test_a_model_that_is_not_there_is_told_where_it_is_looked_for(refused, monkeypatch):
+    monkeypatch.setenv("VD_MODELS", "/some/models")
+    said = refused(painting(style="vd.safetensors"))
+    assert (
+        "'vd.safetensors' is not one of its choices (flat, round); files are looked for in /some/models"
+        in said
+    )

@@ -31,7 +31,11 @@ def test_load_image(tmp_path, mode, color, rgb, masked):
     Image.new(mode, (6, 4), color).save(tmp_path / "in.png")
     image, mask = loaded(tmp_path / "in.png")
     side = (4, 6) if mode.endswith("A") else (64, 64)  # as in ComfyUI
-    assert image.shape == (1, 4, 6, 3) and mask.shape == (1, *side) and image.dtype == mask.dtype == torch.float32
+    assert (
+        image.shape == (1, 4, 6, 3)
+        and mask.shape == (1, *side)
+        and image.dtype == mask.dtype == torch.float32
+    )
     torch.testing.assert_close(image[0, 0, 0], torch.tensor(rgb, dtype=torch.float32))
     torch.testing.assert_close(mask, torch.full_like(mask, masked))
 
@@ -71,7 +75,15 @@ def test_pictures_are_found_beside_the_workflow(run, tmp_path, monkeypatch):
 def test_saving_what_was_loaded_changes_nothing(run, tmp_path):
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     Image.fromarray(pixels).save(tmp_path / "in.png")
-    assert run({"1": node("LoadImage", image="in.png"), "2": node("SaveImage", images=["1", 0], filename_prefix="x")})[0] == 0
+    assert (
+        run(
+            {
+                "1": node("LoadImage", image="in.png"),
+                "2": node("SaveImage", images=["1", 0], filename_prefix="x"),
+            }
+        )[0]
+        == 0
+    )
     assert (np.asarray(Image.open("output/x_00001_.png")) == pixels).all()
 
 
@@ -92,14 +104,21 @@ def test_latents_go_through_the_vae(run):
 
 
 def test_preview_any_shows_everything():
-    shown = [core_nodes.PreviewAny().execute(value)["result"][0] for value in ("ä", 1, True, None, [1, "ä"], {"a": torch.zeros(1)})]
+    shown = [
+        core_nodes.PreviewAny().execute(value)["result"][0]
+        for value in ("ä", 1, True, None, [1, "ä"], {"a": torch.zeros(1)})
+    ]
     assert shown == ["ä", "1", "True", "None", '[1, "ä"]', "{'a': tensor([0.])}"]
 
 
 def test_a_noise_mask_goes_with_the_latent():
     latent, mask = {"samples": torch.zeros(2, 4, 8, 8), "batch_index": [3, 4]}, torch.rand(2, 64, 64)
     (masked,) = core_nodes.SetLatentNoiseMask().execute(latent, mask)
-    assert masked["samples"] is latent["samples"] and masked["batch_index"] == [3, 4] and "noise_mask" not in latent
+    assert (
+        masked["samples"] is latent["samples"]
+        and masked["batch_index"] == [3, 4]
+        and "noise_mask" not in latent
+    )
     assert torch.equal(masked["noise_mask"], mask[:, None])
 
 

@@ -20,17 +20,32 @@ ROOT = Path(__file__).resolve().parents[2]
 def draw():
     """Latents of a flow by the Multi-Flow Sampler, as (pictures or texts, batch size) -> [B, …]."""
     pack = load_pack(name="versatile_diffusion_determined")
-    classes, host = pack.NODE_CLASS_MAPPINGS, importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
+    classes, host = (
+        pack.NODE_CLASS_MAPPINGS,
+        importlib.import_module(f"{pack.__name__}.nodes.host.standalone"),
+    )
     (clip,) = classes["VD_LoadClip"]().execute(model="embedded")
-    positive, negative = classes["VD_TextContext"]().execute(clip=clip, text="red apple, 3d style", negative_text="")
+    positive, negative = classes["VD_TextContext"]().execute(
+        clip=clip, text="red apple, 3d style", negative_text=""
+    )
     flows = {data: host.load_flow(host.MODEL, data, "all", "default") for data in ("image", "text")}
 
     def run(data: str, batch: int, seed: int = 7) -> torch.Tensor:
         shape = (16, 8, 8) if data == "image" else (flows[data].sizes.channels, 1, 1)
-        given = {"seed": seed, "steps": 5, "cfg": 2.0, "sampler": "ddim", "eta": 1.0, "fidelity": 0.0, "noise": "per sample"}
+        given = {
+            "seed": seed,
+            "steps": 5,
+            "cfg": 2.0,
+            "sampler": "ddim",
+            "eta": 1.0,
+            "fidelity": 0.0,
+            "noise": "per sample",
+        }
         latent = {"samples": torch.zeros(batch, *shape)}
         with torch.inference_mode():
-            return classes["VD_Sampler"]().execute(flows[data], positive, negative, latent, **given)[0]["samples"]
+            return classes["VD_Sampler"]().execute(flows[data], positive, negative, latent, **given)[0][
+                "samples"
+            ]
 
     return run
 
@@ -40,7 +55,9 @@ def test_runs_and_batches_agree(draw, data):
     alone, again, many = draw(data, 1), draw(data, 1), draw(data, 3)
     assert torch.equal(alone, again)
     assert_rounded(many[:1], alone)  # sums over a batch are blocked in another way
-    assert (many[1:] - alone).abs().amax((1, 2, 3)).min() > 0.1 and (draw(data, 1, seed=8) - alone).abs().max() > 0.1
+    assert (many[1:] - alone).abs().amax((1, 2, 3)).min() > 0.1 and (
+        draw(data, 1, seed=8) - alone
+    ).abs().max() > 0.1
 
 
 def test_processes_agree(tmp_path):

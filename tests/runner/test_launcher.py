@@ -110,14 +110,20 @@ def test_one_that_dies_shows_the_end_of_its_log(checkout, pack, folder, capsys):
 def test_one_that_never_answers_is_given_up(checkout, pack, folder, monkeypatch):
     monkeypatch.setattr(launcher, "PATIENCE", 0.5)
     (checkout / "main.py").write_text("import time; time.sleep(60)")
-    with pytest.raises(WorkflowError, match="did not answer for 0.5 seconds"), launcher.launched(checkout, pack, folder):
+    with (
+        pytest.raises(WorkflowError, match="did not answer for 0.5 seconds"),
+        launcher.launched(checkout, pack, folder),
+    ):
         pass
 
 
 def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
     (tmp_path / "flow.json").write_text("{}")
     assert main([str(tmp_path / "flow.json"), "--comfyui", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"{tmp_path} is not a ComfyUI checkout: it has no main.py and folder_paths.py.\n"
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path} is not a ComfyUI checkout: it has no main.py and folder_paths.py.\n"
+    )
 
 
 def test_its_python(checkout, monkeypatch, tmp_path):
@@ -145,7 +151,9 @@ def test_cpu_is_chosen_where_there_is_no_gpu(checkout, monkeypatch, answer, argu
 def test_a_python_without_torch_is_refused(checkout, monkeypatch):
     monkeypatch.delenv("COMFYUI_ARGS")
     monkeypatch.setattr(launcher, "HAS_GPU", "import no_such_module")
-    with pytest.raises(WorkflowError, match="has no torch .*no_such_module.*: name ComfyUI's Python in COMFYUI_PYTHON"):
+    with pytest.raises(
+        WorkflowError, match="has no torch .*no_such_module.*: name ComfyUI's Python in COMFYUI_PYTHON"
+    ):
         launcher.user_arguments(checkout)
     monkeypatch.setenv("COMFYUI_PYTHON", "/nowhere/python")
     with pytest.raises(WorkflowError, match="/nowhere/python cannot be started"):

@@ -66,7 +66,11 @@ def test_what_was_not_done_is_done_when_the_server_is_back(run, pause, tmp_path)
     status, out, said = run(first)
     assert (status, out) == (0, "output/sub/art_00001_.png\n" + TEXTS)
     assert "It has 60 seconds to come back; what is here is not made again." in said
-    assert found[0].prompted["prompt"].keys() == {"1", "3"} and first.prompted["prompt"].keys() == {"1", "2", "3"}
+    assert found[0].prompted["prompt"].keys() == {"1", "3"} and first.prompted["prompt"].keys() == {
+        "1",
+        "2",
+        "3",
+    }
     assert found[0].deleted == [first.prompted["prompt_id"]]  # in case the first one was only slow
     assert len(list(tmp_path.rglob("*.png"))) == 1
     found[0].close()
@@ -94,5 +98,7 @@ def test_a_job_that_kills_every_server_is_given_up(run, monkeypatch):
 
 def test_a_workflow_without_outputs_is_for_the_server_to_refuse(run, tmp_path):
     (tmp_path / "flow.json").write_text(json.dumps({"1": painting()["1"]}), encoding="utf-8")
-    with FakeComfyUI(rejection={"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []}) as fake:
+    with FakeComfyUI(
+        rejection={"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []}
+    ) as fake:
         assert run(fake)[::2] == (2, "ComfyUI does not take this workflow: Prompt has no outputs.\n")

@@ -86,7 +86,9 @@ def test_messages_in_pieces_pings_and_large_ones(run):
         for size in (10, 70_000):
             fake.frame(b'{"type": "executing", "data"', final=False)
             fake.frame(b"", opcode=9)
-            fake.frame(f': {{"node": "1", "prompt_id": "{key}", "more": "{"x" * size}"}}}}'.encode(), opcode=0)
+            fake.frame(
+                f': {{"node": "1", "prompt_id": "{key}", "more": "{"x" * size}"}}}}'.encode(), opcode=0
+            )
         fake.frame(b"no JSON")
         fake.frame(b"[]")
         fake.frame(b"\0")
@@ -98,7 +100,12 @@ def test_messages_in_pieces_pings_and_large_ones(run):
 
 def test_canvas_files_set_and_seed(run):
     painter = {"id": 1, "type": "Paint", "title": "Painter", "widgets_values": ["x", 1, "randomize", "flat"]}
-    save = {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "link": 5}], "widgets_values": ["art"]}
+    save = {
+        "id": 2,
+        "type": "SaveImage",
+        "inputs": [{"name": "images", "link": 5}],
+        "widgets_values": ["art"],
+    }
     canvas = {"nodes": [painter, save], "links": [[5, 1, 0, 2, 0, "IMAGE"]]}
     with FakeComfyUI() as fake:
         assert run(fake, canvas, "--seed", "7", "--set", "Painter.style=round")[0] == 0
@@ -111,10 +118,16 @@ def test_canvas_files_set_and_seed(run):
 
 def test_pictures_that_lie_here_are_uploaded(run, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "in.png")
-    flow = {"9": node("LoadImage", image="in.png"), "8": node("LoadImage", image="the server's.png"), **painting(image=["9", 0])}
+    flow = {
+        "9": node("LoadImage", image="in.png"),
+        "8": node("LoadImage", image="the server's.png"),
+        **painting(image=["9", 0]),
+    }
     with FakeComfyUI() as fake:
         assert run(fake, flow)[0] == 0
-    assert (tmp_path / "in.png").read_bytes() in fake.uploads["body"] and b'filename="in.png"' in fake.uploads["body"]
+    assert (tmp_path / "in.png").read_bytes() in fake.uploads[
+        "body"
+    ] and b'filename="in.png"' in fake.uploads["body"]
     assert fake.prompted["prompt"]["9"]["inputs"]["image"] == "in (1).png"
     assert fake.prompted["prompt"]["8"]["inputs"]["image"] == "the server's.png"
 
@@ -150,22 +163,40 @@ def test_a_connection_that_is_cut_is_made_anew(run):
     [
         (
             {
-                "error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation"},
+                "error": {
+                    "type": "prompt_outputs_failed_validation",
+                    "message": "Prompt outputs failed validation",
+                },
                 "node_errors": {
                     "1": {
                         "errors": [
-                            {"message": "Value 99 bigger than max of 9", "details": "seed", "extra_info": {"input_name": "seed"}},
-                            {"message": "Value not in list", "details": "style: 'a' not in ['b']", "extra_info": {"input_name": "style"}},
+                            {
+                                "message": "Value 99 bigger than max of 9",
+                                "details": "seed",
+                                "extra_info": {"input_name": "seed"},
+                            },
+                            {
+                                "message": "Value not in list",
+                                "details": "style: 'a' not in ['b']",
+                                "extra_info": {"input_name": "style"},
+                            },
                         ]
                     },
-                    "2": {"errors": [{"message": "Exception when validating node", "details": "'5'", "extra_info": {}}]},
+                    "2": {
+                        "errors": [
+                            {"message": "Exception when validating node", "details": "'5'", "extra_info": {}}
+                        ]
+                    },
                 },
             },
             "Painter (node 1), input seed: Value 99 bigger than max of 9. "
             "Painter (node 1), input style: Value not in list: 'a' not in ['b']. "
             "SaveImage (node 2): Exception when validating node: '5'.",
         ),
-        ({"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []}, "this workflow: Prompt has no outputs."),
+        (
+            {"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []},
+            "this workflow: Prompt has no outputs.",
+        ),
     ],
 )
 def test_validation_errors_name_the_node(refused, rejection, sentence):
@@ -174,7 +205,17 @@ def test_validation_errors_name_the_node(refused, rejection, sentence):
 
 
 def test_a_workflow_that_would_run_in_part_does_not_run(refused):
-    errors = {"3": {"errors": [{"message": "Required input is missing", "details": "source", "extra_info": {"input_name": "source"}}]}}
+    errors = {
+        "3": {
+            "errors": [
+                {
+                    "message": "Required input is missing",
+                    "details": "source",
+                    "extra_info": {"input_name": "source"},
+                }
+            ]
+        }
+    }
     with FakeComfyUI(rejection={"prompt_id": "abc", "node_errors": errors}) as fake:
         assert refused(fake) == "What is it? (node 3), input source: Required input is missing."
     assert fake.deleted == fake.interrupted == ["abc"]
@@ -183,8 +224,17 @@ def test_a_workflow_that_would_run_in_part_does_not_run(refused):
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
-        (["execution_error", {"node_id": "1", "exception_type": "ValueError", "exception_message": "No\nblue.\n"}], "Painter: No blue."),
-        (["execution_error", {"node_id": "1", "exception_type": "KeyError", "exception_message": "'x'"}], "Painter: KeyError: 'x'"),
+        (
+            [
+                "execution_error",
+                {"node_id": "1", "exception_type": "ValueError", "exception_message": "No\nblue.\n"},
+            ],
+            "Painter: No blue.",
+        ),
+        (
+            ["execution_error", {"node_id": "1", "exception_type": "KeyError", "exception_message": "'x'"}],
+            "Painter: KeyError: 'x'",
+        ),
         (["execution_interrupted", {"node_id": "1"}], "Painter: the job was interrupted on the server."),
         (["execution_start", {}], "The job failed on the server, which does not say why: its log does."),
     ],
@@ -203,10 +253,15 @@ def test_errors_name_the_node_and_keep_what_was_made(run, message, sentence):
 def test_a_node_that_the_server_lacks_is_named(refused):
     with FakeComfyUI() as fake:
         sentence = refused(fake, {"1": node("KSampler", "Sampler")})
-    assert sentence.startswith("Sampler (node 1) is of the class KSampler, which the ComfyUI at http://127.0.0.1")
+    assert sentence.startswith(
+        "Sampler (node 1) is of the class KSampler, which the ComfyUI at http://127.0.0.1"
+    )
 
 
-@pytest.mark.parametrize("file", [{"filename": "../x.png"}, {"filename": "x.png", "subfolder": "C:\\"}, {"filename": "\\x\\..\\..\\y"}])
+@pytest.mark.parametrize(
+    "file",
+    [{"filename": "../x.png"}, {"filename": "x.png", "subfolder": "C:\\"}, {"filename": "\\x\\..\\..\\y"}],
+)
 def test_files_stay_in_the_output_folder(refused, file, tmp_path):
     def job(fake, key, prompt):
         fake.start(key)
@@ -255,7 +310,10 @@ def test_a_server_that_dies_is_missed(refused):
         threading.Thread(target=fake.close).start()
 
     with FakeComfyUI(job) as fake:
-        assert refused(fake, None, "--wait", "0") == f"The connection to ComfyUI at {fake.url} was lost before the job ended."
+        assert (
+            refused(fake, None, "--wait", "0")
+            == f"The connection to ComfyUI at {fake.url} was lost before the job ended."
+        )
         fake.close = lambda: None
 
 
@@ -273,7 +331,10 @@ def test_addresses_that_are_none(refused, url):
 def test_another_server_is_not_taken_for_comfyui(refused):
     with FakeComfyUI() as fake:
         fake.answer = lambda handler, *_, answer=fake.answer: answer(handler, b"<html>")
-        assert refused(fake) == f"{fake.url} does not answer as ComfyUI does (GET or POST /system_stats): is it the right address?"
+        assert (
+            refused(fake)
+            == f"{fake.url} does not answer as ComfyUI does (GET or POST /system_stats): is it the right address?"
+        )
         assert refused(f"{fake.url}/").startswith(fake.url)
 
 
@@ -286,7 +347,10 @@ def test_errors_of_the_server_are_told(refused):
 def test_accounts_in_the_address(run):
     with FakeComfyUI() as fake:
         headers = []
-        fake.get = lambda handler, url, get=fake.get: (headers.append(handler.headers["Authorization"]), get(handler, url))
+        fake.get = lambda handler, url, get=fake.get: (
+            headers.append(handler.headers["Authorization"]),
+            get(handler, url),
+        )
         assert run(fake.url.replace("//", "//me:p%40ss@"))[0] == 0
     assert set(headers) == {"Basic bWU6cEBzcw=="} and len(headers) > 3
 
@@ -297,7 +361,12 @@ def test_places_exclude_each_other(refused):
 
 def test_frames_of_every_length():
     socket = websocket.WebSocket.__new__(websocket.WebSocket)
-    for size, head in ((0, b"\x00"), (125, b"\x7d"), (126, struct.pack(">BH", 126, 126)), (65536, struct.pack(">BQ", 127, 65536))):
+    for size, head in (
+        (0, b"\x00"),
+        (125, b"\x7d"),
+        (126, struct.pack(">BH", 126, 126)),
+        (65536, struct.pack(">BQ", 127, 65536)),
+    ):
         whole = b"\x82" + head + b"x" * size
         socket.buffer = bytearray(whole[:-1])
         assert socket.frame() is None and len(socket.buffer) == len(whole) - 1

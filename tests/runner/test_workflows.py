@@ -51,38 +51,68 @@ def models(models, config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(models / "tiny.safetensors", folder)
     queries = replace(SeeCoderConfig.tiny().queries, width=config.diffuser.context["text"])
-    torch.save(released_state(SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))), folder / "seecoder.pth")
+    torch.save(
+        released_state(SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))), folder / "seecoder.pth"
+    )
     width, positions = config.clip.projection_dim, config.clip.text.positions
-    save_context(folder / "brain-pictures.safetensors", Context("image", F.normalize(torch.randn(4, 17, width), dim=-1)))
+    save_context(
+        folder / "brain-pictures.safetensors",
+        Context("image", F.normalize(torch.randn(4, 17, width), dim=-1)),
+    )
     save_context(folder / "brain-texts.safetensors", Context("text", torch.randn(4, positions, width)))
     return folder
 
 
 # Loaders whose files are published.
-WITH_FILES = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision", "SeeCoder_Load", "PFD_LoadDiffuser", "VAELoader")
-SMALL = {"SeeCoder_Load": "model=seecoder.pth", "VD_Sampler": "steps=2", "VD_Invert": "steps=2", "VD_Load": "model=tiny.safetensors"} | {
-    f"VD_Load{part}": "model=tiny.safetensors" for part in ("ImageModel", "TextModel", "Clip", "ClipVision")
-}
+WITH_FILES = (
+    "VD_LoadImageModel",
+    "VD_LoadTextModel",
+    "VD_LoadClip",
+    "VD_LoadClipVision",
+    "SeeCoder_Load",
+    "PFD_LoadDiffuser",
+    "VAELoader",
+)
+SMALL = {
+    "SeeCoder_Load": "model=seecoder.pth",
+    "VD_Sampler": "steps=2",
+    "VD_Invert": "steps=2",
+    "VD_Load": "model=tiny.safetensors",
+} | {f"VD_Load{part}": "model=tiny.safetensors" for part in ("ImageModel", "TextModel", "Clip", "ClipVision")}
 
 
 def run(name, models, out, *more, part="api"):
     """Run one workflow with the tiny model and few steps; the files it wrote, by name."""
     path = path_of(part, name)
     classes = {node_id: node["class_type"] for node_id, node in read("api", name).items()}
-    sets = [word for node_id, cls in classes.items() if cls in SMALL for word in ("--set", f"{node_id}.{SMALL[cls]}")]
+    sets = [
+        word
+        for node_id, cls in classes.items()
+        if cls in SMALL
+        for word in ("--set", f"{node_id}.{SMALL[cls]}")
+    ]
     assert main([str(path), "--models", str(models), "--output", str(out), *sets, *more]) == 0
     return {file.name: file.read_bytes() for file in out.iterdir()}
 
 
 def test_all_basic_workflows_are_there():
-    basic = {"text-to-image", "image-variation", "image-to-text", "text-variation", "dual-context", "quick-start"}
+    basic = {
+        "text-to-image",
+        "image-variation",
+        "image-to-text",
+        "text-variation",
+        "dual-context",
+        "quick-start",
+    }
     assert basic <= set(OWN) and set(NAMES) == {path.stem for path in (FOLDER / "api").glob("*.json")}
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_canvas_file_says_the_same_as_its_api_twin(name, pack):
     catalogue = graph.of_classes({**CORE_NODES, **pack.NODE_CLASS_MAPPINGS})
-    assert graph.from_canvas(read(".", name), catalogue, "its twin") == read("api", name)  # titles too: --set names nodes by them
+    assert graph.from_canvas(read(".", name), catalogue, "its twin") == read(
+        "api", name
+    )  # titles too: --set names nodes by them
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,7 +124,12 @@ def test_canvas_file_fits_together(name):
     assert canvas["last_link_id"] == max(row[0] for row in canvas["links"])
     for link, source, slot, target, input_slot, kind in canvas["links"]:
         start, end = nodes[source]["outputs"][slot], nodes[target]["inputs"][input_slot]
-        assert link in start["links"] and link == end["link"] and kind == start["type"] and end["type"] in (kind, "*")
+        assert (
+            link in start["links"]
+            and link == end["link"]
+            and kind == start["type"]
+            and end["type"] in (kind, "*")
+        )
     ends = [entry["link"] for node in nodes.values() for entry in node["inputs"] if entry["link"] is not None]
     starts = [link for node in nodes.values() for entry in node["outputs"] for link in entry["links"] or ()]
     assert sorted(ends) == sorted(starts) == sorted(row[0] for row in canvas["links"])
@@ -112,7 +147,9 @@ def test_canvas_file_is_one_that_the_page_takes_without_complaint(name):
     for node in canvas["nodes"]:
         if node["type"] in WITH_FILES or node["type"] == "VD_Load" and name.startswith("real-"):
             for model in node["properties"]["models"]:
-                assert model.keys() == {"name", "url", "directory"} and model["url"].startswith("https://huggingface.co/")
+                assert model.keys() == {"name", "url", "directory"} and model["url"].startswith(
+                    "https://huggingface.co/"
+                )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,13 +186,19 @@ def test_no_node_covers_another(name):
 
 
 def test_canvas_file_draws_and_says_the_same_as_its_api_twin(models, tmp_path):
-    (drawn, said), (twin_drawn, twin_said) = (results(run("quick-start", models, tmp_path / part, part=part)) for part in (".", "api"))
+    (drawn, said), (twin_drawn, twin_said) = (
+        results(run("quick-start", models, tmp_path / part, part=part)) for part in (".", "api")
+    )
     assert drawn == twin_drawn and said == twin_said and drawn and said
 
 
 def results(files):
     """Pixels and texts of written files; the PNG files themselves also hold the workflow."""
-    pixels = {name: Image.open(io.BytesIO(content)).tobytes() for name, content in files.items() if name.endswith(".png")}
+    pixels = {
+        name: Image.open(io.BytesIO(content)).tobytes()
+        for name, content in files.items()
+        if name.endswith(".png")
+    }
     return pixels, {name: content for name, content in files.items() if name.endswith(".txt")}
 
 
@@ -167,7 +210,9 @@ def test_same_seed_gives_the_same_bytes(name, models, tmp_path):
     texts = [name for name in first if name.endswith(".txt")]
     pictures = [name for name in first if name.endswith(".png")]
     classes = {node["class_type"] for node in read("api", name).values()}
-    assert len(pictures) == (PICTURES.get(name, 4) if "SaveImage" in classes else 0) and bool(texts) == ("PreviewAny" in classes)
+    assert len(pictures) == (PICTURES.get(name, 4) if "SaveImage" in classes else 0) and bool(texts) == (
+        "PreviewAny" in classes
+    )
 
 
 def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, capfd):
@@ -176,7 +221,10 @@ def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, 
     sets = ["--set", "Load Versatile Diffusion.model=tiny.safetensors", "--set", "Size.width=72"]
     options = [*sets, "--models", str(models), "--output", str(tmp_path)]
     assert main([path, *options]) == 4
-    assert capfd.readouterr().err.split("\n")[-2:] == ["Sampler · Multi-Flow Sampler: The sides of a latent must be divisible by 2, got [8, 9].", ""]
+    assert capfd.readouterr().err.split("\n")[-2:] == [
+        "Sampler · Multi-Flow Sampler: The sides of a latent must be divisible by 2, got [8, 9].",
+        "",
+    ]
     assert not list(tmp_path.iterdir())
 
 

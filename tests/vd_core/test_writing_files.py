@@ -208,7 +208,8 @@ from pathlib import Path
 from vd_core.files import save_numbered
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    print(save_numbered(Path(sys.argv[1]), "art", "_.png", lambda file: file.write(f"{sys.argv[3]} {number}".encode())))
+    content = f"{sys.argv[3]} {number}".encode()
+    print(save_numbered(Path(sys.argv[1]), "art", "_.png", lambda file: file.write(content)))
 """
 
 
@@ -294,7 +295,8 @@ def test_names_that_no_file_should_have(name, tmp_path):
 def test_names_are_measured_in_bytes(tmp_path):
     with pytest.raises(ValueError, match="is too long for the name of a file"):
         resolve_inside(tmp_path, "画" * 100, "The name")
-    assert len(shorten_name("画" * 100).encode()) <= files.LONGEST and set(shorten_name("画" * 100)) == {"画"}
+    short = shorten_name("画" * 100)
+    assert len(short.encode()) <= files.LONGEST and set(short) == {"画"}
 
 
 def test_a_folder_is_tried_before_work_and_not_made(tmp_path):

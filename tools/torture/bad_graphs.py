@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from runner.checks import Node, check
-from runner.graph import of_classes, prepare
+from runner.graph import of_classes
 from runner.in_process import run_node
+from runner.prepare import prepare
 
 from .bad_inputs import NUMBERS, TEXTS, Bench
 from .forked import Result, Table, forked, sentence
@@ -43,7 +44,9 @@ def change(prompt: dict, rng: random.Random) -> None:
     name = rng.choice(sorted(inputs)) if inputs else "x"
     kind = rng.randrange(10)
     if kind == 0 and isinstance(node, dict):
-        node["class_type"] = rng.choice(["", "KSampler", "NoSuchNode", "VD_Sampler", "SaveImage", "__class__", None, 3, "PreviewAny"])
+        node["class_type"] = rng.choice(
+            ["", "KSampler", "NoSuchNode", "VD_Sampler", "SaveImage", "__class__", None, 3, "PreviewAny"]
+        )
     elif kind == 1:
         del prompt[key]
         prompt.setdefault("left", {"class_type": "PreviewAny", "inputs": {"source": "x"}})
@@ -136,14 +139,21 @@ def write(bench: Bench, name: str, node: str, place: Path) -> Result:
         result = Result("survived")
     except Exception as error:
         result = sentence(error)
-    stray = [str(path) for path in place.rglob("*") if path.is_file() and not path.resolve().is_relative_to(out.resolve())]
+    stray = [
+        str(path)
+        for path in place.rglob("*")
+        if path.is_file() and not path.resolve().is_relative_to(out.resolve())
+    ]
     return Result("wrong", f"wrote {stray}") if stray else result
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """Graphs and paths."""
     bench = Bench()
-    workflows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "workflows" / "api").glob("*.json"))]
+    workflows = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / "workflows" / "api").glob("*.json"))
+    ]
     for start in range(0, max(TOGETHER, round(GRAPHS * share)), TOGETHER):
         seeds = [seed * 1_000_003 + start + n for n in range(TOGETHER)]
         result = forked(partial(checked, bench, workflows, seeds, folder))

@@ -1,4 +1,7 @@
-"""Servers that lie, stall and leak, met by `run_workflow.py --server`: it ends in time, with one clean sentence or good files."""
+"""Servers that lie, stall and leak, met by `run_workflow.py --server`.
+
+It ends in time, with one clean sentence or good files.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ SECONDS = 45  # on the clock, whatever the server does
 MEMORY = 256 << 20  # bytes beyond what the parent has
 ACCEPT_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 ODD: tuple[object, ...] = (
-    None, True, 0, -1, 10**400, float("nan"), float("inf"), "", "x", "\x1b[2J\x07", "a\nb", "\ud800", "x" * 20_000,
+    None, True, 0, -1, 10**400, float("nan"), float("inf"), "", "x", "\x1b[2J\x07", "a\nb", "\ud800",
+    "x" * 20_000,
     [], {}, [[]], [None], {"a": {}}, [["a", "b"], {}], {"": None}, "../x", "/etc/x", "link/x.png", "CON",
 )  # fmt: skip
 BODIES = {
@@ -97,7 +101,10 @@ EVENTS: tuple[dict, ...] = (
 
 
 class LyingServer:
-    """A server on a free port that is honest but for its lies: by path, an answer's body or what is done in place of it."""
+    """A server on a free port that is honest but for its lies.
+
+    By path, an answer's body or what is done in place of it.
+    """
 
     def __init__(self, lies: dict[str, bytes | Lie]):
         answers = {path: json.dumps(answer).encode() for path, answer in honest().items()} | {
@@ -165,8 +172,12 @@ STALLS: dict[str, Lie] = {
     "status byte by byte": lambda handler: drip(handler, iter([b"H"] * 200), 0.2),
     "headers byte by byte": lambda handler: drip(handler, forever(b"x", HEAD + b"a: "), 0.2),
     "headers without end": lambda handler: drip(handler, forever(b"a: b\r\n", HEAD), 0),
-    "100 Continue without end": lambda handler: drip(handler, forever(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.001),
-    "body byte by byte": lambda handler: drip(handler, forever(b" ", HEAD + b"Content-Length: 999\r\n\r\n"), 0.2),
+    "100 Continue without end": lambda handler: drip(
+        handler, forever(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.001
+    ),
+    "body byte by byte": lambda handler: drip(
+        handler, forever(b" ", HEAD + b"Content-Length: 999\r\n\r\n"), 0.2
+    ),
     "body without end": lambda handler: drip(handler, forever(b" " * 65536, HEAD + b"\r\n"), 0),
     "chunks without end": lambda handler: drip(
         handler, forever(b"1\r\n \r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"), 0.1
@@ -188,8 +199,8 @@ def shake_hands(handler: BaseHTTPRequestHandler) -> None:
     key = base64.b64encode(
         hashlib.sha1((handler.headers["Sec-WebSocket-Key"] or "").encode() + ACCEPT_KEY).digest()
     )
-    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-    handler.wfile.write(head + key + b"\r\n\r\n")
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    handler.wfile.write(head + b"Sec-WebSocket-Accept: " + key + b"\r\n\r\n")
     handler.wfile.flush()
 
 
@@ -243,8 +254,12 @@ def mutate(value: object, rng: random.Random) -> object:
 
 
 def run_once(lies: dict[str, bytes | Lie], place: Path, *options: str) -> tuple[Result, LyingServer]:
-    """Run a workflow on a lying server -> how it ended: in time, with clean words, and with nothing but good files."""
-    server.TIMEOUT, server.SHORT, server.TICK, server.LONGEST_FILE, listener.SHORT = 3, 2, 0.2, 3, 1  # type: ignore[assignment]
+    """Run a workflow on a lying server -> how it ended.
+
+    In time, with clean words, and with nothing but good files.
+    """
+    server.TIMEOUT, server.SHORT, server.LONGEST_FILE, listener.SHORT = 3, 2, 3, 1
+    server.TICK = 0.2  # type: ignore[assignment]
     server.LARGEST = server.LARGEST_FILE = websocket.LARGEST = 2 << 20
     (out := place / "out").mkdir(parents=True, exist_ok=True)
     (place / "elsewhere").mkdir(exist_ok=True)

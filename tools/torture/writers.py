@@ -1,4 +1,7 @@
-"""Writers that meet each other, or what must not be replaced: nothing is lost, and nothing else is touched."""
+"""Writers that meet each other, or what must not be replaced.
+
+Nothing is lost, and nothing else is touched.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,11 @@ def together(commands: list[list[str]], folder: Path, expected: int) -> Result:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for command in commands]
-    printed = [word for process in processes for word in process.communicate(timeout=600)[0].split("\n") if word]
+    printed = [line for process in processes for line in process.communicate(timeout=600)[0].split("\n")]
     paths = [Path(word) for word in printed if word.endswith((".png", ".txt"))]
     files = [path for path in folder.rglob("*") if path.is_file()]
     if len(paths) != expected or len(set(paths)) != expected or set(files) != set(paths):
-        return Result("lost", f"{len(paths)} paths printed, {len(set(paths))} different, {len(files)} files there")
+        return Result("lost", f"{len(paths)} paths, {len(set(paths))} different, {len(files)} files")
     return Result("survived")
 
 
@@ -104,7 +107,8 @@ def spared(writer: str, kind: str, folder: Path) -> Result:
         == (after[name].st_ino, after[name].st_mode, after[name].st_mtime_ns)
         for name in before
     )
-    return result if same and (folder / "aim").read_text() == "kept" else Result("lost", f"{before} -> {after}")
+    kept = same and (folder / "aim").read_text() == "kept"
+    return result if kept else Result("lost", f"{before} -> {after}")
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:

@@ -1,0 +1,97 @@
+"""Make a workflow file ready to run: read it, change it as the command line says, fill in file names."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from vd_core.files import leads_out
+from vd_core.foreign import printable
+
+from .errors import WorkflowError
+from .graph import Catalogue, from_canvas, label, set_input, set_seed, title_of
+from .workflow_file import is_canvas, read
+
+DATE = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
+UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')  # in the name of a file
+
+
+def prepare(
+    workflow: Path, catalogue: Catalogue, assignments: list[str], seed: int | None
+) -> tuple[dict, dict]:
+    """Read a workflow file and change it as the command line says -> (prompt, {"workflow": canvas} or {})."""
+    prompt, canvas = read(workflow), {}
+    if is_canvas(prompt):
+        twin = find_twin(workflow)
+        hint = str(twin) if twin else "its export in API format"
+        prompt, canvas = from_canvas(prompt, catalogue, hint), {"workflow": prompt}
+    for key, node in prompt.items():
+        catalogue.inputs(node["class_type"], label(prompt, key))
+    if seed is not None and not set_seed(prompt, catalogue, seed):
+        print("--seed: no node of this workflow has a seed", file=sys.stderr)
+    changed = {set_input(prompt, catalogue, assignment) for assignment in assignments}
+    for key in prompt:
+        check_pictures(prompt, key, catalogue, changed)
+    expand_names(prompt, datetime.now())
+    return prompt, canvas
+
+
+def find_twin(workflow: Path) -> Path | None:
+    """Find the API twin of one of this pack's canvas files.
+
+    It lies in `api`, beside it or beside its folder, without the number of its name.
+    """
+    name = re.sub(r"^\d\d-", "", workflow.name)
+    folders = workflow.parent, workflow.parent.parent
+    return next((folder / "api" / name for folder in folders if (folder / "api" / name).is_file()), None)
+
+
+def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tuple[str, str]]) -> None:
+    """Raise WorkflowError for pictures of a node that lead out of the folders where pictures lie.
+
+    The workflow may be a stranger's.
+
+    changed: (node id, input) of what the command line says, where any file may be named.
+    """
+    node = prompt[key]
+    for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
+        value = node["inputs"].get(name)
+        if (
+            entry.options.get("image_upload")
+            and isinstance(value, str)
+            and (key, name) not in changed
+            and leads_out(value)
+        ):
+            raise WorkflowError(
+                f"{label(prompt, key)}, input {name}: {printable(repr(value))} leads out of the folders of "
+                "pictures; if it is meant, "
+                f"say so on the command line: --set {key}.{name}=PATH."
+            )
+
+
+def expand_names(prompt: dict, now: datetime) -> None:
+    """Fill in %date:FORMAT% and %NODE.INPUT% in the names of files to be saved, as ComfyUI's page does."""
+
+    def replace(found: re.Match) -> str:
+        what, text = found[1], found[0]
+        if what.startswith("date:"):
+            return DATE.sub(lambda part: format_date(part[0], now), what.removeprefix("date:"))
+        title, dot, name = what.partition(".")
+        nodes = [node for node in prompt.values() if title in (title_of(node), node["class_type"])]
+        value = nodes[0]["inputs"].get(name) if dot and len(nodes) == 1 else None
+        return text if value is None or isinstance(value, (list, dict)) else UNSAFE.sub("_", str(value))
+
+    for node in prompt.values():
+        prefix = node["inputs"].get("filename_prefix")
+        if isinstance(prefix, str):
+            node["inputs"]["filename_prefix"] = re.sub("%([^%]+)%", replace, prefix)
+
+
+def format_date(part: str, now: datetime) -> str:
+    """Format yyyy or yy, or M, d, h, m, s with or without a leading zero, as ComfyUI's page does."""
+    if part[0] == "y":
+        return {"yy": f"{now.year:04}"[2:], "yyyy": f"{now.year:04}"}.get(part, part)
+    value = {"M": now.month, "d": now.day, "h": now.hour, "m": now.minute, "s": now.second}[part[0]]
+    return f"{value:0{len(part)}}"
