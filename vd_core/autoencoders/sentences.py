@@ -7,12 +7,13 @@ GLUE = " "  # stands between a word and a mark that is written onto it; no word 
 
 
 def remove_duplicate_phrases(sentence: str) -> str:
-    """Remove immediately repeated phrases of any length, as the official app does: "the car the car on" -> "the car on".
+    """Remove immediately repeated phrases of any length, as the official app does: "the car the car on" ->
+    "the car on".
 
-    Opening and closing marks count as words of their own, also where they stand alone: "left ( a dog )" -> "left (a dog)".
-    Quirk kept: so do the joints between a word and its marks, hence "wait..." -> "wait.". Not kept: at the start or the end
-    of a text, where a mark has no word to be written onto, the app leaves the name of its joint ("..." -> "<puncnext> .");
-    here the mark stays alone.
+    Opening and closing marks count as words of their own, also where they stand alone: "left ( a dog )" ->
+    "left (a dog)". Quirk kept: so do the joints between a word and its marks, hence "wait..." -> "wait.". Not
+    kept: at the start or the end of a text, where a mark has no word to be written onto, the app leaves the
+    name of its joint ("..." -> "<puncnext> ."); here the mark stays alone.
     """
     words = [token for word in sentence.split() for token in peel(word)]
     length = 1
@@ -28,9 +29,10 @@ def remove_duplicate_phrases(sentence: str) -> str:
 
 
 def peel(word: str) -> list[str]:
-    """Split one written word into opening brackets, the word and closing marks, with glue between them; a word of marks
-    alone is all peeled off."""
-    before, after = [], []
+    """Split one written word into opening brackets, the word and closing marks, with glue between them; a
+    word of marks alone is all peeled off."""
+    before: list[str] = []
+    after: list[str] = []
     while word and word[0] in OPENING:
         before += [word[0], GLUE]
         word = word[1:]

@@ -21,7 +21,7 @@ def number(version: str) -> list[int]:
 def this_version() -> str:
     """Read the version of the ComfyUI that runs; "0" for those that are too old to have one."""
     try:
-        from comfyui_version import __version__  # type: ignore[import-not-found]  # a module of ComfyUI
+        from comfyui_version import __version__
     except ImportError:
         return "0"
     return __version__
