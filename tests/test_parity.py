@@ -17,7 +17,7 @@ def test_equal_to_the_official_code(case):
 
 def test_all_cases_are_there():
     sets = [case.folder.name if case.entry else case.root.name for case in CASES]
-    assert (sets.count("vd"), sets.count("seecoder"), len(sets)) == (29, 11, 40)
+    assert (sets.count("vd"), sets.count("seecoder"), sets.count("diffusers"), len(sets)) == (29, 11, 15, 55)
 
 
 def test_a_broken_case_fails_alone(tmp_path):
