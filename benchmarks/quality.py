@@ -11,7 +11,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -83,7 +83,7 @@ def sampled(model: VersatileDiffusion, data: str, contexts: Blend, setting: Sett
     shape = (samples, sizes.channels, sizes.side, sizes.side) if sizes.layers == "2d" else (samples, sizes.channels)
     diffuser, evaluations = copy.deepcopy(model.diffuser).to(setting.stored or setting.dtype).to(setting.dtype), []
     diffuser.register_forward_pre_hook(lambda module, inputs, names: evaluations.append(names["evaluations"]), with_kwargs=True)
-    own = replace(model, diffuser=diffuser)
+    own = model.replace(diffuser=diffuser)
     latent = torch.zeros(shape, dtype=torch.float64 if setting.dtype == torch.float64 else torch.float32)
     sampling = Sampling(setting.sampler, setting.steps, CFG, guidance=setting.guidance)
     x = own.sample(data, contexts, latent, sample_noise(0), sampling)

@@ -23,7 +23,15 @@ if __name__ == "__main__":
 
 from benchmarks.baseline import flops, plain_diffuser, plain_step
 from benchmarks.cases import CFG, FLOWS, SIZES, TIMESTEP, Case, case_of, random_, size_options
-from benchmarks.measure import DTYPES, alternate, machine_options, matrix_product, matrix_rate, ratios, write_record
+from benchmarks.measure import (
+    DTYPES,
+    alternate,
+    machine_options,
+    matrix_product,
+    matrix_rate,
+    ratios,
+    write_record,
+)
 from benchmarks.peers import peer_options, peer_step
 from seecoder.config import SeeCoderConfig, SwinConfig
 from seecoder.swin import Swin

@@ -44,7 +44,7 @@ def outputs(model: VersatileDiffusion) -> dict[str, torch.Tensor]:
     out = {f"{data}-{kind}": model.diffuser(x, t, [Context(kind, tokens)], data) for data, x in latents.items() for kind in ("image", "text")}
     out |= {"clip text": model.clip.encode_ids(ids), "clip vision": model.clip.encode_image(images)}
     out |= {"image latent": model.image_vae.encode(images), "image": model.image_vae.decode(latents["image"])}
-    if model.text_vae is not None:
+    if "text_vae" in model.parts:
         out["text latent"] = model.text_vae.encode(["a cat", "dogs"])
         out["logits"] = model.text_vae.logits(latents["text"], torch.tensor([[338, 1, 2], [338, 4, 5]]))
     return out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,19 +72,53 @@ def image_tokens(context: Context, which: str) -> Context:
     return replace(context, tokens=patches[0], null=patches[1])
 
 
-@dataclass(repr=False)
 class VersatileDiffusion:
-    """The parts of one model; those that were not loaded are None.
+    """One model: its config and the parts of it that were loaded. To read another part raises ValueError.
 
     Image latents are unscaled everywhere outside `sample`, as ComfyUI's are; text latents are [B, channels]. The diffuser may have weights
     of another type than latents and contexts.
     """
 
-    config: VDConfig
-    diffuser: Diffuser | None = None
-    clip: Clip | None = None
-    image_vae: AutoencoderKL | None = None
-    text_vae: Optimus | None = None
+    def __init__(
+        self,
+        config: VDConfig,
+        diffuser: Diffuser | None = None,
+        clip: Clip | None = None,
+        image_vae: AutoencoderKL | None = None,
+        text_vae: Optimus | None = None,
+    ):
+        self.config = config
+        given = {"diffuser": diffuser, "clip": clip, "image_vae": image_vae, "text_vae": text_vae}
+        self.parts: dict[str, Any] = {name: part for name, part in given.items() if part is not None}
+
+    @property
+    def diffuser(self) -> Diffuser:
+        """The network that denoises."""
+        return self._part("diffuser", "diffuser")
+
+    @property
+    def clip(self) -> Clip:
+        """The encoder of contexts."""
+        return self._part("clip", "CLIP")
+
+    @property
+    def image_vae(self) -> AutoencoderKL:
+        """The autoencoder of pictures."""
+        return self._part("image_vae", "image autoencoder")
+
+    @property
+    def text_vae(self) -> Optimus:
+        """The autoencoder of texts."""
+        return self._part("text_vae", "text autoencoder")
+
+    def _part(self, name: str, title: str) -> Any:
+        if name not in self.parts:
+            raise ValueError(f"This model was loaded without its {title}: load the part {name} too.")
+        return self.parts[name]
+
+    def replace(self, config: VDConfig | None = None, **parts: nn.Module | None) -> VersatileDiffusion:
+        """Make a model with other parts, or without those that are given as None; the rest is shared."""
+        return VersatileDiffusion(config or self.config, **{**self.parts, **parts})
 
     @property
     def device(self) -> torch.device:
@@ -92,10 +127,9 @@ class VersatileDiffusion:
 
     def weights(self) -> dict[str, Tensor]:
         """Return one weight of each part that was loaded, by the part's name. Raises ValueError where there is none."""
-        held = {name: module for name, module in vars(self).items() if isinstance(module, nn.Module)}
-        if not held:
+        if not self.parts:
             raise ValueError("This model has no parts: load some.")
-        return {name: next(module.parameters()) for name, module in held.items()}
+        return {name: next(part.parameters()) for name, part in self.parts.items()}
 
     def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None) -> VersatileDiffusion:
         """Move all parts to a device, convert their floating point weights, or both; returns this model.
@@ -107,24 +141,24 @@ class VersatileDiffusion:
         if dtype is not None:
             check_dtype(dtype)
         where = None if device is None else checked_device(device)
-        for module in vars(self).values():
-            if isinstance(module, nn.Module):
-                module.to(device=where, dtype=dtype)
+        for part in self.parts.values():
+            part.to(device=where, dtype=dtype)
         return self
 
     def __repr__(self) -> str:
         """Describe the model in a line per part: parameters, precision, device."""
         lines = [f"VersatileDiffusion({', '.join(self.flows()) or 'no flow'})"]
         for name, weight in self.weights().items():
-            count = sum(parameter.numel() for parameter in getattr(self, name).parameters())
+            count = sum(parameter.numel() for parameter in self.parts[name].parameters())
             precision = str(weight.dtype).removeprefix("torch.")
             lines.append(f"  {name}: {count:,} parameters, {precision}, on {weight.device}")
         return "\n".join(lines)
 
     def flows(self) -> list[str]:
         """List what the diffuser's layers can do, as "CONTEXT to OUTPUT"."""
-        diffuser = self.diffuser
-        return [] if diffuser is None else [f"{kind} to {data}" for data in diffuser.data for kind in diffuser.context]
+        if "diffuser" not in self.parts:
+            return []
+        return [f"{kind} to {data}" for data in self.diffuser.data for kind in self.diffuser.context]
 
     def encode_text(self, texts: str | Sequence[str], negative: str = "") -> Context:
         """Encode prompts, one or several, taken literally, as a text context [B, positions, d].
@@ -210,8 +244,6 @@ class VersatileDiffusion:
         self, contexts: Blend, latent: Tensor, mask: Tensor | None, start: Tensor | None, sampling: Sampling
     ) -> None:
         """Refuse what would give wrong samples without a word. Raises ValueError with one sentence."""
-        if self.diffuser is None:
-            raise ValueError("This model was loaded without its diffuser, so it cannot sample.")
         check_type("sampling", sampling, Sampling)
         check_values("latent", latent)
         if start is not None:

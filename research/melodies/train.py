@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def grown(vd: VersatileDiffusion) -> VersatileDiffusion:
     diffuser.load_state_dict({key: t for key, t in (alike | old).items() if t.shape == state[key].shape}, strict=False)
     for name, parameter in diffuser.named_parameters():
         parameter.requires_grad_(".melody." in name)
-    return replace(vd, config=config, diffuser=diffuser)
+    return vd.replace(config, diffuser=diffuser)
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import shutil
 import textwrap
-from dataclasses import replace
 
 import pytest
 import torch
@@ -56,7 +55,7 @@ def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, p
 
 
 def test_a_part_that_the_file_lacks_is_named_and_may_come_from_another(nodes, model, models, vocabularies, tmp_path, monkeypatch):
-    save_model(tmp_path / "partly.safetensors", replace(model, text_vae=None), vocabularies)
+    save_model(tmp_path / "partly.safetensors", model.replace(text_vae=None), vocabularies)
     shutil.copy(models / "tiny.safetensors", tmp_path)
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
     with pytest.raises(ValueError, match=r"partly.safetensors has no text_vae; published in optimus-vae.pth"):

@@ -19,8 +19,8 @@ from vd_core.checkpoints.lora import apply_lora, save_lora
 from vd_core.checkpoints.report import inspect
 from vd_core.config import DataConfig, VDConfig
 from vd_core.diffuser.model import Diffuser
-from vd_core.flows import VersatileDiffusion
 from vd_core.embedded import FOLDER, MODEL
+from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.lora import Lora, select

@@ -34,7 +34,7 @@ def pictures(batch=2):
 @pytest.fixture(scope="module")
 def exact(model):
     """The model with its diffuser in double precision, for identities: the tiny text flow amplifies rounding."""
-    return replace(model, diffuser=copy.deepcopy(model.diffuser).double())
+    return model.replace(diffuser=copy.deepcopy(model.diffuser).double())
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +247,11 @@ def test_refusals(model, contexts, options, sentence):
 def test_unknown_unconditional_pictures_are_refused(model):
     with pytest.raises(ValueError, match="one of zeros, black, grey, got 'white'"):
         model.encode_image(pictures(), null="white")
+
+
+@pytest.mark.parametrize("name", ["diffuser", "clip", "image_vae", "text_vae"])
+def test_a_part_that_was_not_loaded_is_named_when_it_is_read(model, name):
+    partly = model.replace(**{name: None})
+    with pytest.raises(ValueError, match=f"^This model was loaded without its .*: load the part {name} too.$"):
+        getattr(partly, name)
+    assert partly.parts.keys() == model.parts.keys() - {name} and partly.config is model.config

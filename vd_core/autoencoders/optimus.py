@@ -36,12 +36,28 @@ class Optimus(nn.Module):
         self.decoder = GPT2(config.decoder)
         self.latent_to_embedding = nn.Linear(config.latent_width, config.decoder.width, bias=False)
         self.latent_to_memory = nn.Linear(config.latent_width, config.decoder.width * config.decoder.layers, bias=False)
-        self.pieces = BertTokenizer(vocabularies.bert, config.max_pieces) if vocabularies else None
-        self.words = Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges) if vocabularies else None
+        self.tokenizers: tuple[BertTokenizer, Gpt2Tokenizer] | None = None
         if vocabularies:
+            words = Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges)
+            self.tokenizers = BertTokenizer(vocabularies.bert, config.max_pieces), words
             check_size("BERT", len(self.pieces.ids), config.encoder.vocab_size)
             check_size("GPT-2", self.words.eos + 1, config.decoder.vocab_size)
         self.eval()
+
+    @property
+    def pieces(self) -> BertTokenizer:
+        """The encoder's tokenizer. Raises ValueError without vocabularies."""
+        return self._tokenizers()[0]
+
+    @property
+    def words(self) -> Gpt2Tokenizer:
+        """The decoder's tokenizer. Raises ValueError without vocabularies."""
+        return self._tokenizers()[1]
+
+    def _tokenizers(self) -> tuple[BertTokenizer, Gpt2Tokenizer]:
+        if self.tokenizers is None:
+            raise ValueError("This text autoencoder was made without vocabularies: it works on token ids only.")
+        return self.tokenizers
 
     def posterior(self, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """Word pieces [B, n], 0 = padding -> mean and log-variance of the latent, each [B, latent_width]."""

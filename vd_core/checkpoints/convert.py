@@ -52,10 +52,11 @@ def convert(
     model = empty_model(checkpoints, config, sources)
     tensors = read_parts(sources, model)
     for path, strength in loras:
-        text_tower = model.clip.text_tower if model.clip else None
-        if model.diffuser is None and text_tower is None:
+        diffuser = model.parts.get("diffuser")
+        text_tower = model.clip.text_tower if "clip" in model.parts else None
+        if diffuser is None and text_tower is None:
             raise ValueError(f"{path} changes a diffuser or its text encoder, and these files have neither.")
-        for layer, change in read_lora(path, model.diffuser, text_tower).items():
+        for layer, change in read_lora(path, diffuser, text_tower).items():
             weight = tensors[f"{layer}.weight"]
             tensors[f"{layer}.weight"] = merged(weight.float() if dtype else weight, change, strength)
     if layout != "vd_core":

@@ -325,10 +325,11 @@ def apply_lora(model: VersatileDiffusion, path: str | Path, strength: float = 1.
 
     Nothing is changed if anything is wrong. Raises what `read_lora` and `merged` raise.
     """
-    text_tower = model.clip.text_tower if model.clip else None
-    changes = read_lora(path, model.diffuser, text_tower)
-    weights = {}
-    for prefix, module in (("diffuser", model.diffuser), ("clip_text", text_tower)):
+    diffuser = model.parts.get("diffuser")
+    text_tower = model.clip.text_tower if "clip" in model.parts else None
+    changes = read_lora(path, diffuser, text_tower)
+    weights: dict[str, Tensor] = {}
+    for prefix, module in (("diffuser", diffuser), ("clip_text", text_tower)):
         if module is not None:
             weights |= {f"{prefix}.{name}": layer.weight for name, layer in adaptable(module).items()}
     for layer, change in changes.items():

@@ -54,7 +54,7 @@ def build(
 
     Raises ValueError for vocabularies that are damaged or of another size.
     """
-    model = VersatileDiffusion(config)
+    modules: dict[str, nn.Module] = {}
     towers = [tower for tower in ("text", "vision") if f"clip_{tower}" in parts]
     merges = vocabularies.clip_merges if vocabularies else None
     tokenizer = ClipTokenizer(merges, config.clip.text.positions) if "text" in towers else None
@@ -67,24 +67,25 @@ def build(
         if any(part.startswith("diffuser.") for part in parts):
             data = [kind for kind in config.diffuser.data if f"diffuser.data.{kind}" in parts]
             contexts = [kind for kind in config.diffuser.context if f"diffuser.context.{kind}" in parts]
-            model.diffuser = Diffuser(config.diffuser, data, contexts)
+            modules["diffuser"] = Diffuser(config.diffuser, data, contexts)
         if towers:
-            model.clip = Clip(config.clip, tokenizer, towers)
+            modules["clip"] = Clip(config.clip, tokenizer, towers)
         if "image_vae" in parts:
-            model.image_vae = AutoencoderKL(config.image_vae).eval()
+            modules["image_vae"] = AutoencoderKL(config.image_vae).eval()
         if "text_vae" in parts:
-            model.text_vae = Optimus(config.text_vae, vocabularies)
-    return model
+            modules["text_vae"] = Optimus(config.text_vae, vocabularies)
+    return VersatileDiffusion(config).replace(**modules)
 
 
 def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
     """The modules of a model by the prefix of their keys."""
+    clip = model.parts.get("clip")
     modules = {
-        "diffuser": model.diffuser,
-        "clip_text": model.clip and model.clip.text_tower,
-        "clip_vision": model.clip and model.clip.vision_tower,
-        "image_vae": model.image_vae,
-        "text_vae": model.text_vae,
+        "diffuser": model.parts.get("diffuser"),
+        "clip_text": clip and clip.text_tower,
+        "clip_vision": clip and clip.vision_tower,
+        "image_vae": model.parts.get("image_vae"),
+        "text_vae": model.parts.get("text_vae"),
     }
     return {prefix: module for prefix, module in modules.items() if module is not None}
 

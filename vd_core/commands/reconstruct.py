@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..bulk.job import open_job, run as run_job
+from ..bulk.job import open_job
+from ..bulk.job import run as run_job
 from ..bulk.parts import part_path, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import resolve_models

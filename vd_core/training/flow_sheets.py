@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -46,7 +45,7 @@ class Sheets:
         `out`/sheet-STEP.txt, the sentences of flows to texts."""
         if not self.count:
             return
-        vd, rows, labels, lines = replace(self.vd, diffuser=diffuser), [], [], []
+        vd, rows, labels, lines = self.vd.replace(diffuser=diffuser), [], [], []
         pictured = any(data == "image" for data, _ in self.flows)
         if pictured:
             rows.append(vd.image_vae.decode(self.latents("image")))

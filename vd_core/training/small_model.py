@@ -17,7 +17,16 @@ from ..autoencoders.image_kl import AutoencoderKL
 from ..autoencoders.optimus import Optimus
 from ..checkpoints.vocabularies import to_tensors
 from ..checkpoints.write import save_model
-from ..config import ClipConfig, DataConfig, DiffuserConfig, ImageVAEConfig, ScheduleConfig, TextVAEConfig, TransformerConfig, VDConfig
+from ..config import (
+    ClipConfig,
+    DataConfig,
+    DiffuserConfig,
+    ImageVAEConfig,
+    ScheduleConfig,
+    TextVAEConfig,
+    TransformerConfig,
+    VDConfig,
+)
 from ..diffuser.model import Diffuser
 from ..encoders.clip import Clip
 from ..flows import VersatileDiffusion, image_context
@@ -145,7 +154,7 @@ class SmallModelTraining:
         torch.manual_seed(0)
         diffuser = Diffuser(model.config.diffuser)
         initialise(diffuser)
-        return self.fit_flows("diffuser", replace(model, diffuser=diffuser), self.losses(flows, model.config, BATCHES), {})
+        return self.fit_flows("diffuser", model.replace(diffuser=diffuser), self.losses(flows, model.config, BATCHES), {})
 
     def captioner(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
         """Captions of pictures once more, so that they are read and not known by heart (see `captioning`); returns the whole model.
@@ -159,7 +168,7 @@ class SmallModelTraining:
         names = self.data.name[self.data.train].repeat(len(flows["captions"].latents["text"]) // len(self.images))
         reading = captioning_losses(flows["captions"], names, Schedule(model.config.schedule), CAPTIONED)
         losses = [*self.losses(flows, model.config, BESIDES), reading]
-        return self.fit_flows("captioner", replace(model, diffuser=diffuser), losses, {"diffuser": model.diffuser})
+        return self.fit_flows("captioner", model.replace(diffuser=diffuser), losses, {"diffuser": model.diffuser})
 
     def decoder(self, model: VersatileDiffusion) -> VersatileDiffusion:
         """Train the decoder of pictures once more, against a discriminator (see `train_decoder`); returns the whole model."""
@@ -168,7 +177,7 @@ class SmallModelTraining:
         classifier = self.fit("classifier", judge, judge_losses(self.data.trained), lr=2e-3)
         steps = {stage: self.steps[stage] for stage in ("discriminator", "decoder")}
         vae = train_decoder(model, self.data, classifier, self.out, steps, {"data": self.data_hash})
-        return replace(model, image_vae=vae)
+        return model.replace(image_vae=vae)
 
     @staticmethod
     def losses(flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]) -> list[Losses]:
@@ -187,9 +196,9 @@ class SmallModelTraining:
             lambda module, generator: chain.from_iterable(each(module, generator) for each in losses),
             lr=1e-3,
             parts={name: digest(part.state_dict().values()) for name, part in parts.items()} | self.words_hash,
-            sheet=lambda average, out: sheets.samples(replace(model, diffuser=average), self.data, out),
+            sheet=lambda average, out: sheets.samples(model.replace(diffuser=average), self.data, out),
         )
-        return replace(model, diffuser=diffuser)
+        return model.replace(diffuser=diffuser)
 
     @torch.no_grad()
     def prepare(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> tuple[dict[str, FlowData], VDConfig]:

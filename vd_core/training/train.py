@@ -71,8 +71,8 @@ def train(
         torch.manual_seed(settings.seed)
         draw_anew(diffuser)
         schedule = replace(vd.config.schedule, prediction=settings.target or vd.config.schedule.prediction)
-        vd = replace(vd, config=replace(vd.config, schedule=schedule))
-    vd = replace(vd, diffuser=diffuser if settings.shard else diffuser.to(device))
+        vd = vd.replace(replace(vd.config, schedule=schedule))
+    vd = vd.replace(diffuser=diffuser if settings.shard else diffuser.to(device))
     run = Run(settings, vd, pictures, prior, out)
     trained = run.train(progress)
     if not distributed.is_first():

@@ -1,7 +1,6 @@
 """Weights of fewer bits under samplers of float32, and which type is chosen for a CPU."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ CONTEXTS = [
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_sample_of_fewer_bits_is_near_and_of_the_latents_type(model, dtype):
-    lower = replace(model, diffuser=copy.deepcopy(model.diffuser).to(dtype))
+    lower = model.replace(diffuser=copy.deepcopy(model.diffuser).to(dtype))
     full, short = (
         each.sample("image", CONTEXTS, torch.zeros(SHAPES["image"]), sample_noise(1), Sampling(steps=4, cfg=2.0)) for each in (model, lower)
     )
