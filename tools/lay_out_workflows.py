@@ -19,6 +19,7 @@ from runner.server import Server
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = ROOT / "workflows"
 PACK = "versatile-diffusion"  # what the registry calls this pack
+CORE = "0.3.64"  # the oldest ComfyUI that the workflows are tested with
 
 GROUPS = (  # title, colour, the classes whose nodes begin it; a node stands no further left than what it reads
     (
@@ -124,7 +125,7 @@ def name_packs(canvas: dict, version: str) -> None:
     """Write into each node which pack it is of, so that a page without the pack can offer it."""
     for node in canvas["nodes"]:
         ours = re.match(r"VD_|SeeCoder_|PFD_", node["type"])
-        own = {"cnr_id": PACK, "ver": version} if ours else {"cnr_id": "comfy-core"}
+        own = {"cnr_id": PACK, "ver": version} if ours else {"cnr_id": "comfy-core", "ver": CORE}
         node["properties"] = {**(node.get("properties") or {}), "Node name for S&R": node["type"], **own}
 
 
