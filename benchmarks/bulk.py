@@ -1,11 +1,13 @@
 """Bulk jobs on Ray: what a second worker brings, and what is left of a job that is killed again and again.
 
-python benchmarks/bulk.py workers    # rows per second of 1 and of 2 workers, taking turns; about 3 minutes on two idle cores
-python benchmarks/bulk.py kills      # 500 pictures, killed three times with SIGKILL, against an uninterrupted run; about 2 minutes
-python benchmarks/bulk.py flat       # time and memory per part over 100,000 rows of four kinds of files; about 10 minutes
+python benchmarks/bulk.py workers    # rows per second of 1 and of 2 workers, taking turns; about 3 minutes on
+two idle cores python benchmarks/bulk.py kills      # 500 pictures, killed three times, then one of them
+changed; about 3 minutes python benchmarks/bulk.py flat       # time and memory per part over 100,000 rows of
+four kinds of files; about 10 minutes
 
-The pictures are those of the embedded model, over again where there are not enough. A worker's rate counts from the moment when every
-worker has written its first part, so that starting Ray and loading the model does not count; both are shown.
+The pictures are those of the embedded model, over again where there are not enough. A worker's rate counts
+from the moment when every worker has written its first part, so that starting Ray and loading the model does
+not count; both are shown.
 """
 
 from __future__ import annotations
@@ -68,11 +70,21 @@ def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
         for number in range(repeats):
             for workers, found in rates.items():
                 out, start = Path(folder, f"{number}-{workers}"), time.monotonic()
-                subprocess.run(command(Path(folder, "in"), out, workers, steps), cwd=ROOT, check=True, capture_output=True)
+                subprocess.run(
+                    command(Path(folder, "in"), out, workers, steps),
+                    cwd=ROOT,
+                    check=True,
+                    capture_output=True,
+                )
                 found.append(rate(out, workers))
-                print(f"{workers} workers: {found[-1]:.1f} rows/s; {time.monotonic() - start:.1f} s in all", flush=True)
+                print(
+                    f"{workers} workers: {found[-1]:.1f} rows/s; {time.monotonic() - start:.1f} s in all",
+                    flush=True,
+                )
     result = {"one": median(rates[1]), "two": median(rates[2]), "ratio": ratio(rates[2], rates[1])}
-    print(f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do {result['ratio']:.2f} times as much as 1")
+    print(
+        f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do {result['ratio']:.2f} times as much as 1"
+    )
     return result
 
 
@@ -85,15 +97,45 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool
         for wanted in sorted(random.Random(0).sample(range(1, parts), kills)):
             stop(command(source, killed, workers, steps), killed, wanted)
             left = [path.name for path in killed.glob(".part-*")]
-            print(f"killed with {len(list(killed.glob('part-*')))} of {parts} parts written, {len(left)} begun", flush=True)
+            print(
+                f"killed with {len(list(killed.glob('part-*')))} of {parts} parts written, {len(left)} begun",
+                flush=True,
+            )
         before = {path.name: path.stat().st_mtime_ns for path in killed.glob("part-*")}
         for out in (killed, whole):
             subprocess.run(command(source, out, workers, steps), cwd=ROOT, check=True, capture_output=True)
         again = [name for name, at in before.items() if (killed / name).stat().st_mtime_ns != at]
-        files = [{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("[!.]*")} for out in (killed, whole)]
+        files = [
+            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("[!.]*")}
+            for out in (killed, whole)
+        ]
         found = "the same bytes" if files[0] == files[1] else "DIFFERENT bytes"
         print(f"{rows} rows: {found} in {len(files[0])} files; {len(again)} parts done twice")
-        return files[0] == files[1] and not again
+        return (
+            files[0] == files[1]
+            and not again
+            and change_and_resume(command(source, killed, workers, steps), source, killed)
+        )
+
+
+def change_and_resume(job: Sequence[str], source: Path, out: Path) -> bool:
+    """Print, and return, whether a changed picture is refused by name, and then made anew with its part alone."""
+    changed = sorted(source.iterdir())[len(list(source.iterdir())) // 2]
+    changed.write_bytes(
+        next(
+            path for path in sorted(source.iterdir()) if path.read_bytes() != changed.read_bytes()
+        ).read_bytes()
+    )
+    refused = subprocess.run(job, cwd=ROOT, capture_output=True, text=True)
+    print(f"one picture changed: exit status {refused.returncode}, {refused.stderr.strip().splitlines()[-1]}")
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    subprocess.run([*job, "--accept-changes"], cwd=ROOT, check=True, capture_output=True)
+    anew = [
+        path.name for path in sorted(out.glob("part-*")) if path.stat().st_mtime_ns != before.get(path.name)
+    ]
+    part = f"part-{int(changed.stem) // BATCH:06d}.tar"
+    print(f"with --accept-changes made anew: {', '.join(anew)} of {len(before)} parts")
+    return refused.returncode == 1 and changed.name in refused.stderr and anew == [part]
 
 
 def write_rows(folder: Path, count: int) -> None:
@@ -115,7 +157,9 @@ def write_rows(folder: Path, count: int) -> None:
                 member = tarfile.TarInfo(f"{number:06}.png")
                 member.size = len(content)
                 shard.addfile(member, io.BytesIO(content))
-    parquet.write_table(pyarrow.table({"image": files}), folder / "in" / "table.parquet", row_group_size=count)
+    parquet.write_table(
+        pyarrow.table({"image": files}), folder / "in" / "table.parquet", row_group_size=count
+    )
 
 
 def measure_flatness(rows: int, batch: int = 100) -> None:
@@ -126,7 +170,9 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
         settings, start = Settings("embed"), time.monotonic()
         job = open_job(folder / "in", folder / "out", settings, batch)
         listed, memory = time.monotonic() - start, peak_memory()
-        print(f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, {memory:.0f} MB at most")
+        print(
+            f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, {memory:.0f} MB at most"
+        )
         worker, seconds = Worker(settings, job.out, batch), {}
         print(f"{peak_memory():.0f} MB with the model")
         for number in job.missing():
@@ -137,7 +183,9 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
         for kind, times in seconds.items():
             tenth = len(times) // 10
             first, last = median(times[1 : 1 + tenth]), median(times[-tenth:])
-            print(f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, {last * 1000:.0f} ms at last")
+            print(
+                f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, {last * 1000:.0f} ms at last"
+            )
         print(f"{peak_memory():.0f} MB at most over all parts")
 
 
@@ -148,7 +196,9 @@ def peak_memory() -> float:
 
 def stop(job: Sequence[str], out: Path, parts: int) -> None:
     """Kill a job with all its processes once it has written so many parts."""
-    process = subprocess.Popen(job, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        job, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and len(list(out.glob("part-*"))) < parts:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -157,7 +207,9 @@ def stop(job: Sequence[str], out: Path, parts: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 when rows differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="what", required=True)
     for name, rows, steps in (("workers", 128, 20), ("kills", 500, 2), ("flat", 100_000, 0)):
         option = commands.add_parser(name).add_argument
