@@ -83,13 +83,14 @@ def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
                 )
     result = {"one": median(rates[1]), "two": median(rates[2]), "ratio": ratio(rates[2], rates[1])}
     print(
-        f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do {result['ratio']:.2f} times as much as 1"
+        f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do "
+        f"{result['ratio']:.2f} times as much as 1"
     )
     return result
 
 
 def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool:
-    """Prints, and returns, whether a job that was killed at random moments ends with the files of an uninterrupted one."""
+    """Print, and return, whether a job that was killed ends with the files of an uninterrupted one."""
     with TemporaryDirectory() as folder:
         source, whole, killed = (Path(folder, name) for name in ("in", "whole", "killed"))
         write_pictures(source, rows)
@@ -119,7 +120,7 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool
 
 
 def change_and_resume(job: Sequence[str], source: Path, out: Path) -> bool:
-    """Print, and return, whether a changed picture is refused by name, and then made anew with its part alone."""
+    """Print, and return, whether a changed picture is refused by name, and then its part alone made anew."""
     changed = sorted(source.iterdir())[len(list(source.iterdir())) // 2]
     changed.write_bytes(
         next(
@@ -163,7 +164,7 @@ def write_rows(folder: Path, count: int) -> None:
 
 
 def measure_flatness(rows: int, batch: int = 100) -> None:
-    """Print CPU time per part and memory at the beginning and the end of each kind of file; one worker, in this process."""
+    """Print CPU time per part and memory at the beginning and the end of each kind of file."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder, rows)
@@ -171,7 +172,8 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
         job = open_job(folder / "in", folder / "out", settings, batch)
         listed, memory = time.monotonic() - start, peak_memory()
         print(
-            f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, {memory:.0f} MB at most"
+            f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, "
+            f"{memory:.0f} MB at most"
         )
         worker, seconds = Worker(settings, job.out, batch), {}
         print(f"{peak_memory():.0f} MB with the model")
@@ -184,7 +186,8 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
             tenth = len(times) // 10
             first, last = median(times[1 : 1 + tenth]), median(times[-tenth:])
             print(
-                f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, {last * 1000:.0f} ms at last"
+                f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, "
+                f"{last * 1000:.0f} ms at last"
             )
         print(f"{peak_memory():.0f} MB at most over all parts")
 

@@ -1,4 +1,4 @@
-"""Run by test_sharding.py under torchrun: a whole run, a stopped and a resumed one, and what each process held."""
+"""Run by test_sharding.py under torchrun: a whole run, a stopped and a resumed one, what processes held."""
 
 import json
 import shutil
@@ -17,18 +17,30 @@ from vd_core.training.train import train
 
 STAGES = ((RECIPES["single"], 3), (RECIPES["dual"], 4))
 SETTINGS = Settings(
-    stages=STAGES, size=32, batch=2, lr=1e-3, warmup=2, save_every=2, sheet_size=1, checkpointing=True, gradient_scales={"data": 0.5}
+    stages=STAGES,
+    size=32,
+    batch=2,
+    lr=1e-3,
+    warmup=2,
+    save_every=2,
+    sheet_size=1,
+    checkpointing=True,
+    gradient_scales={"data": 0.5},
 )
 
 
 def here(tensors) -> int:
     """How many numbers of some tensors lie in this process."""
-    return sum(t.to_local().numel() if isinstance(t, DTensor) else t.numel() for t in tensors if isinstance(t, Tensor) and t.ndim)
+    return sum(
+        t.to_local().numel() if isinstance(t, DTensor) else t.numel()
+        for t in tensors
+        if isinstance(t, Tensor) and t.ndim
+    )
 
 
 def main(pictures: Path, model: Path, out: Path, kill_at: int) -> None:
     """All runs, as folders in `out`; they are stopped at step `kill_at`."""
-    held, settings, follow = {}, replace(SETTINGS, shard=True), loop.follow
+    held, settings, update_average = {}, replace(SETTINGS, shard=True), loop.update_average
 
     class Watched(torch.optim.AdamW):
         def step(self):
@@ -36,7 +48,7 @@ def main(pictures: Path, model: Path, out: Path, kill_at: int) -> None:
             held["moments"] = here(value for state in self.state.values() for value in state.values())
 
     def watched(average, module, decay):
-        follow(average, module, decay)
+        update_average(average, module, decay)
         held.update(weights=here(module.state_dict().values()), average=here(average.state_dict().values()))
 
     def kill(step, steps, left):
@@ -45,9 +57,9 @@ def main(pictures: Path, model: Path, out: Path, kill_at: int) -> None:
 
     start("cpu")
     try:
-        with_all, torch.optim.AdamW, loop.follow = torch.optim.AdamW, Watched, watched
+        with_all, torch.optim.AdamW, loop.update_average = torch.optim.AdamW, Watched, watched
         train(pictures, model, out / "whole", settings)
-        torch.optim.AdamW, loop.follow = with_all, follow
+        torch.optim.AdamW, loop.update_average = with_all, update_average
         rank = distributed.get_rank()
         (out / f"held-{rank}.json").write_text(json.dumps(held))
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vd_core.bulk.parts import errors, part_path, write_part
+from vd_core.bulk.parts import read_errors, part_path, write_part
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
@@ -266,7 +266,7 @@ def outcome(place: Path) -> Result:
                 for result in results
             ]
             write_part(part_path(out, task, 0), made, 0)
-            if len(errors(part_path(out, task, 0))) != sum(bool(result["error"]) for result in results):
+            if len(read_errors(part_path(out, task, 0))) != sum(bool(result["error"]) for result in results):
                 return Result("wrong", "other errors were written")
         seen = [value for value in found if not isinstance(value, ValueError)]
         if any(SECRET in value if isinstance(value, str) else value.size == (77, 77) for value in seen):

@@ -16,7 +16,7 @@ from ..datasets.read import fingerprints
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..runs import find_differences, hash_files, lock_folder, read_record
-from .parts import errors, part_path, write_part
+from .parts import part_path, read_errors, write_part
 from .reconstruct import Reconstruction
 from .tasks import Settings
 
@@ -220,7 +220,7 @@ def run(
             run_here(job, missing, threads, progress)
         elif missing:
             on_ray(job, missing, workers, gpus, threads, address, progress)
-        failed = [row for path in sorted(job.out.glob("part-*")) for row in errors(path)]
+        failed = [row for path in sorted(job.out.glob("part-*")) for row in read_errors(path)]
         with write_whole(job.out / "errors.jsonl") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
     return len(failed)

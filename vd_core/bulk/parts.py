@@ -22,10 +22,10 @@ def part_path(folder: Path, task: str, number: int) -> Path:
 def write_part(path: Path, results: Sequence[dict], first: int) -> None:
     """Write the results of one batch as one whole file; its first row has the number `first` in the job."""
     with write_whole(path) as file:
-        file.write(shard(results, first) if path.suffix == ".tar" else table(results))
+        file.write(make_shard(results, first) if path.suffix == ".tar" else make_table(results))
 
 
-def table(results: Sequence[dict]) -> bytes:
+def make_table(results: Sequence[dict]) -> bytes:
     """Make a parquet file: id, error, and captions (lists of texts) or embedding (lists of numbers)."""
     import pyarrow
     from pyarrow import parquet
@@ -38,7 +38,7 @@ def table(results: Sequence[dict]) -> bytes:
     return file.getvalue()
 
 
-def shard(results: Sequence[dict], first: int) -> bytes:
+def make_shard(results: Sequence[dict], first: int) -> bytes:
     """Make a tar file: NUMBER-I.png, and NUMBER-I.json with id and error; of failed rows just the latter.
 
     Results with `scores`, a number for each picture, have them in the latter too.
@@ -67,15 +67,15 @@ def unpack_pictures(path: Path, folder: Path) -> None:
                     file.write(tar.extractfile(member).read())
 
 
-def errors(path: Path) -> list[dict]:
+def read_errors(path: Path) -> list[dict]:
     """List the rows of a part that failed: id and error. Raises ValueError for a part that is damaged."""
     try:
-        return [row for row in abouts(path) if row["error"]]
+        return [row for row in read_entries(path) if row["error"]]
     except Exception as error:  # whatever became of the file
         raise ValueError(f"{path} is damaged: delete it, then the same command makes it anew.") from error
 
 
-def abouts(path: Path) -> Iterator[dict]:
+def read_entries(path: Path) -> Iterator[dict]:
     """Yield id and error of all rows of a part."""
     if path.suffix == ".tar":
         with tarfile.open(path, "r:") as tar:

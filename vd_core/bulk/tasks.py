@@ -76,7 +76,7 @@ class Settings:
             raise ValueError(f"background must be a colour {colors}, got {self.background!r}.") from None
 
     def find_rows(self, source: Path, recursive: bool) -> Listing:
-        """Keep what the task reads of an input. Raises ValueError for no rows, and what `find_rows` raises."""
+        """Keep what the task reads of an input. Raises ValueError for no rows, and like `find_rows`."""
         return rows_of_task(find_rows(source, recursive), READS[self.task], source)
 
     def make_runner(self) -> Runner:
@@ -184,7 +184,7 @@ class Runner:
         ]
 
     def sample(self, data: str, context: Context, shape: tuple[int, ...], rows) -> Tensor:
-        """Sample latents [rows * count, …] under a context with a sample per row. Raises ValueError for NaN."""
+        """Sample latents [rows * count, …] under a context of a sample per row. Raises ValueError for NaN."""
         count, settings = self.settings.count, self.settings
         repeated = replace(context, tokens=context.tokens.repeat_interleave(count, dim=0))
         latent = torch.zeros(len(rows) * count, *shape, device=self.device)
@@ -203,7 +203,7 @@ class Runner:
 
 
 def seed_rows(seed: int, purpose: str, ids: Sequence[str], count: int) -> list[torch.Generator]:
-    """Make generators for `count` results of each row, seeded by the seed, the row's id and the result's number."""
+    """Make generators for `count` results of each row, seeded by seed, row's id and result's number."""
     names = [f"{seed} {purpose} {number} {name}" for name in ids for number in range(count)]
     return [seeded(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")) for name in names]
 

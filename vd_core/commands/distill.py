@@ -10,7 +10,7 @@ import torch
 
 from ..training import distributed
 from ..training.distill import METHODS, Settings, distill
-from ..training.train_command import FLOWS, PRECISIONS, flows_named, report_progress
+from .train import FLOWS, PRECISIONS, parse_flows, report_progress
 
 HELP = (
     "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
@@ -102,7 +102,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Distil, and say what was written."""
     chosen = Settings(
-        flows=flows_named(options.flows),
+        flows=parse_flows(options.flows),
         size=options.size,
         method=options.method,
         steps=options.steps,

@@ -2,7 +2,329 @@
 
 from __future__ import annotations
 
-from ..training.train_command import add_options as add_options
-from ..training.train_command import run as run
+import argparse
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..embedded import MODEL
+from ..training import distributed
+from ..training.loss import Refinements
+from ..training.prepared import Flow
+from ..training.settings import RECIPES, LoraSettings, PriorSettings, Settings
+from ..training.train import train
 
 HELP = "train a model, or a LoRA for it, on your own pictures with captions; resumes where it was stopped"
+log = logging.getLogger(__name__)
+
+FLOWS = {f"{kind}_to_{data}": (data, kind) for data, kind in RECIPES["four"]}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="folder of pictures with .txt captions or a list, webdataset .tar, parquet",
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=[MODEL],
+        metavar="FILE",
+        help="files of the model; default: the embedded one",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="RUN",
+        help="folder of the run; a stopped run goes on from there",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the pictures; default: 512, for the embedded model 64",
+    )
+    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
+    parser.add_argument("--recursive", action="store_true", help="take the subfolders of DATA too")
+    parser.add_argument(
+        "--background",
+        default="white",
+        metavar="COLOR",
+        help="colour under transparent pictures; default: white",
+    )
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on with a run whose data, model or settings have changed; its checkpoints say so",
+    )
+
+    what = parser.add_argument_group("what is trained")
+    what.add_argument(
+        "--flows",
+        nargs="+",
+        default=["text_to_image"],
+        metavar="FLOWS",
+        help=f"one entry per stage: {', '.join(RECIPES)} (the paper's recipe), or flows joined by +, "
+        f"of {', '.join(FLOWS)}",
+    )
+    what.add_argument(
+        "--steps", nargs="+", type=int, default=[1000], metavar="N", help="steps of each stage; default: 1000"
+    )
+    what.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="draw the diffuser's weights anew and train them from nothing; the model's sizes, CLIP and "
+        "autoencoders stay. Flows that are left out of --flows are lost",
+    )
+    what.add_argument(
+        "--target",
+        choices=("eps", "v"),
+        help="what it learns to predict from scratch; default: what the model predicts",
+    )
+    what.add_argument(
+        "--lora",
+        type=int,
+        metavar="RANK",
+        help="train a LoRA of this rank, not the weights themselves; 8 is a good start",
+    )
+    what.add_argument("--alpha", type=float, help="a LoRA is scaled by alpha / rank; default: the rank")
+    what.add_argument(
+        "--layers",
+        nargs="+",
+        default=["context:attn"],
+        metavar="LAYERS",
+        help="of the LoRA: context, context.text, context.image, data.image, data.text, time_embed; "
+        "with :attn, :attn2 or :ff only those; default: context:attn",
+    )
+    prior = parser.add_argument_group("DreamBooth: keep what the model knows of the class")
+    prior.add_argument("--prior", type=Path, metavar="DATA", help="pictures of the class, with captions")
+    prior.add_argument(
+        "--prior-prompts",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="or prompts, for which the model draws them",
+    )
+    prior.add_argument(
+        "--prior-pictures", type=int, default=100, metavar="N", help="how many it draws; default: 100"
+    )
+    prior.add_argument(
+        "--prior-weight", type=float, default=1.0, metavar="LAMBDA", help="L + LAMBDA L_prior; default: 1"
+    )
+
+    how = parser.add_argument_group("how it is trained")
+    how.add_argument(
+        "--batch", type=int, default=4, help="samples per step and flow, over all processes; default: 4"
+    )
+    how.add_argument(
+        "--lr",
+        type=float,
+        help="learning rate; default: 1e-5, with --lora or --from-scratch 1e-4; "
+        "embedded model: ten times that",
+    )
+    how.add_argument(
+        "--warmup",
+        type=int,
+        default=100,
+        metavar="STEPS",
+        help="steps in which the learning rate rises; default: 100",
+    )
+    how.add_argument(
+        "--dropout", type=float, default=0.1, help="share of dropped contexts, for guidance; default: 0.1"
+    )
+    how.add_argument(
+        "--ema",
+        type=float,
+        default=0.999,
+        help="decay of the averaged weights; 0 saves their memory; default: 0.999",
+    )
+    how.add_argument("--weight-decay", type=float, default=0.01, help="default: 0.01")
+    how.add_argument(
+        "--gradient-scales",
+        nargs="+",
+        default=[],
+        metavar="GROUP=X",
+        help="of global, data, context; 0 freezes a group",
+    )
+    how.add_argument(
+        "--lr-scales", nargs="+", default=[], metavar="GROUP=X", help="of the learning rate, in the same way"
+    )
+    how.add_argument(
+        "--min-snr", type=float, metavar="GAMMA", help="min-SNR weights of the noise levels (5 in the paper)"
+    )
+    how.add_argument(
+        "--multiscale",
+        type=int,
+        metavar="SIDE",
+        help="simple diffusion's loss on halved latents down to this side",
+    )
+    how.add_argument(
+        "--shift",
+        action="store_true",
+        help="train larger latents than the model's own on simple diffusion's shifted schedule",
+    )
+    how.add_argument("--seed", type=int, default=0)
+
+    where = parser.add_argument_group("where it is trained, and what is shown")
+    where.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu, cuda or mps; default: %(default)s",
+    )
+    where.add_argument(
+        "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
+    )
+    where.add_argument(
+        "--frozen",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the frozen weights under a LoRA; bf16 halves their memory",
+    )
+    where.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="gradient checkpointing: much less memory, a third more time",
+    )
+    where.add_argument(
+        "--shard",
+        action="store_true",
+        help="under torchrun: divide weights, gradients, optimizer and average among the processes",
+    )
+    where.add_argument(
+        "--every",
+        type=int,
+        default=500,
+        metavar="N",
+        help="steps between checkpoints and sample sheets; default: 500",
+    )
+    where.add_argument(
+        "--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4"
+    )
+    where.add_argument(
+        "--cfg",
+        type=float,
+        help="guidance on the sheets and of drawn prior pictures; default: 7.5, for the embedded model 2",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, and say what was written."""
+    chosen = read_settings(options)
+    device = distributed.start(options.device)
+    try:
+        with report_progress() as progress:
+            written = train(
+                options.data, options.model, options.out, replace(chosen, device=str(device)), progress
+            )
+    finally:
+        distributed.end()
+    if written is not None:
+        log.info("done: losses and sheets lie in %s, beside what was trained:", options.out)
+        print(written)
+
+
+@contextmanager
+def report_progress() -> Iterator[Callable[[int, int, float], None]]:
+    """Log from the first process, with a progress bar below; yield what to call after each step.
+
+    Raises ValueError with one sentence in place of KeyboardInterrupt.
+    """
+    is_first = distributed.is_first()
+    level = logging.INFO if is_first else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    with logging_redirect_tqdm(), tqdm(unit=" steps", disable=None if is_first else True) as bar:
+
+        def update(step: int, steps: int, left: float) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
+
+        try:
+            yield update
+        except KeyboardInterrupt:
+            raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
+
+
+def read_settings(options: argparse.Namespace) -> Settings:
+    """Turn options into settings. Raises ValueError for what does not go together."""
+    is_embedded = list(options.model) == [MODEL]
+    if len(options.steps) not in (1, len(options.flows)):
+        raise ValueError(
+            f"There are {len(options.flows)} stages of flows but {len(options.steps)} numbers of steps."
+        )
+    steps = options.steps * len(options.flows) if len(options.steps) == 1 else options.steps
+    prior = None
+    if options.prior or options.prior_prompts:
+        prior = PriorSettings(
+            options.prior, tuple(options.prior_prompts), options.prior_pictures, options.prior_weight
+        )
+    lora = None
+    if options.lora is not None:
+        lora = LoraSettings(
+            options.lora, options.lora if options.alpha is None else options.alpha, tuple(options.layers)
+        )
+    default_rate = (1e-4 if lora or options.from_scratch else 1e-5) * (10 if is_embedded else 1)
+    return Settings(
+        stages=tuple(zip(map(parse_flows, options.flows), steps, strict=True)),
+        size=(64 if is_embedded else 512) if options.size is None else options.size,
+        batch=options.batch,
+        lr=default_rate if options.lr is None else options.lr,
+        warmup=options.warmup,
+        caption=options.caption,
+        dropout=options.dropout,
+        ema=options.ema,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        gradient_scales=parse_scales(options.gradient_scales),
+        rates=parse_scales(options.lr_scales),
+        refinements=Refinements(options.min_snr, options.multiscale),
+        shift=options.shift,
+        precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
+        weights=PRECISIONS[options.frozen],
+        checkpointing=options.checkpointing,
+        device=options.device,
+        save_every=options.every,
+        sheet_size=options.sheet,
+        cfg=(2.0 if is_embedded else 7.5) if options.cfg is None else options.cfg,
+        lora=lora,
+        prior=prior,
+        from_scratch=options.from_scratch,
+        target=options.target,
+        shard=options.shard,
+        recursive=options.recursive,
+        background=options.background,
+        accept_changes=options.accept_changes,
+    )
+
+
+def parse_flows(entry: str) -> tuple[Flow, ...]:
+    """Return the flows of one stage. Raises ValueError for unknown ones."""
+    if entry in RECIPES:
+        return RECIPES[entry]
+    names = entry.split("+")
+    if strangers := [name for name in names if name not in FLOWS]:
+        raise ValueError(
+            f"There is no flow {strangers[0]}: choose of {', '.join([*RECIPES, *FLOWS])}, "
+            "several of these joined by +."
+        )
+    return tuple(FLOWS[name] for name in names)
+
+
+def parse_scales(entries: Sequence[str]) -> dict[str, float]:
+    """Parse GROUP=X entries. Raises ValueError for others."""
+    try:
+        return {name: float(value) for name, _, value in (entry.partition("=") for entry in entries)}
+    except ValueError as error:
+        raise ValueError(
+            f"Scales are written GROUP=X, such as context=0.5, not {' '.join(entries)}."
+        ) from error

@@ -14,17 +14,18 @@ from PIL import Image
 from torch import Tensor
 
 from ..files import make_folder, write_whole
+from ..pictures import read_picture
 
 CAPTION = "{name}, {style} style"
 
 
 def caption(name: str, style: str) -> str:
-    """The sentence that describes one picture."""
+    """Return the sentence that describes one picture."""
     return CAPTION.format(name=name, style=style)
 
 
 def style_caption(style: str) -> str:
-    """What a caption says about the style alone; a name alone is its own caption."""
+    """Return what a caption says about the style alone; a name alone is its own caption."""
     return f"{style} style"
 
 
@@ -32,7 +33,8 @@ def style_caption(style: str) -> str:
 class CaptionedPictures:
     """N pictures, each of a thing (name) in a style.
 
-    images: uint8 [N, 3, S, S]. name, style: int64 [N], indices into `names` and `styles`. is_held_out: bool [N], never trained on.
+    images: uint8 [N, 3, S, S]. name, style: int64 [N], indices into `names` and `styles`. is_held_out: bool
+        [N], never trained on.
     """
 
     images: Tensor
@@ -44,20 +46,26 @@ class CaptionedPictures:
 
     @classmethod
     def load(cls, folder: str | Path) -> CaptionedPictures:
-        """Read what `save` wrote. Raises FileNotFoundError when it is not there."""
+        """Read what `save` wrote. Raises FileNotFoundError when it is not there, ValueError when it is damaged."""
         sheet, index = Path(folder, "pictures.webp"), Path(folder, "pictures.json")
         for path in (sheet, index):
             if not path.exists():
                 raise FileNotFoundError(
-                    f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first. Pictures of your own are "
-                    "trained on by `python -m vd_core train`."
+                    f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first. "
+                    "Pictures of your own are trained on by `python -m vd_core train`."
                 )
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        size, columns = entries["size"], entries["columns"]
-        pixels = torch.from_numpy(np.asarray(Image.open(sheet).convert("RGB")).copy())
-        images = rearrange(pixels, "(r h) (n w) c -> (r n) c h w", h=size, n=columns)[: len(entries["name"])]
-        name, style, held_out = (torch.tensor(entries[key]) for key in ("name", "style", "held_out"))
-        return cls(images.contiguous(), name, style, held_out.bool(), tuple(entries["names"]), tuple(entries["styles"]))
+        pixels = torch.from_numpy(np.array(read_picture(sheet, str(sheet))))
+        try:
+            entries = json.loads(index.read_text(encoding="utf-8"))
+            size, columns, names, styles = (entries[key] for key in ("size", "columns", "names", "styles"))
+            tiles = rearrange(pixels, "(r h) (n w) c -> (r n) c h w", h=size, n=columns)
+            name, style, held_out = (torch.tensor(entries[key]) for key in ("name", "style", "held_out"))
+            images = tiles[: len(name)].contiguous()
+            _ = names[int(name.max())], styles[int(style.max())], held_out[len(images) - 1]
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError) as error:
+            advice = "write both anew, or copy both from where they are whole"
+            raise ValueError(f"{index} does not describe the pictures in {sheet.name}: {advice}.") from error
+        return cls(images, name, style, held_out.bool(), tuple(names), tuple(styles))
 
     def save(self, folder: str | Path, columns: int = 32) -> None:
         """Write one lossless sheet, pictures.webp, and its index, pictures.json."""
@@ -69,28 +77,35 @@ class CaptionedPictures:
         with write_whole(folder / "pictures.webp") as file:
             Image.fromarray(sheet.numpy()).save(file, "WEBP", lossless=True, quality=100, method=6)
         entries = {"size": size, "columns": columns, "names": self.names, "styles": self.styles}
-        entries |= {"name": self.name.tolist(), "style": self.style.tolist(), "held_out": self.is_held_out.int().tolist()}
+        entries |= {
+            "name": self.name.tolist(),
+            "style": self.style.tolist(),
+            "held_out": self.is_held_out.int().tolist(),
+        }
         with write_whole(folder / "pictures.json") as file:
             file.write(json.dumps(entries).encode())
 
     @cached_property
     def captions(self) -> list[str]:
-        """One caption per picture."""
-        return [caption(self.names[name], self.styles[style]) for name, style in zip(self.name, self.style, strict=True)]
+        """Return one caption per picture."""
+        return [
+            caption(self.names[name], self.styles[style])
+            for name, style in zip(self.name, self.style, strict=True)
+        ]
 
     @property
     def all_captions(self) -> list[str]:
-        """The captions of every name in every style, pictured or not, name by name."""
+        """Return the captions of every name in every style, pictured or not, name by name."""
         return [caption(name, style) for name in self.names for style in self.styles]
 
     @cached_property
     def pixels(self) -> Tensor:
-        """The pictures as float [N, 3, S, S] in 0..1."""
+        """Return the pictures as float [N, 3, S, S] in 0..1."""
         return self.images.float() / 255
 
     @property
     def train(self) -> Tensor:
-        """Indices of the training pictures."""
+        """Return the indices of the training pictures."""
         return (~self.is_held_out).nonzero()[:, 0]
 
     @property
@@ -98,17 +113,21 @@ class CaptionedPictures:
         """The training pictures alone."""
         rows = self.train
         return replace(
-            self, images=self.images[rows], name=self.name[rows], style=self.style[rows], is_held_out=self.is_held_out[rows]
+            self,
+            images=self.images[rows],
+            name=self.name[rows],
+            style=self.style[rows],
+            is_held_out=self.is_held_out[rows],
         )
 
     @property
     def held_out(self) -> Tensor:
-        """Indices of the pictures whose (name, style) pair is never trained on."""
+        """Return the indices of the pictures whose (name, style) pair is never trained on."""
         return self.is_held_out.nonzero()[:, 0]
 
 
 def partners(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """For each of labels [N] the place of another one with the same label, at random; its own where there is no other."""
+    """Draw for each of labels [N] the place of another of the same label, its own where there is none."""
     places = torch.arange(len(labels))
     for label in labels.unique():
         same = (labels == label).nonzero()[:, 0]

@@ -30,7 +30,7 @@ from .lora import Lora, select
 from .loss_plot import plot_losses
 from .prepared import Flow, Prepared, Source, prepare
 from .small_model import Losses, digest
-from .train import attention_backends
+from .train import choose_attention
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class Distillation:
             weight_decay=0.0,
             save_every=settings.save_every,
             groups=[Group(self.parameters)],
-            attention=attention_backends(self.pictures.flows, settings.device),
+            attention=choose_attention(self.pictures.flows, settings.device),
             sheet=show,
             progress=note,
         )

@@ -24,38 +24,40 @@ def start(device: str) -> torch.device:
 
 
 def end() -> None:
-    """Leave the group."""
+    """Leave the group of processes, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def size() -> int:
-    """How many processes train together."""
+    """Return how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Tell whether this process is the one that writes files and speaks."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Barrier: wait for all processes."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def share(batch: int) -> slice:
-    """This process's rows of a batch that all of them draw. Raises ValueError when it cannot be divided evenly."""
+    """Return this process's rows of a batch that all draw. Raises ValueError when it cannot be shared."""
     each, rest = divmod(batch, size())
     if rest or not each:
-        raise ValueError(f"A batch of {batch} cannot be shared by {size()} processes: choose a multiple of {size()}.")
+        raise ValueError(
+            f"A batch of {batch} cannot be shared by {size()} processes: choose a multiple of {size()}."
+        )
     first = dist.get_rank() * each if dist.is_initialized() else 0
     return slice(first, first + each)
 
 
 def average(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its mean over the processes; every process must give the same ones in the same order."""
+    """Replace each tensor by its mean over the processes, which must give the same ones in the same order."""
     if size() > 1:
         tensors = list(tensors)
         for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:

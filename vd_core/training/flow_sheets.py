@@ -20,7 +20,7 @@ from .prepared import Flow, Prepared
 
 
 class Sheets:
-    """Draws always the same samples from the same noise, so that sheets of different steps compare.
+    """Draws the same samples from the same noise at every step, so that sheets compare.
 
     vd:       gives the decoders.
     count:    how many samples; 0 draws none.
@@ -68,11 +68,11 @@ class Sheets:
                 file.write("".join(f"{line}\n" for line in lines).encode())
 
     def latents(self, data: str) -> Tensor:
-        """The samples' own latents, unscaled."""
+        """Return the samples' own latents, unscaled."""
         return self.data.latents[data][: self.count] / self.vd.config.diffuser.data[data].latent_scale
 
     def sample(self, vd: VersatileDiffusion, data: str, kind: str) -> Tensor:
-        """Unscaled latents of one flow, on the CPU."""
+        """Sample unscaled latents of one flow, on the CPU."""
         weight = next(vd.diffuser.parameters())
         context = Context(kind, self.data.contexts[kind][: self.count].float(), self.data.null(data, kind))
         start = torch.zeros_like(self.latents(data)).to(weight.device)

@@ -40,7 +40,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, cooldow
 
 
 class Group(NamedTuple):
-    """Parameters optimised alike: their gradients are multiplied by `gradient_scale`, the learning rate by `rate`.
+    """Parameters optimised alike: gradients are multiplied by `gradient_scale`, the learning rate by `rate`.
 
     AdamW divides a constant gradient scale out again, except for what it changes in the clipping of all
     gradients to norm 1.
@@ -85,7 +85,7 @@ def read_checkpoint(folder: Path) -> dict | None:
                     if archive.testzip() is not None:  # torch does not compare checksums
                         raise ValueError("a checksum differs")
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                if not CONTENTS <= state.keys():
+                if CONTENTS - state.keys():
                     raise ValueError("something is missing in it")
             except Exception as error:  # whatever became of the file
                 log.warning("%s is damaged (%s)", path, str(error).partition("\n")[0])
@@ -112,8 +112,8 @@ def check_origin(state: dict, trained_on: dict, folder: Path, accept_changes: bo
         if not accept_changes:
             names = " and ".join(change.partition(" is ")[0] for change in changes)
             raise ValueError(
-                f"{folder} holds another run: {'; '.join(changes)}. Choose an empty folder, or the same {names}, "
-                "or go on all the same with --accept-changes."
+                f"{folder} holds another run: {'; '.join(changes)}. Choose an empty folder, or the same "
+                f"{names}, or go on all the same with --accept-changes."
             )
         log.warning("%s goes on with changes: %s", folder, "; ".join(changes))
         accepted = [*accepted, f"at step {state['step']}: {'; '.join(changes)}"]
@@ -143,7 +143,7 @@ def fit(
     sheet: Callable[[nn.Module, Path], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
-    """Train `module` to `steps` steps, resuming from the checkpoint in `out`; return it with averaged (EMA) weights.
+    """Train `module` to `steps` steps, resuming from `out`; return it with averaged (EMA) weights.
 
     losses:     yields (name, loss) pairs of one step; each is back-propagated as it comes, so gradients
                 accumulate over them and only one graph is alive at a time. All randomness comes from the
@@ -181,9 +181,9 @@ def fit(
                 raise ValueError(f"The checkpoint in {out} is one of other layers: {advice}.") from error
         shown = average
         if shard is not None:
-            divided = shard.divided(module)
-            module, groups = divided, shard.groups(groups, module, divided)
-            average = shard.divided(average) if ema else module
+            divided = shard.divide(module)
+            module, groups = divided, shard.divide_groups(groups, module, divided)
+            average = shard.divide(average) if ema else module
         parameters = [p for group in groups for p in group.parameters]
         optimizer = torch.optim.AdamW(
             [{"params": group.parameters} for group in groups],
@@ -196,7 +196,7 @@ def fit(
         if state is not None:
             step = state["step"]
             optimizer.load_state_dict(
-                state["optimizer"] if shard is None else shard.divided_state(state["optimizer"], parameters)
+                state["optimizer"] if shard is None else shard.divide_state(state["optimizer"], parameters)
             )
             log.info("%s: resumed at step %d of %d", out.name, step, steps)
             del state
@@ -236,7 +236,7 @@ def fit(
                 optimizer.step()
                 # A short average at first, so that it does not remember the initial weights.
                 if average is not module:
-                    follow(average, module, min(ema, (1 + step) / (10 + step)))
+                    update_average(average, module, min(ema, (1 + step) / (10 + step)))
                 step += 1
                 left = (time.monotonic() - started) / (step - first) * (steps - step)
                 if step % 50 == 0 or step % save_every == 0 or step == last:
@@ -270,7 +270,7 @@ def fit(
                         "average": average.state_dict(),
                         "optimizer": optimizer.state_dict(),
                     }
-                    states = states if shard is None else shard.whole_state(states)
+                    states = states if shard is None else shard.gather_state(states)
                     if distributed.is_first():
                         save_checkpoint(
                             {"step": step, "trained_on": trained_on, "accepted": accepted, **states}, out
@@ -285,7 +285,7 @@ def fit(
 
 
 @torch.no_grad()
-def follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
     """One step of the exponential moving average."""
     for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
         mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)

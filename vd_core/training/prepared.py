@@ -1,4 +1,4 @@
-"""What the frozen encoders make of a data set, computed once and kept on disk, read in pieces as training needs it."""
+"""Encode a data set once with the frozen encoders, keep it on disk, and read it in pieces."""
 
 from __future__ import annotations
 
@@ -68,8 +68,9 @@ def prepare(
 ) -> Prepared:
     """Read the latents and contexts that `flows` need from `folder`, which is filled if it is empty.
 
-    Latents are float32, tokens float16. accept_changes: fill it anew where data, model or settings have changed.
-    Raises ValueError when the folder holds another data set or what it holds is damaged, and what `find_rows` raises.
+    Latents are float32, tokens float16. accept_changes: fill it anew where data, model or settings have
+    changed. Raises ValueError when the folder holds another data set or what it holds is damaged, and what
+    `find_rows` raises.
     """
     index = folder / "prepared.json"
     if distributed.is_first():
@@ -93,8 +94,8 @@ def prepare(
 def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
     """List the pictures of a data set with their captions, and say what is left out.
 
-    What is left out is listed in left_out.jsonl. Raises ValueError for no pictures, and for pictures without a
-    caption when there is none for all.
+    What is left out is listed in left_out.jsonl. Raises ValueError for no pictures, and for pictures without
+    a caption when there is none for all.
     """
     listing = find_rows(source.path, source.recursive).with_pictures()
     listing.write_left_out(folder)
@@ -105,8 +106,8 @@ def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
     lacking = [row.id for row in listing.rows if row.text is None]
     if lacking and source.caption is None:
         raise ValueError(
-            f"{len(lacking)} of {len(listing.rows)} pictures in {source.path} have no caption, such as {lacking[0]}: "
-            "write one beside each as .txt, or give --caption for all that have none."
+            f"{len(lacking)} of {len(listing.rows)} pictures in {source.path} have no caption, such as "
+            f"{lacking[0]}: write one beside each as .txt, or give --caption for all that have none."
         )
     return [row if row.text is not None else row._replace(text=source.caption) for row in listing.rows]
 
@@ -123,7 +124,7 @@ def fit_picture(picture: Image.Image, size: int) -> Tensor:
 
 
 def read_batches(rows: Sequence[Row], source: Source, batch: int) -> Iterator[tuple[Tensor, list[str]]]:
-    """Yield pictures [B, 3, S, S] in 0..1 and B captions; pictures that cannot be read are left out with a warning."""
+    """Yield pictures [B, 3, S, S] in 0..1 and B captions; unreadable pictures are left out with a warning."""
     reader, lost = Reader(), 0
     for start in range(0, len(rows), batch):
         pictures, captions = [], []
@@ -232,7 +233,8 @@ def choose_encoders(
         "latents.text": lambda pictures, texts: vd.text_vae.encode(texts) * sizes["text"].latent_scale,
         "contexts.image": lambda pictures, texts: vd.clip.encode_image(pictures),
         "contexts.text": lambda pictures, texts: vd.clip.encode_text(texts),
-        # Both unconditional pictures that sampling offers: zeros for image output, a black one for text output.
+        # Both unconditional pictures that sampling offers: zeros for image output, a black one for text
+        # output.
         "nulls.image": lambda pictures, texts: torch.cat(
             [0 * (black := vd.clip.encode_image(pictures)), black]
         ),
@@ -243,6 +245,7 @@ def choose_encoders(
     )
     if strangers := [name for name in wanted if name not in known]:
         raise ValueError(
-            f"Pictures with captions have no {strangers[0]}: the flows between image and text can be trained on them."
+            f"Pictures with captions have no {strangers[0]}: the flows between image and text can "
+            "be trained on them."
         )
     return {name: known[name] for name in wanted}

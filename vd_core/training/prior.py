@@ -38,8 +38,8 @@ def draw_prior(
     """Fill a folder with pictures, each with its prompt as .txt, and return it.
 
     Pictures that are there already are kept, so a stopped run goes on, and one with a larger count too.
-    accept_changes: draw all anew where model, prompts, size or guidance have changed. Raises ValueError without
-    prompts, and for changes that are not accepted.
+    accept_changes: draw all anew where model, prompts, size or guidance have changed. Raises ValueError
+    without prompts, and for changes that are not accepted.
     """
     if not drawing.prompts:
         raise ValueError(
@@ -64,7 +64,7 @@ def draw_prior(
 def draw_pictures(
     model: Paths, folder: Path, drawing: PriorDrawing, numbers: list[int], device: torch.device
 ) -> None:
-    """Draw the pictures of these numbers, each from its own noise; its text comes last and says that it is whole."""
+    """Draw pictures, each from the noise of its number; its text comes last and says that it is whole."""
     vd = load(model, parts=parts_of_flow("image", "text"))
     vd.diffuser.to(device)
     channels, side = vd.config.diffuser.data["image"].channels, drawing.size // vd.image_vae.factor

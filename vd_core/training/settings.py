@@ -21,7 +21,7 @@ RECIPES: dict[str, tuple[Flow, ...]] = {
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """rank, alpha (the change is scaled by alpha / rank), and the layers to change, as `lora.select` reads them."""
+    """What a LoRA changes: the `layers` that `lora.select` chooses, at a rank, scaled by alpha / rank."""
 
     rank: int
     alpha: float
@@ -36,7 +36,8 @@ class LoraSettings:
 class PriorSettings:
     """DreamBooth's prior preservation (Ruiz et al. 2023, eq. 2): L + weight · L_prior.
 
-    data:    pictures of the class with captions; None = `count` of them are drawn by the model itself for the `prompts`.
+    data:    pictures of the class with captions; None = `count` of them are drawn by the model itself for the
+        `prompts`.
     """
 
     data: Path | None = None
@@ -62,8 +63,8 @@ RANGES = {
     "sheet_size": (0, 256),
     "cfg": (0, 1000),
 }
-# What changes the weights that come out. Not among them: the number of steps, so that a run can be made longer, what is
-# only shown, and where it is computed.
+# What changes the weights that come out. Not among them: the number of steps, so that a run can be made
+# longer, what is only shown, and where it is computed.
 COUNTS = (
     "lr",
     "batch",
@@ -86,13 +87,16 @@ class Settings:
     batch:           samples per step and flow, over all processes.
     size:            side of the pictures in pixels. caption: for pictures that have none.
     dropout:         share of samples whose context is dropped, for classifier-free guidance.
-    gradient_scales, rates: layer group ("global", "data", "context") -> factor of its gradients (VD, Algorithm 1), of its learning rate;
-                     0 freezes it.
-    shift:           train pictures larger than the model's at the noise levels of simple diffusion's shifted schedule.
+    gradient_scales, rates: layer group ("global", "data", "context") -> factor of its gradients (VD,
+                     Algorithm 1), of its learning rate; 0 freezes it.
+    shift:           train pictures larger than the model's at the noise levels of simple diffusion's shifted
+        schedule.
     precision:       of the matrix products; weights: of the frozen weights under a LoRA.
     cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
-    from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders stay those of the model.
-    target:          what the network learns to predict, "eps" or "v", from scratch; None = what the model's does.
+    from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders
+        stay those of the model.
+    target:          what the network learns to predict, "eps" or "v", from scratch; None = what the model's
+        does.
     shard:           divide trained weights among the processes (`sharding`).
     recursive:       take the subfolders of the data too. background: the colour under transparent pictures.
     accept_changes:  go on with a run whose data, model or settings have changed; its record says so.

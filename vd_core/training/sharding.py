@@ -1,4 +1,7 @@
-"""Weights, gradients, optimizer and average divided among the processes (fully sharded data parallel, Zhao et al. 2023; torch's FSDP2)."""
+"""Divide weights, gradients, optimizer and average among processes.
+
+Fully sharded data parallel, Zhao et al. 2023, by torch's FSDP2.
+"""
 
 from __future__ import annotations
 
@@ -19,45 +22,60 @@ from .loop import Group
 class Sharding:
     """How the processes divide a diffuser: every one keeps its part of each weight, on its device.
 
-    The weights of a block are put together while it computes, those outside of blocks from the first to the last layer.
-    Raises ValueError where there is nothing to divide, and for a torch that cannot.
+    The weights of a block are gathered while it computes, those outside of blocks from the first to the last
+    layer. Raises ValueError where there is nothing to divide, and for a torch that cannot.
     """
 
     def __init__(self, device: torch.device):
         if distributed.size() == 1:
-            raise ValueError("--shard divides the weights among several processes: start them by torchrun, or leave it out.")
+            raise ValueError(
+                "--shard divides the weights among several processes: start them by torchrun, or "
+                "leave it out."
+            )
         if device.type == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
-            raise ValueError(f"torch {torch.__version__} divides weights among GPUs only: install a newer one, or leave out --shard.")
+            raise ValueError(
+                f"torch {torch.__version__} divides weights among GPUs only: install a newer one, "
+                "or leave out --shard."
+            )
         self.mesh = init_device_mesh(device.type, (distributed.size(),))
 
-    def divided(self, module: nn.Module) -> nn.Module:
-        """A copy of a whole module, which may be on the CPU."""
+    def divide(self, module: nn.Module) -> nn.Module:
+        """Return a divided copy of a whole module, which may be on the CPU."""
         parts = copy.deepcopy(module)
         for block in [layer for layer in parts.modules() if isinstance(layer, BLOCKS)]:
             fully_shard(block, mesh=self.mesh)
-        return fully_shard(parts, mesh=self.mesh)
+        fully_shard(parts, mesh=self.mesh)
+        return parts
 
-    def groups(self, groups: Sequence[Group], module: nn.Module, parts: nn.Module) -> list[Group]:
-        """Groups of a module's parameters in its divided copy."""
+    def divide_groups(self, groups: Sequence[Group], module: nn.Module, parts: nn.Module) -> list[Group]:
+        """Return the groups of a module's parameters in its divided copy."""
         twins = dict(zip(module.parameters(), parts.parameters(), strict=True))
         return [group._replace(parameters=[twins[p] for p in group.parameters]) for group in groups]
 
-    def divided_state(self, state: dict, parameters: Sequence[nn.Parameter]) -> dict:
-        """An optimizer's whole state, divided as its parameters are."""
+    def divide_state(self, state: dict, parameters: Sequence[nn.Parameter]) -> dict:
+        """Divide an optimizer's whole state as its parameters are."""
 
         def part(value: Tensor, like: DTensor) -> Tensor:
-            return distribute_tensor(value, like.device_mesh, like.placements) if value.ndim else value  # the count of steps stays
+            return (
+                distribute_tensor(value, like.device_mesh, like.placements) if value.ndim else value
+            )  # the count of steps stays
 
-        moments = {n: {name: part(value, parameters[n]) for name, value in entry.items()} for n, entry in state["state"].items()}
+        moments = {
+            n: {name: part(value, parameters[n]) for name, value in entry.items()}
+            for n, entry in state["state"].items()
+        }
         return {**state, "state": moments}
 
-    def whole_state(self, state: dict) -> dict:
-        """A state, nested, put together on the CPU of the first process; the others, which must call it too, get None for tensors."""
-        return {key: self.whole_state(entry) if isinstance(entry, dict) else together(entry) for key, entry in state.items()}
+    def gather_state(self, state: dict) -> dict:
+        """Gather a nested state on the CPU of the first process; all must call it, the others get None."""
+        return {
+            key: self.gather_state(entry) if isinstance(entry, dict) else gather(entry)
+            for key, entry in state.items()
+        }
 
 
-def together(value):
-    """The whole of a divided tensor, in the first process; anything else as it is."""
+def gather(value: object) -> object:
+    """Return the whole of a divided tensor, in the first process; anything else as it is."""
     if not isinstance(value, DTensor):
         return value
     full = value.full_tensor()

@@ -1,4 +1,4 @@
-"""Training of a published or own model on anyone's pictures: whole flows, or a LoRA, with DreamBooth's prior preservation."""
+"""Train a published or own model on anyone's pictures: whole flows or a LoRA, with DreamBooth's prior."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ def train(
     settings: Settings,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Path | None:
-    """Train, or resume, a run in the folder `out`; returns the file that was written, None in processes that are not the first.
+    """Train, or resume, a run in the folder `out`; returns the file that was written.
 
-    It is out/lora.safetensors, or out/model.safetensors with the diffuser's trained parts, to be loaded before the other files.
-    Under torchrun all processes call it, with one `out` that they share. Raises ValueError and FileNotFoundError with one sentence.
+    It is out/lora.safetensors, or out/model.safetensors with the diffuser's trained parts, to be loaded
+    before the other files. Under torchrun all processes call it, with one `out` that they share. Raises
+    ValueError and FileNotFoundError with one sentence.
     """
     distributed.share(settings.batch)
     flows, device = settings.flows, torch.device(settings.device)
@@ -107,14 +108,15 @@ class Run:
         vd.diffuser.requires_grad_(settings.lora is None)
         if settings.lora is None:
             self.module, self.trains = vd.diffuser, "all weights"
-            self.groups = groups(vd.diffuser.named_parameters(), settings)
+            self.groups = group_parameters(vd.diffuser.named_parameters(), settings)
         else:
             names = select(vd.diffuser, settings.lora.layers)
             self.module = Lora(vd.diffuser, names, settings.lora.rank, settings.lora.alpha)
             words = " ".join(settings.lora.layers)
-            self.trains = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}, {len(names)} layers of {words}"
+            lora = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}"
+            self.trains = f"{lora}, {len(names)} layers of {words}"
             named = zip(names, self.module.layers, strict=True)
-            self.groups = groups(
+            self.groups = group_parameters(
                 ((name, parameter) for name, layer in named for parameter in layer.parameters()), settings
             )
         self.trained_on |= {"trains": self.trains} | record_settings(settings)
@@ -124,7 +126,7 @@ class Run:
             self.trained_on |= {"prior": prior.digest, "prior_weight": settings.prior.weight}
 
     def train(self, progress: Callable[[int, int, float], None] | None) -> nn.Module:
-        """All stages; returns the averaged weights."""
+        """Train all stages; returns the averaged weights."""
         settings, total = self.settings, sum(steps for _, steps in self.settings.stages)
         count = sum(p.numel() for group in self.groups for p in group.parameters)
         log.info(
@@ -141,7 +143,7 @@ class Run:
 
         def show(average: nn.Module, out: Path) -> None:
             plot_losses(out / "log.jsonl", out / "loss.png")
-            with self.changed(average) as diffuser:
+            with self.attach(average) as diffuser:
                 sheets.write(diffuser.to(settings.device), out, self.step)
             if settings.shard:  # the device is for the parts
                 average.to("cpu")
@@ -164,14 +166,14 @@ class Run:
                 save_every=settings.save_every,
                 groups=self.groups,
                 shard=self.sharding,
-                attention=attention_backends(self.pictures.flows, settings.device),
+                attention=choose_attention(self.pictures.flows, settings.device),
                 sheet=show,
                 progress=note,
             )
         return module
 
     def losses(self, flows: Sequence[Flow]):
-        """The loss of one stage: every flow on the pictures, then on the prior ones, scaled by the prior's weight."""
+        """Return the loss of one stage: every flow on the pictures, then on the prior ones by its weight."""
         settings = self.settings
         options = {
             "dropout": settings.dropout,
@@ -179,7 +181,7 @@ class Run:
             "precision": settings.precision,
             "device": settings.device,
             "checkpointing": settings.checkpointing,
-            "levels": self.levels(),
+            "levels": self.shift_levels(),
         }
         batches = dict.fromkeys(flows, settings.batch)
         own = flow_losses(self.pictures.flows, self.schedule, batches, **options)
@@ -188,7 +190,7 @@ class Run:
         )
 
         def losses(module: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
-            with self.changed(module) as diffuser:
+            with self.attach(module) as diffuser:
                 yield from own(diffuser, generator)
                 if kept is not None:
                     yield from (
@@ -198,8 +200,8 @@ class Run:
 
         return losses
 
-    def levels(self) -> dict[str, Tensor]:
-        """The shifted schedules: kinds of pictures -> the timestep that stands for each. A sampler with the same shift visits the same."""
+    def shift_levels(self) -> dict[str, Tensor]:
+        """Return the shifted timesteps by kind of picture, which a sampler with the same shift visits too."""
         found = {}
         for kind, latents in self.pictures.flows.latents.items():
             if self.settings.shift and latents.ndim == 4:
@@ -210,12 +212,12 @@ class Run:
                     )
         return found
 
-    def changed(self, module: nn.Module) -> AbstractContextManager[Diffuser]:
-        """The diffuser that trained weights stand for: themselves, or the frozen one with a LoRA."""
+    def attach(self, module: nn.Module) -> AbstractContextManager[Diffuser]:
+        """Return the diffuser that trained weights stand for: themselves, or the frozen one with a LoRA."""
         return module.attached(self.vd.diffuser) if isinstance(module, Lora) else nullcontext(module)
 
     def write(self, trained: nn.Module) -> Path:
-        """Write the result for other programs."""
+        """Write the result for other programs; returns its path."""
         if isinstance(trained, Lora):
             path = self.out / "lora.safetensors"
             outputs = list(dict.fromkeys(data for data, _ in self.settings.flows))
@@ -226,8 +228,8 @@ class Run:
         return path
 
 
-def groups(named: Iterable[tuple[str, nn.Parameter]], settings: Settings) -> list[Group]:
-    """Parameters by layer group; frozen ones are left out. Raises ValueError for unknown groups, and when nothing is left to train."""
+def group_parameters(named: Iterable[tuple[str, nn.Parameter]], settings: Settings) -> list[Group]:
+    """Group parameters by layers, without frozen ones. Raises ValueError for unknown groups."""
     members: dict[str, list[nn.Parameter]] = {"global": [], "data": [], "context": []}
     for name, parameter in named:
         members[layer_group(name)].append(parameter)
@@ -249,7 +251,11 @@ def groups(named: Iterable[tuple[str, nn.Parameter]], settings: Settings) -> lis
     return trained
 
 
-def attention_backends(flows: FlowData, device: str) -> list[SDPBackend]:
-    """On the CPU the fused attention's way back is slow on short sequences and the only one that fits into memory on long ones."""
+def choose_attention(flows: FlowData, device: str) -> list[SDPBackend]:
+    """Choose how attention is computed.
+
+    On the CPU the fused backward is slow on short sequences, and the only one that fits into memory on long
+    ones.
+    """
     longest = max(latents[0, 0].numel() for latents in flows.latents.values())
     return [SDPBackend.MATH] if device == "cpu" and longest <= 256 else ALL

@@ -17,7 +17,7 @@ from picture_files import coverage, encode, picture_files, pixels
 from PIL import Image
 
 from vd_core.bulk import job as jobs
-from vd_core.bulk.parts import errors, part_path
+from vd_core.bulk.parts import part_path, read_errors
 from vd_core.bulk.tasks import Runner, Settings
 from vd_core.datasets.find import find_rows
 from vd_core.pictures import from_pil, read_frames, read_picture
@@ -133,11 +133,11 @@ def test_what_was_stopped_goes_on_and_ends_alike(folder, locally, tmp_path):
     files = [{path.name: path.read_bytes() for path in job.out.iterdir()} for job in (whole, stopped)]
     written = {".lock", "job.json", "inputs.jsonl", "errors.jsonl", *(f"part-00000{n}.tar" for n in range(3))}
     assert files[0] == files[1] and set(files[0]) == written
-    assert list(errors(part_path(whole.out, "variation", 1))) == [
+    assert list(read_errors(part_path(whole.out, "variation", 1))) == [
         {
             "id": "2.png",
-            "error": "2.png cannot be read as a picture: it is none of PNG, JPEG, WebP, GIF, TIFF, AVIF, BMP and "
-            "the like, or damaged.",
+            "error": "2.png cannot be read as a picture: it is none of PNG, JPEG, WebP, GIF, TIFF, "
+            "AVIF, BMP and the like, or damaged.",
         }
     ]
 

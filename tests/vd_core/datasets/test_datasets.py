@@ -93,47 +93,121 @@ def message(reader, row):
 # (files, ids of pictures, texts by id, kinds of what is left out where pictures are wanted)
 CASES = {
     "pictures with texts": (
-        {"a.png": PNG, "a.txt": b"one\n", "b.JPG": PNG, "b.TXT": b"two", "c.jfif": PNG, "c.caption": b"three"},
-        ["a.png", "b.JPG", "c.jfif"], {"a.png": "one", "b.JPG": "two", "c.jfif": "three"}, [],
+        {
+            "a.png": PNG,
+            "a.txt": b"one\n",
+            "b.JPG": PNG,
+            "b.TXT": b"two",
+            "c.jfif": PNG,
+            "c.caption": b"three",
+        },
+        ["a.png", "b.JPG", "c.jfif"],
+        {"a.png": "one", "b.JPG": "two", "c.jfif": "three"},
+        [],
     ),
     "several dots": ({"cat.v2.png": PNG, "cat.v2.txt": b"cat"}, ["cat.v2.png"], {"cat.v2.png": "cat"}, []),
-    "two texts": ({"a.png": PNG, "a.txt": b"no", "a.caption": b"yes"}, ["a.png"], {"a.png": "yes"},
-                  ["second text of a picture"]),
-    "lines": ({"p.txt": b"one\n\n two \r\n"}, [], {"p.txt#0": "one", "p.txt#2": "two"}, [".txt without a picture"]),
-    "line ends of Unicode": ({"p.txt": "a\u2028b\x0b\x85\nc".encode()}, [], {"p.txt#0": "a\u2028b", "p.txt#1": "c"},
-                             [".txt without a picture"]),
+    "two texts": (
+        {"a.png": PNG, "a.txt": b"no", "a.caption": b"yes"},
+        ["a.png"],
+        {"a.png": "yes"},
+        ["second text of a picture"],
+    ),
+    "lines": (
+        {"p.txt": b"one\n\n two \r\n"},
+        [],
+        {"p.txt#0": "one", "p.txt#2": "two"},
+        [".txt without a picture"],
+    ),
+    "line ends of Unicode": (
+        {"p.txt": "a\u2028b\x0b\x85\nc".encode()},
+        [],
+        {"p.txt#0": "a\u2028b", "p.txt#1": "c"},
+        [".txt without a picture"],
+    ),
     "UTF-8 with BOM": ({"p.txt": b"\xef\xbb\xbf\xc3\xa9"}, [], {"p.txt#0": "é"}, [".txt without a picture"]),
     "UTF-16": ({"a.png": PNG, "a.txt": "é\n".encode("utf-16")}, ["a.png"], {"a.png": "é"}, []),
-    "UTF-16 big endian": ({"a.png": PNG, "a.txt": b"\xfe\xff" + "é".encode("utf-16-be")}, ["a.png"], {"a.png": "é"}, []),
+    "UTF-16 big endian": (
+        {"a.png": PNG, "a.txt": b"\xfe\xff" + "é".encode("utf-16-be")},
+        ["a.png"],
+        {"a.png": "é"},
+        [],
+    ),
     "cp1252 beside a picture": ({"a.png": PNG, "a.txt": b"caf\xe9"}, ["a.png"], {}, ["text not readable"]),
     "empty text": ({"a.png": PNG, "a.txt": b" \n"}, ["a.png"], {}, []),
     "hidden": ({"._a.png": b"mac", ".DS_Store": b"", "a.png": PNG}, ["a.png"], {}, ["hidden", "hidden"]),
     "__MACOSX": ({"__MACOSX/a.png": b"mac", "a.png": PNG}, ["a.png"], {}, ["hidden"]),
-    "unknown endings": ({"a.png": PNG, "b.heic": b"", "c.eps": b"", "d": b""}, ["a.png"], {},
-                        [".heic, which is not read", ".eps, which is not read", "without an ending, which is not read"]),
-    "subfolder": ({"a.png": PNG, "s/b.png": PNG}, ["a.png"], {}, ["in a subfolder (--recursive takes them)"]),
-    "metadata.jsonl": ({"a.png": PNG, "metadata.jsonl": b'{"file_name": "a.png", "text": "one"}\n'},
-                       ["a.png"], {"a.png": "one"}, []),
-    "JSON with BOM": ({"a.png": PNG, "m.jsonl": b'\xef\xbb\xbf{"file_name": "a.png", "text": "one"}\n'},
-                      ["a.png"], {"a.png": "one"}, []),
-    "metadata.csv": ({"a.png": PNG, "metadata.csv": b'file_name,text\na.png,"one, two"\n'}, ["a.png"], {"a.png": "one, two"}, []),
-    "semicolons": ({"a.png": PNG, "m.csv": b"File_Name;Caption\na.png;one, two\n"}, ["a.png"], {"a.png": "one, two"}, []),
-    "tabs": ({"a.png": PNG, "m.tsv": b"image\tprompt\na.png\tone\n"}, ["a.png"], {"a.png": "one"}, []),
-    "a list names a subfolder": ({"s/a.png": PNG, "m.csv": b"file_name,text\ns\\a.png,one\n"}, ["s/a.png"],
-                                 {"s/a.png": "one"}, []),
-    "missing pictures": ({"a.png": PNG, "m.csv": b"file_name,text\nb.png,two\n"}, ["a.png"], {},
-                         ["entry whose picture is missing"]),
-    "outside": ({"a.png": PNG, "m.csv": b"file_name,text\n../a.png,x\n"}, ["a.png"], {},
-                ["entry whose picture lies outside of the folder"]),
-    "two entries": ({"a.png": PNG, "m.csv": b"file_name,text\na.png,one\na.png,two\n"}, ["a.png"], {"a.png": "one"},
-                    ["second entry for a picture"]),
-    "texts as JSON": (
-        {"p.jsonl": b'{"caption": "one"}\n{"x": 1}\n[1]\n{"text": 3}\nno\n{"text": "\\ud800"}\n' + b"[" * 100_000},
-        [], {"p.jsonl#0": "one"}, ["entry not readable"] * 6 + [".jsonl without a picture"],
+    "unknown endings": (
+        {"a.png": PNG, "b.heic": b"", "c.eps": b"", "d": b""},
+        ["a.png"],
+        {},
+        [".heic, which is not read", ".eps, which is not read", "without an ending, which is not read"],
     ),
-    "caption before text": ({"p.jsonl": b'{"text": "no", "caption": "yes"}'}, [], {"p.jsonl#0": "yes"},
-                            [".jsonl without a picture"]),
-}  # fmt: skip
+    "subfolder": ({"a.png": PNG, "s/b.png": PNG}, ["a.png"], {}, ["in a subfolder (--recursive takes them)"]),
+    "metadata.jsonl": (
+        {"a.png": PNG, "metadata.jsonl": b'{"file_name": "a.png", "text": "one"}\n'},
+        ["a.png"],
+        {"a.png": "one"},
+        [],
+    ),
+    "JSON with BOM": (
+        {"a.png": PNG, "m.jsonl": b'\xef\xbb\xbf{"file_name": "a.png", "text": "one"}\n'},
+        ["a.png"],
+        {"a.png": "one"},
+        [],
+    ),
+    "metadata.csv": (
+        {"a.png": PNG, "metadata.csv": b'file_name,text\na.png,"one, two"\n'},
+        ["a.png"],
+        {"a.png": "one, two"},
+        [],
+    ),
+    "semicolons": (
+        {"a.png": PNG, "m.csv": b"File_Name;Caption\na.png;one, two\n"},
+        ["a.png"],
+        {"a.png": "one, two"},
+        [],
+    ),
+    "tabs": ({"a.png": PNG, "m.tsv": b"image\tprompt\na.png\tone\n"}, ["a.png"], {"a.png": "one"}, []),
+    "a list names a subfolder": (
+        {"s/a.png": PNG, "m.csv": b"file_name,text\ns\\a.png,one\n"},
+        ["s/a.png"],
+        {"s/a.png": "one"},
+        [],
+    ),
+    "missing pictures": (
+        {"a.png": PNG, "m.csv": b"file_name,text\nb.png,two\n"},
+        ["a.png"],
+        {},
+        ["entry whose picture is missing"],
+    ),
+    "outside": (
+        {"a.png": PNG, "m.csv": b"file_name,text\n../a.png,x\n"},
+        ["a.png"],
+        {},
+        ["entry whose picture lies outside of the folder"],
+    ),
+    "two entries": (
+        {"a.png": PNG, "m.csv": b"file_name,text\na.png,one\na.png,two\n"},
+        ["a.png"],
+        {"a.png": "one"},
+        ["second entry for a picture"],
+    ),
+    "texts as JSON": (
+        {
+            "p.jsonl": b'{"caption": "one"}\n{"x": 1}\n[1]\n{"text": 3}\nno\n{"text": "\\ud800"}\n'
+            + b"[" * 100_000
+        },
+        [],
+        {"p.jsonl#0": "one"},
+        ["entry not readable"] * 6 + [".jsonl without a picture"],
+    ),
+    "caption before text": (
+        {"p.jsonl": b'{"text": "no", "caption": "yes"}'},
+        [],
+        {"p.jsonl#0": "yes"},
+        [".jsonl without a picture"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,9 +221,20 @@ def test_folders(tmp_path, name):
     assert sorted(kind for kind, _ in find_rows(tmp_path).with_pictures().left_out) == sorted(left_out)
 
 
-SAMPLES = [("x/1.png", PNG), ("x/1.txt", b"one\n"), ("x/cat.v2.png", PNG), ("x/cat.json", b'{"Caption": "cat"}'),
-           ("x/._1.png", b"mac"), ("x/3.cls", b"7"), ("x/4.PNG", PNG), ("x/4.txt", b"caf\xe9"), ("x/5.webp", PNG),
-           ("x/5.png", PNG), ("x/5.json", b"[1]"), ("x/1.png", OTHER)]  # fmt: skip
+SAMPLES = [
+    ("x/1.png", PNG),
+    ("x/1.txt", b"one\n"),
+    ("x/cat.v2.png", PNG),
+    ("x/cat.json", b'{"Caption": "cat"}'),
+    ("x/._1.png", b"mac"),
+    ("x/3.cls", b"7"),
+    ("x/4.PNG", PNG),
+    ("x/4.txt", b"caf\xe9"),
+    ("x/5.webp", PNG),
+    ("x/5.png", PNG),
+    ("x/5.json", b"[1]"),
+    ("x/1.png", OTHER),
+]
 
 
 @pytest.mark.parametrize("name", ["a.tar", "A.TAR", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz"])
@@ -163,8 +248,13 @@ def test_shards_follow_webdatasets_rule_of_names(tmp_path, name):
     assert [row.text for row in listing.rows] == ["one", "cat", None, None, None]
     assert [reader.read(row) for row in listing.rows] == [PNG, PNG, PNG, PNG, OTHER]
     kinds = [kind for kind, _ in listing.left_out]
-    assert kinds == ["hidden or without an ending", "text not readable", "further picture of a sample",
-                     "text not readable", f"{name[name.rindex('.'):]} without a picture"]  # fmt: skip
+    assert kinds == [
+        "hidden or without an ending",
+        "text not readable",
+        "further picture of a sample",
+        "text not readable",
+        f"{name[name.rindex('.') :]} without a picture",
+    ]
     assert find_rows(tmp_path / name).rows == find_rows(tmp_path).rows
 
 

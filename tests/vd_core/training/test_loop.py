@@ -23,7 +23,7 @@ TRAINED_ON = {"data": "abc"}
 
 
 def tiny_module(seed=0):
-    """A module with everything that a checkpoint must hold: parameters, float and integer buffers, and random dropout."""
+    """A module with all that a checkpoint must hold: parameters, float and integer buffers, dropout."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
 
@@ -221,7 +221,11 @@ def test_flow_loss_asks_for_the_noisy_latent():
     def diffuser(x, timesteps, contexts, data):
         alphas = schedule.alphas_cumprod[t][:, None]
         torch.testing.assert_close(x, alphas.sqrt() * x0 + (1 - alphas).sqrt() * noise)
-        assert timesteps is t and data == "text" and [(c.kind, c.tokens) for c in contexts] == [("image", tokens)]
+        assert (
+            timesteps is t
+            and data == "text"
+            and [(c.kind, c.tokens) for c in contexts] == [("image", tokens)]
+        )
         return noise.bfloat16()
 
     loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, tokens)
@@ -276,12 +280,16 @@ def test_initialised_diffusers_predict_nothing_and_hear_their_context(config):
     before = diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight.clone()
     initialise(diffuser)
     for data, shape in (("image", (1, 4, 6, 8)), ("text", (1, 24))):
-        assert not diffuser(torch.randn(shape), torch.tensor([5]), [Context("text", torch.randn(1, 3, 40))], data).any()
-    torch.testing.assert_close(diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight, before * 40**0.5)
+        assert not diffuser(
+            torch.randn(shape), torch.tensor([5]), [Context("text", torch.randn(1, 3, 40))], data
+        ).any()
+    torch.testing.assert_close(
+        diffuser.context["text"][0].transformer_blocks[0].attn2.to_k.weight, before * 40**0.5
+    )
 
 
 def assert_trains_every_weight(module, losses):
-    """One step gives a finite loss and a gradient to every parameter; the same generator gives the same loss."""
+    """One step gives a finite loss and a gradient to every parameter; the same generator, the same loss."""
     ((name, loss),) = losses(module, torch.Generator().manual_seed(0))
     assert (
         not torch.is_autocast_enabled("cpu")

@@ -1,4 +1,4 @@
-"""What the encoders make of anyone's pictures with captions, kept on disk; and the pictures that the model draws itself."""
+"""What the encoders make of anyone's pictures with captions, kept on disk; pictures that the model draws."""
 
 import io
 import json
@@ -74,7 +74,7 @@ def test_pictures_are_cut_upright_and_on_white(tmp_path):
 
 
 def test_pictures_are_those_of_the_canvas(tmp_path):
-    """To the last bit, for every kind of file that has no transparent parts, cut to a square as training does."""
+    """To the last bit, for every kind of file without transparent parts, cut to a square as training does."""
     files = [file for file in picture_files() if file.alpha is None and file.colors is None]
     assert len(files) >= 30
     for file in files:

@@ -1,4 +1,4 @@
-"""Training on anyone's pictures: stages, resuming bit for bit, layer groups, prior preservation, several processes."""
+"""Training on anyone's pictures: stages, resuming bit for bit, layer groups, the prior, several processes."""
 
 import argparse
 import os
@@ -16,8 +16,8 @@ from trainings import apart, assert_same, launcher, records, write_pictures
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
+from vd_core.commands import train as train_command
 from vd_core.runs import lock_folder
-from vd_core.training import train_command
 from vd_core.training.settings import RECIPES, LoraSettings, PriorSettings, Settings
 from vd_core.training.train import train
 
@@ -42,7 +42,9 @@ def tune(pictures, models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("what", "killed_at"), [({}, 2), ({"lora": LORA}, 5), ({"from_scratch": True}, 3)], ids=["weights", "lora", "scratch"]
+    ("what", "killed_at"),
+    [({}, 2), ({"lora": LORA}, 5), ({"from_scratch": True}, 3)],
+    ids=["weights", "lora", "scratch"],
 )
 def test_killed_and_resumed_is_uninterrupted_bit_for_bit(tune, tmp_path, what, killed_at):
     settings = replace(QUICK, stages=((DUAL[:1], 3), (DUAL, 4)), save_every=2, **what)
@@ -122,7 +124,7 @@ def test_from_scratch_nothing_of_the_old_diffuser_is_left(pictures, models, voca
 
 
 def test_from_scratch_the_target_can_be_chosen(pictures, models, tmp_path):
-    """A net that begins at zero has the mean square of its target as its first loss, and the file says what it predicts."""
+    """A net that begins at zero has the mean square of its target as first loss; the file names it."""
     settings = replace(QUICK, stages=(((("image", "text"),), 1),), batch=64, from_scratch=True)
     own = load(models / "tiny.safetensors").config.schedule
     losses = {}
@@ -348,8 +350,20 @@ def test_a_batch_is_shared_evenly(tune, monkeypatch):
 
 
 def test_numbers_have_ranges():
-    for name, value in (("lr", float("nan")), ("lr", 0), ("dropout", 7), ("ema", 2), ("size", 7), ("size", 0), ("cfg", -1),
-                        ("batch", 0), ("seed", -1), ("seed", 2**63), ("warmup", -1), ("weight_decay", float("inf"))):  # fmt: skip
+    for name, value in (
+        ("lr", float("nan")),
+        ("lr", 0),
+        ("dropout", 7),
+        ("ema", 2),
+        ("size", 7),
+        ("size", 0),
+        ("cfg", -1),
+        ("batch", 0),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("warmup", -1),
+        ("weight_decay", float("inf")),
+    ):
         with pytest.raises(ValueError, match=f"{name} must be a finite number from "):
             replace(QUICK, **{name: value})
     with pytest.raises(ValueError, match="size must be divisible by 8, got 36"):
@@ -369,7 +383,7 @@ def test_zero_is_not_the_default():
     train_command.add_options(parser)
 
     def chosen(*options):
-        return train_command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
+        return train_command.read_settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
 
     assert chosen("--cfg", "0").cfg == 0
     for option in ("--lr", "--size", "--lora", "--steps", "--batch", "--every"):
@@ -379,10 +393,17 @@ def test_zero_is_not_the_default():
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"lr": 2e-3}, "lr is 0.002, there it was 0.001"), ({"batch": 4}, "batch is 4, there it was 2"),
-     ({"seed": 1}, "seed is 1, there it was 0"), ({"dropout": 0.5}, "dropout is 0.5, there it was 0.1"),
-     ({"stages": ((DUAL[:1], 3), (DUAL, 3))}, "flows is image_to_image image_to_image.text_to_image, there it was image_to_image.text_to_image")],
-)  # fmt: skip
+    [
+        ({"lr": 2e-3}, "lr is 0.002, there it was 0.001"),
+        ({"batch": 4}, "batch is 4, there it was 2"),
+        ({"seed": 1}, "seed is 1, there it was 0"),
+        ({"dropout": 0.5}, "dropout is 0.5, there it was 0.1"),
+        (
+            {"stages": ((DUAL[:1], 3), (DUAL, 3))},
+            "flows is image_to_image image_to_image.text_to_image, there it was .*",
+        ),
+    ],
+)
 def test_changed_settings_are_refused_or_accepted_and_recorded(tune, tmp_path, change, words):
     first = replace(QUICK, stages=((DUAL, 2),))
     tune("run", first)
@@ -429,7 +450,7 @@ def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, mon
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vd_core.training.loop.follow", stop)
+    monkeypatch.setattr("vd_core.training.loop.update_average", stop)
     monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", stop)
     assert (
         main(
@@ -453,7 +474,7 @@ def test_defaults_suit_the_model():
     train_command.add_options(parser)
 
     def chosen(*options):
-        found = train_command.settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
+        found = train_command.read_settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
         return found.lr, found.size, found.cfg
 
     assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
