@@ -17,6 +17,7 @@ from ..config import TextVAEConfig
 from ..tokenizers import Vocabularies, numbered_tokens
 
 PREFIX = "vocab."
+LARGEST = 16 << 20  # bytes of a vocabulary file; the public ones take 1 MB
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> V
         places = [Path(folder) / file for folder in folders for file in source.names]
         cached = [try_to_load_from_cache(repository, source.file) for repository in source.repositories]
         places += [Path(path) for path in cached if isinstance(path, str)]
-        contents = (path.read_bytes() for path in places if path.is_file())
+        small = (path for path in places if path.is_file() and path.stat().st_size <= LARGEST)
+        contents = (path.read_bytes() for path in small)
         found[name] = next((content.decode() for content in contents if fits(name, content, config)), None)
     return None if None in found.values() else Vocabularies(**found)
 

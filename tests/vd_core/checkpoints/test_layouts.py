@@ -1,6 +1,7 @@
 """Every layout gives the same model back, whole or in parts, in any precision."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,42 @@ def test_a_part_is_taken_from_the_first_file_that_has_it(own, state, tmp_path):
     key = "image_vae.quant_conv.weight"
     assert torch.equal(state_of(load([own, other]))[key], state[key])
     assert torch.equal(state_of(load([other, own]))[key], state[key] + 1)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_model_does_not_change_with_its_file(ending, own, state, tmp_path):
+    """Loaded weights are copies: neither writing into the file nor cutting it reaches them."""
+    path = own
+    if ending == "pth":
+        path = tmp_path / "kl-f8.pth"
+        torch.save(export(state, "kl-f8", CONFIG), path)
+    loaded = state_of(load(path, parts=["image_vae"], config=CONFIG))
+    with path.open("r+b") as file:
+        file.seek(1000)
+        file.write(bytes(path.stat().st_size - 2000))
+        file.truncate(100)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.items())
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_read_on(own):
+    weights = read(own).weights
+    first, second = list(weights)[:2]
+    assert weights[first] is not None
+    with own.open("r+b") as file:
+        file.seek(-10, 2)
+        file.write(bytes(10))
+    os.utime(own, ns=(1, 1))
+    with pytest.raises(ValueError, match="own.safetensors was changed while it was being read; load it again"):
+        weights[second]
+
+
+def test_weights_of_eight_bits_are_converted_and_loaded(own, state, tmp_path):
+    """As some publish them: stored in 8 bits, computed in 32."""
+    eight = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in state.items() if key.startswith("image_vae.")}
+    save_file(eight, tmp_path / "eight.safetensors", {"vd_config": json.dumps(CONFIG.to_dict())})
+    convert(tmp_path / "eight.safetensors", tmp_path / "same.safetensors")
+    assert {tensor.dtype for tensor in load_file(tmp_path / "same.safetensors").values()} == {torch.float8_e4m3fn}
+    convert(tmp_path / "eight.safetensors", tmp_path / "half.safetensors", dtype=torch.float16)
+    for path in ("same.safetensors", "half.safetensors"):
+        loaded = state_of(load(tmp_path / path))
+        assert all(torch.equal(loaded[key], tensor.float()) for key, tensor in eight.items())
