@@ -7,6 +7,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from .foreign import printable
+
+LONGEST = 2000  # characters of a sentence
+INTERRUPTED = 130  # as shells report it
+
 # Each is a module in `commands` with HELP, add_options(parser) and run(options).
 COMMANDS = (
     "sample",
@@ -27,17 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "Versatile Diffusion on the command line."
     parser = argparse.ArgumentParser(prog="versatile-diffusion", description=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        command = import_module(f".commands.{name.replace('-', '_')}", __package__)
-        subparser = commands.add_parser(name, help=command.HELP, description=command.HELP)
-        command.add_options(subparser)
-        subparser.set_defaults(run=command.run)
-    options = parser.parse_args(arguments)
     try:
+        for name in COMMANDS:
+            command = import_module(f".commands.{name.replace('-', '_')}", __package__)
+            subparser = commands.add_parser(name, help=command.HELP, description=command.HELP)
+            command.add_options(subparser)
+            subparser.set_defaults(run=command.run)
+        options = parser.parse_args(arguments)
         options.run(options)
     except (ValueError, OSError) as error:
-        print(f"error: {describe(error)}", file=sys.stderr)
+        # Names of files and keys are foreign: they may hold what a terminal obeys.
+        print(f"error: {printable(describe(error), LONGEST)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: It was stopped.", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from ..config import is_kind
 from ..context import Context, check_tokens
 from ..files import write_whole
+from ..foreign import printable
 from .faults import is_finite
-from .formats import existing, first_line, printable
+from .formats import existing, first_line
 from .read import read
 from .write import dump_safetensors
 

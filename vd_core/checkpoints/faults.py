@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .formats import printable
+from ..foreign import printable
 
 
 def listed(keys: Collection[str], noun: str) -> str:

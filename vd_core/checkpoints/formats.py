@@ -303,4 +303,3 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
                 f"{path} holds a tensor of type {kind}, which no weights have: {printable(key)}."
             )
     return {key: tensor.detach() for key, tensor in content.items()}
-

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ..config import DiffuserConfig
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
+from ..foreign import printable
 from .faults import is_finite, listed
-from .formats import WeightsFile, printable
+from .formats import WeightsFile
 from .lora_names import (
     NATIVE,
     ROLES,

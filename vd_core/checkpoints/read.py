@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..foreign import printable
 from .faults import listed
-from .formats import WeightsFile, existing, printable, read_file
+from .formats import WeightsFile, existing, read_file
 from .pipeline_config import part_config, pipeline_config, read_json
 
 DIFFUSERS_FOLDERS = ("image_unet", "text_unet", "vae", "text_encoder", "image_encoder")

@@ -191,3 +191,25 @@ def test_commands_fail_with_one_sentence(own, tmp_path, capsys):
         assert main(arguments) == 1
         out, err = capsys.readouterr()
         assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_a_stopped_command_leaves_nothing_and_names_are_shown_without_control_characters(
+    own, tmp_path, monkeypatch, capsys
+):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "data", stop)
+    assert main(["convert", str(own), str(tmp_path / "out.safetensors")]) == 130
+    assert capsys.readouterr().err == "error: It was stopped.\n" and os.listdir(tmp_path) == [own.name]
+    assert main(["inspect", str(tmp_path / "\x1b[31mred\n")]) == 1
+    assert capsys.readouterr().err.strip().isprintable()
+
+
+@pytest.mark.parametrize("out", ["", "."])
+def test_a_model_is_not_converted_to_a_folder(out, own, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", str(own), out]) == 1
+    assert "is a folder, which is never replaced" in capsys.readouterr().err and os.listdir(tmp_path) == [
+        own.name
+    ]

@@ -191,16 +191,22 @@ def test_a_file_that_changes_while_it_is_read_is_not_read_on(own):
         file.seek(-10, 2)
         file.write(bytes(10))
     os.utime(own, ns=(1, 1))
-    with pytest.raises(ValueError, match="own.safetensors was changed while it was being read; load it again"):
+    with pytest.raises(
+        ValueError, match="own.safetensors was changed while it was being read; load it again"
+    ):
         weights[second]
 
 
 def test_weights_of_eight_bits_are_converted_and_loaded(own, state, tmp_path):
     """As some publish them: stored in 8 bits, computed in 32."""
-    eight = {key: tensor.to(torch.float8_e4m3fn) for key, tensor in state.items() if key.startswith("image_vae.")}
+    eight = {
+        key: tensor.to(torch.float8_e4m3fn) for key, tensor in state.items() if key.startswith("image_vae.")
+    }
     save_file(eight, tmp_path / "eight.safetensors", {"vd_config": json.dumps(CONFIG.to_dict())})
     convert(tmp_path / "eight.safetensors", tmp_path / "same.safetensors")
-    assert {tensor.dtype for tensor in load_file(tmp_path / "same.safetensors").values()} == {torch.float8_e4m3fn}
+    assert {tensor.dtype for tensor in load_file(tmp_path / "same.safetensors").values()} == {
+        torch.float8_e4m3fn
+    }
     convert(tmp_path / "eight.safetensors", tmp_path / "half.safetensors", dtype=torch.float16)
     for path in ("same.safetensors", "half.safetensors"):
         loaded = state_of(load(tmp_path / path))
