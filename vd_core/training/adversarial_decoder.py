@@ -225,6 +225,7 @@ def train_decoder(
         weight_decay=0.0,
         ema=0.995,
         groups=module.groups,
+        clip_apart=True,
         sheet=lambda average, folder: reconstructions(average.vae, data, folder),
     )
     return trained.vae

@@ -123,7 +123,8 @@ class Distillation:
         adversarial = settings.method == "ddgan"
         self.module = Adversaries(student, vd.config.diffuser, self.outputs) if adversarial else student
         self.module.to(settings.device)
-        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        sides = [student, self.module.discriminators] if adversarial else [student]
+        self.groups = [Group([p for p in side.parameters() if p.requires_grad]) for side in sides]
 
     def attach(self, student: nn.Module) -> AbstractContextManager[Diffuser]:
         """The diffuser that a student stands for: itself, or the teacher with a LoRA."""
@@ -147,11 +148,8 @@ class Distillation:
     def train(self, progress: Callable[[int, int, float], None] | None) -> nn.Module:
         """Train the student; returns it with averaged weights."""
         settings = self.settings
-        log.info(
-            "%d pictures; training %s parameters",
-            len(self.pictures.captions),
-            f"{sum(map(torch.numel, self.parameters)):,}",
-        )
+        count = sum(p.numel() for group in self.groups for p in group.parameters)
+        log.info("%d pictures; training %s parameters", len(self.pictures.captions), f"{count:,}")
         sampling = Sampling(settings.method, settings.steps, cfg=1.0)
         sheets = Sheets(self.vd, self.pictures, settings.flows, settings.sheet_size, sampling)
 
@@ -184,7 +182,8 @@ class Distillation:
             betas=BETAS,
             weight_decay=0.0,
             save_every=settings.save_every,
-            groups=[Group(self.parameters)],
+            groups=self.groups,
+            clip_apart=True,
             attention=choose_attention(self.pictures.flows, settings.device),
             sheet=show,
             progress=note,

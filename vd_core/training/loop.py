@@ -137,6 +137,7 @@ def fit(
     save_every: int = 500,
     until: int | None = None,
     groups: Sequence[Group] | None = None,
+    clip_apart: bool = False,
     # The attention is computed explicitly: the CPU's fused backward takes half of a step on short sequences.
     attention: Sequence[SDPBackend] = (SDPBackend.MATH,),
     shard: Sharding | None = None,
@@ -156,6 +157,8 @@ def fit(
     until:      stop after this step, which is saved; the next call goes on, possibly with other losses.
                 None = after all steps.
     groups:     None = all parameters that require gradients, as one.
+    clip_apart: gradients are clipped to norm 1 group by group, for adversaries: those of one must not drown the
+                other's. If not, all together.
     shard:      copies of the module, divided among the processes, are trained and averaged in its place.
                 Checkpoints, sheets and, in the first process, the result are whole all the same: a run goes
                 on with or without it, on any number of processes.
@@ -232,7 +235,8 @@ def fit(
                         torch._foreach_mul_(
                             [p.grad for p in group.parameters if p.grad is not None], group.gradient_scale
                         )
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                for members in [group.parameters for group in groups] if clip_apart else [parameters]:
+                    torch.nn.utils.clip_grad_norm_(members, 1.0)
                 optimizer.step()
                 # A short average at first, so that it does not remember the initial weights.
                 if average is not module:

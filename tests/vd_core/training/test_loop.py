@@ -14,7 +14,7 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.diffuser import FlowData, flow_losses, initialise
 from vd_core.training.image_vae import image_vae_losses, psnr
-from vd_core.training.loop import fit, learning_rate
+from vd_core.training.loop import Group, fit, learning_rate
 from vd_core.training.loss import flow_loss
 from vd_core.training.text_vae import text_vae_losses
 
@@ -54,6 +54,32 @@ def train(out, module=None, losses=tiny_losses, steps=12, **options):
         out,
         **{"steps": steps, "lr": 0.01, "trained_on": TRAINED_ON, "save_every": 5, **options},
     )
+
+
+def test_clipped_apart_one_sides_gradients_do_not_matter_to_the_other(tmp_path):
+    """The first side's gradients change by a factor of a million from step to step; the second one learns as if alone."""
+
+    def losses(module, generator):
+        scale = 1e3 if torch.rand(1, generator=generator) < 0.5 else 1e-3
+        yield "first", scale * module[0].weight.sum()
+        yield "second", 0.01 * module[1].weight.square().sum()
+
+    def run(name, **options):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+        groups = [Group(list(side.parameters())) for side in module]
+        return train(tmp_path / name, module, losses, ema=0, groups=groups, **options)[1].weight
+
+    def alone(module, generator):
+        yield "second", 0.01 * module[1].weight.square().sum()
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    wanted = train(tmp_path / "alone", module, alone, ema=0, groups=[Group(list(module[1].parameters()))])[
+        1
+    ].weight
+    torch.testing.assert_close(run("apart", clip_apart=True), wanted)
+    assert not torch.allclose(run("together"), wanted, rtol=1e-2)
 
 
 def checkpoint(out):
