@@ -1,7 +1,8 @@
 """Training of the flow from images to texts so that pictures are read and not known by heart.
 
-The diffusion loss alone soon knows each caption of a small collection by heart. Here the context layers of images are taught by those of
-texts, which already say names and styles apart; few of a picture's tokens are seen at a time, some mixed with those of a like picture.
+The diffusion loss alone soon knows each caption of a small collection by heart. Here the context layers of
+images are taught by those of texts, which already say names and styles apart; few of a picture's tokens are
+seen at a time, some mixed with those of a like picture.
 """
 
 from __future__ import annotations
@@ -19,17 +20,24 @@ from ..sampling.schedule import Schedule
 from .diffuser import FlowData
 from .loss import flow_loss
 
-KEPT = 16  # patches of a picture that are seen at a time (as in FLIP, Li et al. 2023): cheaper, and no picture looks the same twice
-MIXED = 0.3  # share of the pictures that take up to half of their tokens from another one of the same thing: what is alike is the name
-MATCH, DIFFUSION = 4.0, 0.5  # weights of the two losses: the first one's gradient is the smaller one, and learns less by heart
+# Patches of a picture that are seen at a time (as in FLIP, Li et al. 2023): cheaper, and no picture looks the
+# same twice
+KEPT = 16
+# Share of the pictures that take up to half of their tokens from another one of the same thing: what is alike
+# is the name
+MIXED = 0.3
+# Weights of the two losses: the first one's gradient is the smaller one, and learns less by heart
+MATCH, DIFFUSION = 4.0, 0.5
 
 
 def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: int, dropout: float = 0.1):
-    """Loss function for `loop.fit`: texts from a few patches of images, by the diffusion loss and by `matching_loss`.
+    """Loss function for `loop.fit`: texts from a few patches of images, by the diffusion loss and by
+    `matching_loss`.
 
-    flows: latents of "text", contexts of "image" (a global token, then patches) and "text", which say the same of each of N samples; of
-    nulls the only one of "text", and any of "image". names: number of the thing in each sample, [N]. A share `dropout` of the samples is
-    unconditional.
+    flows: latents of "text", contexts of "image" (a global token, then patches) and "text", which say the
+           same of each of N samples; of
+    nulls the only one of "text", and any of "image". names: number of the thing in each sample, [N]. A share
+    `dropout` of the samples is unconditional.
     """
     by_name, counts = names.argsort(), names.bincount()
     starts = counts.cumsum(dim=0) - counts
@@ -40,7 +48,11 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
         null = flows.nulls["image"][torch.randint(len(flows.nulls["image"]), (size,), generator=generator)]
         name = names[chosen]
         like = by_name[starts[name] + (torch.rand(size, generator=generator) * counts[name]).long()]
-        share = 0.5 * torch.rand(size, 1, 1, generator=generator) * (torch.rand(size, 1, 1, generator=generator) < MIXED)
+        share = (
+            0.5
+            * torch.rand(size, 1, 1, generator=generator)
+            * (torch.rand(size, 1, 1, generator=generator) < MIXED)
+        )
         pictures = flows.contexts["image"][chosen].float().lerp(flows.contexts["image"][like].float(), share)
         seen = few(torch.where(dropped, null, pictures), generator)
         said = torch.where(dropped, flows.nulls["text"], flows.contexts["text"][chosen].float())
@@ -48,7 +60,14 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
         t = torch.randint(schedule.timesteps, (size,), generator=generator)
         noise = torch.randn(x0.shape, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = matching_loss(diffuser, "text", schedule.q_sample(x0, t, noise), t, Context("text", said), Context("image", seen))
+            loss = matching_loss(
+                diffuser,
+                "text",
+                schedule.q_sample(x0, t, noise),
+                t,
+                Context("text", said),
+                Context("image", seen),
+            )
         yield "match", MATCH * loss
         with torch.autocast("cpu", torch.bfloat16):
             loss = flow_loss(diffuser, schedule, "text", "image", x0, t, noise, seen)
@@ -58,17 +77,22 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
 
 
 def few(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """Image tokens [B, 1 + n, d] -> the global token and KEPT patches of each, at random, [B, 1 + KEPT, d]."""
+    """Image tokens [B, 1 + n, d] -> the global token and KEPT patches of each, at random, [B, 1 + KEPT,
+    d]."""
     patches = torch.rand(len(tokens), tokens.shape[1] - 1, generator=generator).argsort(dim=1)[:, :KEPT]
     return torch.cat([tokens[:, :1], tokens[torch.arange(len(tokens))[:, None], 1 + patches]], dim=1)
 
 
-def matching_loss(diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: Context, pupil: Context) -> Tensor:
-    """How far the context layers of one kind are from those of another that are told the same (Hinton et al. 2015, layer by layer).
+def matching_loss(
+    diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: Context, pupil: Context
+) -> Tensor:
+    """How far the context layers of one kind are from those of another that are told the same (Hinton et al.
+    2015, layer by layer).
 
-    x, t: noisy latents of kind `data` and their timesteps. teacher, pupil: kinds of context and their tokens. All layers are given what
-    they meet in the teacher's flow, and only those of the pupil's kind learn. A layer's squared error counts as a share of the variance of
-    what the teacher's adds.
+    x, t: noisy latents of kind `data` and their timesteps. teacher, pupil: kinds of context and their tokens.
+          All layers are given what
+    they meet in the teacher's flow, and only those of the pupil's kind learn. A layer's squared error counts
+    as a share of the variance of what the teacher's adds.
     """
     errors = []
 

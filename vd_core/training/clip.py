@@ -1,4 +1,5 @@
-"""Training of the small CLIP: contrastive (Radford et al. 2021), names and styles apart, on features that closed forms teach."""
+"""Training of the small CLIP: contrastive (Radford et al. 2021), names and styles apart, on features that
+closed forms teach."""
 
 from __future__ import annotations
 
@@ -16,15 +17,19 @@ from .dataset import CaptionedPictures, partners, style_caption
 from .outlines import BINS, MAGNITUDES, NameSpace, outlines, surfaces
 
 CELL = BINS + len(MAGNITUDES) - 1 + 12  # what the closed forms say about each patch
-HALF = 0.7  # share of the steps that see half of the patches (FLIP, Li et al. 2023): cheaper, and an augmentation
-# Of the pictures, this share keeps its colours and as much again is given half of another picture in the same style, so that styles are
-# learned as such and not known by heart; of the others, half change their colours and half are drawn in ink.
+# Share of the steps that see half of the patches (FLIP, Li et al. 2023): cheaper, and an augmentation
+HALF = 0.7
+# Of the pictures, this share keeps its colours and as much again is given half of another picture in the same
+# style, so that styles are learned as such and not known by heart; of the others, half change their colours
+# and half are drawn in ink.
 PLAIN = 0.3
-STRAIGHT = 0.4  # share of the pictures that are mirrored at most: turning and scaling softens what tells styles apart
+# Share of the pictures that are mirrored at most: turning and scaling softens what tells styles apart
+STRAIGHT = 0.4
 
 
 class ContrastiveClip(nn.Module):
-    """A CLIP and what only its training needs: temperatures of the three losses, and heads for what the closed forms teach."""
+    """A CLIP and what only its training needs: temperatures of the three losses, and heads for what the
+    closed forms teach."""
 
     def __init__(self, clip: Clip, width: int = 64):
         super().__init__()
@@ -34,17 +39,28 @@ class ContrastiveClip(nn.Module):
         self.cells = nn.Linear(clip.config.projection_dim, CELL)
         self.grid = clip.config.image_size // clip.config.patch_size
         embeddings = clip.vision_tower.vision_model.embeddings
-        with torch.no_grad():  # small random positions drown in the patches: the encoder would take long to learn where they are
+        # Small random positions drown in the patches: the encoder would take long to learn where they are
+        with torch.no_grad():
             embeddings.position_embedding.weight[1:] = 0.5 * positions(self.grid, clip.config.vision.width)
 
     def see(self, pixels: Tensor, kept: Tensor) -> Tensor:
-        """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept` [B, n] looked at."""
+        """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept`
+        [B, n] looked at."""
         tower = self.clip.vision_tower
         vision, embeddings = tower.vision_model, tower.vision_model.embeddings
-        patches = rearrange(embeddings.patch_embedding(pixels), "b d h w -> b (h w) d") + embeddings.position_embedding.weight[1:]
+        patches = (
+            rearrange(embeddings.patch_embedding(pixels), "b d h w -> b (h w) d")
+            + embeddings.position_embedding.weight[1:]
+        )
         patches = patches[torch.arange(len(kept))[:, None], kept]
-        first = (embeddings.class_embedding + embeddings.position_embedding.weight[0]).to(patches).expand(len(patches), 1, -1)
-        hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(torch.cat([first, patches], dim=1))).last_hidden_state
+        first = (
+            (embeddings.class_embedding + embeddings.position_embedding.weight[0])
+            .to(patches)
+            .expand(len(patches), 1, -1)
+        )
+        hidden = vision.encoder(
+            inputs_embeds=vision.pre_layrnorm(torch.cat([first, patches], dim=1))
+        ).last_hidden_state
         tokens = tower.visual_projection(vision.post_layernorm(hidden)).float()
         return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
 
@@ -62,7 +78,8 @@ def positions(grid: int, width: int) -> Tensor:
 
 
 def distort(images: Tensor, generator: torch.Generator, strength: float | Tensor = 1.0) -> Tensor:
-    """Turn, scale, shift and mirror each picture [B, 3, S, S] a little at random; what comes in from outside repeats the border.
+    """Turn, scale, shift and mirror each picture [B, 3, S, S] a little at random; what comes in from outside
+    repeats the border.
 
     strength: of all but the mirroring, for all pictures or one for each, [B].
     """
@@ -75,13 +92,17 @@ def distort(images: Tensor, generator: torch.Generator, strength: float | Tensor
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     shift = [uniform(-0.15, 0.15) * strength for _ in range(2)]
     cos, sin = scale * angle.cos(), scale * angle.sin()
-    rows = torch.stack([cos * mirror, -sin, shift[0]], dim=1), torch.stack([sin * mirror, cos, shift[1]], dim=1)
+    rows = (
+        torch.stack([cos * mirror, -sin, shift[0]], dim=1),
+        torch.stack([sin * mirror, cos, shift[1]], dim=1),
+    )
     grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> Tensor:
-    """Other colours for each picture [B, 3, S, S] in 0..1: channels mixed at random, a share `grey` of them into grey, and another gamma.
+    """Other colours for each picture [B, 3, S, S] in 0..1: channels mixed at random, a share `grey` of them
+    into grey, and another gamma.
 
     White stays white and black stays black.
     """
@@ -94,7 +115,8 @@ def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> 
 
 
 def ink(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture [B, 3, S, S] in 0..1 in black lines on white: ink where it is darker than around (XDoG, Winnemöller et al. 2012)."""
+    """Each picture [B, 3, S, S] in 0..1 in black lines on white: ink where it is darker than around (XDoG,
+    Winnemöller et al. 2012)."""
     grey = images.mean(dim=1, keepdim=True)
     around = F.avg_pool2d(grey, 9, stride=1, padding=4, count_include_pad=False)
     spared = 0.05 + 0.1 * torch.rand(len(images), 1, 1, 1, generator=generator)
@@ -102,7 +124,8 @@ def ink(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def halved(images: Tensor, style: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture [B, 3, S, S] with one half, right or lower, of another one in the same style [B]: no thing any more, but a style."""
+    """Each picture [B, 3, S, S] with one half, right or lower, of another one in the same style [B]: no thing
+    any more, but a style."""
     half = torch.arange(images.shape[-1]) >= images.shape[-1] // 2
     right = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
     return torch.where(torch.where(right, half, half[:, None]), images[partners(style, generator)], images)
@@ -122,17 +145,24 @@ class Texts:
 
         def ids(texts: list[str]) -> Tensor:
             rows = tokenizer(texts)
-            return rows[:, : int(rows.argmax(dim=1).max()) + 1]  # the end token has the largest id; behind it is padding
+            # The end token has the largest id; behind it is padding
+            return rows[:, : int(rows.argmax(dim=1).max()) + 1]
 
         captions = ids(data.all_captions)
         shape = (len(data.names), len(data.styles))
-        return cls(ids(list(data.names)), ids([style_caption(style) for style in data.styles]), captions.unflatten(0, shape))
+        return cls(
+            ids(list(data.names)),
+            ids([style_caption(style) for style in data.styles]),
+            captions.unflatten(0, shape),
+        )
 
 
 def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts, names_per_batch: int):
-    """Loss function for `loop.fit` over aligned pictures [N, 3, S, S] in 0..1 and the numbers of their names and styles [N].
+    """Loss function for `loop.fit` over aligned pictures [N, 3, S, S] in 0..1 and the numbers of their names
+    and styles [N].
 
-    A batch holds all pictures of some names: styles are told apart on one thing, and names across styles. Losses add up:
+    A batch holds all pictures of some names: styles are told apart on one thing, and names across styles.
+    Losses add up:
     - the name, among those of the batch and as many others, whatever the colours, also of drawings in ink;
     - the style, for pictures with their own colours, whole or of two halves;
     - the caption among those of the batch, for pictures as they are;
@@ -151,10 +181,16 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
         kind[0] = 0  # one at least is plain
         plain, halves, inked = kind < PLAIN, (kind >= PLAIN) & (kind < 2 * PLAIN), kind > (1 + 2 * PLAIN) / 2
         named, styled = ~halves, plain | halves
-        mixed, drawing, recoloured = halved(pictures, style[chosen], generator), ink(pictures, generator), recolour(pictures, generator)
+        mixed, drawing, recoloured = (
+            halved(pictures, style[chosen], generator),
+            ink(pictures, generator),
+            recolour(pictures, generator),
+        )
         for which, variant in ((halves, mixed), (inked, drawing), (~styled & ~inked, recoloured)):
             pictures = torch.where(which[:, None, None, None], variant, pictures)
-        cells = torch.cat([outlines(pictures, model.grid), surfaces(pictures, model.grid)], dim=1).flatten(2).mT
+        cells = (
+            torch.cat([outlines(pictures, model.grid), surfaces(pictures, model.grid)], dim=1).flatten(2).mT
+        )
         patches = torch.rand(len(chosen), model.grid**2, generator=generator).argsort(dim=1)
         kept = patches[:, : model.grid**2 // 2] if torch.rand(1, generator=generator) < HALF else patches
         with torch.autocast("cpu", torch.bfloat16):
@@ -163,7 +199,9 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
             captions = model.read(texts.captions[name[chosen], style[chosen]][plain])
         scales = model.log_scales.exp().clamp(max=100)
         seen = tokens[:, 0]
-        name_loss = F.cross_entropy(scales[0] * seen[named] @ names.T, (name[chosen][:, None] == drawn).int().argmax(dim=1)[named])
+        name_loss = F.cross_entropy(
+            scales[0] * seen[named] @ names.T, (name[chosen][:, None] == drawn).int().argmax(dim=1)[named]
+        )
         style_loss = F.cross_entropy(scales[1] * seen[styled] @ styles.T, style[chosen][styled])
         logits = scales[2] * seen[plain] @ captions.T
         own = torch.arange(len(logits))
@@ -177,7 +215,8 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
 
 @torch.no_grad()
 def retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str, float]:
-    """How well pictures find their texts, shares of right ones: the name, the style, the name when the style is given, and the caption.
+    """How well pictures find their texts, shares of right ones: the name, the style, the name when the style
+    is given, and the caption.
 
     "name, STYLE" is the name, for the pictures of one style.
     """

@@ -1,4 +1,5 @@
-"""Training of an encoder of pictures against a frozen diffuser, as SeeCoder was trained (Xu et al. 2023, section 3.2)."""
+"""Training of an encoder of pictures against a frozen diffuser, as SeeCoder was trained (Xu et al. 2023,
+section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,11 +14,15 @@ from .clip import distort
 from .loss import flow_loss
 
 
-def context_encoder_losses(diffuser: Diffuser, schedule: Schedule, kind: str, latents: Tensor, images: Tensor, batch: int):
-    """Loss function for `loop.fit` over aligned scaled latents [N, C, h, w] and pictures [N, 3, S, S] in 0..1.
+def context_encoder_losses(
+    diffuser: Diffuser, schedule: Schedule, kind: str, latents: Tensor, images: Tensor, batch: int
+):
+    """Loss function for `loop.fit` over aligned scaled latents [N, C, h, w] and pictures [N, 3, S, S] in
+    0..1.
 
-    The encoder's tokens take the place of the contexts of `kind`; they must help the diffuser to draw the picture that was encoded. It sees
-    the picture distorted, so that it learns what is shown rather than where.
+    The encoder's tokens take the place of the contexts of `kind`; they must help the diffuser to draw the
+    picture that was encoded. It sees the picture distorted, so that it learns what is shown rather than
+    where.
     """
     diffuser.requires_grad_(False)
 

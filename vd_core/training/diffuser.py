@@ -36,15 +36,20 @@ class FlowData:
     contexts: dict[str, Tensor]
     nulls: dict[str, Tensor]
 
-    def batch(self, data: str, kind: str, size: int, dropout: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`size` random latents with their tokens, a share `dropout` of which is unconditional (for classifier-free guidance)."""
+    def batch(
+        self, data: str, kind: str, size: int, dropout: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """`size` random latents with their tokens, a share `dropout` of which is unconditional (for
+        classifier-free guidance)."""
         chosen = torch.randint(len(self.contexts[kind]), (size,), generator=generator)
         null = self.nulls[kind][torch.randint(len(self.nulls[kind]), (size,), generator=generator)]
         dropped = torch.rand(size, 1, 1, generator=generator) < dropout
-        return self.latents[data][chosen], torch.where(dropped, null, self.contexts[kind][chosen]).float()  # stored ones may be half
+        # Stored ones may be half
+        return self.latents[data][chosen], torch.where(dropped, null, self.contexts[kind][chosen]).float()
 
     def null(self, data: str, kind: str) -> Tensor:
-        """The unconditional tokens that official sampling takes, [1, n, d]: the first ones (of pictures, zeros) for pictures, the last
+        """The unconditional tokens that official sampling takes, [1, n, d]: the first ones (of pictures,
+        zeros) for pictures, the last
         ones (of pictures, those of a black one) for other outputs."""
         nulls = self.nulls[kind].float()
         return nulls[:1] if data == "image" else nulls[-1:]
@@ -62,13 +67,16 @@ def flow_losses(
     checkpointing: bool = False,
     levels: Mapping[str, Tensor] = MappingProxyType({}),
 ):
-    """Loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its batch size, one after the other.
+    """Loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its batch
+    size, one after the other.
 
-    Each process draws the whole batch and keeps its share, so that any number of processes trains on the same samples and noise.
+    Each process draws the whole batch and keeps its share, so that any number of processes trains on the same
+    samples and noise.
 
     precision:     of the network's matrix products; float32 trains without autocast.
     checkpointing: trade time for memory: the layers' insides are computed once more on the way back.
-    levels:        output kind -> the timestep that stands for each drawn one, [timesteps], as in a shifted schedule.
+    levels:        output kind -> the timestep that stands for each drawn one, [timesteps], as in a shifted
+                   schedule.
     """
     device = torch.device(device)
 
@@ -91,7 +99,8 @@ def flow_losses(
 
 @contextmanager
 def checkpointed(diffuser: Diffuser) -> Iterator[None]:
-    """While it is active, residual blocks and context layers keep only their inputs for the way back (Chen et al. 2016)."""
+    """While it is active, residual blocks and context layers keep only their inputs for the way back (Chen et
+    al. 2016)."""
     layers = [module for module in diffuser.modules() if isinstance(module, BLOCKS)]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
@@ -118,14 +127,16 @@ def draw_anew(diffuser: Diffuser) -> None:
 
 @torch.no_grad()
 def initialise(diffuser: Diffuser) -> None:
-    """Starting weights: residual branches and outputs begin at zero, context projections see tokens of unit scale."""
+    """Starting weights: residual branches and outputs begin at zero, context projections see tokens of unit
+    scale."""
     for module in diffuser.modules():
         if isinstance(module, ResBlock):
             zero(module.conv2)
         elif isinstance(module, ContextLayer):
             zero(module.proj_out)
             for block in module.transformer_blocks:
-                # VD's contexts are vectors of norm about 1, so their entries are small: without this the text is hardly heard at first.
+                # VD's contexts are vectors of norm about 1, so their entries are small: without this the text
+                # is hardly heard at first.
                 for projection in (block.attn2.to_k, block.attn2.to_v):
                     projection.weight.mul_(projection.in_features**0.5)
         elif isinstance(module, Output2D | Output0D):

@@ -1,7 +1,9 @@
-"""Builds the data of the small model: openly licensed emoji in several artistic styles, captioned by name and style.
+"""Builds the data of the small model: openly licensed emoji in several artistic styles, captioned by name and
+style.
 
-`python -m vd_core.training.emoji OUT_DIR` fetches the picture packages with npm (MIT and Apache licences, see NOTICE), renders every
-emoji of `NAMES` in every style at 64x64 on white, and writes OUT_DIR/pictures.webp and OUT_DIR/pictures.json.
+`python -m vd_core.training.emoji OUT_DIR` fetches the picture packages with npm (MIT and Apache licences, see
+NOTICE), renders every emoji of `NAMES` in every style at 64x64 on white, and writes OUT_DIR/pictures.webp and
+OUT_DIR/pictures.json.
 """
 
 from __future__ import annotations
@@ -41,35 +43,46 @@ STYLES = {  # style word: npm package
 NAMES = tuple(
     tuple(entry.rsplit(" ", 1))
     for entry in """
-red apple 🍎, banana 🍌, strawberry 🍓, grapes 🍇, watermelon 🍉, pineapple 🍍, cherries 🍒, lemon 🍋, peach 🍑, pear 🍐, tomato 🍅,
-carrot 🥕, corn 🌽, broccoli 🥦, mushroom 🍄, avocado 🥑, pizza 🍕, hamburger 🍔, hot dog 🌭, taco 🌮, french fries 🍟, doughnut 🍩,
-cookie 🍪, birthday cake 🎂, ice cream 🍦, lollipop 🍭, bread 🍞, croissant 🥐, cheese 🧀, egg 🥚, popcorn 🍿, pancakes 🥞,
-hot drink ☕, beer 🍺, dog 🐶, cat 🐱, rabbit 🐰, fox 🦊, bear 🐻, panda 🐼, tiger 🐯, lion 🦁, cow 🐮, pig 🐷, frog 🐸, monkey 🐵,
-chicken 🐔, penguin 🐧, bird 🐦, owl 🦉, unicorn 🦄, bee 🐝, butterfly 🦋, snail 🐌, ladybug 🐞, snake 🐍, octopus 🐙, crab 🦀, fish 🐟,
-whale 🐳, elephant 🐘, rose 🌹, tulip 🌷, sunflower 🌻, cactus 🌵, palm tree 🌴, evergreen tree 🌲, four leaf clover 🍀,
-maple leaf 🍁, sun ☀️, crescent moon 🌙, star ⭐, rainbow 🌈, cloud ☁️, snowflake ❄️, snowman ⛄, fire 🔥, water drop 💧,
-umbrella ☂️, lightning ⚡, volcano 🌋, red heart ❤️, broken heart 💔, gem 💎, crown 👑, car 🚗, taxi 🚕, bus 🚌, fire engine 🚒,
-bicycle 🚲, airplane ✈️, rocket 🚀, helicopter 🚁, sailboat ⛵, anchor ⚓, house 🏠, castle 🏰, soccer ball ⚽, basketball 🏀,
-baseball ⚾, trophy 🏆, guitar 🎸, microphone 🎤, camera 📷, television 📺, light bulb 💡, candle 🕯️, book 📕, scissors ✂️, key 🔑,
-lock 🔒, bell 🔔, balloon 🎈, gift 🎁, christmas tree 🎄, pumpkin 🎃, ghost 👻, robot 🤖, alien 👽, skull 💀, smiling face 😀,
-crying face 😭, cool face 😎, heart eyes 😍, shoe 👟, thumbs up 👍, bomb 💣, dice 🎲, bacon 🥓, sushi 🍣, honey pot 🍯, wine 🍷,
-cocktail 🍸, tropical drink 🍹, mouse 🐭, koala 🐨, turtle 🐢, tropical fish 🐠, dolphin 🐬, camel 🐫, wave 🌊, tractor 🚜, ship 🚢,
-tent ⛺, ferris wheel 🎡, tennis 🎾, medal 🏅, trumpet 🎺, violin 🎻, drum 🥁, piano 🎹, telephone ☎️, laptop 💻, pencil ✏️,
-hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 👓, dress 👗, backpack 🎒, eye 👁️, lips 👄,
-horse 🐎, wolf 🐺, gorilla 🦍, bat 🦇, shark 🦈, crocodile 🐊, lizard 🦎, dragon 🐉, duck 🦆, eagle 🦅, dove 🕊️, turkey 🦃, rooster 🐓,
-chick 🐤, deer 🦌, ram 🐏, goat 🐐, rhinoceros 🦏, hamster 🐹, squirrel 🐿️, paw prints 🐾, seashell 🐚, shrimp 🦐, squid 🦑,
-caterpillar 🐛, ant 🐜, spider 🕷️, spider web 🕸️, scorpion 🦂, bouquet 💐, cherry blossom 🌸, hibiscus 🌺, seedling 🌱, oak tree 🌳,
-melon 🍈, orange 🍊, kiwi 🥝, eggplant 🍆, potato 🥔, chili pepper 🌶️, cucumber 🥒, peanuts 🥜, baguette 🥖, meat on bone 🍖,
-chicken leg 🍗, burrito 🌯, fried egg 🍳, noodles 🍜, cake slice 🍰, chocolate 🍫, candy 🍬, baby bottle 🍼, milk 🥛, champagne 🍾,
-spoon 🥄, knife 🔪, vase 🏺, globe 🌍, mountain 🏔️, desert island 🏝️, temple 🏛️, factory 🏭, church ⛪, fountain ⛲, steam train 🚂,
-ambulance 🚑, police car 🚓, racing car 🏎️, motorcycle 🏍️, scooter 🛵, fuel pump ⛽, traffic light 🚦, stop sign 🛑, canoe 🛶,
-satellite 🛰️, hourglass ⌛, watch ⌚, alarm clock ⏰, full moon 🌕, thermometer 🌡️, tornado 🌪️, comet ☄️, party popper 🎉, ribbon 🎀,
-ticket 🎫, volleyball 🏐, american football 🏈, bowling 🎳, ping pong 🏓, boxing glove 🥊, ice skate ⛸️, eight ball 🎱, crystal ball 🔮,
-video game 🎮, joystick 🕹️, artist palette 🎨, necktie 👔, shirt 👕, jeans 👖, kimono 👘, handbag 👜, high heel 👠, boot 👢,
-graduation cap 🎓, lipstick 💄, ring 💍, megaphone 📣, headphones 🎧, radio 📻, saxophone 🎷, mobile phone 📱, battery 🔋,
-electric plug 🔌, floppy disk 💾, movie camera 🎥, magnifying glass 🔍, flashlight 🔦, red lantern 🏮, books 📚, money bag 💰,
-envelope ✉️, package 📦, mailbox 📫, paintbrush 🖌️, briefcase 💼, calendar 📅, paperclip 📎, dagger 🗡️, bow and arrow 🏹, shield 🛡️,
-wrench 🔧, gear ⚙️, microscope 🔬, telescope 🔭, syringe 💉, pill 💊, door 🚪, bed 🛏️, couch 🛋️, toilet 🚽, shopping cart 🛒
+red apple 🍎, banana 🍌, strawberry 🍓, grapes 🍇, watermelon 🍉, pineapple 🍍, cherries 🍒,
+lemon 🍋, peach 🍑, pear 🍐, tomato 🍅, carrot 🥕, corn 🌽, broccoli 🥦, mushroom 🍄, avocado 🥑,
+pizza 🍕, hamburger 🍔, hot dog 🌭, taco 🌮, french fries 🍟, doughnut 🍩, cookie 🍪,
+birthday cake 🎂, ice cream 🍦, lollipop 🍭, bread 🍞, croissant 🥐, cheese 🧀, egg 🥚, popcorn 🍿,
+pancakes 🥞, hot drink ☕, beer 🍺, dog 🐶, cat 🐱, rabbit 🐰, fox 🦊, bear 🐻, panda 🐼, tiger 🐯,
+lion 🦁, cow 🐮, pig 🐷, frog 🐸, monkey 🐵, chicken 🐔, penguin 🐧, bird 🐦, owl 🦉, unicorn 🦄,
+bee 🐝, butterfly 🦋, snail 🐌, ladybug 🐞, snake 🐍, octopus 🐙, crab 🦀, fish 🐟, whale 🐳,
+elephant 🐘, rose 🌹, tulip 🌷, sunflower 🌻, cactus 🌵, palm tree 🌴, evergreen tree 🌲,
+four leaf clover 🍀, maple leaf 🍁, sun ☀️, crescent moon 🌙, star ⭐, rainbow 🌈, cloud ☁️,
+snowflake ❄️, snowman ⛄, fire 🔥, water drop 💧, umbrella ☂️, lightning ⚡, volcano 🌋,
+red heart ❤️, broken heart 💔, gem 💎, crown 👑, car 🚗, taxi 🚕, bus 🚌, fire engine 🚒,
+bicycle 🚲, airplane ✈️, rocket 🚀, helicopter 🚁, sailboat ⛵, anchor ⚓, house 🏠, castle 🏰,
+soccer ball ⚽, basketball 🏀, baseball ⚾, trophy 🏆, guitar 🎸, microphone 🎤, camera 📷,
+television 📺, light bulb 💡, candle 🕯️, book 📕, scissors ✂️, key 🔑, lock 🔒, bell 🔔, balloon 🎈,
+gift 🎁, christmas tree 🎄, pumpkin 🎃, ghost 👻, robot 🤖, alien 👽, skull 💀, smiling face 😀,
+crying face 😭, cool face 😎, heart eyes 😍, shoe 👟, thumbs up 👍, bomb 💣, dice 🎲, bacon 🥓,
+sushi 🍣, honey pot 🍯, wine 🍷, cocktail 🍸, tropical drink 🍹, mouse 🐭, koala 🐨, turtle 🐢,
+tropical fish 🐠, dolphin 🐬, camel 🐫, wave 🌊, tractor 🚜, ship 🚢, tent ⛺, ferris wheel 🎡,
+tennis 🎾, medal 🏅, trumpet 🎺, violin 🎻, drum 🥁, piano 🎹, telephone ☎️, laptop 💻, pencil ✏️,
+hammer 🔨, clown 🤡, angry face 😡, sleeping face 😴, hat 🎩, glasses 👓, dress 👗, backpack 🎒,
+eye 👁️, lips 👄, horse 🐎, wolf 🐺, gorilla 🦍, bat 🦇, shark 🦈, crocodile 🐊, lizard 🦎,
+dragon 🐉, duck 🦆, eagle 🦅, dove 🕊️, turkey 🦃, rooster 🐓, chick 🐤, deer 🦌, ram 🐏, goat 🐐,
+rhinoceros 🦏, hamster 🐹, squirrel 🐿️, paw prints 🐾, seashell 🐚, shrimp 🦐, squid 🦑,
+caterpillar 🐛, ant 🐜, spider 🕷️, spider web 🕸️, scorpion 🦂, bouquet 💐, cherry blossom 🌸,
+hibiscus 🌺, seedling 🌱, oak tree 🌳, melon 🍈, orange 🍊, kiwi 🥝, eggplant 🍆, potato 🥔,
+chili pepper 🌶️, cucumber 🥒, peanuts 🥜, baguette 🥖, meat on bone 🍖, chicken leg 🍗, burrito 🌯,
+fried egg 🍳, noodles 🍜, cake slice 🍰, chocolate 🍫, candy 🍬, baby bottle 🍼, milk 🥛,
+champagne 🍾, spoon 🥄, knife 🔪, vase 🏺, globe 🌍, mountain 🏔️, desert island 🏝️, temple 🏛️,
+factory 🏭, church ⛪, fountain ⛲, steam train 🚂, ambulance 🚑, police car 🚓, racing car 🏎️,
+motorcycle 🏍️, scooter 🛵, fuel pump ⛽, traffic light 🚦, stop sign 🛑, canoe 🛶, satellite 🛰️,
+hourglass ⌛, watch ⌚, alarm clock ⏰, full moon 🌕, thermometer 🌡️, tornado 🌪️, comet ☄️,
+party popper 🎉, ribbon 🎀, ticket 🎫, volleyball 🏐, american football 🏈, bowling 🎳,
+ping pong 🏓, boxing glove 🥊, ice skate ⛸️, eight ball 🎱, crystal ball 🔮, video game 🎮,
+joystick 🕹️, artist palette 🎨, necktie 👔, shirt 👕, jeans 👖, kimono 👘, handbag 👜, high heel 👠,
+boot 👢, graduation cap 🎓, lipstick 💄, ring 💍, megaphone 📣, headphones 🎧, radio 📻,
+saxophone 🎷, mobile phone 📱, battery 🔋, electric plug 🔌, floppy disk 💾, movie camera 🎥,
+magnifying glass 🔍, flashlight 🔦, red lantern 🏮, books 📚, money bag 💰, envelope ✉️, package 📦,
+mailbox 📫, paintbrush 🖌️, briefcase 💼, calendar 📅, paperclip 📎, dagger 🗡️, bow and arrow 🏹,
+shield 🛡️, wrench 🔧, gear ⚙️, microscope 🔬, telescope 🔭, syringe 💉, pill 💊, door 🚪, bed 🛏️,
+couch 🛋️, toilet 🚽, shopping cart 🛒
 """.strip()
     .replace("\n", " ")
     .split(", ")
@@ -77,9 +90,11 @@ wrench 🔧, gear ⚙️, microscope 🔬, telescope 🔭, syringe 💉, pill �
 
 
 def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str, ...]) -> Tensor:
-    """Choose the held-out pictures, bool [N]: by hash, at most one style per name, the styles in turn, names with four styles or more.
+    """Choose the held-out pictures, bool [N]: by hash, at most one style per name, the styles in turn, names
+    with four styles or more.
 
-    Every BLOCK names are split on their own: a longer list holds out what a shorter one did, so that a model can go on to learn more names.
+    Every BLOCK names are split on their own: a longer list holds out what a shorter one did, so that a model
+    can go on to learn more names.
     """
     held_out = torch.zeros(len(name), dtype=torch.bool)
     for first in range(0, len(names), BLOCK):
@@ -95,31 +110,40 @@ def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str
 
 
 def fetch(package: str) -> dict[str, bytes]:
-    """The files of one npm package, path -> content. Raises ValueError without npm, and with npm's words when it fails."""
+    """The files of one npm package, path -> content. Raises ValueError without npm, and with npm's words when
+    it fails."""
     npm = shutil.which("npm")
     if npm is None:
         raise ValueError("The pictures come from npm packages: install Node.js and npm first.")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            packed = subprocess.run([npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=True)
+            packed = subprocess.run(
+                [npm, "pack", "--silent", package], cwd=folder, capture_output=True, text=True, check=True
+            )
         except subprocess.CalledProcessError as error:
-            raise ValueError(f"npm could not fetch {package}: {' '.join(error.stderr.split())[:300]}.") from None
+            raise ValueError(
+                f"npm could not fetch {package}: {' '.join(error.stderr.split())[:300]}."
+            ) from None
         with tarfile.open(Path(folder, packed.stdout.split()[-1])) as archive:
             return {m.name.partition("/")[2]: archive.extractfile(m).read() for m in archive if m.isfile()}
 
 
 def code_points(character: str) -> list[str]:
-    """The ways that packages spell a character: hexadecimal code points, with and without the variation selector."""
+    """The ways that packages spell a character: hexadecimal code points, with and without the variation
+    selector."""
     plain = [f"{ord(c):04x}" for c in character if c != "\ufe0f"]
     return ["-".join(plain), "-".join([*plain, "fe0f"])]
 
 
 def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable[[str], Image.Image | None]:
-    """A function character -> picture for an Iconify set; `slugs` names characters for sets without a character table."""
+    """A function character -> picture for an Iconify set; `slugs` names characters for sets without a
+    character table."""
     try:
         import resvg_py
     except ImportError:
-        raise ValueError("Drawing the SVG pictures needs the Python package resvg-py: pip install resvg-py.") from None
+        raise ValueError(
+            "Drawing the SVG pictures needs the Python package resvg-py: pip install resvg-py."
+        ) from None
     icons, characters = json.loads(files["icons.json"]), json.loads(files.get("chars.json", b"{}"))
 
     def render(character: str) -> Image.Image | None:
@@ -130,8 +154,9 @@ def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable
         icon = icons["icons"][key]
         width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
         svg = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="black" '
-            f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'color="black" viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+            f"{icon['body']}</svg>"
         )
         png = resvg_py.svg_to_bytes(svg_string=svg, width=4 * SIZE, height=4 * SIZE)
         return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
@@ -143,7 +168,14 @@ def webp_renderer(files: dict[str, bytes]) -> Callable[[str], Image.Image | None
     """A function character -> picture for a package of WebP files named by code points."""
 
     def render(character: str) -> Image.Image | None:
-        data = next((files[f"assets/{code}.webp"] for code in code_points(character) if f"assets/{code}.webp" in files), None)
+        data = next(
+            (
+                files[f"assets/{code}.webp"]
+                for code in code_points(character)
+                if f"assets/{code}.webp" in files
+            ),
+            None,
+        )
         return None if data is None else Image.open(io.BytesIO(data)).convert("RGBA")
 
     return render
@@ -159,17 +191,24 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def build(out: Path, count: int) -> None:
-    """Fetch, render, split and write the pictures of the first `count` names. Raises ValueError when there are not so many."""
+    """Fetch, render, split and write the pictures of the first `count` names. Raises ValueError when there
+    are not so many."""
     if not 1 <= count <= len(NAMES):
         raise ValueError(f"There are 1 to {len(NAMES)} names to draw, not {count}.")
     entries = NAMES[:count]
     flat = json.loads(fetch(STYLES["flat"])["chars.json"])
-    slugs = {c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat}
+    slugs = {
+        c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat
+    }
     pictures, name, style = [], [], []
     for number, (word, package) in enumerate(STYLES.items()):
         files = fetch(package)
         render = webp_renderer(files) if word == "3d" else iconify_renderer(files, slugs)
-        drawn = {n: picture for n, (_, character) in enumerate(entries) if (picture := render(character)) is not None}
+        drawn = {
+            n: picture
+            for n, (_, character) in enumerate(entries)
+            if (picture := render(character)) is not None
+        }
         missing = [entry[0] for n, entry in enumerate(entries) if n not in drawn]
         print(f"{word}: {len(drawn)} pictures" + (f", missing: {', '.join(missing)}" if missing else ""))
         pictures += [on_white(picture) for picture in drawn.values()]

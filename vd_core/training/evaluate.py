@@ -1,4 +1,5 @@
-"""Measures a small model on the pictures it was trained on and, apart from them, on the held-out (name, style) pairs."""
+"""Measures a small model on the pictures it was trained on and, apart from them, on the held-out (name,
+style) pairs."""
 
 from __future__ import annotations
 
@@ -24,17 +25,24 @@ Progress = Callable[[str], None]
 
 
 def evaluate(
-    model: VersatileDiffusion, data: CaptionedPictures, judge: Judge | None = None, count: int = 100, progress: Progress = lambda text: None
+    model: VersatileDiffusion,
+    data: CaptionedPictures,
+    judge: Judge | None = None,
+    count: int = 100,
+    progress: Progress = lambda text: None,
 ) -> dict:
     """The figures of the model card, for up to `count` trained pairs and all held-out ones, apart.
 
-    Shares are 0..1, PSNR is in dB. "nearest" ranks the latents of all N pictures by their distance to the sampled one: top-1 and top-5
-    are the shares of samples whose own picture is the nearest or among the five nearest (chance 1/N and 5/N). With a judge, "judged"
-    holds its scores, see `judged` and `focus_path`.
+    Shares are 0..1, PSNR is in dB. "nearest" ranks the latents of all N pictures by their distance to the
+    sampled one: top-1 and top-5 are the shares of samples whose own picture is the nearest or among the five
+    nearest (chance 1/N and 5/N). With a judge, "judged" holds its scores, see `judged` and `focus_path`.
     """
     latents = torch.cat([model.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     evenly = torch.linspace(0, len(data.train) - 1, min(count, len(data.train))).long()
-    figures: dict = {"pictures": len(data.images), "sampler": f"{SAMPLING.sampler}, {SAMPLING.steps} steps, cfg {SAMPLING.cfg}"}
+    figures: dict = {
+        "pictures": len(data.images),
+        "sampler": f"{SAMPLING.sampler}, {SAMPLING.steps} steps, cfg {SAMPLING.cfg}",
+    }
     if judge is not None:
         figures["judged"], figures["focus"] = judge_real(judge, model, data), {}
     for part, indices in (("trained", data.train[evenly]), ("held out", data.held_out)):
@@ -46,7 +54,9 @@ def evaluate(
         figures[part] = {
             "pairs": len(indices),
             "autoencoder PSNR": round(float(psnr(model.image_vae, data.pixels[indices]).mean()), 2),
-            "text autoencoder exact": share(a == b for a, b in zip(read(model, model.text_vae.encode(captions)), captions, strict=True)),
+            "text autoencoder exact": share(
+                a == b for a, b in zip(read(model, model.text_vae.encode(captions)), captions, strict=True)
+            ),
             "clip finds": retrieval(model.clip, data, indices),
             "text to image": nearest(drawn, latents, indices),
             "image variation": nearest(varied, latents, indices),
@@ -102,27 +112,36 @@ def see(model: VersatileDiffusion, latents: Tensor) -> Tensor:
 
 
 def judged(judge: Judge, images: Tensor, data: CaptionedPictures, own: Tensor) -> dict[str, float]:
-    """The judge's top-1 on pictures of the pairs `own`: right names, styles, both at once, and right names per style."""
+    """The judge's top-1 on pictures of the pairs `own`: right names, styles, both at once, and right names
+    per style."""
     name, style = judge.read(images)
     names, styles = name == data.name[own], style == data.style[own]
     each = {word: share(names[data.style[own] == number]) for number, word in enumerate(data.styles)}
     return {"name": share(names), "style": share(styles), "both": share(names & styles)} | each
 
 
-def judge_real(judge: Judge, model: VersatileDiffusion, data: CaptionedPictures) -> dict[str, dict[str, float]]:
-    """What the scores are to be read against: chance, and the judge on all real pictures, on spoiled ones, and on autoencoded ones.
+def judge_real(
+    judge: Judge, model: VersatileDiffusion, data: CaptionedPictures
+) -> dict[str, dict[str, float]]:
+    """What the scores are to be read against: chance, and the judge on all real pictures, on spoiled ones,
+    and on autoencoded ones.
 
-    It was trained on these very pictures, spoiled in other ways: its scores on them say how far a perfect model could come, no more.
+    It was trained on these very pictures, spoiled in other ways: its scores on them say how far a perfect
+    model could come, no more.
     """
     every = torch.arange(len(data.images))
     spoiled = spoil(data.pixels, torch.Generator().manual_seed(-1))
     names, styles = 1 / len(data.names), 1 / len(data.styles)
     return {
-        "chance": {"name": names, "style": styles, "both": names * styles} | dict.fromkeys(data.styles, names),
+        "chance": {"name": names, "style": styles, "both": names * styles}
+        | dict.fromkeys(data.styles, names),
         "real pictures": judged(judge, data.pixels, data, every),
         "real pictures, spoiled": judged(judge, spoiled, data, every),
         "real pictures, autoencoded": judged(
-            judge, see(model, torch.cat([model.image_vae.encode(c) for c in data.pixels.split(64)])), data, every
+            judge,
+            see(model, torch.cat([model.image_vae.encode(c) for c in data.pixels.split(64)])),
+            data,
+            every,
         ),
     }
 
@@ -130,7 +149,8 @@ def judge_real(judge: Judge, model: VersatileDiffusion, data: CaptionedPictures)
 def focus_path(
     judge: Judge, model: VersatileDiffusion, data: CaptionedPictures, varied: Tensor, indices: Tensor
 ) -> dict[str, dict[str, float]]:
-    """What image variations keep of the name and of the style, per focus: 0 semantics, 1 style; `varied` are the latents at 0.5."""
+    """What image variations keep of the name and of the style, per focus: 0 semantics, 1 style; `varied` are
+    the latents at 0.5."""
     path = {}
     for level in FOCUSES:
         context = model.encode_image(data.pixels[indices], focus=level)
@@ -157,11 +177,15 @@ def agreement(sentences: list[str], captions: list[str]) -> dict[str, float]:
     }
 
 
-def blend_path(model: VersatileDiffusion, data: CaptionedPictures, latents: Tensor, images: Tensor) -> dict[str, float]:
-    """Where samples lie between an image's latent (0) and that of a text's picture (1), per share of the text.
+def blend_path(
+    model: VersatileDiffusion, data: CaptionedPictures, latents: Tensor, images: Tensor
+) -> dict[str, float]:
+    """Where samples lie between an image's latent (0) and that of a text's picture (1), per share of the
+    text.
 
-    The position is d_image / (d_image + d_text) with d the distances of the sample to the two; each image meets the caption of another one.
-    "rank correlation" is that of share and position, the mean over the images: 1 when more text always takes the sample nearer to it.
+    The position is d_image / (d_image + d_text) with d the distances of the sample to the two; each image
+    meets the caption of another one. "rank correlation" is that of share and position, the mean over the
+    images: 1 when more text always takes the sample nearer to it.
     """
     texts = images.roll(len(images) // 2)
     image = model.encode_image(data.pixels[images])
@@ -172,12 +196,16 @@ def blend_path(model: VersatileDiffusion, data: CaptionedPictures, latents: Tens
         to_image, to_text = ((samples - latents[own]).flatten(1).norm(dim=1) for own in (images, texts))
         positions.append(to_image / (to_image + to_text))
     positions = torch.stack(positions)
-    path = {f"text {ratio}": round(float(position.mean()), 3) for ratio, position in zip(RATIOS, positions, strict=True)}
+    path = {
+        f"text {ratio}": round(float(position.mean()), 3)
+        for ratio, position in zip(RATIOS, positions, strict=True)
+    }
     return path | {"rank correlation": round(float(rank_correlation(positions).mean()), 3)}
 
 
 def rank_correlation(values: Tensor) -> Tensor:
-    """Spearman's correlation of the order 0..n-1 with each column of values [n, N], without ties -> [N] in -1..1."""
+    """Spearman's correlation of the order 0..n-1 with each column of values [n, N], without ties -> [N] in
+    -1..1."""
     ranks = values.argsort(dim=0).argsort(dim=0).float()
     order = torch.arange(len(values), dtype=torch.float32)[:, None]
     return 1 - 6 * (ranks - order).square().sum(dim=0) / (len(values) * (len(values) ** 2 - 1))
@@ -185,21 +213,37 @@ def rank_correlation(values: Tensor) -> Tensor:
 
 def table(figures: dict) -> str:
     """The figures as text: one line per figure, trained and held out side by side."""
-    rows = [f"{figures['pictures']} pictures; {figures['sampler']}", f"{'':34}{'trained':>10}{'held out':>10}"]
+    rows = [
+        f"{figures['pictures']} pictures; {figures['sampler']}",
+        f"{'':34}{'trained':>10}{'held out':>10}",
+    ]
     flat = {part: flatten(figures[part]) for part in ("trained", "held out")}
     rows += [f"{name:34}{value:>10}{flat['held out'][name]:>10}" for name, value in flat["trained"].items()]
     if "judged" in figures:
         columns = next(iter(figures["judged"].values()))
-        rows += ["", "judge, top-1; the last columns are right names per style", f"{'':34}" + "".join(f"{column:>8}" for column in columns)]
-        rows += [f"{name:34}" + "".join(f"{value:8.3f}" for value in scores.values()) for name, scores in figures["judged"].items()]
+        rows += [
+            "",
+            "judge, top-1; the last columns are right names per style",
+            f"{'':34}" + "".join(f"{column:>8}" for column in columns),
+        ]
+        rows += [
+            f"{name:34}" + "".join(f"{value:8.3f}" for value in scores.values())
+            for name, scores in figures["judged"].items()
+        ]
         rows += ["", f"{'image variation keeps':34}{'trained name, style':>24}{'held out name, style':>24}"]
         rows += [
             f"{level:34}"
-            + "".join(f"{figures['focus'][part][level]['name']:16.3f}{figures['focus'][part][level]['style']:8.3f}" for part in flat)
+            + "".join(
+                f"{figures['focus'][part][level]['name']:16.3f}{figures['focus'][part][level]['style']:8.3f}"
+                for part in flat
+            )
             for level in figures["focus"]["trained"]
         ]
         rows.append("")
-    rows.append("blend, 0 = the image, 1 = the text's picture: " + ", ".join(f"{k}: {v}" for k, v in figures["blend"].items()))
+    rows.append(
+        "blend, 0 = the image, 1 = the text's picture: "
+        + ", ".join(f"{k}: {v}" for k, v in figures["blend"].items())
+    )
     return "\n".join(rows)
 
 

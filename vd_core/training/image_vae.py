@@ -10,8 +10,12 @@ from torch import Tensor
 
 from ..autoencoders.image_kl import AutoencoderKL
 
-KL_WEIGHT = 1e-5  # keeps the latents bounded and near each other; a larger one blurs (Rombach et al. 2022, appendix G, use 1e-6)
-ROUGHNESS = 0.3  # at most, of noise on the latents, as a share of their spread: the decoder is to forgive what a diffuser leaves
+# Keeps the latents bounded and near each other; a larger one blurs (Rombach et al. 2022, appendix G, use
+# 1e-6)
+KL_WEIGHT = 1e-5
+# At most, of noise on the latents, as a share of their spread: the decoder is to forgive what a diffuser
+# leaves
+ROUGHNESS = 0.3
 
 
 def edges(images: Tensor) -> Tensor:
@@ -45,7 +49,9 @@ def image_vae_losses(images: Tensor, batch: int):
 
     def losses(vae: AutoencoderKL, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         x = mirror(images[torch.randint(len(images), (batch,), generator=generator)], generator)
-        noise_like = torch.randn(batch, vae.config.latent_channels, *(s // vae.factor for s in x.shape[2:]), generator=generator)
+        noise_like = torch.randn(
+            batch, vae.config.latent_channels, *(s // vae.factor for s in x.shape[2:]), generator=generator
+        )
         with torch.autocast("cpu", torch.bfloat16):
             mean, logvar = vae.moments(x)
             mean, logvar = mean.float(), logvar.float()
@@ -59,7 +65,8 @@ def image_vae_losses(images: Tensor, batch: int):
 
 @torch.no_grad()
 def preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float, float], ...]:
-    """`DataConfig.preview` for scaled latents [B, C, h, w] of pictures [B, 3, H, W] in 0..1: the best linear map to their colours."""
+    """`DataConfig.preview` for scaled latents [B, C, h, w] of pictures [B, 3, H, W] in 0..1: the best linear
+    map to their colours."""
     small = F.interpolate(images, latents.shape[2:], mode="area") * 2 - 1
     known, wanted = (x.movedim(1, -1).flatten(0, -2) for x in (latents, small))
     map_ = torch.linalg.lstsq(torch.cat([known, torch.ones_like(known[:, :1])], dim=1), wanted).solution
@@ -67,6 +74,9 @@ def preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float,
 
 
 def psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of decode(encode(images)), one per image [N]; images [N, 3, H, W] in 0..1."""
-    errors = [(vae.decode(vae.encode(chunk)) - chunk).square().mean(dim=(1, 2, 3)) for chunk in images.split(64)]
+    """Peak signal-to-noise ratio in dB of decode(encode(images)), one per image [N]; images [N, 3, H, W] in
+    0..1."""
+    errors = [
+        (vae.decode(vae.encode(chunk)) - chunk).square().mean(dim=(1, 2, 3)) for chunk in images.split(64)
+    ]
     return -10 * torch.cat(errors).log10()

@@ -1,4 +1,5 @@
-"""The judge: a classifier of names and styles, trained apart from the model on all real pictures, that scores what the model draws."""
+"""The judge: a classifier of names and styles, trained apart from the model on all real pictures, that scores
+what the model draws."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ EPOCHS, BATCH = 100, 64
 
 
 class Judge(nn.Module):
-    """A small convolutional net: pictures [B, 3, 64, 64] in 0..1 -> logits of the names [B, names] and of the styles [B, styles].
+    """A small convolutional net: pictures [B, 3, 64, 64] in 0..1 -> logits of the names [B, names] and of the
+    styles [B, styles].
 
-    It shares no weight, no architecture and no training with the model that it judges, and is never shipped. It has seen the pictures
+    It shares no weight, no architecture and no training with the model that it judges, and is never shipped.
+    It has seen the pictures
     that are held out from the model: it must know what they show.
     """
 
@@ -27,8 +30,14 @@ class Judge(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inputs, outputs, stride in ((3, 32, 2), (32, 64, 2), (64, 128, 2), (128, 128, 1), (128, 256, 2)):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten()).to(memory_format=torch.channels_last)
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten()).to(
+            memory_format=torch.channels_last
+        )
         self.name, self.style = nn.Linear(4 * 256, names), nn.Linear(4 * 256, styles)
         self.eval()
 
@@ -44,31 +53,42 @@ class Judge(nn.Module):
 
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
-    """What a judge of generated pictures must look past: pictures [B, 3, S, S] distorted, some blurred, faded or noisy, in 0..1."""
+    """What a judge of generated pictures must look past: pictures [B, 3, S, S] distorted, some blurred, faded
+    or noisy, in 0..1."""
     count = len(images)
     images = distort(images, generator)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     images = torch.lerp(images, blurred, torch.rand(count, 1, 1, 1, generator=generator))
     gain = 1 + 0.15 * torch.randn(count, 3, 1, 1, generator=generator)
-    noise = 0.05 * torch.rand(count, 1, 1, 1, generator=generator) * torch.randn(images.shape, generator=generator)
+    noise = (
+        0.05
+        * torch.rand(count, 1, 1, 1, generator=generator)
+        * torch.randn(images.shape, generator=generator)
+    )
     return (1 - gain * (1 - images) + noise).clamp(0, 1)
 
 
 def judge_losses(data: CaptionedPictures, batch: int = BATCH):
-    """Loss function for `loop.fit`: cross-entropies of name and style over all pictures of `data`, spoiled anew each time."""
+    """Loss function for `loop.fit`: cross-entropies of name and style over all pictures of `data`, spoiled
+    anew each time."""
 
     def losses(judge: Judge, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         chosen = torch.randperm(len(data.images), generator=generator)[:batch]
         pictures = spoil(data.pixels[chosen], generator)
         with torch.autocast("cpu", torch.bfloat16):
             name, style = judge(pictures)
-        yield "judge", F.cross_entropy(name.float(), data.name[chosen]) + F.cross_entropy(style.float(), data.style[chosen])
+        yield (
+            "judge",
+            F.cross_entropy(name.float(), data.name[chosen])
+            + F.cross_entropy(style.float(), data.style[chosen]),
+        )
 
     return losses
 
 
 def train_judge(data: CaptionedPictures, out: Path, steps: int | None = None) -> Judge:
-    """Train the judge of these pictures in the folder `out`, or load it when it is there; by default it sees each picture EPOCHS times.
+    """Train the judge of these pictures in the folder `out`, or load it when it is there; by default it sees
+    each picture EPOCHS times.
 
     Raises ValueError when the judge in `out` is one of other pictures.
     """

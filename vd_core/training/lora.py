@@ -15,7 +15,8 @@ from ..diffuser.model import Diffuser
 
 
 class LowRank(nn.Module):
-    """The change of one layer: input -> what is added to its output. `up` starts at zero, so at first nothing is."""
+    """The change of one layer: input -> what is added to its output. `up` starts at zero, so at first nothing
+    is."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int):
         super().__init__()
@@ -24,7 +25,9 @@ class LowRank(nn.Module):
         self.down = nn.Parameter(torch.empty(rank, *inputs, **where))
         self.up = nn.Parameter(torch.zeros(outputs, rank, *[1] * (len(inputs) - 1), **where))
         nn.init.kaiming_uniform_(self.down, a=5**0.5)
-        self.steps = {"stride": layer.stride, "padding": layer.padding} if isinstance(layer, nn.Conv2d) else None
+        self.steps = (
+            {"stride": layer.stride, "padding": layer.padding} if isinstance(layer, nn.Conv2d) else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.steps is None:
@@ -48,13 +51,17 @@ class Lora(nn.Module):
 
     @contextmanager
     def attached(self, diffuser: Diffuser) -> Iterator[Diffuser]:
-        """While it is active the diffuser computes with the changes; nothing is merged, so gradients reach them."""
+        """While it is active the diffuser computes with the changes; nothing is merged, so gradients reach
+        them."""
         layers, scale = adaptable(diffuser), self.alpha / self.rank
 
         def add(change: LowRank, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
             return output + scale * change(inputs[0])
 
-        hooks = [layers[name].register_forward_hook(partial(add, change)) for name, change in zip(self.names, self.layers, strict=True)]
+        hooks = [
+            layers[name].register_forward_hook(partial(add, change))
+            for name, change in zip(self.names, self.layers, strict=True)
+        ]
         try:
             yield diffuser
         finally:
@@ -64,14 +71,19 @@ class Lora(nn.Module):
     def changes(self) -> dict[str, Change]:
         """What is learned so far, by layer, on the CPU."""
         found = zip(self.names, self.layers, strict=True)
-        return {name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha) for name, change in found}
+        return {
+            name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha)
+            for name, change in found
+        }
 
 
 def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:
-    """The layers that some words choose: the start of a layer's name, and after a colon the start of one of its later parts.
+    """The layers that some words choose: the start of a layer's name, and after a colon the start of one of
+    its later parts.
 
-    "context" are all context layers, "context.text" those that read texts, "context.text:attn" their attentions, ":attn2" their
-    cross-attentions; "data.image", "data.text" and "time_embed" the others. Raises ValueError for words that choose nothing.
+    "context" are all context layers, "context.text" those that read texts, "context.text:attn" their
+    attentions, ":attn2" their cross-attentions; "data.image", "data.text" and "time_embed" the others. Raises
+    ValueError for words that choose nothing.
     """
     chosen = set()
     for word in wanted:
@@ -79,10 +91,18 @@ def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:
         found = [
             name
             for name in adaptable(diffuser)
-            if (not start or name.startswith(f"{start}.")) and (not inner or any(part.startswith(inner) for part in name.split(".")))
+            if (not start or name.startswith(f"{start}."))
+            and (not inner or any(part.startswith(inner) for part in name.split(".")))
         ]
         if not found:
-            kinds = [f"{group}.{kind}" for group, kinds in (("context", diffuser.context), ("data", diffuser.data)) for kind in kinds]
-            raise ValueError(f'"{word}" chooses no layer: start with one of {", ".join([*kinds, "time_embed"])}, then :attn for example.')
+            kinds = [
+                f"{group}.{kind}"
+                for group, kinds in (("context", diffuser.context), ("data", diffuser.data))
+                for kind in kinds
+            ]
+            raise ValueError(
+                f'"{word}" chooses no layer: start with one of {", ".join([*kinds, "time_embed"])}, '
+                "then :attn for example."
+            )
         chosen |= set(found)
     return [name for name in adaptable(diffuser) if name in chosen]

@@ -16,9 +16,10 @@ from ..sampling.schedule import Schedule
 class Refinements:
     """What may be changed of the plain mean squared error; the defaults change nothing.
 
-    min_snr:    gamma of min-SNR weights (Hang et al. 2023; 5 there); None = every noise level counts the same.
-    multiscale: smallest side of the multiscale loss (Hoogeboom et al. 2023, "simple diffusion", section 3.3; 32 there); None = full size
-                only. Texts and latents of odd sides have no other scales.
+    min_snr:    gamma of min-SNR weights (Hang et al. 2023; 5 there); None = every noise level counts the
+                same.
+    multiscale: smallest side of the multiscale loss (Hoogeboom et al. 2023, "simple diffusion", section 3.3;
+                32 there); None = full size only. Texts and latents of odd sides have no other scales.
     """
 
     min_snr: float | None = None
@@ -44,9 +45,11 @@ def flow_loss(
     tokens: Tensor,
     refinements: Refinements = PLAIN,
 ) -> Tensor:
-    """Mean squared error of one flow: latents of kind `data` [B, …] (scaled) under one context of `kind`, tokens [B, n, d].
+    """Mean squared error of one flow: latents of kind `data` [B, …] (scaled) under one context of `kind`,
+    tokens [B, n, d].
 
-    t [B] are timesteps 0..timesteps-1, noise is standard normal of x0's shape. The target is what the schedule's `prediction` names.
+    t [B] are timesteps 0..timesteps-1, noise is standard normal of x0's shape. The target is what the
+    schedule's `prediction` names.
     """
     x = schedule.q_sample(x0, t, noise)
     prediction, target = diffuser(x, t, [Context(kind, tokens)], data).float(), schedule.target(x0, t, noise)
@@ -59,7 +62,8 @@ def flow_loss(
 
 
 def min_snr_weights(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
-    """Weights [B] of squared errors at timesteps t [B] that all amount to min(SNR, gamma) on x0 (Hang et al. 2023, section 3.4).
+    """Weights [B] of squared errors at timesteps t [B] that all amount to min(SNR, gamma) on x0 (Hang et al.
+    2023, section 3.4).
 
     An error of the noise is one of x0 times SNR, an error of v one of x0 times SNR + 1.
     """
@@ -69,16 +73,24 @@ def min_snr_weights(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
 
 
 def multiscale_errors(difference: Tensor, smallest: int | None) -> Tensor:
-    """Mean squares [B] of a difference [B, …], averaged over its halved sizes s down to `smallest` with weights 1 / s.
+    """Mean squares [B] of a difference [B, …], averaged over its halved sizes s down to `smallest` with
+    weights 1 / s.
 
-    Hoogeboom et al. 2023, eq. 9: Σ_s (1/s) ‖D_s(ε) - D_s(ε̂)‖², D_s averaging over squares. Here the weights add up to 1, so that the
-    learning rate keeps its meaning.
+    Hoogeboom et al. 2023, eq. 9: Σ_s (1/s) ‖D_s(ε) - D_s(ε̂)‖², D_s averaging over squares. Here the weights
+    add up to 1, so that the learning rate keeps its meaning.
     """
     scales = [difference]
-    while smallest and difference.ndim == 4 and min(side := scales[-1].shape[2:]) >= 2 * smallest and not any(s % 2 for s in side):
+    while (
+        smallest
+        and difference.ndim == 4
+        and min(side := scales[-1].shape[2:]) >= 2 * smallest
+        and not any(s % 2 for s in side)
+    ):
         scales.append(F.avg_pool2d(scales[-1], 2))
     if len(scales) == 1:
         return difference.square().flatten(1).mean(dim=1)
     weights = [1 / max(scale.shape[2:]) for scale in scales]
-    errors = [scale.square().flatten(1).mean(dim=1) * weight for scale, weight in zip(scales, weights, strict=True)]
+    errors = [
+        scale.square().flatten(1).mean(dim=1) * weight for scale, weight in zip(scales, weights, strict=True)
+    ]
     return sum(errors) / sum(weights)

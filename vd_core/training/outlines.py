@@ -1,7 +1,9 @@
-"""What pictures say about names and styles in closed form: outlines, and a space of names in which they are alike across styles.
+"""What pictures say about names and styles in closed form: outlines, and a space of names in which they are
+alike across styles.
 
-A small encoder learns little from a thousand pictures and their captions alone, for styles differ more than names do. Outlines hardly
-differ between styles, and Fisher's discriminant analysis finds in seconds what tells the names apart: the encoder is taught both.
+A small encoder learns little from a thousand pictures and their captions alone, for styles differ more than
+names do. Outlines hardly differ between styles, and Fisher's discriminant analysis finds in seconds what
+tells the names apart: the encoder is taught both.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ MAGNITUDES = (-1.0, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 10.
 
 
 def gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Central differences of the strongest channel, pictures [B, 3, H, W] -> magnitude, horizontal and vertical part, [B, 1, H, W]."""
+    """Central differences of the strongest channel, pictures [B, 3, H, W] -> magnitude, horizontal and
+    vertical part, [B, 1, H, W]."""
     x = F.pad(images[..., :, 2:] - images[..., :, :-2], (1, 1, 0, 0))
     y = F.pad(images[..., 2:, :] - images[..., :-2, :], (0, 0, 1, 1))
     square = x.square() + y.square()
@@ -29,29 +32,37 @@ def gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def outlines(images: Tensor, grid: int = 8) -> Tensor:
-    """Histograms of oriented gradients (Dalal & Triggs 2005): pictures [B, 3, S, S] in 0..1 -> [B, BINS, grid, grid] in 0..0.71.
+    """Histograms of oriented gradients (Dalal & Triggs 2005): pictures [B, 3, S, S] in 0..1 -> [B, BINS,
+    grid, grid] in 0..0.71.
 
-    Orientations, not directions: dark on white and white on dark are alike. Each cell is divided by what lies around it, so faint outlines
-    count as much as strong ones.
+    Orientations, not directions: dark on white and white on dark are alike. Each cell is divided by what lies
+    around it, so faint outlines count as much as strong ones.
     """
     small = F.adaptive_avg_pool2d(images, 4 * grid)
     magnitude, x, y = gradients(small)
     double_cos, double_sin = (x.square() - y.square()) / magnitude, 2 * x * y / magnitude
     angles = 2 * math.pi * torch.arange(BINS).view(1, -1, 1, 1) / BINS
-    energy = ((double_cos * angles.cos() + double_sin * angles.sin()) / magnitude).clamp(min=0) ** 4 * magnitude
+    energy = ((double_cos * angles.cos() + double_sin * angles.sin()) / magnitude).clamp(
+        min=0
+    ) ** 4 * magnitude
     cells = F.avg_pool2d(energy, 8, stride=4, padding=2)
     around = F.avg_pool2d(cells.square().sum(dim=1, keepdim=True), 3, stride=1, padding=1).sqrt()
     return (cells / (around + 0.02)).clamp(max=0.5).sqrt()
 
 
 def surfaces(images: Tensor, grid: int = 8) -> Tensor:
-    """How each cell is painted: the share of each range of gradient magnitude (roots), and the colours of its four quarters.
+    """How each cell is painted: the share of each range of gradient magnitude (roots), and the colours of its
+    four quarters.
 
     Pictures [B, 3, S, S] in 0..1 -> [B, 10 + 12, grid, grid] in 0..1.
     """
     magnitude = gradients(images)[0]
     ranges = torch.cat(
-        [((magnitude > low) & (magnitude <= high)).float() for low, high in zip(MAGNITUDES, MAGNITUDES[1:], strict=False)], dim=1
+        [
+            ((magnitude > low) & (magnitude <= high)).float()
+            for low, high in zip(MAGNITUDES, MAGNITUDES[1:], strict=False)
+        ],
+        dim=1,
     )
     quarters = F.pixel_unshuffle(F.adaptive_avg_pool2d(images, 2 * grid), 2)
     return torch.cat([F.adaptive_avg_pool2d(ranges, grid).sqrt(), quarters], dim=1)
@@ -71,9 +82,12 @@ class NameSpace:
     def fit(cls, images: Tensor, names: Tensor, width: int = 64, shrinkage: float = 1.0) -> NameSpace:
         """From pictures [N, 3, S, S] in 0..1, as they are and mirrored, and the numbers of their names [N].
 
-        shrinkage: how much of the mean variance is added to the within-name covariance, for there are fewer pictures than features.
+        shrinkage: how much of the mean variance is added to the within-name covariance, for there are fewer
+                   pictures than features.
         """
-        features = torch.cat([outlines(chunk).flatten(1) for side in (images, images.flip(-1)) for chunk in side.split(256)])
+        features = torch.cat(
+            [outlines(chunk).flatten(1) for side in (images, images.flip(-1)) for chunk in side.split(256)]
+        )
         names = names.unique(return_inverse=True)[1].repeat(2)
         count = torch.bincount(names)
         means = torch.zeros(len(count), features.shape[1]).index_add_(0, names, features) / count[:, None]

@@ -25,7 +25,9 @@ def grid(rows: list[Tensor], path: Path) -> None:
 
 def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:
     """Indices of pictures to show: trained pairs, then as many held-out ones, evenly spread."""
-    return torch.cat([part[torch.linspace(0, len(part) - 1, count).long()] for part in (data.train, data.held_out)])
+    return torch.cat(
+        [part[torch.linspace(0, len(part) - 1, count).long()] for part in (data.train, data.held_out)]
+    )
 
 
 @torch.no_grad()
@@ -38,8 +40,11 @@ def reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> N
 
 
 @torch.no_grad()
-def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 2.0) -> None:
-    """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the pictures in `out`/sheet.txt."""
+def samples(
+    model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 2.0
+) -> None:
+    """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the
+    pictures in `out`/sheet.txt."""
     rows, lines, sampling = [], [], Sampling("dpmpp_2m", steps=steps, cfg=cfg)
     for indices in chosen(data).chunk(2):
         images, captions = data.pixels[indices], [data.captions[i] for i in indices]
@@ -47,7 +52,9 @@ def samples(model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps
         text, image = model.encode_text(captions), model.encode_image(images)
         rows.append(images)
         for context in (text, image):
-            rows.append(model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampling)))
+            rows.append(
+                model.image_vae.decode(model.sample("image", [context], latent, sample_noise(1), sampling))
+            )
         noise = sample_noise(1)
         words = model.sample("text", [image], model.text_vae.encode(captions), noise, sampling)
         read = model.text_vae.decode(words, noise.generators, temperature=0)

@@ -1,4 +1,4 @@
-"""The small model that ships with the project: its sizes, and its training stage by stage from data to one file."""
+"""Training of the small model that ships with the project, stage by stage from data to one file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,12 @@ from ..autoencoders.image_kl import AutoencoderKL
 from ..autoencoders.optimus import Optimus
 from ..checkpoints.vocabularies import to_tensors
 from ..checkpoints.write import save_model
-from ..config import (
-    ClipConfig,
-    DataConfig,
-    DiffuserConfig,
-    ImageVAEConfig,
-    ScheduleConfig,
-    TextVAEConfig,
-    TransformerConfig,
-    VDConfig,
-)
+from ..config import VDConfig
 from ..diffuser.model import Diffuser
 from ..encoders.clip import Clip
 from ..flows import VersatileDiffusion, image_context
 from ..sampling.schedule import Schedule
-from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
+from ..tokenizers import ClipTokenizer
 from . import sheets, vocabularies
 from .adversarial_decoder import train_decoder
 from .captioning import captioning_losses
@@ -41,6 +32,7 @@ from .diffuser import FlowData, flow_losses, initialise
 from .image_vae import image_vae_losses, preview_colors
 from .judge import Judge, judge_losses
 from .loop import fit
+from .small_sizes import sizes
 from .text_vae import text_vae_losses
 
 log = logging.getLogger(__name__)
@@ -60,49 +52,25 @@ STEPS = {
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
 BATCHES = {("image", "text"): 40, ("image", "image"): 16, ("text", "image"): 48, ("text", "text"): 16}
-# The same once captions are trained to be read, and not known by heart: what learns with them goes on, and gets smaller batches.
+# The same once captions are trained to be read, and not known by heart: what learns with them goes on, and
+# gets smaller batches.
 CAPTIONED, BESIDES = 64, {("image", "image"): 8, ("text", "text"): 16}
 
-VIEWS = 12  # of each picture that the flows from images see: itself, and distorted ones, every other of them in other colours
+# Of each picture, seen by the flows from images: itself, and distorted ones, every other of them in other
+# colours.
+VIEWS = 12
 INKED = 4  # copies of each picture in ink, told by the name alone, only to be read
-FOCUSED = 2  # copies of each picture at focus 0, drawn as its name in another style, and at focus 1, drawn as another name in its style
-WHOLE = 4  # whole captions to one name alone and one style alone that the flows from texts see: so names and styles become words apart
-
-
-def sizes(words: Vocabularies) -> VDConfig:
-    """Pictures of 64x64, latents of 16x8x8 and of 64: every part of VD in small, about 18 M parameters in all."""
-    bpe = ClipTokenizer(words.clip_merges).bpe
-    return VDConfig(
-        diffuser=DiffuserConfig(
-            model_channels=128,
-            channel_mult=(1, 1),
-            num_res_blocks=(1, 1),
-            attention=(True, True),
-            num_heads=4,
-            data={"image": DataConfig("2d", channels=16, side=8), "text": DataConfig("0d", channels=64, second_dim=2)},
-            context={"image": 160, "text": 160},
-        ),
-        schedule=ScheduleConfig(prediction="v"),
-        clip=ClipConfig(
-            text=TransformerConfig(128, 2, 4, 512, positions=32, vocab_size=bpe.vocab_size),
-            vision=TransformerConfig(128, 3, 8, 512, positions=65),
-            image_size=64,
-            patch_size=8,
-            projection_dim=160,
-        ),
-        image_vae=ImageVAEConfig(channels=32, channel_mult=(1, 1, 2, 4), num_res_blocks=1, latent_channels=16),
-        text_vae=TextVAEConfig(
-            encoder=TransformerConfig(128, 2, 4, 256, positions=32, vocab_size=len(words.bert.splitlines())),
-            decoder=TransformerConfig(128, 3, 4, 512, positions=32, vocab_size=Gpt2Tokenizer(words.gpt2_vocab, words.gpt2_merges).eos + 1),
-            latent_width=64,
-            max_pieces=30,
-            max_tokens=30,
-        ),
-    )
+# Copies of each picture at focus 0, drawn as its name in another style, and at focus 1, as another name in
+# its style.
+FOCUSED = 2
+# Whole captions to one name alone and one style alone, seen by the flows from texts: so both become words
+# apart.
+WHOLE = 4
 
 
 class SmallModelTraining:
-    """The stages of one training run. Each returns a trained part and resumes, or just loads, when `out` already holds it.
+    """The stages of one training run. Each returns a trained part and resumes, or just loads, when `out`
+    already holds it.
 
     data:  captioned pictures; only `data.train` is ever trained on.
     out:   folder of the run: one folder per stage.
@@ -118,7 +86,11 @@ class SmallModelTraining:
         self.names = [data.names[i] for i in data.name[data.train]]
         self.styles = [style_caption(data.styles[i]) for i in data.style[data.train]]
         self.data_hash = digest(
-            [data.images, data.is_held_out, torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8)]
+            [
+                data.images,
+                data.is_held_out,
+                torch.frombuffer(bytearray("\n".join(data.captions).encode()), dtype=torch.uint8),
+            ]
         )
         self.words_hash = {"vocabularies": digest(to_tensors(self.words).values())}
 
@@ -127,7 +99,13 @@ class SmallModelTraining:
         torch.manual_seed(0)
         losses = image_vae_losses(self.images, batch=16)
         vae = AutoencoderKL(self.config.image_vae)
-        return self.fit("image_vae", vae, losses, lr=2e-3, sheet=lambda model, out: sheets.reconstructions(model, self.data, out))
+        return self.fit(
+            "image_vae",
+            vae,
+            losses,
+            lr=2e-3,
+            sheet=lambda model, out: sheets.reconstructions(model, self.data, out),
+        )
 
     def clip(self) -> Clip:
         """The two context encoders."""
@@ -135,7 +113,9 @@ class SmallModelTraining:
         tokenizer = ClipTokenizer(self.words.clip_merges, self.config.clip.text.positions)
         model = ContrastiveClip(Clip(self.config.clip, tokenizer))
         texts, train = Texts.of(self.data, tokenizer), self.data.train
-        losses = contrastive_losses(self.images, self.data.name[train], self.data.style[train], texts, names_per_batch=14)
+        losses = contrastive_losses(
+            self.images, self.data.name[train], self.data.style[train], texts, names_per_batch=14
+        )
         return self.fit("clip", model, losses, lr=1.5e-3, parts=self.words_hash, weight_decay=0.05).clip
 
     def text_vae(self) -> Optimus:
@@ -150,28 +130,37 @@ class SmallModelTraining:
         return self.fit("text_vae", optimus, losses, lr=2e-3, parts=self.words_hash)
 
     def diffuser(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
-        """All four flows, on what the frozen parts make of the training pictures (see `prepare`); returns the whole model."""
+        """All four flows, on what the frozen parts make of the training pictures (see `prepare`); returns the
+        whole model."""
         torch.manual_seed(0)
         diffuser = Diffuser(model.config.diffuser)
         initialise(diffuser)
-        return self.fit_flows("diffuser", model.replace(diffuser=diffuser), self.losses(flows, model.config, BATCHES), {})
+        return self.fit_flows(
+            "diffuser", model.replace(diffuser=diffuser), self.losses(flows, model.config, BATCHES), {}
+        )
 
     def captioner(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
-        """Captions of pictures once more, so that they are read and not known by heart (see `captioning`); returns the whole model.
+        """Captions of pictures once more, so that they are read and not known by heart (see `captioning`);
+        returns the whole model.
 
-        Only the context layers of images and the data layers of texts learn; the two other flows through them go on beside. Pictures from
-        texts stay as they are.
+        Only the context layers of images and the data layers of texts learn; the two other flows through them
+        go on beside. Pictures from texts stay as they are.
         """
         diffuser = copy.deepcopy(model.diffuser)
         for name, parameter in diffuser.named_parameters():
             parameter.requires_grad_(name.startswith(("context.image.", "data.text.")))
-        names = self.data.name[self.data.train].repeat(len(flows["captions"].latents["text"]) // len(self.images))
+        names = self.data.name[self.data.train].repeat(
+            len(flows["captions"].latents["text"]) // len(self.images)
+        )
         reading = captioning_losses(flows["captions"], names, Schedule(model.config.schedule), CAPTIONED)
         losses = [*self.losses(flows, model.config, BESIDES), reading]
-        return self.fit_flows("captioner", model.replace(diffuser=diffuser), losses, {"diffuser": model.diffuser})
+        return self.fit_flows(
+            "captioner", model.replace(diffuser=diffuser), losses, {"diffuser": model.diffuser}
+        )
 
     def decoder(self, model: VersatileDiffusion) -> VersatileDiffusion:
-        """Train the decoder of pictures once more, against a discriminator (see `train_decoder`); returns the whole model."""
+        """Train the decoder of pictures once more, against a discriminator (see `train_decoder`); returns the
+        whole model."""
         torch.manual_seed(1)  # another start than that of a judge, which is to measure and not to teach
         judge = Judge(len(self.data.names), len(self.data.styles))
         classifier = self.fit("classifier", judge, judge_losses(self.data.trained), lr=2e-3)
@@ -180,64 +169,91 @@ class SmallModelTraining:
         return model.replace(image_vae=vae)
 
     @staticmethod
-    def losses(flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]) -> list[Losses]:
+    def losses(
+        flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]
+    ) -> list[Losses]:
         """The diffusion losses of the flows in `batches`, one function for each kind of context."""
         schedule = Schedule(config.schedule)
         return [
-            flow_losses(flows[kind], schedule, {flow: batches[flow] for flow in batches if flow[1] == kind}) for kind in ("text", "image")
+            flow_losses(flows[kind], schedule, {flow: batches[flow] for flow in batches if flow[1] == kind})
+            for kind in ("text", "image")
         ]
 
-    def fit_flows(self, stage: str, model: VersatileDiffusion, losses: Sequence[Losses], parts: dict[str, nn.Module]) -> VersatileDiffusion:
-        """One stage of the diffuser with the losses added up; `parts` are what it depends on besides the other parts of the model."""
+    def fit_flows(
+        self, stage: str, model: VersatileDiffusion, losses: Sequence[Losses], parts: dict[str, nn.Module]
+    ) -> VersatileDiffusion:
+        """One stage of the diffuser with the losses added up; `parts` are what it depends on besides the
+        other parts of the model."""
         parts = {"image_vae": model.image_vae, "clip": model.clip, "text_vae": model.text_vae, **parts}
         diffuser = self.fit(
             stage,
             model.diffuser,
             lambda module, generator: chain.from_iterable(each(module, generator) for each in losses),
             lr=1e-3,
-            parts={name: digest(part.state_dict().values()) for name, part in parts.items()} | self.words_hash,
+            parts={name: digest(part.state_dict().values()) for name, part in parts.items()}
+            | self.words_hash,
             sheet=lambda average, out: sheets.samples(model.replace(diffuser=average), self.data, out),
         )
         return model.replace(diffuser=diffuser)
 
     @torch.no_grad()
-    def prepare(self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus) -> tuple[dict[str, FlowData], VDConfig]:
-        """What the flows from texts and from images are trained on, condition kind -> data, and the config with the measured scales.
+    def prepare(
+        self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus
+    ) -> tuple[dict[str, FlowData], VDConfig]:
+        """What the flows from texts and from images are trained on, condition kind -> data, and the config
+        with the measured scales.
 
-        Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images meet what they show: a
-        distorted picture its own latent, so that they are copied by looking and not known by heart. Both meet their captions. Images in
-        focus meet what the focus leaves: at 0, semantics, a picture of the same name and the name alone; at 1, style, another one in the
-        same style and the style alone. "captions" has the views with the tokens and latents of their captions, and pictures in ink
-        with those of their names.
+        Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images
+        meet what they show: a distorted picture its own latent, so that they are copied by looking and not
+        known by heart. Both meet their captions. Images in
+        focus meet what the focus leaves: at 0, semantics, a picture of the same name and the name alone; at
+        1, style, another one in the same style and the style alone. "captions" has the views with the tokens
+        and latents of their captions, and pictures in ink with those of their names.
         """
         texts = {"caption": self.captions, "name": self.names, "style": self.styles}
         tokens = {part: clip.encode_text(said) for part, said in texts.items()}
-        images, told = encode(image_vae, self.images), {part: text_vae.encode(said) for part, said in texts.items()}
+        images, told = (
+            encode(image_vae, self.images),
+            {part: text_vae.encode(said) for part, said in texts.items()},
+        )
         config = self.measured(images, told["caption"])
         scale = {kind: sizes.latent_scale for kind, sizes in config.diffuser.data.items()}
         images, told = images * scale["image"], {part: z * scale["text"] for part, z in told.items()}
 
         views, generator = self.views(), torch.Generator().manual_seed(0)
         log.info("encoding %d views of %d pictures, which takes minutes", len(views), len(images))
-        looks, seen = [encode_images(clip, views)], [images, encode(image_vae, views[len(images) :]) * scale["image"]]
+        looks, seen = (
+            [encode_images(clip, views)],
+            [images, encode(image_vae, views[len(images) :]) * scale["image"]],
+        )
         for level, number in ((0.0, self.data.name), (1.0, self.data.style)):
             for _ in range(FOCUSED):
                 looks.append(encode_images(clip, self.images, level))
                 seen.append(images[partners(number[self.data.train], generator)])
-        drawings = [encode_images(clip, ink(distort(self.images, generator, strength=0.5), generator)) for _ in range(INKED)]
+        drawings = [
+            encode_images(clip, ink(distort(self.images, generator, strength=0.5), generator))
+            for _ in range(INKED)
+        ]
         black = clip.encode_image(torch.zeros(1, 3, 64, 64))
         nulls = {"text": clip.encode_text([""]), "image": torch.cat([torch.zeros_like(black), black])}
 
         def all_of(values: dict[str, Tensor], parts: list[str]) -> Tensor:
             return torch.cat([values[part] for part in parts])
 
-        read, shown = ["caption"] * WHOLE + ["name", "style"], ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED
+        read, shown = (
+            ["caption"] * WHOLE + ["name", "style"],
+            ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED,
+        )
         captioned = ["caption"] * VIEWS + ["name"] * INKED
         flows = {
             "text": FlowData(
-                {"image": images.repeat(len(read), 1, 1, 1), "text": all_of(told, read)}, {"text": all_of(tokens, read)}, nulls
+                {"image": images.repeat(len(read), 1, 1, 1), "text": all_of(told, read)},
+                {"text": all_of(tokens, read)},
+                nulls,
             ),
-            "image": FlowData({"image": torch.cat(seen), "text": all_of(told, shown)}, {"image": torch.cat(looks)}, nulls),
+            "image": FlowData(
+                {"image": torch.cat(seen), "text": all_of(told, shown)}, {"image": torch.cat(looks)}, nulls
+            ),
             "captions": FlowData(
                 {"text": all_of(told, captioned)},
                 {"image": torch.cat([looks[0], *drawings]).half(), "text": all_of(tokens, captioned).half()},
@@ -252,11 +268,14 @@ class SmallModelTraining:
             kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
             for kind, z in (("image", images), ("text", texts))
         }
-        data["image"] = replace(data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images))
+        data["image"] = replace(
+            data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images)
+        )
         return replace(self.config, diffuser=replace(self.config.diffuser, data=data))
 
     def views(self) -> Tensor:
-        """The training pictures, then VIEWS - 1 distorted copies of all, every other time in other colours."""
+        """The training pictures, then VIEWS - 1 distorted copies of all, every other time in other
+        colours."""
         generator = torch.Generator().manual_seed(0)
         views = [self.images]
         for number in range(1, VIEWS):
@@ -265,17 +284,32 @@ class SmallModelTraining:
         return torch.cat(views)
 
     def fit(
-        self, name: str, module: nn.Module, losses, lr: float, parts: dict[str, str] | None = None, weight_decay=0.01, sheet=None
+        self,
+        name: str,
+        module: nn.Module,
+        losses,
+        lr: float,
+        parts: dict[str, str] | None = None,
+        weight_decay=0.01,
+        sheet=None,
     ) -> nn.Module:
         """One stage."""
         trained_on = {"data": self.data_hash, **(parts or {})}
         return fit(
-            module, losses, self.out / name, steps=self.steps[name], lr=lr, trained_on=trained_on, weight_decay=weight_decay, sheet=sheet
+            module,
+            losses,
+            self.out / name,
+            steps=self.steps[name],
+            lr=lr,
+            trained_on=trained_on,
+            weight_decay=weight_decay,
+            sheet=sheet,
         )
 
 
 def train(data: CaptionedPictures, out: Path, steps: dict[str, int]) -> Path:
-    """Run or resume all stages and write the whole model, vocabularies included, as float16; returns its path."""
+    """Run or resume all stages and write the whole model, vocabularies included, as float16; returns its
+    path."""
     run = SmallModelTraining(data, out, steps)
     image_vae, clip, text_vae = run.image_vae(), run.clip(), run.text_vae()
     flows, config = run.prepare(image_vae, clip, text_vae)
@@ -293,7 +327,9 @@ def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 def encode_images(clip: Clip, images: Tensor, focus: float = 0.5) -> Tensor:
     """Context tokens [N, n, d] of many pictures [N, 3, H, W]."""
-    return torch.cat([image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)])
+    return torch.cat(
+        [image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)]
+    )
 
 
 def digest(tensors) -> str:

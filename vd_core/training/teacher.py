@@ -14,9 +14,8 @@ from ..sampling.corrections import shape_per_sample
 from ..sampling.guidance import combine
 from ..sampling.schedule import Schedule
 
-Attach = Callable[
-    [nn.Module], AbstractContextManager[Diffuser]
-]  # what is trained -> the diffuser that computes with it
+# What is trained -> the diffuser that computes with it.
+Attach = Callable[[nn.Module], AbstractContextManager[Diffuser]]
 
 
 def shaped(values: Tensor, like: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from ..tokenizers import Vocabularies
 
 
 def learn(captions: Sequence[str]) -> Vocabularies:
-    """Vocabularies in which every word of the captions is one token and any other English word can be spelled."""
+    """Vocabularies in which every word of the captions is one token and any other English word can be
+    spelled."""
     words = sorted({word for caption in captions for word in caption.lower().replace(",", " ,").split()})
     gpt2_vocab, gpt2_merges = gpt2([" " + caption for caption in captions])
     return Vocabularies(bert(words), gpt2_vocab, gpt2_merges, clip(words))
@@ -22,7 +23,16 @@ def learn(captions: Sequence[str]) -> Vocabularies:
 def bert(words: Sequence[str]) -> str:
     """WordPiece: special tokens, the words, then single characters at the start and inside of a word."""
     characters = string.ascii_lowercase + string.digits + string.punctuation
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *characters, *("##" + c for c in characters)]
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *words,
+        *characters,
+        *("##" + c for c in characters),
+    ]
     return "\n".join(dict.fromkeys(pieces))
 
 
@@ -30,11 +40,19 @@ def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") 
     """Byte-pair merges that make every word of `texts` one token, one "left right" per merge."""
     ending = {"end_of_word_suffix": suffix} if suffix else {}
     tokenizer = Tokenizer(models.BPE(**ending))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if suffix else pre_tokenizers.ByteLevel(add_prefix_space=False)
-    # Ties between merges go by token number, and characters with a suffix would be numbered in a random order: number them first.
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.WhitespaceSplit() if suffix else pre_tokenizers.ByteLevel(add_prefix_space=False)
+    )
+    # Ties between merges go by token number, and characters with a suffix would be numbered in a random
+    # order: number them first.
     endings = [character + suffix for character in alphabet] if suffix else []
     trainer = trainers.BpeTrainer(
-        vocab_size=100_000, min_frequency=1, initial_alphabet=list(alphabet), special_tokens=endings, show_progress=False, **ending
+        vocab_size=100_000,
+        min_frequency=1,
+        initial_alphabet=list(alphabet),
+        special_tokens=endings,
+        show_progress=False,
+        **ending,
     )
     tokenizer.train_from_iterator(texts, trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
@@ -53,7 +71,9 @@ def gpt2(texts: Sequence[str]) -> tuple[str, str]:
     alphabet = byte_letters()
     merges = byte_pairs(alphabet, texts)
     tokens = dict.fromkeys([*alphabet, *(merge.replace(" ", "") for merge in merges)])
-    return json.dumps({token: number for number, token in enumerate(tokens)}), "\n".join(["#version: 0.2", *merges])
+    return json.dumps({token: number for number, token in enumerate(tokens)}), "\n".join(
+        ["#version: 0.2", *merges]
+    )
 
 
 def clip(words: Sequence[str]) -> bytes:

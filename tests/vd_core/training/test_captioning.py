@@ -1,4 +1,5 @@
-"""Training of texts from images against captions known by heart: few patches, and context layers that are taught by others."""
+"""Training of texts from images against captions known by heart: few patches, and context layers that are
+taught by others."""
 
 import pytest
 import torch
@@ -53,17 +54,27 @@ def test_a_pupil_that_adds_nothing_is_wrong_by_all_that_the_teacher_adds(diffuse
     expected, h = [], []
     x, t = torch.randn(4, 8, generator=generator(1)), torch.tensor([10, 400, 800, 990])
     with torch.no_grad():
-        diffuser(x, t, [Context("text", tokens)], "text", trace=lambda step, value: h.append((step.op, value)))
+        diffuser(
+            x, t, [Context("text", tokens)], "text", trace=lambda step, value: h.append((step.op, value))
+        )
     for (_, before), (op, after) in zip(h, h[1:], strict=False):
         if op == "context":
             expected.append((after - before).square().mean() / (after - before).var())
-    assert match(diffuser, tokens, tokens).item() == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
+    assert match(diffuser, tokens, tokens).item() == pytest.approx(
+        float(torch.stack(expected).mean()), rel=1e-5
+    )
 
 
 def test_only_the_pupils_layers_learn(diffuser):
     match(diffuser, *(torch.randn(4, 5, 16, generator=generator(seed)) for seed in (2, 3))).backward()
-    learning = {name.split(".")[0] + "." + name.split(".")[1] for name, p in diffuser.named_parameters() if p.grad is not None}
-    assert learning == {"context.image"} and all(p.grad is not None for p in diffuser.context["image"].parameters())
+    learning = {
+        name.split(".")[0] + "." + name.split(".")[1]
+        for name, p in diffuser.named_parameters()
+        if p.grad is not None
+    }
+    assert learning == {"context.image"} and all(
+        p.grad is not None for p in diffuser.context["image"].parameters()
+    )
 
 
 def test_a_teacher_that_adds_nothing_yet_does_no_harm(diffuser):
@@ -97,7 +108,11 @@ def test_what_is_dropped_is_dropped_for_teacher_and_pupil(diffuser, monkeypatch)
         {"image": rows.expand(6, 65, 16), "text": -rows.expand(6, 3, 16)},
         NULLS,
     )
-    next(captioning_losses(flows, torch.arange(6), Schedule(ScheduleConfig()), 200, dropout=0.3)(diffuser, generator()))
+    next(
+        captioning_losses(flows, torch.arange(6), Schedule(ScheduleConfig()), 200, dropout=0.3)(
+            diffuser, generator()
+        )
+    )
     ((said, seen),) = heard
     assert torch.equal(said[:, 0, 0], -seen[:, 0, 0])  # the same sample, or both unconditional
     assert 0.2 < (said[:, 0, 0] == 0).float().mean() < 0.4
@@ -107,10 +122,14 @@ def test_pictures_of_one_thing_are_mixed_and_stay_more_themselves(diffuser, monk
     heard = []
     monkeypatch.setattr(captioning, "MIXED", 1.0)
     monkeypatch.setattr(
-        captioning, "matching_loss", lambda diffuser, data, x, t, teacher, pupil: heard.append((teacher.tokens, pupil.tokens)) or x.sum()
+        captioning,
+        "matching_loss",
+        lambda diffuser, data, x, t, teacher, pupil: heard.append((teacher.tokens, pupil.tokens)) or x.sum(),
     )
     names, rows = torch.tensor([2, 0, 2, 0, 1, 2]), torch.eye(6, 16)[:, None]
-    flows = FlowData({"text": torch.zeros(6, 8)}, {"image": rows.expand(6, 65, 16), "text": rows.expand(6, 3, 16)}, NULLS)
+    flows = FlowData(
+        {"text": torch.zeros(6, 8)}, {"image": rows.expand(6, 65, 16), "text": rows.expand(6, 3, 16)}, NULLS
+    )
     next(captioning_losses(flows, names, Schedule(ScheduleConfig()), 300, dropout=0.0)(diffuser, generator()))
     own, parts = heard[0][0][:, 0, :6].argmax(dim=1), heard[0][1][:, 0, :6]
     torch.testing.assert_close(parts.sum(dim=1), torch.ones(300))
@@ -125,10 +144,15 @@ def test_both_losses_fall(diffuser):
     made = generator(5)
     flows = FlowData(
         {"text": torch.randn(4, 8, generator=made)},
-        {"image": torch.randn(4, 1, 16, generator=made).expand(4, 65, 16), "text": torch.randn(4, 3, 16, generator=made)},
+        {
+            "image": torch.randn(4, 1, 16, generator=made).expand(4, 65, 16),
+            "text": torch.randn(4, 3, 16, generator=made),
+        },
         NULLS,
     )
-    learned = [p for name, p in diffuser.named_parameters() if name.startswith(("context.image.", "data.text."))]
+    learned = [
+        p for name, p in diffuser.named_parameters() if name.startswith(("context.image.", "data.text."))
+    ]
     optimizer = torch.optim.Adam(learned, lr=3e-3)
     losses, seen = captioning_losses(flows, torch.arange(4), Schedule(ScheduleConfig(prediction="v")), 32), []
     for step in range(200):

@@ -1,4 +1,5 @@
-"""Training of the small CLIP: what its pictures go through, what closed forms teach it, and that it learns."""
+"""Training of the small CLIP: what its pictures go through, what closed forms teach it, and that it
+learns."""
 
 import copy
 import math
@@ -34,7 +35,11 @@ def data():
     for number, thing in enumerate(things):
         inside, border = (thing < 0).float(), (thing.abs() < 0.06).float()
         colour = torch.eye(3)[number][:, None, None]
-        drawn += [1 - inside.expand(3, -1, -1), 1 - inside * (1 - colour), 1 - 0.3 * inside * (1 - colour.roll(1, dims=0)) - 0.4 * border]
+        drawn += [
+            1 - inside.expand(3, -1, -1),
+            1 - inside * (1 - colour),
+            1 - 0.3 * inside * (1 - colour.roll(1, dims=0)) - 0.4 * border,
+        ]
     held_out = torch.zeros(9, dtype=torch.bool)
     held_out[4] = True
     names, styles = ("red apple", "a cat's hat", "two dogs don't run"), ("noto", "flat", "3d")
@@ -68,11 +73,17 @@ def test_texts_are_those_of_the_pictures(data, model):
     ids = model.clip.tokenizer(data.captions)
     for number, (name, style) in enumerate(zip(data.name, data.style, strict=True)):
         row = texts.captions[name, style]
-        assert torch.equal(row, ids[number, : len(row)]) and data.captions[number] == caption(data.names[name], data.styles[style])
+        assert torch.equal(row, ids[number, : len(row)]) and data.captions[number] == caption(
+            data.names[name], data.styles[style]
+        )
     alone = model.clip.tokenizer([data.names[2], "noto style"])
-    assert torch.equal(texts.names[2], alone[0, : texts.names.shape[1]]) and torch.equal(texts.styles[0], alone[1, : texts.styles.shape[1]])
+    assert torch.equal(texts.names[2], alone[0, : texts.names.shape[1]]) and torch.equal(
+        texts.styles[0], alone[1, : texts.styles.shape[1]]
+    )
     ends = texts.captions.flatten(0, 1).argmax(dim=1)
-    assert ends.max() == texts.captions.shape[2] - 1, "nothing is cut off, and no more padding than needed is kept"
+    assert ends.max() == texts.captions.shape[2] - 1, (
+        "nothing is cut off, and no more padding than needed is kept"
+    )
 
 
 def test_it_learns_names_across_styles_and_styles_across_names(data, clip):
@@ -99,37 +110,52 @@ def test_all_patches_give_the_tokens_of_the_encoder(data, clip, model):
 def test_positions_are_waves_of_rows_and_columns():
     table = positions(4, 16).unflatten(0, (4, 4))
     assert torch.equal(table[1, 0, :8], table[1, 3, :8]) and torch.equal(table[0, 2, 8:], table[3, 2, 8:])
-    assert table[2, 3, [0, 4, 8, 12]].tolist() == pytest.approx([math.sin(2), math.cos(2), math.sin(3), math.cos(3)])
+    assert table[2, 3, [0, 4, 8, 12]].tolist() == pytest.approx(
+        [math.sin(2), math.cos(2), math.sin(3), math.cos(3)]
+    )
     assert len(table.flatten(0, 1).unique(dim=0)) == 16
 
 
 def test_distorted_pictures_stay_recognisable():
-    """Flat pictures stay as they are, a blot in the middle moves a little, each picture in its own way and half of them mirrored."""
+    """Flat pictures stay as they are, a blot in the middle moves a little, each picture in its own way and
+    half of them mirrored."""
     flat = torch.rand(4, 3, 1, 1).expand(4, 3, 32, 32)
     torch.testing.assert_close(distort(flat, torch.Generator().manual_seed(0)), flat)
     axis = torch.linspace(-1, 1, 33)
-    blots = (-((axis[:, None] ** 2 + (axis - 0.4) ** 2) / 0.02)).exp().expand(200, 1, 33, 33)  # right of the middle
+    # Right of the middle
+    blots = (-((axis[:, None] ** 2 + (axis - 0.4) ** 2) / 0.02)).exp().expand(200, 1, 33, 33)
     out = distort(blots, torch.Generator().manual_seed(0))
-    assert torch.equal(out, distort(blots, torch.Generator().manual_seed(0))) and not torch.equal(out[0], out[1])
-    x, y = ((out * coordinates).sum(dim=(1, 2, 3)) / out.sum(dim=(1, 2, 3)) for coordinates in (axis, axis[:, None]))
+    assert torch.equal(out, distort(blots, torch.Generator().manual_seed(0))) and not torch.equal(
+        out[0], out[1]
+    )
+    x, y = (
+        (out * coordinates).sum(dim=(1, 2, 3)) / out.sum(dim=(1, 2, 3))
+        for coordinates in (axis, axis[:, None])
+    )
     assert y.abs().max() < 0.5 and (x.abs() - 0.4).abs().max() < 0.4 and 0.35 < (x < 0).float().mean() < 0.65
 
 
 def test_recoloured_pictures_keep_black_and_white():
-    coloured = recolour(torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.Generator().manual_seed(0))
+    coloured = recolour(
+        torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(1)), torch.Generator().manual_seed(0)
+    )
     assert coloured.min() >= 0 and coloured.max() <= 1
-    ends = recolour(torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)]), torch.Generator().manual_seed(2))
+    ends = recolour(
+        torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)]), torch.Generator().manual_seed(2)
+    )
     assert ends[0].max() < 0.02 and ends[1].min() > 0.99
     greys = (coloured.amax(dim=1) - coloured.amin(dim=1)).amax(dim=(1, 2)) < 1e-5
     assert 2 <= greys.sum() <= 13  # about a third
 
 
 def test_a_picture_in_ink_has_its_dark_lines_and_edges_alone(data):
-    picture = torch.stack([0.2 * torch.ones(3, 56, 56), data.pixels[1]])  # one flat and dark, one a red disc on white
+    # One flat and dark, one a red disc on white
+    picture = torch.stack([0.2 * torch.ones(3, 56, 56), data.pixels[1]])
     drawn = ink(picture, torch.Generator().manual_seed(0))
     assert drawn.shape == picture.shape and drawn[0].min() > 0.85  # nothing is darker than around
     disc = X**2 + Y**2 - 0.5
-    assert drawn[1, 0][disc > 0.3].min() > 0.85 and drawn[1, 0][disc < -0.3].min() > 0.85  # far from the edge: white, inside too
+    # Far from the edge: white, inside too
+    assert drawn[1, 0][disc > 0.3].min() > 0.85 and drawn[1, 0][disc < -0.3].min() > 0.85
     assert drawn[1, 0][disc.abs() < 0.05].min() < 0.1 and (drawn[1].amax(dim=0) == drawn[1].amin(dim=0)).all()
 
 
@@ -170,7 +196,11 @@ def test_surfaces_are_shares_of_flat_and_sharp_and_the_colours():
     assert cells.shape == (22, 8, 8)
     torch.testing.assert_close(cells[:10].square().sum(dim=0), torch.ones(8, 8))
     assert cells[0, 0, 0] == 1 and cells[9, 0, 4] > 0.3
-    assert cells[10:14, 3, 0].tolist() == [1] * 4 and cells[10:14, 3, 6].tolist() == [0] * 4 and (cells[14:] == 1).all()
+    assert (
+        cells[10:14, 3, 0].tolist() == [1] * 4
+        and cells[10:14, 3, 6].tolist() == [0] * 4
+        and (cells[14:] == 1).all()
+    )
 
 
 def test_the_space_of_names_has_the_styles_of_a_name_together(data):

@@ -1,4 +1,5 @@
-"""The data of the small model, on made-up pictures: captions, the held-out split, files, and how packages are read."""
+"""The data of the small model, on made-up pictures: captions, the held-out split, files, and how packages are
+read."""
 
 import io
 import json
@@ -48,7 +49,9 @@ def picture(size=(40, 20), box=(5, 5, 35, 15), color=(255, 0, 0, 255)):
 @pytest.fixture
 def data():
     name, style = pairs(5, 3)
-    images = torch.randint(0, 256, (15, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (15, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     held_out = torch.zeros(15, dtype=torch.bool)
     held_out[[2, 7]] = True
     return CaptionedPictures(images, name, style, held_out, words(5), ("flat", "line", "3d"))
@@ -57,15 +60,22 @@ def data():
 def test_names_and_styles_are_unambiguous():
     names, characters = zip(*NAMES, strict=True)
     assert len(NAMES) > 150 and len(set(names)) == len(names) and len(set(characters)) == len(characters)
-    assert all(name == name.lower().strip() and name.isascii() and "," not in name and not character.isascii() for name, character in NAMES)
-    assert all(re.search(r".@\d+\.\d+\.\d+$", package) for package in STYLES.values()), "packages need a version"
+    assert all(
+        name == name.lower().strip() and name.isascii() and "," not in name and not character.isascii()
+        for name, character in NAMES
+    )
+    assert all(re.search(r".@\d+\.\d+\.\d+$", package) for package in STYLES.values()), (
+        "packages need a version"
+    )
 
 
 def test_the_notice_names_every_package_and_version():
     notice = Path(__file__).parents[3].joinpath("NOTICE").read_text(encoding="utf-8")
     for style, package in STYLES.items():
         name, version = package.rsplit("@", 1)
-        assert re.search(rf"^{style} +{re.escape(name)} +{re.escape(version)} ", notice, re.MULTILINE), f"NOTICE lacks {package}"
+        assert re.search(rf"^{style} +{re.escape(name)} +{re.escape(version)} ", notice, re.MULTILINE), (
+            f"NOTICE lacks {package}"
+        )
 
 
 def test_the_shipped_pictures_are_those_that_the_builder_makes():
@@ -88,7 +98,11 @@ def test_captions(data):
 def test_trained_and_held_out_pictures_are_all_pictures(data):
     assert data.held_out.tolist() == [2, 7]
     assert sorted([*data.train.tolist(), *data.held_out.tolist()]) == list(range(15))
-    assert data.pixels.min() >= 0 and data.pixels.max() == 1 and torch.equal((data.pixels * 255).round().byte(), data.images)
+    assert (
+        data.pixels.min() >= 0
+        and data.pixels.max() == 1
+        and torch.equal((data.pixels * 255).round().byte(), data.images)
+    )
 
 
 def test_saved_data_come_back_without_loss(data, tmp_path):
@@ -96,11 +110,16 @@ def test_saved_data_come_back_without_loss(data, tmp_path):
         data.save(tmp_path, columns)
         again = CaptionedPictures.load(tmp_path)
         assert torch.equal(again.images, data.images) and again.captions == data.captions
-        assert torch.equal(again.held_out, data.held_out) and (again.names, again.styles) == (data.names, data.styles)
+        assert torch.equal(again.held_out, data.held_out) and (again.names, again.styles) == (
+            data.names,
+            data.styles,
+        )
 
 
 def test_missing_data_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="pictures.webp: build the data with `python -m vd_core.training.emoji"):
+    with pytest.raises(
+        FileNotFoundError, match="pictures.webp: build the data with `python -m vd_core.training.emoji"
+    ):
         CaptionedPictures.load(tmp_path)
 
 
@@ -141,7 +160,10 @@ def test_the_split_goes_by_the_names_and_not_by_their_order():
     name, style = pairs(100, 5)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     shuffled = tuple(words(100)[n] for n in order)
-    first, second = split(name, style, words(100), tuple("abcde")), split(name, style, shuffled, tuple("abcde"))
+    first, second = (
+        split(name, style, words(100), tuple("abcde")),
+        split(name, style, shuffled, tuple("abcde")),
+    )
     assert {(words(100)[n], s.item()) for n, s in zip(name[first], style[first], strict=True)} == {
         (shuffled[n], s.item()) for n, s in zip(name[second], style[second], strict=True)
     }
@@ -164,7 +186,9 @@ def test_code_points(character, codes):
 def test_webp_pictures_are_found_by_either_spelling():
     buffer = io.BytesIO()
     picture().save(buffer, "webp", lossless=True)
-    render = webp_renderer({"assets/2600-fe0f.webp": buffer.getvalue(), "assets/1f34e.webp": buffer.getvalue()})
+    render = webp_renderer(
+        {"assets/2600-fe0f.webp": buffer.getvalue(), "assets/1f34e.webp": buffer.getvalue()}
+    )
     assert render("☀️").size == render("🍎").size == (40, 20) and render("🍎").mode == "RGBA"
     assert render("🍌") is None
 
@@ -173,7 +197,10 @@ def test_iconify_pictures_are_found_by_character_or_slug():
     pytest.importorskip("resvg_py")
     square = {"body": '<path fill="#f00" d="M0 0h8v8H0z"/>'}
     icons = {"width": 16, "icons": {"red-apple": square, "banana": {**square, "width": 8, "height": 8}}}
-    files = {"icons.json": json.dumps(icons).encode(), "chars.json": json.dumps({"1f34e": "red-apple"}).encode()}
+    files = {
+        "icons.json": json.dumps(icons).encode(),
+        "chars.json": json.dumps({"1f34e": "red-apple"}).encode(),
+    }
     render = iconify_renderer(files, {"🍌": "banana", "🍇": "grapes"})
     assert render("🍎").getpixel((10, 10)) == (255, 0, 0, 255) and render("🍎").getpixel((200, 200))[3] == 0
     assert render("🍌").getpixel((200, 200)) == (255, 0, 0, 255)
@@ -192,7 +219,11 @@ def test_pictures_are_centred_on_white():
 
 def test_what_is_transparent_becomes_white():
     half = on_white(picture(size=(20, 20), box=(0, 0, 20, 20), color=(0, 0, 0, 128)))
-    assert half.getpixel((32, 32)) == pytest.approx((127, 127, 127), abs=1) and half.getpixel((0, 32)) == (255, 255, 255)
+    assert half.getpixel((32, 32)) == pytest.approx((127, 127, 127), abs=1) and half.getpixel((0, 32)) == (
+        255,
+        255,
+        255,
+    )
 
 
 def test_packages_are_read_without_their_top_folder(monkeypatch):
@@ -234,7 +265,9 @@ def test_a_number_of_names_that_there_is_not(count, tmp_path):
 
 def test_build(monkeypatch, tmp_path, capsys):
     """From packages to files, without npm and without SVG."""
-    monkeypatch.setattr(emoji, "fetch", lambda package: {"chars.json": json.dumps({"1f34e": "red-apple"}).encode()})
+    monkeypatch.setattr(
+        emoji, "fetch", lambda package: {"chars.json": json.dumps({"1f34e": "red-apple"}).encode()}
+    )
 
     def renderer(style):
         return lambda *files: lambda character: None if (style, character) == ("svg", "🍌") else picture()
@@ -243,6 +276,10 @@ def test_build(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(emoji, "webp_renderer", renderer("webp"))
     emoji.build(tmp_path, 3)
     data = CaptionedPictures.load(tmp_path)
-    assert len(data.images) == 3 * 5 - 4 and data.names == tuple(name for name, _ in NAMES[:3]) and data.styles == tuple(STYLES)
+    assert (
+        len(data.images) == 3 * 5 - 4
+        and data.names == tuple(name for name, _ in NAMES[:3])
+        and data.styles == tuple(STYLES)
+    )
     assert "banana, 3d style" in data.captions and "banana, noto style" not in data.captions
     assert len(data.held_out) == 1 and "missing: banana" in capsys.readouterr().out

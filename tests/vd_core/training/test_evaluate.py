@@ -1,4 +1,5 @@
-"""The figures of the model card: each measure on made-up values, and the whole on a tiny model with random weights."""
+"""The figures of the model card: each measure on made-up values, and the whole on a tiny model with random
+weights."""
 
 import json
 from types import SimpleNamespace
@@ -15,10 +16,14 @@ from vd_core.training.evaluate import agreement, blend_path, nearest, table
 @pytest.fixture(scope="module")
 def data():
     """Six pictures: two names in three styles, one pair held out."""
-    images = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     name, style = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1, 2, 0, 1, 2])
     held_out = torch.tensor([False, False, False, False, True, False])
-    return CaptionedPictures(images, name, style, held_out, ("red apple", "cat's hat"), ("noto", "flat", "3d"))
+    return CaptionedPictures(
+        images, name, style, held_out, ("red apple", "cat's hat"), ("noto", "flat", "3d")
+    )
 
 
 def test_pictures_survive_saving(data, tmp_path):
@@ -53,7 +58,10 @@ def test_blend_path_goes_from_the_picture_to_the_text(data, monkeypatch):
     images = data.train[:4]
     texts = images.roll(2)
     monkeypatch.setattr("vd_core.training.evaluate.blend", lambda first, second, ratio: ratio)
-    monkeypatch.setattr("vd_core.training.evaluate.draw", lambda model, ratio, like: torch.lerp(latents[images], latents[texts], ratio))
+    monkeypatch.setattr(
+        "vd_core.training.evaluate.draw",
+        lambda model, ratio, like: torch.lerp(latents[images], latents[texts], ratio),
+    )
     path = blend_path(model, data, latents, images)
     assert list(path.values()) == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0] and list(path)[-1] == "rank correlation"
 
@@ -67,7 +75,11 @@ def test_command_prints_the_figures(data, model, vocabularies, tmp_path, monkeyp
     assert figures["trained"]["pairs"] == 5 and figures["held out"]["pairs"] == 1
     for part in ("trained", "held out"):
         assert figures[part]["autoencoder PSNR"] > 0
-        assert all(0 <= value <= 1 for flow in ("text to image", "image to text") for value in figures[part][flow].values())
+        assert all(
+            0 <= value <= 1
+            for flow in ("text to image", "image to text")
+            for value in figures[part][flow].values()
+        )
     assert all(0 <= value <= 1 for value in figures["trained"]["clip finds"].values())
     assert len(table(figures).splitlines()) == 2 + 13 + 4 + 3 + 1
 

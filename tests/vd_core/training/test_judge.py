@@ -13,14 +13,21 @@ from vd_core.training.judge import Judge, judge_losses, spoil, train_judge
 
 @pytest.fixture(scope="module")
 def data():
-    """Three names as patterns, in two styles: dark on white and light on white; one pair held out from the model."""
+    """Three names as patterns, in two styles: dark on white and light on white; one pair held out from the
+    model."""
     axis = torch.linspace(-1, 1, 32)
     x, y = axis.expand(32, 32), axis[:, None].expand(32, 32)
-    shapes = torch.stack([(x**2 + y**2 < 0.4), (x.abs() < 0.25) & (y.abs() < 0.9), (x.abs() + y.abs() < 0.9) & (y > 0)]).float()
-    images = torch.stack([1 - strength * shape for shape in shapes for strength in (1.0, 0.4)])[:, None].expand(-1, 3, -1, -1)
+    shapes = torch.stack(
+        [(x**2 + y**2 < 0.4), (x.abs() < 0.25) & (y.abs() < 0.9), (x.abs() + y.abs() < 0.9) & (y > 0)]
+    ).float()
+    images = torch.stack([1 - strength * shape for shape in shapes for strength in (1.0, 0.4)])[
+        :, None
+    ].expand(-1, 3, -1, -1)
     held_out = torch.tensor([False, False, False, True, False, False])
     name, style = torch.arange(6) // 2, torch.arange(6) % 2
-    return CaptionedPictures((images * 255).byte().contiguous(), name, style, held_out, ("dot", "bar", "roof"), ("dark", "light"))
+    return CaptionedPictures(
+        (images * 255).byte().contiguous(), name, style, held_out, ("dot", "bar", "roof"), ("dark", "light")
+    )
 
 
 class Fixed:
@@ -39,7 +46,10 @@ def test_it_learns_names_and_styles_of_all_pictures(data, tmp_path):
     assert name.tolist() == data.name.tolist() and style.tolist() == data.style.tolist()
     assert not judge.training
     again = train_judge(data, tmp_path, steps=60)  # only loaded
-    assert all(torch.equal(a, b) for a, b in zip(judge.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(judge.state_dict().values(), again.state_dict().values(), strict=True)
+    )
 
 
 def test_it_sees_the_pairs_that_are_held_out_from_the_model(data):
@@ -56,7 +66,9 @@ def test_it_sees_the_pairs_that_are_held_out_from_the_model(data):
 
 def test_a_judge_of_other_pictures_is_refused(data, tmp_path):
     train_judge(data, tmp_path, steps=1)
-    other = CaptionedPictures(255 - data.images, data.name, data.style, data.is_held_out, data.names, data.styles)
+    other = CaptionedPictures(
+        255 - data.images, data.name, data.style, data.is_held_out, data.names, data.styles
+    )
     with pytest.raises(ValueError, match="Choose an empty folder"):
         train_judge(other, tmp_path, steps=1)
 
@@ -88,8 +100,13 @@ def test_scores_of_real_pictures_stand_beside_chance(data):
     vae = SimpleNamespace(encode=lambda images: images, decode=lambda latents: 1 - latents)
     judge = Fixed(data.name.tolist(), data.style.tolist())
     real = judge_real(judge, SimpleNamespace(image_vae=vae), data)
-    assert real["chance"] == pytest.approx({"name": 1 / 3, "style": 1 / 2, "both": 1 / 6, "dark": 1 / 3, "light": 1 / 3})
-    assert all(score == 1 for row, scores in real.items() if row != "chance" for score in scores.values()) and len(real) == 4
+    assert real["chance"] == pytest.approx(
+        {"name": 1 / 3, "style": 1 / 2, "both": 1 / 6, "dark": 1 / 3, "light": 1 / 3}
+    )
+    assert (
+        all(score == 1 for row, scores in real.items() if row != "chance" for score in scores.values())
+        and len(real) == 4
+    )
 
 
 def test_rank_correlation():
@@ -105,12 +122,25 @@ def test_the_command_trains_the_judge_first(data, model, vocabularies, tmp_path,
     save_model(tmp_path / "model.safetensors", model, vocabularies)
     monkeypatch.setattr("vd_core.training.evaluate.STEPS", 2)
     monkeypatch.setattr("vd_core.training.judge.train_judge", partial(train_judge, steps=1))
-    arguments = ["evaluate", str(tmp_path / "model.safetensors"), "--data", str(tmp_path), "--judge", str(tmp_path / "judge")]
+    arguments = [
+        "evaluate",
+        str(tmp_path / "model.safetensors"),
+        "--data",
+        str(tmp_path),
+        "--judge",
+        str(tmp_path / "judge"),
+    ]
     assert cli.main(arguments) == 0
     printed = capsys.readouterr().out
     rows = ["chance", "real pictures", "real pictures, spoiled", "real pictures, autoencoded"]
-    rows += [f"{flow}, {part}" for part in ("trained", "held out") for flow in ("text to image", "image variation")]
+    rows += [
+        f"{flow}, {part}" for part in ("trained", "held out") for flow in ("text to image", "image variation")
+    ]
     for row in rows:
         (line,) = (line for line in printed.splitlines() if line.startswith(f"{row:34}"))
         assert len(line[34:].split()) == 5
-    assert "focus 0.0" in printed and "rank correlation" in printed and (tmp_path / "judge" / "checkpoint.pt").exists()
+    assert (
+        "focus 0.0" in printed
+        and "rank correlation" in printed
+        and (tmp_path / "judge" / "checkpoint.pt").exists()
+    )

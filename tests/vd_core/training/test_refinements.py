@@ -23,7 +23,17 @@ def loss(refinements, prediction="eps", side=8, t=(10, 700)):
     torch.manual_seed(0)
     x0, noise = torch.randn(2, 4, side, side), torch.randn(2, 4, side, side)
     predict = lambda x, t, contexts, data: 0.5 * x  # noqa: E731
-    return flow_loss(predict, SCHEDULES[prediction], "image", "text", x0, torch.tensor(t), noise, torch.zeros(2, 3, 40), refinements)
+    return flow_loss(
+        predict,
+        SCHEDULES[prediction],
+        "image",
+        "text",
+        x0,
+        torch.tensor(t),
+        noise,
+        torch.zeros(2, 3, 40),
+        refinements,
+    )
 
 
 def test_neutral_settings_change_nothing_bit_for_bit():
@@ -34,12 +44,15 @@ def test_neutral_settings_change_nothing_bit_for_bit():
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_min_snr_weighs_the_error_of_x0_by_min_snr(prediction):
-    """An error d of the output is one of x0; its square times the weight is min(SNR, gamma) times that of x0."""
+    """An error d of the output is one of x0; its square times the weight is min(SNR, gamma) times that of
+    x0."""
     schedule, gamma = SCHEDULES[prediction], 5.0
     t = EVERY[::37]
     x0, noise, d = torch.randn(len(t), 3), torch.randn(len(t), 3), 0.1 * torch.randn(len(t), 3)
     x, target = schedule.q_sample(x0, t, noise).double(), schedule.target(x0, t, noise).double()
-    alpha, sigma = (f(schedule.alphas_cumprod[t].double())[:, None] for f in (torch.sqrt, lambda a: torch.sqrt(1 - a)))
+    alpha, sigma = (
+        f(schedule.alphas_cumprod[t].double())[:, None] for f in (torch.sqrt, lambda a: torch.sqrt(1 - a))
+    )
     eps = schedule.to_eps(x.float(), (target + d).float(), t).double()
     error = (x - sigma * eps) / alpha - x0
     expected = snr(t).clamp(max=gamma)[:, None] * error.square()
@@ -66,7 +79,10 @@ def test_multiscale_is_the_weighted_sum_over_sizes():
     torch.testing.assert_close(
         multiscale_errors(torch.full((1, 4, 16, 16), 3.0), 2), torch.tensor([9.0])
     )  # constants are the same everywhere
-    torch.testing.assert_close(multiscale_errors(difference[..., :15, :15], 4), difference[..., :15, :15].square().mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(
+        multiscale_errors(difference[..., :15, :15], 4),
+        difference[..., :15, :15].square().mean(dim=(1, 2, 3)),
+    )
     assert multiscale_errors(torch.randn(3, 24), 4).shape == (3,)
 
 
@@ -84,7 +100,9 @@ def test_shifted_levels_are_drawn_for_pictures_only():
     tokens = {"text": torch.zeros(2, 3, 40)}
     flows = FlowData({"image": torch.randn(2, 4, 16, 16), "text": torch.randn(2, 24)}, tokens, tokens)
     for chosen in ({}, {"image": levels}):
-        losses = flow_losses(flows, SCHEDULES["eps"], {("image", "text"): 64, ("text", "text"): 64}, levels=chosen)
+        losses = flow_losses(
+            flows, SCHEDULES["eps"], {("image", "text"): 64, ("text", "text"): 64}, levels=chosen
+        )
         list(losses(Seeing(), torch.Generator().manual_seed(0)))
     (_, plain), (_, words), (_, shifted), (_, same) = seen
     assert torch.equal(shifted, levels[plain]) and torch.equal(words, same)

@@ -13,14 +13,25 @@ from vd_core.training import sheets, small_model
 from vd_core.training.dataset import CaptionedPictures, partners
 from vd_core.training.small_model import SmallModelTraining, train
 
-STEPS = {"image_vae": 1, "clip": 1, "text_vae": 1, "diffuser": 1, "captioner": 1, "classifier": 1, "discriminator": 1, "decoder": 1}
+STEPS = {
+    "image_vae": 1,
+    "clip": 1,
+    "text_vae": 1,
+    "diffuser": 1,
+    "captioner": 1,
+    "classifier": 1,
+    "discriminator": 1,
+    "decoder": 1,
+}
 
 
 @pytest.fixture(scope="module")
 def data():
     names, styles = ("cat", "red apple", "dog", "key"), ("flat", "line")
     name, style = torch.arange(8) // 2, torch.arange(8) % 2
-    images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     return CaptionedPictures(images, name, style, torch.arange(8) == 3, names, styles)
 
 
@@ -47,7 +58,10 @@ def test_from_data_to_a_model_that_draws_and_writes(trained, data):
     with torch.inference_mode():
         assert len(model.text_vae.decode(words, torch.Generator())) == 1
     scales = [sizes.latent_scale for sizes in model.config.diffuser.data.values()]
-    assert all(scale > 0 and scale not in (1, 0.18215) for scale in scales) and model.config.schedule.prediction == "v"
+    assert (
+        all(scale > 0 and scale not in (1, 0.18215) for scale in scales)
+        and model.config.schedule.prediction == "v"
+    )
 
 
 def test_flows_are_trained_on_parts_of_captions_and_views_of_pictures(trained, data, monkeypatch):
@@ -62,50 +76,88 @@ def test_flows_are_trained_on_parts_of_captions_and_views_of_pictures(trained, d
     said = [data.captions[i] for i in data.train]
     assert own.std().item() == pytest.approx(1, abs=1e-3)
 
-    for row, text in ((0, "cat, flat style"), (7, "cat, flat style"), (4 * 7, "cat"), (4 * 7 + 2, "red apple"), (5 * 7 + 1, "line style")):
+    for row, text in (
+        (0, "cat, flat style"),
+        (7, "cat, flat style"),
+        (4 * 7, "cat"),
+        (4 * 7 + 2, "red apple"),
+        (5 * 7 + 1, "line style"),
+    ):
         assert torch.equal(flows["text"].contexts["text"][row], clip.encode_text([text])[0])
-        torch.testing.assert_close(flows["text"].latents["text"][row], text_vae.encode([text])[0] * scale["text"])
-    torch.testing.assert_close(flows["text"].latents["image"], own.repeat(6, 1, 1, 1))  # texts meet pictures as they are
+        torch.testing.assert_close(
+            flows["text"].latents["text"][row], text_vae.encode([text])[0] * scale["text"]
+        )
+    # Texts meet pictures as they are
+    torch.testing.assert_close(flows["text"].latents["image"], own.repeat(6, 1, 1, 1))
 
     views = run.views()
-    assert torch.equal(views[:7], data.pixels[data.train]) and len(views) == 21 and len(flows["image"].contexts["image"]) == 21 + 4 * 7
+    assert (
+        torch.equal(views[:7], data.pixels[data.train])
+        and len(views) == 21
+        and len(flows["image"].contexts["image"]) == 21 + 4 * 7
+    )
     for row in (0, 8, 20):
-        torch.testing.assert_close(flows["image"].contexts["image"][row], clip.encode_image(views[row : row + 1])[0])
-        torch.testing.assert_close(flows["image"].latents["image"][row], image_vae.encode(views[row : row + 1])[0] * scale["image"])
-    torch.testing.assert_close(flows["image"].latents["text"][:21], text_vae.encode(said).repeat(3, 1) * scale["text"])
+        torch.testing.assert_close(
+            flows["image"].contexts["image"][row], clip.encode_image(views[row : row + 1])[0]
+        )
+        torch.testing.assert_close(
+            flows["image"].latents["image"][row], image_vae.encode(views[row : row + 1])[0] * scale["image"]
+        )
+    torch.testing.assert_close(
+        flows["image"].latents["text"][:21], text_vae.encode(said).repeat(3, 1) * scale["text"]
+    )
     told = flows["captions"]
-    assert len(told.latents["text"]) == len(told.contexts["image"]) == len(told.contexts["text"]) == (3 + small_model.INKED) * 7
+    assert (
+        len(told.latents["text"])
+        == len(told.contexts["image"])
+        == len(told.contexts["text"])
+        == (3 + small_model.INKED) * 7
+    )
     for row, text in ((8, "cat, line style"), (21, "cat"), (21 + 9, "red apple"), (7 * 7 - 1, "key")):
-        torch.testing.assert_close(told.contexts["text"][row].float(), clip.encode_text([text])[0], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(
+            told.contexts["text"][row].float(), clip.encode_text([text])[0], atol=1e-3, rtol=1e-3
+        )
         torch.testing.assert_close(told.latents["text"][row], text_vae.encode([text])[0] * scale["text"])
-    torch.testing.assert_close(told.contexts["image"][:21].float(), flows["image"].contexts["image"][:21], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        told.contexts["image"][:21].float(), flows["image"].contexts["image"][:21], atol=1e-3, rtol=1e-3
+    )
     null = flows["image"].nulls["image"]
     assert not null[0].any() and null[1].any() and len(null) == 2
 
 
 def test_a_picture_in_focus_is_trained_to_be_what_the_focus_leaves(trained, data, monkeypatch):
-    """At 0 the same name in another style, and the name alone; at 1 another name in the same style, and the style alone."""
+    """At 0 the same name in another style, and the name alone; at 1 another name in the same style, and the
+    style alone."""
     monkeypatch.setattr(small_model, "VIEWS", 3)
     run = SmallModelTraining(data, trained.parent, STEPS)
     image_vae, clip, text_vae = run.image_vae(), run.clip(), run.text_vae()
     flows, config = run.prepare(image_vae, clip, text_vae)
     pictures, model = data.pixels[data.train], VersatileDiffusion(config, clip=clip)
     latents = image_vae.encode(pictures) * config.diffuser.data["image"].latent_scale
-    for first, level, labels, left in ((21, 0.0, data.name, "red apple"), (21 + 14, 1.0, data.style, "flat style")):
+    for first, level, labels, left in (
+        (21, 0.0, data.name, "red apple"),
+        (21 + 14, 1.0, data.style, "flat style"),
+    ):
         labels, rows = labels[data.train], slice(first, first + 7)
-        torch.testing.assert_close(flows["image"].contexts["image"][rows], model.encode_image(pictures, focus=level).tokens)
-        drawn = torch.cdist(flows["image"].latents["image"][rows].flatten(1), latents.flatten(1)).argmin(dim=1)
+        torch.testing.assert_close(
+            flows["image"].contexts["image"][rows], model.encode_image(pictures, focus=level).tokens
+        )
+        drawn = torch.cdist(flows["image"].latents["image"][rows].flatten(1), latents.flatten(1)).argmin(
+            dim=1
+        )
         assert torch.equal(labels[drawn], labels)
         alone = torch.bincount(labels)[labels] == 1
         assert ((drawn == torch.arange(7)) == alone).all()
         told = text_vae.encode([left])[0] * config.diffuser.data["text"].latent_scale
-        torch.testing.assert_close(flows["image"].latents["text"][first + 2], told)  # the third picture: red apple, flat style
+        # The third picture: red apple, flat style
+        torch.testing.assert_close(flows["image"].latents["text"][first + 2], told)
 
 
 def test_the_captioner_leaves_pictures_from_texts_as_they_are(trained):
     """It changes the context layers of images and the data layers of texts, and no other."""
     before, after = (
-        torch.load(trained.parent / stage / "checkpoint.pt", weights_only=True)["average"] for stage in ("diffuser", "captioner")
+        torch.load(trained.parent / stage / "checkpoint.pt", weights_only=True)["average"]
+        for stage in ("diffuser", "captioner")
     )
     changed = {".".join(name.split(".")[:2]) for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"context.image", "data.text"}
@@ -139,7 +191,8 @@ def test_views_are_the_pictures_then_distorted_then_recoloured(data, tmp_path):
 
 def test_sheets_for_a_person_to_look_at(trained):
     with Image.open(trained.parent / "image_vae" / "sheet.png") as sheet:
-        assert sheet.size == (64, 4 * 64)  # a trained picture and a held-out one, each above its reconstruction
+        # A trained picture and a held-out one, each above its reconstruction
+        assert sheet.size == (64, 4 * 64)
     with Image.open(trained.parent / "diffuser" / "sheet.png") as sheet:
         assert sheet.size == (64, 6 * 64)
     lines = (trained.parent / "diffuser" / "sheet.txt").read_text().splitlines()

@@ -1,4 +1,5 @@
-"""Small vocabularies: every word of the captions is known, everything else can be spelled, and the formats are those of the full ones."""
+"""Small vocabularies: every word of the captions is known, everything else can be spelled, and the formats
+are those of the full ones."""
 
 import gzip
 import json
@@ -79,9 +80,13 @@ def test_formats(words):
 
 
 def test_clip_ids_are_dense(clip):
-    """Every id has a token, and the start and end tokens are the last two: the text tower is built on that."""
+    """Every id has a token, and the start and end tokens are the last two: the text tower is built on
+    that."""
     assert sorted(clip.bpe.decoder) == list(range(clip.bpe.vocab_size))
-    assert (clip.bpe.sot_token_id, clip.bpe.eot_token_id) == (clip.bpe.vocab_size - 2, clip.bpe.vocab_size - 1)
+    assert (clip.bpe.sot_token_id, clip.bpe.eot_token_id) == (
+        clip.bpe.vocab_size - 2,
+        clip.bpe.vocab_size - 1,
+    )
 
 
 def test_learning_is_deterministic(words):
@@ -90,7 +95,15 @@ def test_learning_is_deterministic(words):
 
 
 def test_the_command_line_starts_without_the_large_libraries():
-    code = "import sys; from vd_core.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: print(sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    code = (
+        "import sys; from vd_core.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert "'vd_core.training.small_model'" in loaded
-    assert not any(f"'{name}'" in loaded for name in ("open_clip", "transformers", "torchvision", "ray", "pyarrow"))
+    assert not any(
+        f"'{name}'" in loaded for name in ("open_clip", "transformers", "torchvision", "ray", "pyarrow")
+    )
