@@ -2,7 +2,7 @@
 parity_in_comfyui.py."""
 
 import torch
-from pack_in_comfyui import part, sample_alone, values
+from pack_in_comfyui import part, sample_alone
 
 
 def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
@@ -49,7 +49,6 @@ def compare(parity, ours, theirs, pair: tuple, latent: dict, data: str) -> None:
 def rows_of_a_batch(parity, ours, theirs, pair: tuple, samples: torch.Tensor, data: str) -> None:
     """Picture 3 of 4, taken by core's Latent From Batch, and a fixed seed by its Latent Batch Seed Behavior;
     in both hosts."""
-    from comfy_extras.nodes_latent import LatentBatchSeedBehavior
 
     import nodes as stock
 
@@ -59,10 +58,8 @@ def rows_of_a_batch(parity, ours, theirs, pair: tuple, samples: torch.Tensor, da
         return parity.nodes["VD_Sampler"]().execute(ours, *arguments)[0]["samples"], there
 
     whole = {"samples": torch.zeros(4, *samples.shape[1:])}
-    alone, fixed = (
-        stock.LatentFromBatch().frombatch(whole, 2, 1)[0],
-        values(LatentBatchSeedBehavior, whole, "fixed")[0],
-    )
+    alone = stock.LatentFromBatch().frombatch(whole, 2, 1)[0]
+    fixed = {**whole, "batch_index": [0] * 4}  # as Latent Batch Seed Behavior leaves it
     backwards = {**whole, "batch_index": [3, 2, 1, 0]}
     for host, all_four, one, alike, turned in zip(
         ("here", "there"), sampled(whole), sampled(alone), sampled(fixed), sampled(backwards), strict=True
