@@ -16,7 +16,7 @@ def model_input(role: str, what: str) -> tuple:
     return ([EMBEDDED, *host.file_names(role)], {"default": EMBEDDED, "tooltip": tooltip})
 
 
-def check_file(name: str | None, names: list[str], role: str) -> bool | str:
+def check_file(name: object, names: list[str], role: str) -> bool | str:
     """Accept a file of a list before a graph runs; for another, say where it was searched for and where it is
     published.
 
@@ -25,6 +25,8 @@ def check_file(name: str | None, names: list[str], role: str) -> bool | str:
     """
     if name is None or name in names:
         return True
+    if not isinstance(name, str):  # a workflow file may hold anything
+        return f"{name!r} is not the name of a file: choose one of the list."
     try:
         host.find(name, role)
     except FileNotFoundError as error:

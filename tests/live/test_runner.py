@@ -165,6 +165,29 @@ def test_an_error_names_the_node(server, run, tmp_path):
     )
 
 
+def test_core_nodes_here_give_what_core_gives(server, run, tmp_path):
+    """Frames and their sizes, numbers given as text, and what is filled in in the names of files."""
+    frames = [Image.new("RGB", (24, 16), color) for color in ((255, 0, 0), (0, 255, 0), (0, 64, 128))]
+    frames[0].save(tmp_path / "in.webp", save_all=True, append_images=frames[1:], lossless=True)
+    name = "%date:yyyy-M%/%Picture.image%-%width%x%height%-%batch_num%-%year%"
+    flow = {
+        "1": node("LoadImage", "Picture", image="in.webp"),
+        "2": node("ImageScaleBy", "Half", image=["1", 0], upscale_method="nearest-exact", scale_by="0.5"),
+        "3": node("SaveImage", "Save", images=["2", 0], filename_prefix=name),
+    }
+    here = told(run(flow, "--output", "here"))
+    there = told(run(flow, "--server", server.client.url, "--output", "there"))
+    assert here[0] == there[0] == 0, (here, there)
+    paths = [Path(line) for line in here[1].split()]
+    assert len(paths) == 3 and [str(path) for path in paths] == there[1].replace("there/", "here/").split()
+    for path in paths:
+        with (
+            Image.open(tmp_path / path) as ours,
+            Image.open(tmp_path / "there" / path.relative_to("here")) as core,
+        ):
+            assert ours.size == (12, 8) and ours.tobytes() == core.tobytes()
+
+
 def test_ctrl_c_ends_the_job_on_the_server(server, run):
     process = run(slow(), "--server", server.client.url)
     wait_until(lambda: server.client.get("/queue")["queue_running"])
