@@ -47,7 +47,7 @@ def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
     rows = rows_of(latent)
     if sampling.noise != "official":
         return make_noise(seed, sampling.noise, rows)
-    if rows is not None and len(set(rows)) <= max(rows) and sampling.adds_noise:
+    if rows is not None and len(set(rows)) <= max(rows) and sampling.draws_noise:
         raise ValueError(
             f"The official noise of sample {', '.join(map(str, rows))} of a batch cannot be drawn without the others, because "
             "they share one stream of numbers: choose noise “per sample”, or ddim with eta 0."

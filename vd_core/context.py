@@ -117,8 +117,8 @@ def check_tokens(context: Context) -> None:
             )
 
 
-def ratios(contexts: Blend) -> list[float]:
-    """The weights divided by their sum. Raises ValueError when there is no context or all weights are 0."""
+def ratios(contexts: Sequence[Context]) -> list[float]:
+    """Divide the weights by their sum. Raises ValueError when there is no context or all weights are 0."""
     total = sum(context.weight for context in contexts)
     if total <= 0:
         raise ValueError("A blend needs at least one context with a weight above 0.")
@@ -128,22 +128,27 @@ def ratios(contexts: Blend) -> list[float]:
 def local_ratios(
     ratios: Sequence[float], regions: Sequence[Region | None], progress: float, batch: int, size: Sequence[int]
 ) -> list[float] | list[Tensor]:
-    """The share of each context at one moment: ratio_i m_i / Σ ratio_j m_j with m_i how strongly its region acts, so that where only one
-    context acts it acts alone (training-free grounding by masks). Where and when none acts, all do with their ratios.
+    """Compute the share of each context at one moment: ratio_i m_i / Σ ratio_j m_j with m_i how strongly its region acts, so
+    that where only one context acts it acts alone (training-free grounding by masks). Where and when none acts, all do with
+    their ratios.
 
     ratios:   of the contexts, adding up to 1.
     progress: from noise (0) to data (1).
     batch:    how many samples there are.
     size:     of the latent, (height, width); empty for texts.
 
-    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on a text, and for a number of
-    masks that is neither 1 nor the batch.
+    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on a text, and for
+    a number of masks that is neither 1 nor the batch.
     """
-    acts = [region is None or region.start <= progress and (progress < region.end or region.end == 1) for region in regions]
+    acts = [
+        region is None or region.start <= progress and (progress < region.end or region.end == 1) for region in regions
+    ]
     masks = [None if region is None else region.mask for region in regions]
     if all(mask is None for mask in masks):
-        total = sum(ratio for ratio, on in zip(ratios, acts, strict=True) if on)
-        return list(ratios) if all(acts) or total == 0 else [ratio * on / total for ratio, on in zip(ratios, acts, strict=True)]
+        acting = sum(ratio for ratio, on in zip(ratios, acts, strict=True) if on)
+        if all(acts) or acting == 0:
+            return list(ratios)
+        return [ratio * on / acting for ratio, on in zip(ratios, acts, strict=True)]
     if not size:
         raise ValueError("A region with a mask works on pictures only: for texts, give the context just a start and an end.")
     for mask in masks:
@@ -154,21 +159,30 @@ def local_ratios(
         ratio * on * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else resize_mask(mask, size))
         for ratio, on, mask in zip(ratios, acts, masks, strict=True)
     ]
-    total = sum(maps)
-    return [torch.where(total > 0, share / total.clamp(min=1e-12), ratio) for share, ratio in zip(maps, ratios, strict=True)]
+    total = torch.zeros(1, 1, *size, dtype=torch.float64)
+    for share in maps:
+        total = total + share
+    return [
+        torch.where(total > 0, share / total.clamp(min=1e-12), ratio) for share, ratio in zip(maps, ratios, strict=True)
+    ]
 
 
 def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """A mask over a latent: the mean over each cell, float64 on the CPU."""
-    return F.adaptive_avg_pool2d(mask.cpu().double().clamp(0, 1), tuple(size))
+    """Bring a mask to the size of a latent: the mean over each cell, float64 on the CPU."""
+    return F.adaptive_avg_pool2d(mask.cpu().double().clamp(0, 1), (size[0], size[1]))
 
 
 def blend(first: Blend, second: Blend, ratio: float) -> Blend:
-    """`ratio` (0..1) of `second` and the rest of `first`; chains multiply through. A side with no share is left out."""
+    """Blend `ratio` (0..1) of `second` and the rest of `first`; chains multiply through. A side with no share is left out."""
     if not 0 <= ratio <= 1:
         raise ValueError(f"The ratio of a blend lies between 0 and 1, got {ratio}.")
     sides = [(first, 1 - ratio), (second, ratio)]
-    return [replace(c, weight=r * share) for side, share in sides if share > 0 for c, r in zip(side, ratios(side), strict=True)]
+    return [
+        replace(c, weight=r * share)
+        for side, share in sides
+        if share > 0
+        for c, r in zip(side, ratios(side), strict=True)
+    ]
 
 
 def join(contexts: Blend) -> Context:
@@ -201,8 +215,8 @@ def average(first: Context, second: Context, share: float) -> Context:
     count = max(first.tokens.shape[1], second.tokens.shape[1])
 
     def mean(one: Tensor, other: Tensor) -> Tensor:
-        ends = (concatenate([x, x.new_zeros(batch, count - x.shape[1], x.shape[2])]) for x in (one, other))
-        return torch.lerp(*ends, share)
+        start, end = (concatenate([x, x.new_zeros(batch, count - x.shape[1], x.shape[2])]) for x in (one, other))
+        return torch.lerp(start, end, share)
 
     has_null = first.null is not None or second.null is not None
     null = mean(first.unconditional, second.unconditional) if has_null else None

@@ -66,10 +66,11 @@ def image_tokens(context: Context, which: str) -> Context:
         raise ValueError(f"The tokens of a picture are {', '.join(IMAGE_TOKENS)}, got {which!r}.")
     if which == "all":
         return context
-    patches = [None if side is None else side[:, 1:] for side in (context.tokens, context.null)]
-    if which == "style":
-        patches = [None if side is None else leading_components(side, STYLE_RANK) for side in patches]
-    return replace(context, tokens=patches[0], null=patches[1])
+
+    def take(tokens: Tensor) -> Tensor:
+        return leading_components(tokens[:, 1:], STYLE_RANK) if which == "style" else tokens[:, 1:]
+
+    return replace(context, tokens=take(context.tokens), null=None if context.null is None else take(context.null))
 
 
 class VersatileDiffusion:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -54,9 +56,14 @@ class ContextLayer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(width, heads, context_width, ops)])
         self.proj_out = ops.Conv2d(width, width, 1)
 
+    @property
+    def block(self) -> TransformerBlock:
+        """The only block of the list, which the known layouts number."""
+        return cast(TransformerBlock, self.transformer_blocks[0])
+
     def keys_values(self, context: Tensor) -> KeysValues:
         """Compute what `forward` makes of tokens first."""
-        return self.transformer_blocks[0].attn2.keys_values(context)
+        return self.block.attn2.keys_values(context)
 
     def forward(
         self,
@@ -68,5 +75,5 @@ class ContextLayer(nn.Module):
     ) -> Tensor:
         height = h.shape[2]
         x = rearrange(self.proj_in(self.norm(h)), "b c h w -> b (h w) c")
-        x = self.transformer_blocks[0](x, context, token_weights, evaluations, zero_samples)
+        x = self.block(x, context, token_weights, evaluations, zero_samples)
         return repeat(h, evaluations) + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())

@@ -62,7 +62,7 @@ class ResBlock0D(ResBlock):
         self.second_dim = second_dim
         for layer in (self.conv1, self.conv2, self.conv_shortcut):
             if isinstance(layer, nn.Conv2d):
-                layer._conv_forward = linear
+                layer._conv_forward = linear  # type: ignore[method-assign, assignment]
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         return unflatten(super().forward(h.flatten(1)[:, :, None, None], emb), self.second_dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from torch import nn
 
@@ -13,6 +14,7 @@ ROLES = {"first": "first", "res": "residual", "down": "downsampling", "up": "ups
 
 def name_layers(diffuser: Diffuser, data: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of a flow with their names; blocks are numbered as Stable Diffusion numbers them."""
+    layers = cast(nn.ModuleList, diffuser.data[data])
     block = {"in": 0, "mid": 0, "out": -1}
     for step in diffuser.plan:
         if step.op == "save":
@@ -20,15 +22,15 @@ def name_layers(diffuser: Diffuser, data: str) -> Iterator[tuple[str, nn.Module]
         elif step.op == "load":
             block["out"] += 1
         elif step.role == "last":
-            yield "The output layer", diffuser.data[data][step.index]
+            yield "The output layer", layers[step.index]
         else:
             name = name_block(step.stage, block[step.stage])
             if step.op == "context":
-                for kind, layers in diffuser.context.items():
-                    yield f"{name}'s {kind} context layer", layers[step.index]
+                for kind in diffuser.context:
+                    yield f"{name}'s {kind} context layer", diffuser.context_layer(kind, step.index)
             else:
                 which = ("first ", "second ")[step.block] if step.stage == "mid" else ""
-                yield f"{name}'s {which}{ROLES[step.role]} layer", diffuser.data[data][step.index]
+                yield f"{name}'s {which}{ROLES[step.role]} layer", layers[step.index]
 
 
 def name_block(stage: str, number: int) -> str:

@@ -23,12 +23,15 @@ def attention_mixing(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]
 
     A share that is a map mixes each place of h [B, C, h, w] on its own. A context with share 0 is not run.
     """
-    mixed: Tensor | float = 0
+    mixed: Tensor | None = None
     for layer, share in zip(layers, shares, strict=True):
         if is_number(share, 1):
             return layer(h)
         if not is_number(share, 0):
-            mixed = mixed + weigh(layer(h), share)
+            weighed = weigh(layer(h), share)
+            mixed = weighed if mixed is None else mixed + weighed
+    if mixed is None:
+        raise ValueError("At least one context must have a share above 0.")
     return mixed
 
 
@@ -41,7 +44,7 @@ def weigh(h: Tensor, share: Share) -> Tensor:
     """Multiply h [B, C, h, w] by a share: maps are averaged over each place and repeated for the evaluations of a batch."""
     if not isinstance(share, Tensor):
         return h * share
-    maps = F.adaptive_avg_pool2d(share, h.shape[2:]).to(h)
+    maps = F.adaptive_avg_pool2d(share, (h.shape[2], h.shape[3])).to(h)
     return h * (maps if len(maps) == 1 else repeat(maps, len(h) // len(maps)))
 
 
@@ -55,10 +58,11 @@ def layer_mixing(seed: int) -> Mixing:
     random = np.random.RandomState(seed % 2**32)
 
     def mix(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]) -> Tensor:
-        if any(isinstance(share, Tensor) for share in shares):
+        numbers = [share for share in shares if not isinstance(share, Tensor)]
+        if len(numbers) < len(shares):
             raise ValueError(
                 "Layer mixing draws one context for a whole layer, so its contexts cannot have regions with masks."
             )
-        return layers[random.choice(len(layers), p=shares)](h)
+        return layers[random.choice(len(layers), p=numbers)](h)
 
     return mix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ class Diffuser(nn.Module):
         if self.compiled is None or trace is not None or mixing is not attention_mixing:
             return self.walk(x, t, contexts, data, evaluations, shares, kept, mixing, trace)
         for context, cache in zip(contexts, kept, strict=True):
-            for index in range(len(self.context[context.kind])):
+            for index in range(len(cast(nn.ModuleList, self.context[context.kind]))):
                 self.keys_values(context, cache, index)
         return self.compiled(self, x, t, contexts, data, evaluations, shares, kept)
 
@@ -100,7 +101,7 @@ class Diffuser(nn.Module):
     ) -> Tensor:
         """Run the layers in the order of the plan, with arguments of `forward` that fit together."""
         emb = self.time_embed(t, x.dtype)
-        layers = self.data[data]
+        layers = cast(nn.ModuleList, self.data[data])
         h, saved, ahead = x, [], evaluations  # until the first context layer reads, all evaluations are one
         for step in self.plan:
             if step.op == "save":
@@ -125,7 +126,7 @@ class Diffuser(nn.Module):
         """Bind the context layers of one place to what they read: h -> h, one per context."""
         return [
             partial(
-                self.context[context.kind][index],
+                self.context_layer(context.kind, index),
                 context=self.keys_values(context, cache, index),
                 token_weights=context.token_weights,
                 evaluations=evaluations,
@@ -134,12 +135,16 @@ class Diffuser(nn.Module):
             for context, cache in zip(contexts, caches, strict=True)
         ]
 
+    def context_layer(self, kind: str, index: int) -> ContextLayer:
+        """Return the context layer of a kind at one place."""
+        return cast(ContextLayer, cast(nn.ModuleList, self.context[kind])[index])
+
     def keys_values(self, context: Context, cache: KVCache | None, index: int) -> Tensor | KeysValues:
         """Take keys and values of a context's tokens in one layer from its cache; the tokens themselves where there is none."""
         if cache is None:
             return context.tokens
         if index not in cache.layers:
-            cache.layers[index] = self.context[context.kind][index].keys_values(context.tokens)
+            cache.layers[index] = self.context_layer(context.kind, index).keys_values(context.tokens)
         return cache.layers[index]
 
     def check(
@@ -163,8 +168,8 @@ class Diffuser(nn.Module):
                 kinds = ", ".join(self.context) or "none"
                 raise ValueError(f'This diffuser has no context layers for "{kind}"; it has: {kinds}.')
             if width != self.config.context[kind]:
-                wanted = self.config.context[kind]
-                raise ValueError(f"The {kind} context layers read tokens of width {wanted}, got {width}.")
+                read = self.config.context[kind]
+                raise ValueError(f"The {kind} context layers read tokens of width {read}, got {width}.")
             samples = (evaluations - (0 if cache is None else cache.zero_evaluations)) * len(x)
             if samples % rows:
                 raise ValueError(f"{rows} rows of tokens cannot be shared by {samples} samples.")

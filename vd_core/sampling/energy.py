@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from math import sqrt
 
 import torch
@@ -60,7 +59,7 @@ def steer(denoise: Denoise, schedule: Schedule, energies: Sequence[Energy], late
     def denoise_steered(x: Tensor, t: float) -> Tensor:
         acting = [energy for energy in energies if energy.acts(schedule.progress(t))]
         alpha = schedule.alpha(t)
-        return steer_eps(partial(denoise, t=t), x, alpha, acting, lambda x0: x0 / latent_scale) if acting else denoise(x, t)
+        return steer_eps(lambda x: denoise(x, t), x, alpha, acting, lambda x0: x0 / latent_scale) if acting else denoise(x, t)
 
     return denoise_steered if energies else denoise
 

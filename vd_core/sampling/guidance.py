@@ -28,7 +28,8 @@ def guidance_chain(scales: Sequence[float]) -> tuple[list[int], list[float]]:
 
     Returns the kept k in ascending order, and between each neighbouring pair its scale: scale 1 throughout gives ([n], []).
     """
-    kept, differences = [0], []
+    kept = [0]
+    differences: list[float] = []
     for k, scale in enumerate(scales, start=1):
         if differences and differences[-1] == scale:
             kept[-1] = k
@@ -76,12 +77,14 @@ def guide(
     it for a context of another batch size than x.
     """
     weights, regions = ratios(contexts), [context.region for context in contexts]
-    one_scale = isinstance(cfg, int | float)
-    scales = [cfg * context.guidance for context in contexts] if one_scale else [float(scale) for scale in cfg]
+    if isinstance(cfg, Sequence):
+        scales, own = [float(scale) for scale in cfg], [1.0] * len(contexts)
+    else:
+        scales, own = [cfg * context.guidance for context in contexts], [context.guidance for context in contexts]
     if len(scales) != len(contexts):
         raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
     inside, outside = guidance_chain(scales), guidance_chain([1.0] * len(contexts))
-    reference = guidance_chain([context.guidance for context in contexts]) if one_scale else outside
+    reference = guidance_chain(own)  # at cfg 1
     compares = guidance.needs_conditional and bool(inside[1]) and inside != reference
 
     @cache
@@ -127,8 +130,13 @@ def stack(context: Context, conditional: Sequence[bool], batch: int) -> tuple[Co
     """
     weighted = context.token_weights is not None or context.null_token_weights is not None
     ones = context.tokens.new_ones(1, context.tokens.shape[1])
-    sides = [(context.unconditional, context.null_token_weights), (context.tokens, context.token_weights)]
-    sides = [(tokens, ones if weights is None else weights) for tokens, weights in sides]
+    sides = [
+        (tokens, ones if weights is None else weights)
+        for tokens, weights in (
+            (context.unconditional, context.null_token_weights),
+            (context.tokens, context.token_weights),
+        )
+    ]
     samples = max(len(part) for side in sides for part in side)
     if samples not in (1, batch):
         raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -91,15 +92,10 @@ class Sampling:
         if self.low_pass is not None:
             check_type("low_pass", self.low_pass, LowPassGuidance)
 
-    @property
-    def adds_noise(self) -> bool:
-        """Whether the sampler adds noise after the start."""
-        return self.temperature > 0 and (self.sampler == "ddpm" or (self.sampler == "ddim" and self.eta > 0))
-
-
     def _take_timesteps(self) -> None:
         """Keep the explicit timesteps as numbers; they decide how many steps there are."""
-        visited = self.timesteps.tolist() if isinstance(self.timesteps, Tensor) else self.timesteps
+        given: Any = self.timesteps
+        visited = given.tolist() if isinstance(given, Tensor) else given
         check_type("timesteps", visited, Sequence)
         for t in visited:
             check_number("timesteps", t, 0)

@@ -198,7 +198,8 @@ def unipc(
     The predictor UniP-2 with this B is the step of DPM-Solver++(2M). The corrector UniC-2 repeats the last step with the prediction
     at its end, which the next step needs anyway, so a step costs one evaluation; the result itself is not corrected.
     """
-    start, past = x, []
+    start = x
+    past: list[tuple[float, Tensor]] = []
     for i, (t, alpha, alpha_next) in enumerate(steps):
         x0 = predict_x0(x, denoise(x, t), alpha)
         if past:
@@ -227,7 +228,10 @@ def pndm(
             x, eps = start, (eps + past[0]) / 2
         else:
             past = [*past[-3:], eps]
-            eps = sum(weight * before for weight, before in zip(ADAMS_BASHFORTH[len(past) - 1], past, strict=True))
+            weights = ADAMS_BASHFORTH[len(past) - 1]
+            eps = weights[0] * past[0]
+            for weight, before in zip(weights[1:], past[1:], strict=True):
+                eps = eps + weight * before
         x0 = predict_x0(x, eps, alpha)
         x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next) * eps
         if callback is not None:
