@@ -25,3 +25,10 @@ def test_links_within_the_repository_resolve(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     inner = [link.split("#")[0] for link in links if not re.match(r"https?:|#", link)]
     assert [link for link in inner if not (page.parent / link).exists()] == []
+
+
+def test_the_python_block_draws_a_picture():
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["images"].shape == (1, 3, 64, 64) and names["images"].std() > 0.05
