@@ -3,6 +3,7 @@
 from functools import partial
 
 from ..vd_core import context, flows
+from .advice import advise_words
 from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
 from .images import rgb
@@ -41,6 +42,7 @@ class VD_TextContext:
         }
 
     def execute(self, clip, text, negative_text):
+        host.tell(advise_words(text, partial(host.count_tokens, clip)))
         texts = [text, negative_text]
         weights = host.weigh_tokens(clip, texts)
         seen = flows.text_context(host.encode_text(clip, texts), weights if (weights != 1).any() else None)

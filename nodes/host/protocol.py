@@ -55,6 +55,9 @@ class SeeCoderEncoder(Protocol):
 class Host(Protocol):
     """The functions of a host. Each raises ValueError with one sentence for what it cannot do."""
 
+    def tell(self, sentence: str) -> None:
+        """Show a sentence to the user and log it, without stopping; "" says nothing."""
+
     # Files
 
     def register(self) -> None:
@@ -105,6 +108,9 @@ class Host(Protocol):
 
     def weigh_tokens(self, clip: Clip, texts: Sequence[str]) -> Tensor:
         """Return the weight of each token of prompts, [B, n]."""
+
+    def count_tokens(self, clip: Clip, word: str) -> int:
+        """Count the tokens that a word takes."""
 
     def embed_text(self, clip: Clip, texts: Sequence[str]) -> Tensor:
         """Embed texts globally, [B, d], of norm 1; those of pictures are the first tokens of `encode_image`."""

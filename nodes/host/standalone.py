@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,101 +13,28 @@ from torch import Tensor
 
 from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ...vd_core.checkpoints.published import find_model
-from ...vd_core.config import DataConfig, VDConfig
-from ...vd_core.context import Blend
+from ...vd_core.config import VDConfig
 from ...vd_core.diffuser.layer_names import name_layers
 from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.files import resolve_inside
 from ...vd_core.finite import check_samples
-from ...vd_core.flows import VersatileDiffusion
-from ...vd_core.memory import check_room
 from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
 from ...vd_core.sampling.energy import Energy
 from ...vd_core.sampling.low_pass import LowPassGuidance
 from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.schedule import Schedule
-from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
+from ..advice import advise_settings
 from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
-from ..latents import fit_latent, fit_mask, fit_start, made, sampler_noise, shift_of
+from ..latents import fit_mask, fit_start, made, sampler_noise, shift_of
+from .flow import Flow, Layers, read_part
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
-from .terminal import progress
+from .terminal import progress, tell
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-
-
-@dataclass(eq=False)
-class Layers:
-    """The layers of one kind of output, read when they are needed. backend: of torch.compile, where they are compiled."""
-
-    path: Path
-    data: str
-    dtype: torch.dtype = torch.float32
-    backend: str | None = None
-    model: VersatileDiffusion | None = None
-
-    def under(self, kinds: Iterable[str]) -> VersatileDiffusion:
-        """The model with the layers that read these kinds of contexts; what is missing is read."""
-        if self.model is None:
-            self.model = read(self.path, f"diffuser.data.{self.data}", self.dtype)
-            if self.backend is not None:
-                self.model.diffuser.compile(backend=self.backend)
-        context = self.model.diffuser.context
-        for kind in kinds:
-            if kind not in context:
-                context[kind] = read(self.path, f"diffuser.context.{kind}", self.dtype).diffuser.context[kind]
-        return self.model
-
-
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """A MODEL: the flows that make one kind of output, and how they are sampled. Copies with other options share the layers."""
-
-    config: VDConfig
-    layers: Layers
-    guidance: GuidanceOptions = PLAIN
-    energies: tuple[Energy, ...] = ()
-    shift: ResolutionShift = UNSHIFTED
-    low_pass: LowPassGuidance | None = None
-
-    @property
-    def data(self) -> str:
-        """The kind of output."""
-        return self.layers.data
-
-    @property
-    def sizes(self) -> DataConfig:
-        """The sizes of its latents."""
-        return self.config.diffuser.data[self.data]
-
-    def under(self, contexts: Blend) -> VersatileDiffusion:
-        """The model with the layers that read these contexts."""
-        return self.layers.under({context.kind for context in contexts})
-
-    def with_own(self, sampling: Sampling) -> Sampling:
-        """Options of a sampler with those that nodes have set on this MODEL."""
-        return replace(sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.low_pass)
-
-    def compiled(self, backend: str) -> Flow:
-        """A copy with layers of its own, which torch compiles."""
-        return replace(self, layers=Layers(self.layers.path, self.data, self.layers.dtype, backend))
-
-    def fitted(self, latent: Tensor) -> Tensor:
-        """A latent as `fit_latent` makes it. Raises ValueError where no guided step on it fits into memory."""
-        samples = fit_latent(latent, self.sizes, self.data)
-        if self.sizes.layers == "2d":
-            batch, _, height, width = samples.shape
-            # At least 20 tensors of 2 bytes; measured are 25 to 59 in the type that is computed in.
-            needed = 20 * 2 * 2 * batch * self.config.diffuser.model_channels * height * width
-            check_room(f"A step on {batch} latents of {width}x{height}", needed)
-        return samples
-
-    def inner(self, latent: Tensor) -> Tensor:
-        """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
-        return latent.flatten(1) if self.sizes.layers == "0d" else latent
 
 
 def register() -> None:
@@ -157,13 +84,6 @@ def find_part(model: Path, part: str, role: str) -> Path:
     return find(model, part, folders(role))
 
 
-def read(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:
-    """The model with one part."""
-    from ...vd_core.checkpoints.load import load
-
-    return load(path, parts=[part], dtype=dtype)
-
-
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
     """The flows that make `data` as a MODEL. Layers are read when a sample needs them, so `contexts` leaves nothing to do."""
     from ...vd_core.checkpoints.load import choose, open_checkpoints
@@ -179,22 +99,22 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
 
 def load_clip(path: Path) -> Clip:
     """The text tower of a file as a CLIP."""
-    return read(path, "clip_text").clip
+    return read_part(path, "clip_text").clip
 
 
 def load_clip_vision(path: Path) -> Clip:
     """The vision tower of a file as a CLIP_VISION."""
-    return read(path, "clip_vision").clip
+    return read_part(path, "clip_vision").clip
 
 
 def load_image_vae(path: Path) -> ImageVAE:
     """The image autoencoder of a file as a VAE."""
-    return ImageVAE(read(path, "image_vae").image_vae)
+    return ImageVAE(read_part(path, "image_vae").image_vae)
 
 
 def load_text_vae(path: Path) -> TextVAE:
     """The text autoencoder of a file."""
-    return TextVAE(read(path, "text_vae").text_vae)
+    return TextVAE(read_part(path, "text_vae").text_vae)
 
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:
@@ -225,6 +145,11 @@ def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
 def weigh_tokens(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts -> the weight of each token, [B, n]."""
     return clip.tokenizer.weighted(texts)[1]
+
+
+def count_tokens(clip: Clip, word: str) -> int:
+    """Count the tokens that a word takes."""
+    return len(clip.tokenizer.bpe.encode(word))
 
 
 def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:
@@ -289,6 +214,7 @@ def sample(
     contexts = to_contexts(positive, negative)
     samples = model.fitted(latent["samples"])
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
+    tell(advise_settings(model.config, model.data, samples.shape, sampling.cfg if model.guidance == PLAIN else None))
     vd, noise = model.under(contexts), sampler_noise(sampling, seed, latent)
     run = partial(
         vd.sample,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,3 +26,9 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if bar is not None:
             bar.close()
+
+
+def tell(sentence: str) -> None:
+    """Log a sentence, which the terminal shows; "" says nothing."""
+    if sentence:
+        logging.getLogger(__name__).warning(sentence)

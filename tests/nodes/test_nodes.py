@@ -43,9 +43,9 @@ def test_nodes_are_thin_and_hold_nothing(pack):
 
 
 def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, pack, monkeypatch):
-    standalone = importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
-    parts, read = [], standalone.read
-    monkeypatch.setattr(standalone, "read", lambda path, part, dtype: parts.append(part) or read(path, part, dtype))
+    flow = importlib.import_module(f"{pack.__name__}.nodes.host.flow")
+    parts, read = [], flow.read_part
+    monkeypatch.setattr(flow, "read_part", lambda path, part, dtype: parts.append(part) or read(path, part, dtype))
     words, seen = text(nodes, loaded), picture(nodes, loaded)
     alone = draw(nodes, loaded, words)
     assert parts == ["diffuser.data.image", "diffuser.context.text"]

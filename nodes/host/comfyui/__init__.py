@@ -4,7 +4,16 @@ with them."""
 from .version import too_old
 
 try:
-    from .clip import conditioning_options, embed_image, embed_text, encode_image, encode_text, weigh_tokens
+    from .advice import tell
+    from .clip import (
+        conditioning_options,
+        count_tokens,
+        embed_image,
+        embed_text,
+        encode_image,
+        encode_text,
+        weigh_tokens,
+    )
     from .files import (
         load_clip,
         load_clip_vision,
@@ -30,6 +39,7 @@ __all__ = [
     "check_width",
     "conditioning_options",
     "config",
+    "count_tokens",
     "decode",
     "diffuser_names",
     "embed_image",
@@ -56,6 +66,7 @@ __all__ = [
     "schedule_of",
     "shift_resolution",
     "steer",
+    "tell",
     "weigh_tokens",
     "with_guidance",
 ]

@@ -73,6 +73,12 @@ def weigh_tokens(clip: CLIP, texts: Sequence[str]) -> Tensor:
     return weights
 
 
+def count_tokens(clip: CLIP, word: str) -> int:
+    """Count the tokens that a word takes: those between the start token and the first end token."""
+    ids = [token for token, *_ in next(iter(clip.tokenize(word).values()))[0]]
+    return ids.index(ids[-1]) - 1
+
+
 def conditioning_options(clip: CLIP, texts: Sequence[str]) -> tuple[dict, ...]:
     """Collect what core reads beside the tokens of each prompt: CLIP's hidden states as they are, for
     ControlNets of Stable Diffusion 1, if it is a CLIP of that size; and the hooks that Set CLIP Hooks hands

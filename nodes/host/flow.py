@@ -1,0 +1,99 @@
+"""MODELs of the host without ComfyUI: the flows that make one kind of output, with layers that are read when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...vd_core.config import DataConfig, VDConfig
+from ...vd_core.context import Blend
+from ...vd_core.flows import VersatileDiffusion
+from ...vd_core.memory import check_room
+from ...vd_core.sampling.corrections import PLAIN, GuidanceOptions
+from ...vd_core.sampling.energy import Energy
+from ...vd_core.sampling.low_pass import LowPassGuidance
+from ...vd_core.sampling.options import Sampling
+from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
+from ..latents import fit_latent
+
+
+def read_part(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:
+    """Read a model with one part."""
+    from ...vd_core.checkpoints.load import load
+
+    return load(path, parts=[part], dtype=dtype)
+
+
+@dataclass(eq=False)
+class Layers:
+    """The layers of one kind of output, read when they are needed. backend: of torch.compile, where they are compiled."""
+
+    path: Path
+    data: str
+    dtype: torch.dtype = torch.float32
+    backend: str | None = None
+    model: VersatileDiffusion | None = None
+
+    def under(self, kinds: Iterable[str]) -> VersatileDiffusion:
+        """The model with the layers that read these kinds of contexts; what is missing is read."""
+        if self.model is None:
+            self.model = read_part(self.path, f"diffuser.data.{self.data}", self.dtype)
+            if self.backend is not None:
+                self.model.diffuser.compile(backend=self.backend)
+        context = self.model.diffuser.context
+        for kind in kinds:
+            if kind not in context:
+                context[kind] = read_part(self.path, f"diffuser.context.{kind}", self.dtype).diffuser.context[kind]
+        return self.model
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A MODEL: the flows that make one kind of output, and how they are sampled. Copies with other options share the layers."""
+
+    config: VDConfig
+    layers: Layers
+    guidance: GuidanceOptions = PLAIN
+    energies: tuple[Energy, ...] = ()
+    shift: ResolutionShift = UNSHIFTED
+    low_pass: LowPassGuidance | None = None
+
+    @property
+    def data(self) -> str:
+        """The kind of output."""
+        return self.layers.data
+
+    @property
+    def sizes(self) -> DataConfig:
+        """The sizes of its latents."""
+        return self.config.diffuser.data[self.data]
+
+    def under(self, contexts: Blend) -> VersatileDiffusion:
+        """The model with the layers that read these contexts."""
+        return self.layers.under({context.kind for context in contexts})
+
+    def with_own(self, sampling: Sampling) -> Sampling:
+        """Options of a sampler with those that nodes have set on this MODEL."""
+        return replace(sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.low_pass)
+
+    def compiled(self, backend: str) -> Flow:
+        """A copy with layers of its own, which torch compiles."""
+        return replace(self, layers=Layers(self.layers.path, self.data, self.layers.dtype, backend))
+
+    def fitted(self, latent: Tensor) -> Tensor:
+        """A latent as `fit_latent` makes it. Raises ValueError where no guided step on it fits into memory."""
+        samples = fit_latent(latent, self.sizes, self.data)
+        if self.sizes.layers == "2d":
+            batch, _, height, width = samples.shape
+            # At least 20 tensors of 2 bytes; measured are 25 to 59 in the type that is computed in.
+            needed = 20 * 2 * 2 * batch * self.config.diffuser.model_channels * height * width
+            check_room(f"A step on {batch} latents of {width}x{height}", needed)
+        return samples
+
+    def inner(self, latent: Tensor) -> Tensor:
+        """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
+        return latent.flatten(1) if self.sizes.layers == "0d" else latent
