@@ -14,7 +14,7 @@ from typing import Any
 from vd_core.foreign import printable
 
 from .errors import WorkflowError
-from .graph import WIDGETS, Input, label, of_classes, picture, title_of
+from .graph import WIDGETS, Input, describe_classes, find_file, get_title, name_node
 
 CHOICES = 30  # that a message names
 FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".npy")
@@ -36,8 +36,10 @@ def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node
 
     picture_folders: where pictures are looked for.
     """
-    catalogue = of_classes(classes)
-    inputs = {key: catalogue.inputs(node["class_type"], label(prompt, key)) for key, node in prompt.items()}
+    catalogue = describe_classes(classes)
+    inputs = {
+        key: catalogue.inputs(node["class_type"], name_node(prompt, key)) for key, node in prompt.items()
+    }
     kinds = {key: classes[node["class_type"]] for key, node in prompt.items()}
     waiting = [key for key, cls in kinds.items() if getattr(cls, "OUTPUT_NODE", False)]
     if not waiting:
@@ -57,7 +59,7 @@ def check(prompt: dict, classes: dict, picture_folders: list[Path]) -> list[Node
         return [nodes[key] for key in sorter.static_order()]
     except CycleError as error:
         raise WorkflowError(
-            f"The workflow runs in a circle: {' -> '.join(label(prompt, key) for key in error.args[1])}."
+            f"The workflow runs in a circle: {' -> '.join(name_node(prompt, key) for key in error.args[1])}."
         ) from error
 
 
@@ -70,7 +72,7 @@ def check_node(
     """
     values, links, given = {}, {}, prompt[key]["inputs"]
     for name, entry in inputs.items():
-        where = f"{label(prompt, key)}, input {name}"
+        where = f"{name_node(prompt, key)}, input {name}"
         if name not in given:
             if entry.required:
                 raise WorkflowError(f"{where}: it is required, but missing.")
@@ -82,11 +84,11 @@ def check_node(
     own_names = set(inspect.signature(own).parameters) if own else set()
     for name, value in values.items():
         if name not in own_names:  # ComfyUI too leaves these to the class
-            where = f"{label(prompt, key)}, input {name}"
+            where = f"{name_node(prompt, key)}, input {name}"
             values[name] = check_value(value, inputs[name], where, picture_folders)
     if own and (verdict := own(**{name: values.get(name) for name in own_names})) is not True:
-        raise WorkflowError(f"{label(prompt, key)}: {verdict or 'its inputs do not fit together.'}")
-    return Node(key, title_of(prompt[key]), kinds[key], values, links)
+        raise WorkflowError(f"{name_node(prompt, key)}: {verdict or 'its inputs do not fit together.'}")
+    return Node(key, get_title(prompt[key]), kinds[key], values, links)
 
 
 def is_link(value) -> bool:
@@ -102,13 +104,13 @@ def check_link(prompt: dict, link: list, entry: Input, kinds: dict, where: str) 
     outputs = kinds[source].RETURN_TYPES
     if not 0 <= slot < len(outputs):
         raise WorkflowError(
-            f"{where}: it is linked to output {slot} of {label(prompt, source)}, which has {len(outputs)} "
-            "outputs."
+            f"{where}: it is linked to output {slot} of {name_node(prompt, source)}, which has "
+            f"{len(outputs)} outputs."
         )
     kind = outputs[slot] if isinstance(outputs[slot], str) else "COMBO"
     if "*" not in (kind, entry.type) and not set(kind.split(",")) & set(entry.type.split(",")):
         raise WorkflowError(
-            f"{where}: it takes {entry.type}, but {label(prompt, source)} gives {kind} there."
+            f"{where}: it takes {entry.type}, but {name_node(prompt, source)} gives {kind} there."
         )
     return source, slot
 
@@ -174,7 +176,7 @@ def find_picture(name, where: str, folders: list[Path]) -> str:
     if not isinstance(name, str) or not name or "\0" in name:
         raise WorkflowError(f"{where}: it takes the name of a picture, not {printable(repr(name))}.")
     name = re.sub(r" \[(input|output|temp)\]$", "", name)
-    if path := picture(name, folders):
+    if path := find_file(name, folders):
         return str(path)
     raise WorkflowError(
         f"{where}: there is no picture {printable(name)} in {' or '.join(map(str, folders))}."

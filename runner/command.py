@@ -17,7 +17,7 @@ from vd_core.foreign import printable
 
 from . import graph, remote
 from .errors import JobError, WorkflowError
-from .launcher import launched
+from .launcher import launch
 from .limit import TimedOut, time_limit
 from .pack import PACKAGE, ROOT
 from .prepare import prepare
@@ -129,11 +129,11 @@ def run(args: argparse.Namespace, results: Results) -> None:
         from . import in_process  # imports torch, which the other two need not
 
         if args.list:
-            list_inputs(args, graph.of_classes(in_process.node_classes()))
+            list_inputs(args, graph.describe_classes(in_process.load_classes()))
         else:
             in_process.run_file(args.workflow, results, *given)
         return
-    with server_of(args) as (server, uploads, wait):
+    with open_server(args) as (server, uploads, wait):
         if args.list:
             list_inputs(args, remote.read_catalogue(server)[1])
         else:
@@ -141,14 +141,14 @@ def run(args: argparse.Namespace, results: Results) -> None:
 
 
 @contextmanager
-def server_of(args: argparse.Namespace) -> Iterator[tuple[Server, str, float]]:
+def open_server(args: argparse.Namespace) -> Iterator[tuple[Server, str, float]]:
     """Yield the server that --server or --comfyui means, its folder for uploads, and the seconds to wait."""
     if args.server is not None:
         yield Server(args.server), "input", args.wait
         return
     with (
         tempfile.TemporaryDirectory(prefix="run_workflow_", ignore_cleanup_errors=True) as folder,
-        launched(args.comfyui.expanduser().resolve(), ROOT, Path(folder)) as server,
+        launch(args.comfyui.expanduser().resolve(), ROOT, Path(folder)) as server,
     ):
         yield server, "temp", 0
 

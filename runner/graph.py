@@ -80,7 +80,7 @@ def is_entry(entry: object) -> bool:
     return isinstance(entry, (list, tuple)) and len(entry) > 0 and isinstance(entry[0], (str, list, tuple))
 
 
-def of_classes(classes: dict) -> Catalogue:
+def describe_classes(classes: dict) -> Catalogue:
     """Return the catalogue of the classes that run in this process."""
     absent = (
         "needs ComfyUI itself: no node of this pack and none of the stand-ins here is called {name}; "
@@ -89,7 +89,7 @@ def of_classes(classes: dict) -> Catalogue:
     return Catalogue({name: cls.INPUT_TYPES() for name, cls in classes.items()}, absent)
 
 
-def title_of(node: dict) -> str:
+def get_title(node: dict) -> str:
     """Return the title of an API-format node, else its class, as it can be printed."""
     meta = node.get("_meta")
     return printable(
@@ -97,12 +97,12 @@ def title_of(node: dict) -> str:
     )
 
 
-def label(prompt: dict, node_id: str) -> str:
+def name_node(prompt: dict, node_id: str) -> str:
     """Return how messages name a node."""
-    return f"{title_of(prompt[node_id])} (node {printable(node_id)})"
+    return f"{get_title(prompt[node_id])} (node {printable(node_id)})"
 
 
-def picture(name: str, folders: list[Path]) -> Path | None:
+def find_file(name: str, folders: list[Path]) -> Path | None:
     """Find the first file of this name below the folders."""
     if len(name.encode("utf-8", "replace")) > 4000:  # longer than any path; systems refuse even to look
         return None
@@ -115,14 +115,14 @@ def picture(name: str, folders: list[Path]) -> Path | None:
 # Canvas format -> API format
 
 
-def from_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
+def convert_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
     """Convert a canvas file to a prompt.
 
     twin: how messages name the API-format file to use where the canvas does not say enough.
     """
     try:
         subgraphs = {graph["id"] for graph in canvas.get("definitions", {}).get("subgraphs", [])}
-        sources = dict(link_source(link) for link in canvas["links"])
+        sources = dict(read_link(link) for link in canvas["links"])
         prompt = {}
         for node in canvas["nodes"]:
             name, title = node["type"], printable(str(node.get("title") or node["type"]))
@@ -135,7 +135,7 @@ def from_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
                 )
             if name in CANVAS_ONLY or name in subgraphs:
                 raise WorkflowError(f"{title} exists only on ComfyUI's canvas: use {twin} instead.")
-            inputs = widget_values(node, title, catalogue.inputs(name, title), twin)
+            inputs = read_widgets(node, title, catalogue.inputs(name, title), twin)
             linked = {
                 entry["name"]: sources[entry["link"]]
                 for entry in node.get("inputs") or []
@@ -156,14 +156,14 @@ def from_canvas(canvas: dict, catalogue: Catalogue, twin: str) -> dict:
     return prompt
 
 
-def link_source(link) -> tuple:
+def read_link(link) -> tuple:
     """Read a row of the links table: a list, in newer files a dict -> (link id, [node id, slot])."""
     if isinstance(link, dict):
         return link["id"], [str(link["origin_id"]), link["origin_slot"]]
     return link[0], [str(link[1]), link[2]]
 
 
-def widget_values(node: dict, title: str, inputs: dict[str, Input], twin: str) -> dict:
+def read_widgets(node: dict, title: str, inputs: dict[str, Input], twin: str) -> dict:
     """Return the values of a canvas node by name.
 
     They lie in widgets_values in schema order, with the extra widgets that the page adds.
@@ -192,10 +192,10 @@ def widget_values(node: dict, title: str, inputs: dict[str, Input], twin: str) -
 def describe_inputs(prompt: dict, catalogue: Catalogue) -> Iterator[dict]:
     """Yield what `--set` can change: node, title, class, input, type, value, and choices or range if any."""
     for key, node in prompt.items():
-        for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
+        for name, entry in catalogue.inputs(node["class_type"], name_node(prompt, key)).items():
             if entry.is_widget:
                 value = node["inputs"].get(name, entry.options.get("default"))
-                about = {"node": key, "title": title_of(node), "class": node["class_type"], "input": name}
+                about = {"node": key, "title": get_title(node), "class": node["class_type"], "input": name}
                 about |= {"type": entry.type, "value": None if isinstance(value, list) else value}
                 about |= {"linked": True} if isinstance(value, list) else {}
                 about |= {"choices": entry.choices} if entry.choices else {}
@@ -209,7 +209,7 @@ def set_seed(prompt: dict, catalogue: Catalogue, seed: int) -> int:
     """Set every input called seed or noise_seed, linked ones too; returns how many."""
     count = 0
     for node in prompt.values():
-        for name in catalogue.inputs(node["class_type"], title_of(node)):
+        for name in catalogue.inputs(node["class_type"], get_title(node)):
             if name in SEEDS:
                 node["inputs"][name] = seed
                 count += 1
@@ -228,7 +228,7 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
         raise WorkflowError(f"--set {assignment} must have the form NODE.INPUT=VALUE.")
     found = [node_name] if node_name in prompt else find_by_title(prompt, node_name)
     if not found:
-        known = ", ".join(label(prompt, key) for key in prompt)
+        known = ", ".join(name_node(prompt, key) for key in prompt)
         raise WorkflowError(
             f"--set {assignment}: no node has the id or title {node_name}; there are {known}."
         )
@@ -237,11 +237,11 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
             f"--set {assignment}: nodes {', '.join(found)} are all called {node_name}, so use an id."
         )
     node = prompt[found[0]]
-    inputs = catalogue.inputs(node["class_type"], title_of(node))
+    inputs = catalogue.inputs(node["class_type"], get_title(node))
     widgets = {key: entry for key, entry in inputs.items() if entry.is_widget}
     if name not in widgets:
         raise WorkflowError(
-            f"--set {assignment}: {label(prompt, found[0])} has no value {name}, only "
+            f"--set {assignment}: {name_node(prompt, found[0])} has no value {name}, only "
             f"{', '.join(widgets) or 'links'}."
         )
     node["inputs"][name] = parse_value(text, widgets[name], f"--set {assignment}")
@@ -250,7 +250,9 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
 
 def find_by_title(prompt: dict, title: str) -> list[str]:
     """Return the ids of the nodes with a title, whole or before " · "."""
-    return [key for key, node in prompt.items() if title in (title_of(node), title_of(node).split(" · ")[0])]
+    return [
+        key for key, node in prompt.items() if title in (get_title(node), get_title(node).split(" · ")[0])
+    ]
 
 
 def parse_value(text: str, entry: Input, where: str):

@@ -13,7 +13,7 @@ from vd_core.memory import out_of_memory
 from .checks import Node, check
 from .core_nodes import CORE_NODES
 from .errors import JobError
-from .graph import of_classes
+from .graph import describe_classes
 from .pack import load_pack
 from .prepare import prepare
 from .results import Results
@@ -27,14 +27,14 @@ def run_file(
     assignments: NODE.INPUT=VALUE each. folders: where input pictures are looked for.
     Raises WorkflowError, OSError for an output folder that takes no files.
     """
-    classes = node_classes()
-    prompt, canvas = prepare(workflow, of_classes(classes), assignments, seed)
+    classes = load_classes()
+    prompt, canvas = prepare(workflow, describe_classes(classes), assignments, seed)
     nodes = check(prompt, classes, folders)
     check_writable(results.output, "--output")
     run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(results.output)}, results)
 
 
-def node_classes() -> dict[str, type]:
+def load_classes() -> dict[str, type]:
     """Return the classes of nodes that run in this process, by name."""
     return {**CORE_NODES, **load_pack().NODE_CLASS_MAPPINGS}
 

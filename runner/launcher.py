@@ -47,7 +47,7 @@ OWN_MODELS = (
 
 
 @contextmanager
-def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ()) -> Iterator[Server]:
+def launch(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ()) -> Iterator[Server]:
     """Start the ComfyUI of a checkout on a free port, with this pack; it is stopped at the end in every case.
 
     Models, input pictures, settings and node packs are those of the checkout, its extra_model_paths.yaml
@@ -64,12 +64,12 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        python(checkout),
+        find_python(checkout),
         "-c",
         LEASH,
         "main.py",
-        *own_arguments(checkout, pack, folder),
-        *user_arguments(checkout),
+        *write_arguments(checkout, pack, folder),
+        *read_arguments(checkout),
         *more,
     ]
     with log.open("wb") as stream:
@@ -85,7 +85,7 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
         wait_for(server, process, log)
         yield server
     except WorkflowError as error:
-        if not died(process):
+        if not has_died(process):
             raise
         show_end(log)
         raise Unreachable(
@@ -95,7 +95,7 @@ def launched(checkout: Path, pack: Path, folder: Path, more: Sequence[str] = ())
         stop(process)
 
 
-def python(checkout: Path) -> str:
+def find_python(checkout: Path) -> str:
     """Find the Python that has what ComfyUI needs.
 
     It is $COMFYUI_PYTHON, that of a venv in the checkout, of the portable build, or this one.
@@ -112,25 +112,25 @@ def python(checkout: Path) -> str:
     return next((str(path.absolute()) for path in places if path.is_file()), own or sys.executable)
 
 
-def user_arguments(checkout: Path) -> list[str]:
+def read_arguments(checkout: Path) -> list[str]:
     """Return $COMFYUI_ARGS if it is set; else `--cpu` where torch finds no GPU."""
     if "COMFYUI_ARGS" in os.environ:
         return shlex.split(os.environ["COMFYUI_ARGS"])
     try:
-        answer = subprocess.run([python(checkout), "-c", HAS_GPU], capture_output=True, text=True)
+        answer = subprocess.run([find_python(checkout), "-c", HAS_GPU], capture_output=True, text=True)
     except OSError as error:
         raise WorkflowError(
-            f"{python(checkout)} cannot be started ({error}): name ComfyUI's Python in COMFYUI_PYTHON."
+            f"{find_python(checkout)} cannot be started ({error}): name ComfyUI's Python in COMFYUI_PYTHON."
         ) from error
     if answer.returncode:
         said = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise WorkflowError(
-            f"{python(checkout)} has no torch ({said}): name ComfyUI's Python in COMFYUI_PYTHON."
+            f"{find_python(checkout)} has no torch ({said}): name ComfyUI's Python in COMFYUI_PYTHON."
         )
     return [] if "True" in answer.stdout else ["--cpu"]
 
 
-def own_arguments(checkout: Path, pack: Path, folder: Path) -> list[str]:
+def write_arguments(checkout: Path, pack: Path, folder: Path) -> list[str]:
     """Return arguments that bring the pack in and lead all writing into a folder."""
     packs = folder / "custom_nodes"
     for path in (packs, folder / "output"):
@@ -174,7 +174,7 @@ def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
         time.sleep(0.2)
 
 
-def died(process: subprocess.Popen) -> bool:
+def has_died(process: subprocess.Popen) -> bool:
     """Tell whether the process has ended; one that is just dying gets a moment."""
     try:
         process.wait(1)

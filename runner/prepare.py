@@ -11,7 +11,7 @@ from vd_core.files import leads_out
 from vd_core.foreign import printable
 
 from .errors import WorkflowError
-from .graph import Catalogue, from_canvas, label, set_input, set_seed, title_of
+from .graph import Catalogue, convert_canvas, get_title, name_node, set_input, set_seed
 from .workflow_file import is_canvas, read
 
 DATE = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
@@ -26,9 +26,9 @@ def prepare(
     if is_canvas(prompt):
         twin = find_twin(workflow)
         hint = str(twin) if twin else "its export in API format"
-        prompt, canvas = from_canvas(prompt, catalogue, hint), {"workflow": prompt}
+        prompt, canvas = convert_canvas(prompt, catalogue, hint), {"workflow": prompt}
     for key, node in prompt.items():
-        catalogue.inputs(node["class_type"], label(prompt, key))
+        catalogue.inputs(node["class_type"], name_node(prompt, key))
     if seed is not None and not set_seed(prompt, catalogue, seed):
         print("--seed: no node of this workflow has a seed", file=sys.stderr)
     changed = {set_input(prompt, catalogue, assignment) for assignment in assignments}
@@ -56,7 +56,7 @@ def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tu
     changed: (node id, input) of what the command line says, where any file may be named.
     """
     node = prompt[key]
-    for name, entry in catalogue.inputs(node["class_type"], label(prompt, key)).items():
+    for name, entry in catalogue.inputs(node["class_type"], name_node(prompt, key)).items():
         value = node["inputs"].get(name)
         if (
             entry.options.get("image_upload")
@@ -65,9 +65,8 @@ def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tu
             and leads_out(value)
         ):
             raise WorkflowError(
-                f"{label(prompt, key)}, input {name}: {printable(repr(value))} leads out of the folders of "
-                "pictures; if it is meant, "
-                f"say so on the command line: --set {key}.{name}=PATH."
+                f"{name_node(prompt, key)}, input {name}: {printable(repr(value))} leads out of the folders "
+                f"of pictures; if it is meant, say so on the command line: --set {key}.{name}=PATH."
             )
 
 
@@ -79,7 +78,7 @@ def expand_names(prompt: dict, now: datetime) -> None:
         if what.startswith("date:"):
             return DATE.sub(lambda part: format_date(part[0], now), what.removeprefix("date:"))
         title, dot, name = what.partition(".")
-        nodes = [node for node in prompt.values() if title in (title_of(node), node["class_type"])]
+        nodes = [node for node in prompt.values() if title in (get_title(node), node["class_type"])]
         value = nodes[0]["inputs"].get(name) if dot and len(nodes) == 1 else None
         return text if value is None or isinstance(value, (list, dict)) else UNSAFE.sub("_", str(value))
 

@@ -18,7 +18,7 @@ from .errors import JobError
 from .http import fits
 from .prepare import prepare
 from .results import Results
-from .server import TEXTS, Server, Unreachable, failure
+from .server import TEXTS, Server, Unreachable, find_failure
 
 RESTARTS = 3  # of a server in the middle of one job; a job that kills it time and again is given up
 MOST_STEPS = 1_000_000_000  # of a progress bar
@@ -48,7 +48,7 @@ def run_file(
     silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
     with closing(Screen(prompt, silent, server, results)) as screen:
         entry = follow(screen, {"extra_pnginfo": canvas}, wait)
-    if sentence := failure(entry, prompt):
+    if sentence := find_failure(entry, prompt):
         raise JobError(sentence)
 
 
@@ -98,12 +98,12 @@ def upload_pictures(
     A picture that does not lie here may be one of the server's own.
     """
     for key, node in prompt.items():
-        for name, entry in catalogue.inputs(node["class_type"], graph.label(prompt, key)).items():
+        for name, entry in catalogue.inputs(node["class_type"], graph.name_node(prompt, key)).items():
             value = node["inputs"].get(name)
             if (
                 entry.options.get("image_upload")
                 and isinstance(value, str)
-                and (path := graph.picture(value, folders))
+                and (path := graph.find_file(value, folders))
             ):
                 node["inputs"][name] = server.upload(path, uploads)
 
@@ -121,7 +121,7 @@ class Screen:
 
     def title(self, key: str) -> str:
         """Return the title of a node; one that another node made while it ran has none of its own."""
-        return graph.title_of(self.prompt[key]) if key in self.prompt else f"node {printable(key)}"
+        return graph.get_title(self.prompt[key]) if key in self.prompt else f"node {printable(key)}"
 
     def show(self, event: dict) -> None:
         """Show an event of the server, as `Server.run` gives it."""

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 from vd_core.foreign import printable
 
 from .errors import JobError, WorkflowError
-from .graph import label, title_of
+from .graph import get_title, name_node
 from .http import Answered, ask, fits, parse_json
 from .listener import Listener
 
@@ -77,15 +77,15 @@ class Rejected(WorkflowError):
     """The server does not take a prompt. `reply` is its answer: {"error", "node_errors": {node id: …}}."""
 
     def __init__(self, reply: dict, prompt: dict):
-        super().__init__(" ".join(reasons(reply, prompt)[:MESSAGES]))
+        super().__init__(" ".join(list_reasons(reply, prompt)[:MESSAGES]))
         self.reply = reply
 
 
-def reasons(reply: dict, prompt: dict) -> list[str]:
+def list_reasons(reply: dict, prompt: dict) -> list[str]:
     """Return a sentence for each thing that the server found wrong, with the title of the node."""
     found, errors = [], reply.get("node_errors")
     for key, node in errors.items() if fits(errors, NODE_ERRORS) else ():  # type: ignore[union-attr]
-        owner = label(prompt, key) if key in prompt else f"node {printable(key)}"
+        owner = name_node(prompt, key) if key in prompt else f"node {printable(key)}"
         for error in node.get("errors", ()):
             name = printable(str((error.get("extra_info") or {}).get("input_name", "")))
             details = printable(str(error.get("details") or "").removeprefix(name).strip(" ,:-\n"))
@@ -227,7 +227,7 @@ class Server:
         yield head
         yield from pieces
 
-    def outcome(self, prompt_id: str) -> dict | None:
+    def find_outcome(self, prompt_id: str) -> dict | None:
         """Return a job's entry in the history, {"outputs", "status", …}; None while it waits or runs."""
         queue = self.get("/queue")  # first: a job that ends between the two questions is in the history
         jobs = [job for row in ("queue_running", "queue_pending") for job in queue.get(row, ())]
@@ -281,7 +281,7 @@ class Server:
                         on_event(event)
                     ended = event and event["type"] == "executing" and event["data"].get("node") is None
                     if ended or time.monotonic() - asked >= TICK:  # events may be lost, the history is not
-                        entry, asked = self.outcome(prompt_id), time.monotonic()
+                        entry, asked = self.find_outcome(prompt_id), time.monotonic()
                 return entry
             except Gone as error:
                 if not listener.lost:  # then somebody deleted it
@@ -298,7 +298,7 @@ class Server:
                 raise
 
 
-def failure(entry: dict, prompt: dict) -> str | None:
+def find_failure(entry: dict, prompt: dict) -> str | None:
     """Return what went wrong in a job, as "TITLE: sentence", from its entry in the history.
 
     None if nothing did.
@@ -315,7 +315,7 @@ def failure(entry: dict, prompt: dict) -> str | None:
         ):
             kind, data = message
             node = prompt.get(str(data.get("node_id")))
-            title = title_of(node) if node else printable(str(data.get("node_type")))
+            title = get_title(node) if node else printable(str(data.get("node_type")))
             if kind == "execution_interrupted":
                 return f"{title}: the job was interrupted on the server."
             said = printable(str(data.get("exception_message", "")).strip(), LONGEST_REASON, lines=True)

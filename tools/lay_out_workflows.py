@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import Path
 
-from runner.graph import Catalogue, from_canvas
+from runner.graph import Catalogue, convert_canvas
 from runner.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,7 +160,7 @@ def main() -> None:
         lay_out(canvas)
         name_packs(canvas, version)
         path.write_text(json.dumps(canvas, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        prompt = from_canvas(canvas, catalogue, str(twin_of(path)))
+        prompt = convert_canvas(canvas, catalogue, str(twin_of(path)))
         for node in prompt.values():  # as the class lists them
             order = list(catalogue.inputs(node["class_type"], node["_meta"]["title"]))
             node["inputs"] = dict(sorted(node["inputs"].items(), key=lambda entry: order.index(entry[0])))

@@ -46,7 +46,7 @@ def inside(checkout, tmp_path_factory):
         base = tmp_path_factory.mktemp("comfyui")
         done = subprocess.run(
             [
-                launcher.python(checkout),
+                launcher.find_python(checkout),
                 str(HERE / script),
                 *arguments,
                 "--cpu",

@@ -11,7 +11,7 @@ import pytest
 
 from runner import launcher
 from runner.pack import ROOT
-from runner.server import Rejected, Server, failure
+from runner.server import Rejected, Server, find_failure
 
 HERE = Path(__file__).parent
 
@@ -76,7 +76,7 @@ class ComfyUI:
             result.validation, result.sentence = error.reply, str(error)
             return result
         result.status, result.outputs = entry["status"]["status_str"], entry["outputs"]
-        result.sentence = failure(entry, prompt)
+        result.sentence = find_failure(entry, prompt)
         ends = ("execution_error", "execution_interrupted")
         result.error = next((data for kind, data in entry["status"]["messages"] if kind in ends), None)
         return result
@@ -96,5 +96,5 @@ def started(checkout: Path, base: Path, packs: Sequence[str]) -> Iterator[ComfyU
         patch.setenv(
             "OMP_NUM_THREADS", "1"
         )  # tiny tensors on a busy machine: threads would only wait for each other
-        with launcher.launched(checkout, ROOT, base, arguments) as running:
+        with launcher.launch(checkout, ROOT, base, arguments) as running:
             yield ComfyUI(running, base)

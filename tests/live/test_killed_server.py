@@ -50,10 +50,10 @@ class Killable:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url, port = f"http://127.0.0.1:{free.getsockname()[1]}", str(free.getsockname()[1])
-        own = launcher.own_arguments(checkout, ROOT, base) + launcher.user_arguments(checkout)
+        own = launcher.write_arguments(checkout, ROOT, base) + launcher.read_arguments(checkout)
         more = ["--base-directory", str(base), "--disable-api-nodes", "--disable-auto-launch", "--port", port]
         self.command, self.checkout, self.log = (
-            [launcher.python(checkout), "main.py", *own, *more],
+            [launcher.find_python(checkout), "main.py", *own, *more],
             checkout,
             base / "server.log",
         )

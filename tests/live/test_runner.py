@@ -88,7 +88,7 @@ def test_canvas_files_are_converted_as_the_page_does_it(server):
     assert twins
     for twin in twins:
         canvas = json.loads((ROOT / "workflows" / twin.name).read_text(encoding="utf-8"))
-        assert graph.from_canvas(canvas, catalogue, "its twin") == json.loads(
+        assert graph.convert_canvas(canvas, catalogue, "its twin") == json.loads(
             twin.read_text(encoding="utf-8")
         ), twin.name
 
@@ -215,7 +215,7 @@ def test_results_of_the_fixture(server):
 @pytest.fixture(scope="module")
 def device(checkout):
     """The arguments that this machine needs."""
-    return launcher.user_arguments(checkout)
+    return launcher.read_arguments(checkout)
 
 
 @pytest.fixture

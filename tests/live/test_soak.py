@@ -41,7 +41,7 @@ from graph import (
 from PIL import Image
 
 from runner.errors import WorkflowError
-from runner.server import Gone, Server, failure
+from runner.server import Gone, Server, find_failure
 
 pytestmark = [
     pytest.mark.comfyui,
@@ -172,7 +172,7 @@ class Soak:
         output, part = BAD[name](rng.randrange(SEEDS))
         prompt = prompt_of(output)
         try:
-            said = failure(server.run(prompt, {}, lambda event: None), prompt)
+            said = find_failure(server.run(prompt, {}, lambda event: None), prompt)
         except WorkflowError as error:
             said = str(error)
         if not said or part not in said:
@@ -190,7 +190,7 @@ class Soak:
             if event["type"] == "progress" and event["data"]["value"] >= after and not told:
                 told.append(server.post("/interrupt", {"prompt_id": event["data"]["prompt_id"]}))
 
-        said = failure(server.run(prompt, {}, stop), prompt)
+        said = find_failure(server.run(prompt, {}, stop), prompt)
         if "the job was interrupted on the server" not in str(said):
             raise AssertionError(said)
 
@@ -202,7 +202,7 @@ class Soak:
         server.post("/queue", {"delete": [victim]})
         server.cancel(blocker)
         until(lambda: gone(server, victim))
-        until(lambda: gone(server, blocker) or server.outcome(blocker) is not None)
+        until(lambda: gone(server, blocker) or server.find_outcome(blocker) is not None)
 
     def disconnect(self, server, rng: random.Random) -> None:
         """A client that goes away; its job is done nevertheless."""
@@ -212,7 +212,7 @@ class Soak:
         with contextlib.suppress(OSError):
             listener.receive(rng.uniform(0, 0.5))
         listener.close()
-        self.keep(key, server, until(lambda: server.outcome(job)))
+        self.keep(key, server, until(lambda: server.find_outcome(job)))
 
 
 def queue(server, job: str, prompt: dict, **more: str) -> None:
@@ -234,7 +234,7 @@ def until(condition):
 def gone(server, job: str) -> bool:
     """Whether the server does not know a job, and says so."""
     try:
-        server.outcome(job)
+        server.find_outcome(job)
     except Gone:
         return True
     return False

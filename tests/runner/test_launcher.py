@@ -65,7 +65,7 @@ def runs(pid):
 
 
 def test_it_runs_as_its_owner_would_start_it_and_stops(checkout, pack, folder):
-    with launcher.launched(checkout, pack, folder, ["--cpu"]) as server:
+    with launcher.launch(checkout, pack, folder, ["--cpu"]) as server:
         server.greet()
         said = started(checkout)
         assert runs(said["pid"])
@@ -77,7 +77,7 @@ def test_it_runs_as_its_owner_would_start_it_and_stops(checkout, pack, folder):
 
 
 def test_the_pack_is_brought_in(checkout, pack, folder):
-    with launcher.launched(checkout, pack, folder):
+    with launcher.launch(checkout, pack, folder):
         pass
     options = started(checkout)["argv"]
     paths = json.loads(Path(options[options.index("--extra-model-paths-config") + 1]).read_text())
@@ -88,12 +88,12 @@ def test_the_pack_is_brought_in(checkout, pack, folder):
 
 def test_an_installed_pack_is_not_brought_in_twice(checkout, pack, folder):
     (checkout / "custom_nodes" / "mine").symlink_to(pack)
-    with launcher.launched(checkout, pack, folder):
+    with launcher.launch(checkout, pack, folder):
         assert not list((folder / "custom_nodes").iterdir())
 
 
 def test_it_stops_when_something_fails(checkout, pack, folder):
-    with pytest.raises(KeyboardInterrupt), launcher.launched(checkout, pack, folder):
+    with pytest.raises(KeyboardInterrupt), launcher.launch(checkout, pack, folder):
         raise KeyboardInterrupt
     assert not runs(started(checkout)["pid"])
 
@@ -101,7 +101,7 @@ def test_it_stops_when_something_fails(checkout, pack, folder):
 def test_one_that_dies_shows_the_end_of_its_log(checkout, pack, folder, capsys):
     with (
         pytest.raises(WorkflowError, match="^ComfyUI ended with status 1; the end of its log is above.$"),
-        launcher.launched(checkout, pack, folder, ["--die"]),
+        launcher.launch(checkout, pack, folder, ["--die"]),
     ):
         pass
     assert capsys.readouterr().err.endswith("one\nlast words\n")
@@ -112,7 +112,7 @@ def test_one_that_never_answers_is_given_up(checkout, pack, folder, monkeypatch)
     (checkout / "main.py").write_text("import time; time.sleep(60)")
     with (
         pytest.raises(WorkflowError, match="did not answer for 0.5 seconds"),
-        launcher.launched(checkout, pack, folder),
+        launcher.launch(checkout, pack, folder),
     ):
         pass
 
@@ -127,25 +127,25 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path, capsys):
 
 
 def test_its_python(checkout, monkeypatch, tmp_path):
-    assert launcher.python(checkout) == sys.executable
+    assert launcher.find_python(checkout) == sys.executable
     for name in (".venv", "venv"):  # from the last choice to the first
         (checkout / name / "bin").mkdir(parents=True)
         (checkout / name / "bin" / "python").touch()
-        assert launcher.python(checkout) == str(checkout / name / "bin" / "python")
+        assert launcher.find_python(checkout) == str(checkout / name / "bin" / "python")
     monkeypatch.setenv("COMFYUI_PYTHON", "mine")
-    assert launcher.python(checkout) == "mine"  # found in PATH
+    assert launcher.find_python(checkout) == "mine"  # found in PATH
     (tmp_path / "mine").touch()
     monkeypatch.chdir(tmp_path)
-    assert launcher.python(checkout) == str(tmp_path / "mine")  # it will be started elsewhere
+    assert launcher.find_python(checkout) == str(tmp_path / "mine")  # it will be started elsewhere
 
 
 @pytest.mark.parametrize(("answer", "arguments"), [("True", []), ("False", ["--cpu"])])
 def test_cpu_is_chosen_where_there_is_no_gpu(checkout, monkeypatch, answer, arguments):
     monkeypatch.setattr(launcher, "HAS_GPU", f"print({answer})")
     monkeypatch.delenv("COMFYUI_ARGS")
-    assert launcher.user_arguments(checkout) == arguments
+    assert launcher.read_arguments(checkout) == arguments
     monkeypatch.setenv("COMFYUI_ARGS", "--lowvram --base-directory '/a b'")
-    assert launcher.user_arguments(checkout) == ["--lowvram", "--base-directory", "/a b"]
+    assert launcher.read_arguments(checkout) == ["--lowvram", "--base-directory", "/a b"]
 
 
 def test_a_python_without_torch_is_refused(checkout, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_python_without_torch_is_refused(checkout, monkeypatch):
     with pytest.raises(
         WorkflowError, match="has no torch .*no_such_module.*: name ComfyUI's Python in COMFYUI_PYTHON"
     ):
-        launcher.user_arguments(checkout)
+        launcher.read_arguments(checkout)
     monkeypatch.setenv("COMFYUI_PYTHON", "/nowhere/python")
     with pytest.raises(WorkflowError, match="/nowhere/python cannot be started"):
-        launcher.user_arguments(checkout)
+        launcher.read_arguments(checkout)

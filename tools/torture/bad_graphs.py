@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from runner.checks import Node, check
-from runner.graph import of_classes
+from runner.graph import describe_classes
 from runner.in_process import run_node
 from runner.prepare import prepare
 
@@ -74,7 +74,7 @@ def checked(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path)
             change(prompt, rng)
         path.write_text(json.dumps(prompt), encoding="utf-8")
         try:
-            catalogue = of_classes(bench.classes)
+            catalogue = describe_classes(bench.classes)
             check(prepare(path, catalogue, [], rng.choice([None, 0, 2**64 - 1]))[0], bench.classes, [folder])
         except Exception as error:
             result = sentence(error)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runner.checks import Node, check_value
 from runner.core_nodes import CORE_NODES
-from runner.graph import of_classes
+from runner.graph import describe_classes
 from runner.in_process import run_node
 from runner.pack import load_pack
 from vd_core.memory import out_of_memory
@@ -132,7 +132,7 @@ class Bench:
     def __init__(self) -> None:
         self.pack: ModuleType = load_pack(name="versatile_diffusion_tortured")
         self.classes = {**CORE_NODES, **self.pack.NODE_CLASS_MAPPINGS}
-        self.inputs = {name: of_classes(self.classes).inputs(name, name) for name in self.classes}
+        self.inputs = {name: describe_classes(self.classes).inputs(name, name) for name in self.classes}
         with torch.inference_mode():
             model, vae = self.call("VD_LoadImageModel")
             text_model, text_vae = self.call("VD_LoadTextModel")
