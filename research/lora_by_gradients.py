@@ -1,6 +1,7 @@
-"""A LoRA trained through the sampler: gradients pass from CLIP's view of a drawn picture back to the context layers.
+"""A LoRA trained through the sampler: gradients pass from CLIP's view of a drawn picture back to the context
+layers.
 
-    python -m research.lora_by_gradients [--model FILES] [--updates 20]
+python -m research.lora_by_gradients [--model FILES] [--updates 20]
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from vd_core.training.lora import Lora, select
 from .brain_decoding.predictions import predict
 
 
-def learn(vd: VersatileDiffusion, context: Context, wanted: Tensor, updates: int, rate: float = 3e-3) -> tuple[Lora, list[float]]:
-    """Learn to draw, under a context, what CLIP sees as `wanted` [1, d]; returns the LoRA and 1 - cosine per update."""
+def learn(
+    vd: VersatileDiffusion, context: Context, wanted: Tensor, updates: int, rate: float = 3e-3
+) -> tuple[Lora, list[float]]:
+    """Learn to draw, under a context, what CLIP sees as `wanted` [1, d]; returns the LoRA and 1 - cosine per
+    update.
+    """
     lora = Lora(vd.diffuser, select(vd.diffuser, [f"context.{context.kind}:attn2"]), rank=4, alpha=4)
     optimizer, losses = torch.optim.Adam(lora.parameters(), lr=rate), []
     side, channels = vd.config.diffuser.data["image"].side, vd.image_vae.config.latent_channels
@@ -36,10 +41,14 @@ def learn(vd: VersatileDiffusion, context: Context, wanted: Tensor, updates: int
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model")
+    parser.add_argument(
+        "--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model"
+    )
     parser.add_argument("--updates", type=int, default=20)
     options = parser.parse_args()
     model = load(options.model)
     target = model.encode_image(predict(model, 1).seen).tokens[:, 0]
     _, distances = learn(model, model.encode_text("banana, flat style"), target, options.updates)
-    print(f"1 - cosine to the wanted picture: {distances[0]:.3f} before, {distances[-1]:.3f} after {len(distances)} updates")
+    print(
+        f"1 - cosine to the wanted picture: {distances[0]:.3f} before, {distances[-1]:.3f} after {len(distances)} updates"
+    )

@@ -1,8 +1,10 @@
-"""Compare this project with recorded outputs of the official code and of diffusers: `python tests/parity.py DIR…`.
+"""Compare this project with recorded outputs of the official code and of diffusers: `python tests/parity.py
+DIR…`.
 
-Walks the folders for cases (a config.json beside io.safetensors, or the entries of a cases.json beside a pipeline's
-folder), runs each through the public code with the weights that the case names, or that the `recipe.py` of its set
-regenerates, and prints one line per case with the tensor that comes nearest to its limit. Exit status 1 when a case fails.
+Walks the folders for cases (a config.json beside io.safetensors, or the entries of a cases.json beside a
+pipeline's folder), runs each through the public code with the weights that the case names, or that the
+`recipe.py` of its set regenerates, and prints one line per case with the tensor that comes nearest to its
+limit. Exit status 1 when a case fails.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ class Case:
     @cached_property
     def root(self) -> Path:
         """The folder of the set, which holds the recipe."""
-        return next((folder for folder in self.folder.resolve().parents if (folder / "recipe.py").exists()), self.folder.parent)
+        return next(
+            (folder for folder in self.folder.resolve().parents if (folder / "recipe.py").exists()),
+            self.folder.parent,
+        )
 
     @cached_property
     def sizes(self) -> dict:
@@ -71,7 +76,9 @@ class Case:
         return {**(json.loads(shared.read_text(encoding="utf-8")) if shared.exists() else {}), **self.config}
 
     def weights(self, prefix: str = "") -> Path:
-        """The weights file of the case; where it is absent, the recipe's tensors under `prefix` as a file of their own, without it."""
+        """The weights file of the case; where it is absent, the recipe's tensors under `prefix` as a file of
+        their own, without it.
+        """
         path = self.path("weights")
         return path if path.exists() else regenerated(self.root, prefix)
 
@@ -89,7 +96,9 @@ class Case:
         return recipe_of(self.root)
 
     def scaled(self, error: Tensor, golden: Tensor) -> Tensor:
-        """Errors as the limit counts them: absolute, as shares of each golden value (absolute where that is 0), or of the largest one."""
+        """Errors as the limit counts them: absolute, as shares of each golden value (absolute where that is
+        0), or of the largest one.
+        """
         if "relative" in self.config.get("atol", {}):
             return torch.where(golden == 0, error, error / golden.abs().clamp(min=1e-300))
         if "max_abs_over_max_ref" in self.config.get("tolerance", {}):
@@ -108,10 +117,16 @@ def recipe_of(root: Path) -> ModuleType:
 
 @lru_cache
 def regenerated(root: Path, prefix: str) -> Path:
-    """Weights made by the recipe of the set at `root`, in a temporary file that lives as long as this process."""
+    """Weights made by the recipe of the set at `root`, in a temporary file that lives as long as this
+    process.
+    """
     recipe = recipe_of(root)
     sizes = json.loads((root / "_shared" / "vd_tiny.json").read_text(encoding="utf-8"))
-    tensors = {key.removeprefix(prefix): tensor for key, tensor in recipe.tiny_weights(sizes).items() if key.startswith(prefix)}
+    tensors = {
+        key.removeprefix(prefix): tensor
+        for key, tensor in recipe.tiny_weights(sizes).items()
+        if key.startswith(prefix)
+    }
     path = Path(scratch().name, f"{prefix or 'whole'}{abs(hash(root))}.safetensors")
     save_file(tensors, path)
     return path
@@ -137,11 +152,15 @@ class Verdict:
     def line(self) -> str:
         """What is printed for a case."""
         note = f"  {self.failure}" if self.failure else ""
-        return f"{self.error:.3g} {self.limit:.3g}  ({self.name}){note}" + (f"  skipped: {self.skipped}" if self.skipped else "")
+        return f"{self.error:.3g} {self.limit:.3g}  ({self.name}){note}" + (
+            f"  skipped: {self.skipped}" if self.skipped else ""
+        )
 
 
 def judge(case: Case, comparisons: Iterator[tuple[str, object, object]]) -> Verdict:
-    """Compare (name, ours, golden) one by one. Floats within the limit (relative where the case says so); all else equal; None skips."""
+    """Compare (name, ours, golden) one by one. Floats within the limit (relative where the case says so); all
+    else equal; None skips.
+    """
     verdict, worst = Verdict(), -1.0
     for name, ours, golden in comparisons:
         if ours is None:
@@ -172,8 +191,12 @@ def find_cases(folders: list[str]) -> list[Case]:
             raise SystemExit(f"There is no folder {folder}.")
     found = [path for folder in folders for path in sorted(Path(folder).rglob("*.json"))]
     sets = [path.parent for path in found if path.name == "cases.json"]
-    alone = [path.parent for path in found if path.name == "config.json" and not set(sets) & set(path.parents)]
-    return [Case(path) for path in alone] + [Case(path, entry) for path in sets for entry in diffusers.entries(path)]
+    alone = [
+        path.parent for path in found if path.name == "config.json" and not set(sets) & set(path.parents)
+    ]
+    return [Case(path) for path in alone] + [
+        Case(path, entry) for path in sets for entry in diffusers.entries(path)
+    ]
 
 
 def run(case: Case) -> Verdict:
@@ -199,7 +222,12 @@ def main(folders: list[str]) -> int:
         verdict = run(case)
         failed += bool(verdict.failure)
         passed += not verdict.failure
-        print("FAIL" if verdict.failure else "PASS", os.path.relpath(case.folder / case.entry), verdict.line, flush=True)
+        print(
+            "FAIL" if verdict.failure else "PASS",
+            os.path.relpath(case.folder / case.entry),
+            verdict.line,
+            flush=True,
+        )
     print(f"{passed} passed, {failed} failed")
     return int(failed > 0 or passed == 0)
 

@@ -18,13 +18,13 @@ from vd_core.sampling.energy import Energy
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 INTRODUCTION = """# The Python API
 
-Written from the docstrings by `python -m tools.python_api`. Shapes: B samples, n tokens of width d, pictures [B, 3, H, W]
-in 0..1, latents unscaled. What cannot be ends in a ValueError (files: FileNotFoundError, OSError) with one sentence; all
-of them are listed in [messages.md](messages.md).
+Written from the docstrings by `python -m tools.python_api`. Shapes: B samples, n tokens of width d, pictures
+[B, 3, H, W] in 0..1, latents unscaled. What cannot be ends in a ValueError (files: FileNotFoundError,
+OSError) with one sentence; all of them are listed in [messages.md](messages.md).
 
-Each part computes in the precision of its weights and answers pictures and latents in the precision that it was given;
-everything must be on one device. Loaded weights are frozen: results carry gradients where an input or a weight that takes
-part requires them.
+Each part computes in the precision of its weights and answers pictures and latents in the precision that it
+was given; everything must be on one device. Loaded weights are frozen: results carry gradients where an input
+or a weight that takes part requires them.
 """
 METHODS = {
     vd_core.VersatileDiffusion: ("encode_text", "encode_image", "sample", "invert", "to"),
@@ -60,9 +60,13 @@ def block(entry: object, name: str) -> list[str]:
 def signature(entry: object, name: str) -> str:
     """Write what is called, a parameter per line where one line is too long."""
     parameters = [str(p) for p in inspect.signature(entry).parameters.values() if p.name != "self"]  # type: ignore[arg-type]
-    parameters = [re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters]  # annotations are strings
+    parameters = [
+        re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters
+    ]  # annotations are strings
     whole = f"{name}({', '.join(parameters)})"
-    return whole if len(whole) <= 100 else "\n".join([f"{name}(", *(f"    {one}," for one in parameters), ")"])
+    return (
+        whole if len(whole) <= 100 else "\n".join([f"{name}(", *(f"    {one}," for one in parameters), ")"])
+    )
 
 
 if __name__ == "__main__":

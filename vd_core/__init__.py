@@ -2,7 +2,8 @@
 
     from vd_core import MODEL, Context, Sampling, blend, load
 
-Each name is imported when it is first used: `import vd_core` and `vd_core.files` must stay light, since torch takes
+Each name is imported when it is first used: `import vd_core` and `vd_core.files` must stay light, since torch
+                                             takes
 seconds and what only sends a workflow to a server never needs it.
 """
 

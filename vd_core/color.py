@@ -9,11 +9,15 @@ FLAT = 1e-5  # a standard deviation below this is rounding: one 8-bit step in on
 
 
 def match_color(images: Tensor, reference: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1 with the mean and standard deviation, per channel, of the reference [1 or B, 3, h, w].
+    """Pictures [B, 3, H, W] in 0..1 with the mean and standard deviation, per channel, of the reference [1 or
+    B, 3, h, w].
 
-    The official app's "Simple" adjustment. A channel of one single value only takes the mean. Raises ValueError for other shapes.
+    The official app's "Simple" adjustment. A channel of one single value only takes the mean. Raises
+    ValueError for other shapes.
     """
-    if any(x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape for x in (images, reference)) or len(reference) not in (1, len(images)):
+    if any(x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape for x in (images, reference)) or len(
+        reference
+    ) not in (1, len(images)):
         raise ValueError(
             "Colour adjustment needs pictures [batch, 3, height, width] and one reference, or one per picture, "
             f"got {list(images.shape)} and {list(reference.shape)}."
@@ -24,6 +28,10 @@ def match_color(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of each channel over all pixels, [B, C, 1, 1]; that of a single pixel is 0."""
+    """Mean and unbiased standard deviation of each channel over all pixels, [B, C, 1, 1]; that of a single
+    pixel is 0.
+    """
     unbiased = images.shape[2] * images.shape[3] > 1
-    return images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True, correction=int(unbiased))
+    return images.mean(dim=(2, 3), keepdim=True), images.std(
+        dim=(2, 3), keepdim=True, correction=int(unbiased)
+    )

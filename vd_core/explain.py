@@ -1,4 +1,6 @@
-"""Pictures that explain: the noise schedule, the forward process, the focus, and how alike two contexts are."""
+"""Pictures that explain: the noise schedule, the forward process, the focus, and how alike two contexts
+are.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ SHOWN = 40  # singular values in a spectrum: twice as many as the focus tells ap
 
 
 def schedule_curves(schedule: Schedule) -> dict[str, Tensor]:
-    """What a schedule says at each timestep, float64 [timesteps]: `alpha` and `sigma`, the shares of data and noise (their squares add
-    up to 1), and `log_snr` = log(alpha² / sigma²) (Kingma et al. 2021)."""
+    """What a schedule says at each timestep, float64 [timesteps]: `alpha` and `sigma`, the shares of data and
+    noise (their squares add up to 1), and `log_snr` = log(alpha² / sigma²) (Kingma et al. 2021)."""
     alphas_cumprod = schedule.alphas_cumprod.double()
     return {
         "alpha": alphas_cumprod.sqrt(),
@@ -32,7 +34,9 @@ def schedule_curves(schedule: Schedule) -> dict[str, Tensor]:
 
 
 def visited(schedule: Schedule, n: int, sampler: str) -> Tensor:
-    """The timesteps at which a sampler calls the model on its way from noise, descending. Raises ValueError as `Schedule.steps`."""
+    """The timesteps at which a sampler calls the model on its way from noise, descending. Raises ValueError
+    as `Schedule.steps`.
+    """
     if sampler not in SAMPLERS:
         raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
     return choose_steps(schedule, sampler, n).timesteps
@@ -45,29 +49,45 @@ def schedule_picture(schedule: Schedule, n: int, sampler: str) -> Tensor:
 
     def panel(names: Sequence[str], title: str, y_label: str, y: tuple[float, float] | None) -> Tensor:
         lines = [Curve(name, times, curves[name].tolist(), color=COLORS[i]) for i, name in enumerate(names)]
-        dots = [Curve("", stops.tolist(), curves[name][stops].tolist(), "dots", COLORS[i]) for i, name in enumerate(names)]
+        dots = [
+            Curve("", stops.tolist(), curves[name][stops].tolist(), "dots", COLORS[i])
+            for i, name in enumerate(names)
+        ]
         dots[0] = replace(dots[0], name="visited")
         return plot([*lines, *dots], title, "timestep: data at the left, noise at the right", y_label, y)[0]
 
-    shares = panel(("alpha", "sigma"), f"Noise schedule, {len(stops)} steps of {sampler}", "share of data, of noise", (0.0, 1.05))
-    return beside([shares, panel(("log_snr",), "Signal-to-noise ratio, log_snr", "log(alpha^2 / sigma^2)", None)])
+    shares = panel(
+        ("alpha", "sigma"),
+        f"Noise schedule, {len(stops)} steps of {sampler}",
+        "share of data, of noise",
+        (0.0, 1.05),
+    )
+    return beside(
+        [shares, panel(("log_snr",), "Signal-to-noise ratio, log_snr", "log(alpha^2 / sigma^2)", None)]
+    )
 
 
 def timesteps_of(text: str, schedule: Schedule) -> list[int]:
-    """Timesteps written with spaces or commas between. Raises ValueError for none, for other words, and for those out of range."""
+    """Timesteps written with spaces or commas between. Raises ValueError for none, for other words, and for
+    those out of range.
+    """
     words = text.replace(",", " ").split()
     if not words or not all(word.isdecimal() and int(word) < schedule.timesteps for word in words):
-        raise ValueError(f"timesteps are numbers from 0 (data) to {schedule.timesteps - 1} (noise) with spaces between, got {text[:60]!r}.")
+        raise ValueError(
+            f"timesteps are numbers from 0 (data) to {schedule.timesteps - 1} (noise) with spaces between, got {text[:60]!r}."
+        )
     return [int(word) for word in words]
 
 
 def forward_process(schedule: Schedule, x0: Tensor, timesteps: Sequence[int], seed: int) -> Tensor:
-    """A latent [1, …] of unit variance, diffused to each timestep in one go with the same noise: q(x_t | x_0) of Sohl-Dickstein et al.
-    2015 in the closed form of Ho et al. 2020, eq. 4 -> [len(timesteps), …]."""
+    """A latent [1, …] of unit variance, diffused to each timestep in one go with the same noise: q(x_t | x_0)
+    of Sohl-Dickstein et al. 2015 in the closed form of Ho et al. 2020, eq. 4 -> [len(timesteps), …]."""
     if len(x0) != 1:
         raise ValueError(f"The forward process is shown of one picture, got {len(x0)}.")
     latents = x0.expand(len(timesteps), *x0.shape[1:])
-    return schedule.q_sample(latents, torch.tensor(timesteps), shared_noise(seed).draw(latents.shape).to(latents))
+    return schedule.q_sample(
+        latents, torch.tensor(timesteps), shared_noise(seed).draw(latents.shape).to(latents)
+    )
 
 
 def forward_labels(schedule: Schedule, timesteps: Sequence[int]) -> list[str]:
@@ -77,8 +97,8 @@ def forward_labels(schedule: Schedule, timesteps: Sequence[int]) -> list[str]:
 
 
 def focus_spectrum(patches: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """Patch tokens [n, d] without their means -> what they hold of each of their principal components before the focus (the singular
-    values) and after it, each [min(n, d)]."""
+    """Patch tokens [n, d] without their means -> what they hold of each of their principal components before
+    the focus (the singular values) and after it, each [min(n, d)]."""
     u, before, v = torch.linalg.svd(centred(patches), full_matrices=False)
     after = torch.einsum("nk,nd,kd->k", u, centred(focus(patches[None], level)[0]), v)
     return before, after
@@ -94,7 +114,9 @@ def spectrum_picture(patches: Tensor, level: float) -> Tensor:
     before, after = focus_spectrum(patches, level)
     shown = min(SHOWN, len(before))
     ranks = list(range(1, shown + 1))
-    energy = [float(100 * (x[:2].square().sum() / x.square().sum())) if x.any() else 0.0 for x in (before, after)]
+    energy = [
+        float(100 * (x[:2].square().sum() / x.square().sum())) if x.any() else 0.0 for x in (before, after)
+    ]
     curves = [
         Curve("as it is", ranks, before[:shown].tolist(), "bars", GREY),
         Curve(f"with focus {level:g}", ranks, after[:shown].tolist(), "dots", COLORS[1]),
@@ -110,13 +132,16 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     Raises ValueError for tokens of different widths.
     """
     if first.shape[-1] != second.shape[-1]:
-        raise ValueError(f"Only contexts of one width can be compared, got {first.shape[-1]} and {second.shape[-1]}.")
+        raise ValueError(
+            f"Only contexts of one width can be compared, got {first.shape[-1]} and {second.shape[-1]}."
+        )
     return F.normalize(first.float(), dim=-1) @ F.normalize(second.float(), dim=-1).T
 
 
 def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = None) -> Tensor:
-    """Two contexts, tokens [n, d] and [m, d] -> [1, 3, H, W]: the cosines of all their tokens; and with the picture [3, S, S] that the
-    first one saw, how well each of its patches is found in the second (the largest cosine). Raises ValueError when it is not its picture.
+    """Two contexts, tokens [n, d] and [m, d] -> [1, 3, H, W]: the cosines of all their tokens; and with the
+    picture [3, S, S] that the first one saw, how well each of its patches is found in the second (the largest
+    cosine). Raises ValueError when it is not its picture.
     """
     cosines = similarity(first, second)
     matrix = heat_map(cosines, "Cosine of all tokens", "token of context 2", "token of context 1")[0]
@@ -124,7 +149,9 @@ def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = N
         return matrix
     side = round((len(first) - 1) ** 0.5)
     if side**2 + 1 != len(first):
-        raise ValueError(f"Context 1 has {len(first)} tokens, which is no square of patches and a global token: leave out image.")
+        raise ValueError(
+            f"Context 1 has {len(first)} tokens, which is no square of patches and a global token: leave out image."
+        )
     best = cosines[1:].amax(dim=1).reshape(side, side)
     title = f"Patches found in context 2; global tokens: {float(cosines[0, 0]):.2f}"
     return beside([heat_map(best, title, "largest cosine of each patch", "", over=picture)[0], matrix])

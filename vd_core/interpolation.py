@@ -15,12 +15,15 @@ from .context import Blend, Context, ratios
 def evenly(count: int) -> list[float]:
     """`count` shares of the second end, from 0 to 1. Raises ValueError for fewer than two."""
     if count < 2:
-        raise ValueError(f"Both ends belong to the way between them, so count must be 2 or more, got {count}.")
+        raise ValueError(
+            f"Both ends belong to the way between them, so count must be 2 or more, got {count}."
+        )
     return torch.linspace(0, 1, count).tolist()
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """Vectors [..., d] on the way from first (share 0) to second (1): their directions along the great circle, their norms evenly.
+    """Vectors [..., d] on the way from first (share 0) to second (1): their directions along the great
+    circle, their norms evenly.
 
     Where there is no great circle, for vectors that are parallel or zero, the way is straight.
     Raises ValueError for vectors that are exactly opposite: there is no shortest way.
@@ -32,16 +35,20 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     if (cosine <= -1 + 1e-6).any():
         raise ValueError("There is no shortest way between vectors that are exactly opposite.")
     angle = cosine.acos()
-    turned = torch.sin((1 - share) * angle) * F.normalize(first, dim=-1) + torch.sin(share * angle) * F.normalize(second, dim=-1)
+    turned = torch.sin((1 - share) * angle) * F.normalize(first, dim=-1) + torch.sin(
+        share * angle
+    ) * F.normalize(second, dim=-1)
     norm = (1 - share) * norms[0] + share * norms[1]
     straight = (angle < 1e-3) | (norms[0] == 0) | (norms[1] == 0)
     return torch.where(straight, torch.lerp(first, second, share), turned / angle.sin() * norm)
 
 
 def interpolate(first: Context, second: Context, shares: Sequence[float]) -> Context:
-    """One context with a sample per share (0 = first … 1 = second), token by token with `slerp`; weights of tokens change evenly.
+    """One context with a sample per share (0 = first … 1 = second), token by token with `slerp`; weights of
+    tokens change evenly.
 
-    Raises ValueError for contexts of another kind or size than each other, of more than one sample, or with a region.
+    Raises ValueError for contexts of another kind or size than each other, of more than one sample, or with a
+    region.
     """
     if first.kind != second.kind or first.tokens.shape != second.tokens.shape or len(first.tokens) != 1:
         raise ValueError(
@@ -49,7 +56,9 @@ def interpolate(first: Context, second: Context, shares: Sequence[float]) -> Con
             f"{second.kind} {list(second.tokens.shape)}."
         )
     if first.region is not None or second.region is not None:
-        raise ValueError("Contexts with regions cannot be interpolated: give the interpolated context its region.")
+        raise ValueError(
+            "Contexts with regions cannot be interpolated: give the interpolated context its region."
+        )
     tokens = torch.cat([slerp(first.tokens, second.tokens, share) for share in shares])
     null = torch.cat([slerp(first.unconditional, second.unconditional, share) for share in shares])
     return replace(
@@ -65,13 +74,19 @@ def evenly_changed(first: Tensor | None, second: Tensor | None, shares: Sequence
     """The weights of tokens, [1, n] or None for ones, per share."""
     if first is None and second is None:
         return None
-    first, second = (torch.ones_like(other) if own is None else own for own, other in ((first, second), (second, first)))
+    first, second = (
+        torch.ones_like(other) if own is None else own for own, other in ((first, second), (second, first))
+    )
     return torch.cat([torch.lerp(first, second, share) for share in shares])
 
 
 def interpolate_blends(first: Blend, second: Blend, shares: Sequence[float]) -> Blend:
-    """Blends of the same kinds with the same ratios, context by context with `interpolate`. Raises ValueError for others."""
-    (kinds, parts), (other_kinds, other_parts) = (([c.kind for c in side], ratios(side)) for side in (first, second))
+    """Blends of the same kinds with the same ratios, context by context with `interpolate`. Raises ValueError
+    for others.
+    """
+    (kinds, parts), (other_kinds, other_parts) = (
+        ([c.kind for c in side], ratios(side)) for side in (first, second)
+    )
     if kinds != other_kinds or parts != other_parts:
         raise ValueError(
             f"Only contexts of one kind, or blends of the same kinds with the same ratios, can be interpolated, got {described(first)} "
@@ -86,25 +101,31 @@ def described(contexts: Blend) -> str:
 
 
 def interpolate_latents(first: Tensor, second: Tensor, shares: Sequence[float]) -> Tensor:
-    """Latents [1, …] of one shape -> [len(shares), …], each as one vector with `slerp`: noise keeps its spread.
+    """Latents [1, …] of one shape -> [len(shares), …], each as one vector with `slerp`: noise keeps its
+    spread.
 
     Raises ValueError for other shapes.
     """
     if first.shape != second.shape or len(first) != 1 or not first.numel():
-        raise ValueError(f"Only two single latents of one shape can be interpolated, got {list(first.shape)} and {list(second.shape)}.")
+        raise ValueError(
+            f"Only two single latents of one shape can be interpolated, got {list(first.shape)} and {list(second.shape)}."
+        )
     flat = first.flatten(1), second.to(first).flatten(1)
     return torch.cat([slerp(*flat, share) for share in shares]).reshape(-1, *first.shape[1:])
 
 
 def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> Context:
-    """A context turned from what one text says towards what another one says: every token slerps by `share` (0.25 to 0.5 in the paper)
-    towards the difference of the texts.
+    """A context turned from what one text says towards what another one says: every token slerps by `share`
+    (0.25 to 0.5 in the paper) towards the difference of the texts.
 
-    before, after: the texts' global embeddings [1, d]. Equal texts leave the context as it is. Raises ValueError for a share outside
+    before, after: the texts' global embeddings [1, d]. Equal texts leave the context as it is. Raises
+                   ValueError for a share outside
     0..1, and for texts of another width.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"theta lies between 0 (as it is) and 1 (the difference of the texts alone), got {share}.")
+        raise ValueError(
+            f"theta lies between 0 (as it is) and 1 (the difference of the texts alone), got {share}."
+        )
     if after.shape[-1] != context.tokens.shape[-1]:
         raise ValueError(
             f"The texts' embeddings are {after.shape[-1]} wide, the context's tokens {context.tokens.shape[-1]}: clip must be the CLIP "
@@ -114,11 +135,18 @@ def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> 
     if not difference.any():
         return context
     direction = F.normalize(difference, dim=-1)[:, None].to(context.tokens)
-    return replace(context, tokens=slerp(context.tokens, direction * context.tokens.norm(dim=-1, keepdim=True), share))
+    return replace(
+        context, tokens=slerp(context.tokens, direction * context.tokens.norm(dim=-1, keepdim=True), share)
+    )
 
 
 def text_diff_pictures(contexts: Blend, before: Tensor, after: Tensor, share: float) -> Blend:
     """`text_diff` of the image contexts of a blend; the others stay. Raises ValueError when there is none."""
     if all(context.kind != "image" for context in contexts):
-        raise ValueError("There is no picture to turn: positive and negative must come from an Image Context (VD), or a blend with one.")
-    return [text_diff(context, before, after, share) if context.kind == "image" else context for context in contexts]
+        raise ValueError(
+            "There is no picture to turn: positive and negative must come from an Image Context (VD), or a blend with one."
+        )
+    return [
+        text_diff(context, before, after, share) if context.kind == "image" else context
+        for context in contexts
+    ]

@@ -22,8 +22,8 @@ def line_height(letters: Font) -> int:
 
 
 def lines_of(text: str, letters: Font, width: float, most: int = 3) -> list[str]:
-    """A text in at most `most` lines of `width` pixels, broken between words, and in words that are too long; what is left over ends
-    in three dots. An empty text has no line."""
+    """A text in at most `most` lines of `width` pixels, broken between words, and in words that are too long;
+    what is left over ends in three dots. An empty text has no line."""
     lines, line = [], ""
     for word in text.split():
         if line and letters.getlength(f"{line} {word}") > width:

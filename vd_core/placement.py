@@ -11,17 +11,23 @@ MOVE = "move them together first, as with vd.to(device) and tensor.to(vd.device)
 def check_device(weight: Tensor, part: str) -> None:
     """Refuse to compute with weights that have no values. Raises ValueError for those on the meta device."""
     if weight.is_meta:
-        raise ValueError(f"The {part} is on the meta device, where weights have no values: load the model again.")
+        raise ValueError(
+            f"The {part} is on the meta device, where weights have no values: load the model again."
+        )
 
 
 def check_place(weight: Tensor, given: Tensor, name: str, part: str) -> None:
-    """Refuse what a part is given on another device than its weights, or on "meta", where tensors have no values.
+    """Refuse what a part is given on another device than its weights, or on "meta", where tensors have no
+    values.
 
-    weight: one of the part's weights. name, part: what is given and to which part, in words, for the sentence.
+    weight: one of the part's weights. name, part: what is given and to which part, in words, for the
+            sentence.
     """
     check_device(weight, part)
     if given.is_meta:
-        raise ValueError(f"The {name} given to the {part} are on the meta device and have no values: make them anew.")
+        raise ValueError(
+            f"The {name} given to the {part} are on the meta device and have no values: make them anew."
+        )
     if weight.device != given.device:
         raise ValueError(f"The {name} are on {given.device} and the {part} is on {weight.device}: {MOVE}.")
 
@@ -33,13 +39,17 @@ def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
 
 
 def checked_device(device: torch.device | str) -> torch.device:
-    """Return a device as torch names it. Raises ValueError for a name that it does not know or cannot use here."""
+    """Return a device as torch names it. Raises ValueError for a name that it does not know or cannot use
+    here.
+    """
     try:
         chosen = torch.device(device)
         if chosen.type != "meta":
             torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"The device {device!r} cannot be used here: choose cpu, or one that torch finds.") from error
+        raise ValueError(
+            f"The device {device!r} cannot be used here: choose cpu, or one that torch finds."
+        ) from error
     return chosen
 
 

@@ -19,7 +19,12 @@ from .lettering import font, line_height, lines_of
 
 SCALE = 3
 INK, PAPER, GRID, FRAME = (38, 38, 42), (255, 255, 255), (228, 228, 232), (120, 120, 126)
-COLORS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167))  # of Okabe and Ito: the colour-blind can tell them apart
+COLORS = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+)  # of Okabe and Ito: the colour-blind can tell them apart
 VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137), (53, 183, 121), (109, 205, 89),
            (180, 222, 44), (253, 231, 37))  # fmt: skip
 SIZE = (640, 420)
@@ -28,7 +33,9 @@ TEXT, HEADING, MARGIN = 15, 20, 16
 
 @dataclass(frozen=True)
 class Curve:
-    """Numbers to plot; without a name it is not in the legend. style: "line", "dots" or "bars" (from zero). x, y: of one length."""
+    """Numbers to plot; without a name it is not in the legend. style: "line", "dots" or "bars" (from zero).
+    x, y: of one length.
+    """
 
     name: str
     x: Sequence[float]
@@ -59,7 +66,9 @@ class Axes(NamedTuple):
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many. Raises ValueError unless low < high."""
+    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many. Raises ValueError
+    unless low < high.
+    """
     if not low < high:
         raise ValueError(f"An axis goes from a lower to a higher value, got {low} to {high}.")
     rough = (high - low) / about
@@ -75,7 +84,9 @@ def written(value: float) -> str:
 
 
 def bounds(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
-    """The range of an axis: from the least to the largest of finite values with some room, exactly 0 where they do not go below."""
+    """The range of an axis: from the least to the largest of finite values with some room, exactly 0 where
+    they do not go below.
+    """
     low, high = min(values), max(values)
     if low == high:
         low, high = low - 0.5, high + 0.5
@@ -91,9 +102,13 @@ class Page:
         self.image = Image.new("RGB", (size[0] * SCALE, size[1] * SCALE), PAPER)
         self.pen = ImageDraw.Draw(self.image)
 
-    def line(self, points: Sequence[tuple[float, float]], color: tuple[int, int, int], width: float = 1) -> None:
+    def line(
+        self, points: Sequence[tuple[float, float]], color: tuple[int, int, int], width: float = 1
+    ) -> None:
         """Connects points."""
-        self.pen.line([(x * SCALE, y * SCALE) for x, y in points], color, max(1, round(width * SCALE)), joint="curve")
+        self.pen.line(
+            [(x * SCALE, y * SCALE) for x, y in points], color, max(1, round(width * SCALE)), joint="curve"
+        )
 
     def box(self, left: float, top: float, right: float, bottom: float, fill=None, outline=None) -> None:
         """A rectangle."""
@@ -105,7 +120,9 @@ class Page:
         self.pen.ellipse([x * SCALE - r, y * SCALE - r, x * SCALE + r, y * SCALE + r], color)
 
     def text(self, at: tuple[float, float], text: str, anchor: str, size: int = TEXT) -> None:
-        """A line of letters; anchor: which part of it is there, "l", "m" or "r" across and "t", "m" or "b" down."""
+        """A line of letters; anchor: which part of it is there, "l", "m" or "r" across and "t", "m" or "b"
+        down.
+        """
         letters = font(size * SCALE)
         (x, y), width, height = at, letters.getlength(text), line_height(letters)
         left = x * SCALE - width * {"l": 0, "m": 0.5, "r": 1}[anchor[0]]
@@ -117,12 +134,16 @@ class Page:
         strip = Image.new("RGB", (math.ceil(letters.getlength(text)), line_height(letters)), PAPER)
         ImageDraw.Draw(strip).text((0, 0), text, INK, letters)
         strip = strip.rotate(90, expand=True)
-        self.image.paste(strip, (round(at[0] * SCALE - strip.width / 2), round(at[1] * SCALE - strip.height / 2)))
+        self.image.paste(
+            strip, (round(at[0] * SCALE - strip.width / 2), round(at[1] * SCALE - strip.height / 2))
+        )
 
     def done(self, width: float | None = None) -> Tensor:
         """The picture, [1, 3, H, W]; width: how much of it is needed, all if None."""
         size = (self.size[0] if width is None else min(self.size[0], math.ceil(width)), self.size[1])
-        small = np.asarray(self.image.crop((0, 0, size[0] * SCALE, size[1] * SCALE)).resize(size, Image.Resampling.BOX))
+        small = np.asarray(
+            self.image.crop((0, 0, size[0] * SCALE, size[1] * SCALE)).resize(size, Image.Resampling.BOX)
+        )
         return torch.from_numpy(small.copy()).permute(2, 0, 1)[None].float() / 255
 
 
@@ -140,7 +161,9 @@ def headed(page: Page, title: str) -> float:
     return MARGIN + len(lines) * height
 
 
-def plot_axes(curves: Sequence[Curve], top: float, size: tuple[int, int], y: tuple[float, float] | None) -> Axes:
+def plot_axes(
+    curves: Sequence[Curve], top: float, size: tuple[int, int], y: tuple[float, float] | None
+) -> Axes:
     """The axes of a plot of these curves below `top`, with room for the numbers at its left."""
     finite = [value for curve in curves for value in curve.y if math.isfinite(value)]
     xs = [value for curve in curves for value in curve.x]
@@ -149,11 +172,23 @@ def plot_axes(curves: Sequence[Curve], top: float, size: tuple[int, int], y: tup
     across = (min(xs) - bars, max(xs) + bars) if min(xs) < max(xs) or bars else (min(xs) - 0.5, max(xs) + 0.5)
     numbers = max(width_of(written(tick)) for tick in ticks(low, high))
     left = MARGIN + line_height(font(TEXT)) + numbers + 10
-    return Axes(left, top, size[0] - MARGIN - 6, size[1] - MARGIN - 2 * line_height(font(TEXT)) - 6, across, (low, high))
+    return Axes(
+        left,
+        top,
+        size[0] - MARGIN - 6,
+        size[1] - MARGIN - 2 * line_height(font(TEXT)) - 6,
+        across,
+        (low, high),
+    )
 
 
 def plot(
-    curves: Sequence[Curve], title: str, x_label: str, y_label: str, y: tuple[float, float] | None = None, size: tuple[int, int] = SIZE
+    curves: Sequence[Curve],
+    title: str,
+    x_label: str,
+    y_label: str,
+    y: tuple[float, float] | None = None,
+    size: tuple[int, int] = SIZE,
 ) -> tuple[Tensor, Axes]:
     """Curves over shared axes with a legend -> the picture [1, 3, H, W] in 0..1, and where values lie in it.
 
@@ -223,10 +258,15 @@ def colored(values: Tensor, low: float, high: float) -> Tensor:
 
 
 def heat_map(
-    values: Tensor, title: str, x_label: str, y_label: str, over: Tensor | None = None, size: tuple[int, int] = SIZE
+    values: Tensor,
+    title: str,
+    x_label: str,
+    y_label: str,
+    over: Tensor | None = None,
+    size: tuple[int, int] = SIZE,
 ) -> tuple[Tensor, Axes]:
-    """Numbers [rows, columns] as colours, with a bar that says which -> the picture [1, 3, H, W] in 0..1, and where cells lie in it
-    (column c from c to c + 1, row r from r to r + 1, counted from the top).
+    """Numbers [rows, columns] as colours, with a bar that says which -> the picture [1, 3, H, W] in 0..1, and
+    where cells lie in it (column c from c to c + 1, row r from r to r + 1, counted from the top).
 
     over: a picture [3, h, w] in 0..1 that shines through in grey; cells keep its proportions.
     """
@@ -246,18 +286,25 @@ def heat_map(
         pixels = shining(pixels, over)
     cells = Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
     where = [round(edge * SCALE) for edge in (axes.left, axes.top, axes.right, axes.bottom)]
-    page.image.paste(cells.resize((where[2] - where[0], where[3] - where[1]), Image.Resampling.NEAREST), (where[0], where[1]))
+    page.image.paste(
+        cells.resize((where[2] - where[0], where[3] - where[1]), Image.Resampling.NEAREST),
+        (where[0], where[1]),
+    )
     if over is None:
         cell_numbers(page, axes, x_label, y_label)
     else:
         page.text(((axes.left + axes.right) / 2, axes.bottom + 6), x_label, "mt")
     color_bar(page, Axes(axes.right + 18, top, axes.right + 32, axes.bottom, (0, 1), (low, high)))
-    needed = max(axes.right + bar, MARGIN + min(width_of(title) * HEADING / TEXT, size[0] - 2 * MARGIN)) + MARGIN
+    needed = (
+        max(axes.right + bar, MARGIN + min(width_of(title) * HEADING / TEXT, size[0] - 2 * MARGIN)) + MARGIN
+    )
     return page.done(needed), axes
 
 
 def shining(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor:
-    """Colours of cells [rows, columns, 3] laid over a grey picture [3, h, w] -> [h', w', 3], a whole number of pixels per cell."""
+    """Colours of cells [rows, columns, 3] laid over a grey picture [3, h, w] -> [h', w', 3], a whole number
+    of pixels per cell.
+    """
     rows, columns, _ = pixels.shape
     factor = max(1, -(-picture.shape[1] // rows), -(-picture.shape[2] // columns))
     grey = torch.nn.functional.interpolate(

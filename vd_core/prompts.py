@@ -1,15 +1,20 @@
-"""Weights in prompts, written as everywhere in ComfyUI: (word:1.5) counts one and a half times, (word) 1.1 times, \\( is a parenthesis."""
+"""Weights in prompts, written as everywhere in ComfyUI: (word:1.5) counts one and a half times, (word) 1.1
+times, \\( is a parenthesis.
+"""
 
 from __future__ import annotations
 
 import contextlib
 
-ESCAPED = (("\\(", "\ue000"), ("\\)", "\ue001"))  # in between, parentheses that are meant are characters of private use
+ESCAPED = (
+    ("\\(", "\ue000"),
+    ("\\)", "\ue001"),
+)  # in between, parentheses that are meant are characters of private use
 
 
 def segments(prompt: str) -> list[tuple[str, float]]:
-    """A prompt as pieces of text with their weights, 1 outside of parentheses. A number replaces the weight around it, parentheses
-    without one multiply it by 1.1. Parentheses that do not close are text."""
+    """A prompt as pieces of text with their weights, 1 outside of parentheses. A number replaces the weight
+    around it, parentheses without one multiply it by 1.1. Parentheses that do not close are text."""
     for escape, mark in ESCAPED:
         prompt = prompt.replace(escape, mark)
     return [(with_parentheses(piece), weight) for piece, weight in nested(prompt, 1.0)]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-# The factor of the cosine in all published CLIPs, at which their training clips it (Radford et al. 2021, section 2.5).
+# The factor of the cosine in all published CLIPs, at which their training clips it (Radford et al. 2021,
+# section 2.5).
 LOGIT_SCALE = 100.0
 
 
 def similarity(images: Tensor, texts: Tensor) -> Tensor:
-    """Compute the cosine of every picture with every text, [N, M] in -1..1, from global embeddings [N, d] and [M, d].
+    """Compute the cosine of every picture with every text, [N, M] in -1..1, from global embeddings [N, d] and
+    [M, d].
 
     Raises ValueError for embeddings of different widths.
     """
@@ -19,15 +21,18 @@ def similarity(images: Tensor, texts: Tensor) -> Tensor:
             f"Pictures are embedded in {images.shape[-1]} numbers and texts in {texts.shape[-1]}: clip and clip_vision "
             "come from different models."
         )
-    # Products and sums that do not depend on the neighbours: a matrix product rounds differently for other batches, so
-    # equals would differ.
-    return (F.normalize(images.float(), dim=-1)[:, None] * F.normalize(texts.to(images.device).float(), dim=-1)).sum(dim=-1)
+    # Products and sums that do not depend on the neighbours: a matrix product rounds differently for other
+    # batches, so equals would differ.
+    return (
+        F.normalize(images.float(), dim=-1)[:, None] * F.normalize(texts.to(images.device).float(), dim=-1)
+    ).sum(dim=-1)
 
 
 def token_similarity(tokens: Tensor, wanted: Tensor) -> Tensor:
     """Compute the cosine of whole contexts, all tokens as one vector, [N] in -1..1.
 
-    This is how brain decoding chooses the best of several samples: their CLIP tokens against the predicted ones.
+    This is how brain decoding chooses the best of several samples: their CLIP tokens against the predicted
+                                                                    ones.
 
     tokens: [N, n, d], as of `encode_image`. wanted: [1 or N, n, d]. Raises ValueError for other shapes.
     """
@@ -44,10 +49,14 @@ def clip_score(cosine: Tensor) -> Tensor:
 
 
 def probabilities(cosine: Tensor) -> Tensor:
-    """Turn cosines into the share of each candidate along the last dimension, softmax(100 cosine): CLIP's classifier."""
+    """Turn cosines into the share of each candidate along the last dimension, softmax(100 cosine): CLIP's
+    classifier.
+    """
     return (LOGIT_SCALE * cosine).softmax(dim=-1)
 
 
 def best_first(scores: Tensor, best: int = 0) -> list[int]:
-    """Sort the places of scores [N], highest first; equal ones keep their order. best: only so many of them; 0 = all."""
+    """Sort the places of scores [N], highest first; equal ones keep their order. best: only so many of them;
+    0 = all.
+    """
     return scores.argsort(descending=True, stable=True)[: best or None].tolist()

@@ -17,29 +17,41 @@ INK, PAPER = (38, 38, 42), (255, 255, 255)
 
 
 def tiled(images: Tensor, columns: int) -> Tensor:
-    """Pictures [N, 3, H, W], row by row without gaps -> one, [1, 3, rows·H, columns·W]; the rest of the last row is white."""
+    """Pictures [N, 3, H, W], row by row without gaps -> one, [1, 3, rows·H, columns·W]; the rest of the last
+    row is white.
+    """
     blank = images.new_ones(-len(images) % columns, *images.shape[1:])
     return rearrange(torch.cat([images, blank]), "(r n) c h w -> 1 c (r h) (n w)", n=columns)
 
 
 def sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str = "") -> Tensor:
-    """Pictures [N, 3, H, W] in 0..1 in rows of `columns` on white paper, a label under each and a title above -> [1, 3, height, width].
+    """Pictures [N, 3, H, W] in 0..1 in rows of `columns` on white paper, a label under each and a title above
+    -> [1, 3, height, width].
 
-    labels: the first one belongs to the first picture; pictures without one are fine. Small pictures are enlarged by a whole
+    labels: the first one belongs to the first picture; pictures without one are fine. Small pictures are
+            enlarged by a whole
     factor, pixel by pixel. Raises ValueError for less than one column and for more labels than pictures.
     """
     if columns < 1:
         raise ValueError(f"A sheet has at least one column, got {columns}.")
     if len(labels) > len(images):
-        raise ValueError(f"There are {len(labels)} labels for {len(images)} pictures: use one line per picture, or fewer.")
+        raise ValueError(
+            f"There are {len(labels)} labels for {len(images)} pictures: use one line per picture, or fewer."
+        )
     factor = -(-SMALLEST // images.shape[3])
-    pictures = [picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST) for picture in to_pil(images)]
+    pictures = [
+        picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+        for picture in to_pil(images)
+    ]
     width, height = pictures[0].size
     columns = min(columns, len(pictures))
     gap, letters, heading = width // 14, font(max(15, width // 16)), font(max(20, width // 11))
     texts = [lines_of(label, letters, width) for label in labels] + [[]] * (len(pictures) - len(labels))
     rows = [range(first, min(first + columns, len(pictures))) for first in range(0, len(pictures), columns)]
-    below = [gap // 2 + line_height(letters) * max(len(texts[i]) for i in row) if any(texts[i] for i in row) else 0 for row in rows]
+    below = [
+        gap // 2 + line_height(letters) * max(len(texts[i]) for i in row) if any(texts[i] for i in row) else 0
+        for row in rows
+    ]
     whole = columns * (width + gap) + gap
     above = lines_of(title, heading, whole - 2 * gap)
     head = line_height(heading) * len(above) + gap if above else 0

@@ -1,6 +1,7 @@
-"""The pattern of Brain-Diffuser on the official code: dual guidance with 0.4 of the text, DDIM 50, strength 0.75.
+"""The pattern of Brain-Diffuser on the official code: dual guidance with 0.4 of the text, DDIM 50, strength
+0.75.
 
-    python -m research.brain_decoding.brain_diffuser [--model FILES] [--rows 2] [--out DIR]
+python -m research.brain_decoding.brain_diffuser [--model FILES] [--rows 2] [--out DIR]
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from vd_core import Context, Sampling, VersatileDiffusion
 from .run import add_options, run
 
 
-def reconstruct(vd: VersatileDiffusion, images: Tensor, texts: Tensor, guesses: Tensor, seed: int = 0) -> Tensor:
+def reconstruct(
+    vd: VersatileDiffusion, images: Tensor, texts: Tensor, guesses: Tensor, seed: int = 0
+) -> Tensor:
     """Draw a picture per row of image tokens [B, n, d], text tokens [B, m, d] and guesses [B, 3, H, W]."""
     black = vd.encode_image(torch.zeros_like(guesses[:1])).tokens
     contexts = [

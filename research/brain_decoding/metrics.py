@@ -1,6 +1,6 @@
 """How reconstructions are measured: pixel correlation, and two-way identification by CLIP.
 
-    python -m research.brain_decoding.metrics [--model FILES] [--rows 8]     # image variation, measured
+python -m research.brain_decoding.metrics [--model FILES] [--rows 8]     # image variation, measured
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def pixel_correlation(drawn: Tensor, seen: Tensor) -> float:
 
 
 def identify(vd: VersatileDiffusion, drawn: Tensor, seen: Tensor) -> float:
-    """Compute two-way identification, 0..1, chance 0.5: how often a picture is nearer to what was seen than to another.
+    """Compute two-way identification, 0..1, chance 0.5: how often a picture is nearer to what was seen than
+    to another.
 
     Near is the correlation of CLIP's global embeddings, as evaluations on NSD do it.
     """
@@ -50,7 +51,9 @@ def evaluate_variations(vd: VersatileDiffusion, seen: Tensor, sampling: Sampling
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model")
+    parser.add_argument(
+        "--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model"
+    )
     parser.add_argument("--rows", type=int, default=8)
     options = parser.parse_args()
     model = load(options.model)

@@ -29,7 +29,9 @@ if __name__ == "__main__":
     options.out.mkdir(parents=True, exist_ok=True)
     tokens = options.out / "image_tokens.npy"
     if not tokens.exists():
-        given = predict(load(MODEL, parts=["clip_text", "clip_vision", "image_vae", "diffuser.data.image"]), 32)
+        given = predict(
+            load(MODEL, parts=["clip_text", "clip_vision", "image_vae", "diffuser.data.image"]), 32
+        )
         rows = given.images.repeat(-(-options.rows // len(given.images)), 1, 1)[: options.rows]
         np.save(tokens, rows.numpy())
     started = time.monotonic()

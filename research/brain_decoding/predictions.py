@@ -30,7 +30,9 @@ def predict(vd: VersatileDiffusion, rows: int, seed: int = 0) -> Predictions:
     Works with any model: tokens have its width, and guesses 8 times its latents' side.
     """
     data, generator = CaptionedPictures.load(FOLDER), torch.Generator().manual_seed(seed)
-    held_out = [i for i in range(len(data.pixels)) if i not in set(data.train.tolist())][:: len(data.pixels) // 40]
+    held_out = [i for i in range(len(data.pixels)) if i not in set(data.train.tolist())][
+        :: len(data.pixels) // 40
+    ]
     chosen = held_out[:rows]
     seen = data.pixels[chosen].to(vd.device)
     side = vd.image_vae.factor * vd.config.diffuser.data["image"].side

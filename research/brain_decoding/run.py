@@ -18,9 +18,13 @@ from .predictions import predict
 
 def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options of a pattern."""
-    parser.add_argument("--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model")
+    parser.add_argument(
+        "--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model"
+    )
     parser.add_argument("--rows", type=int, default=4, help="pictures to reconstruct; default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
 
@@ -33,5 +37,7 @@ def run(options: argparse.Namespace, reconstruct: Callable[..., Tensor]) -> None
     for row in zip(given.images.split(1), given.texts.split(1), given.guesses.split(1), strict=True):
         drawn.append(reconstruct(vd, *row))
         picture = to_pil(drawn[-1])[0]
-        print(save_numbered(options.out, "row", ".png", lambda file, picture=picture: picture.save(file, "png")))
+        print(
+            save_numbered(options.out, "row", ".png", lambda file, picture=picture: picture.save(file, "png"))
+        )
     print(describe(vd, torch.cat(drawn), given.seen))

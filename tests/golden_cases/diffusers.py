@@ -1,4 +1,6 @@
-"""Cases of diffusers: the loop that research code writes around its pipelines, from the pipeline's own folder."""
+"""Cases of diffusers: the loop that research code writes around its pipelines, from the pipeline's own
+folder.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,8 @@ def loop(case) -> Iterator[tuple[str, object, object]]:
     sampling, scale = sampling_of(entry), vd.config.diffuser.data["image"].latent_scale
     latent = io["x_0"] / scale
     if sampling.from_noise and sampling.sampler == "euler" and not str(sampling.spacing).endswith("leading"):
-        # Its noise is scaled by the largest sigma alone: that is noise on zeros, at the level of the first step.
+        # Its noise is scaled by the largest sigma alone: that is noise on zeros, at the level of the first
+        # step.
         sampling, latent = Sampling(**{**vars(sampling), "strength": 1.0}), torch.zeros_like(latent)
     names = [] if entry["null"] == "zeros" else [name.strip() for name in entry["null"].split(",")]
     nulls = {name.partition("_")[0]: io[name] for name in names}
@@ -74,7 +77,9 @@ def loop(case) -> Iterator[tuple[str, object, object]]:
         Context("image", io["image_tokens"], nulls.get("image"), weight=1 - share),
         Context("text", io["text_tokens"], nulls.get("text"), weight=share),
     ]
-    steps = begin(Schedule(vd.config.schedule), latent * scale, make_noise(io["x_T"], "official"), sampling)[2]
+    steps = begin(Schedule(vd.config.schedule), latent * scale, make_noise(io["x_T"], "official"), sampling)[
+        2
+    ]
     yield "timesteps", steps.timesteps.double(), torch.tensor(entry["timesteps"], dtype=torch.float64)
     name = f"out.{entry['name']}"
     yield name, vd.sample("image", contexts, latent, io["x_T"], sampling) * scale, io[name]

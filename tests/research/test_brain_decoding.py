@@ -56,7 +56,9 @@ def test_variations_are_measured(vd, given):
 
 def test_a_lora_learns_through_the_sampler(vd, given):
     wanted = vd.encode_image(given.seen[:1]).tokens[:, 0]
-    lora, losses = lora_by_gradients.learn(vd, vd.encode_text("banana, flat style"), wanted, updates=4, rate=1e-2)
+    lora, losses = lora_by_gradients.learn(
+        vd, vd.encode_text("banana, flat style"), wanted, updates=4, rate=1e-2
+    )
     assert losses[-1] < losses[0] - 0.005
     assert all(parameter.grad is not None for parameter in lora.parameters())
     assert not any(parameter.grad is not None for parameter in vd.diffuser.parameters())
@@ -68,10 +70,17 @@ def test_the_notebook_runs():
     notebook = nbformat.read(FOLDER / "reconstruct.ipynb", as_version=4)
     nbformat.validate(notebook)
     root = str(FOLDER.parents[1])
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": root}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": root}}
+    ).execute()
     figures = notebook.cells[-1].outputs[-1]["data"]["text/plain"]
     assert "two-way identification 1.00" in figures
-    pictures = [out for cell in notebook.cells for out in cell.get("outputs", ()) if "image/png" in out.get("data", {})]
+    pictures = [
+        out
+        for cell in notebook.cells
+        for out in cell.get("outputs", ())
+        if "image/png" in out.get("data", {})
+    ]
     assert len(pictures) == 2
 
 

@@ -1,4 +1,6 @@
-"""The pages for callers of the library: written from the docstrings, and every line of Python in them runs."""
+"""The pages for callers of the library: written from the docstrings, and every line of Python in them
+runs.
+"""
 
 import re
 import runpy
@@ -47,7 +49,9 @@ def predicted(tmp_path, monkeypatch):
 
 def small(code):
     """The lines for the embedded model: its name, and the shape of its latents."""
-    return code.replace('load("shi-labs/versatile-diffusion")', "load(MODEL)").replace("1, 4, 64, 64", "1, 16, 8, 8")
+    return code.replace('load("shi-labs/versatile-diffusion")', "load(MODEL)").replace(
+        "1, 4, 64, 64", "1, 16, 8, 8"
+    )
 
 
 def test_embeddings_are_drawn_as_the_page_says(predicted, tmp_path):

@@ -1,4 +1,6 @@
-"""Gradients through encoding, sampling and decoding, against central differences, and nothing kept where none are asked for."""
+"""Gradients through encoding, sampling and decoding, against central differences, and nothing kept where none
+are asked for.
+"""
 
 import copy
 
@@ -20,7 +22,11 @@ SAMPLINGS = {
 @pytest.fixture(scope="module")
 def vd():
     """In float64, so that differences are exact enough."""
-    return load(MODEL, parts=["diffuser.data.image", "diffuser.context.image", "diffuser.context.text", "image_vae"], dtype=torch.float64)
+    return load(
+        MODEL,
+        parts=["diffuser.data.image", "diffuser.context.image", "diffuser.context.text", "image_vae"],
+        dtype=torch.float64,
+    )
 
 
 def draw(*shape):
@@ -31,7 +37,13 @@ def unit(tokens):
     return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
 
 
-TEXT, IMAGE, LATENT, NOISE, WAY = unit(draw(1, 5, 160)), unit(draw(1, 6, 160)), draw(1, 16, 4, 4), draw(1, 16, 4, 4), draw(1, 16, 4, 4)
+TEXT, IMAGE, LATENT, NOISE, WAY = (
+    unit(draw(1, 5, 160)),
+    unit(draw(1, 6, 160)),
+    draw(1, 16, 4, 4),
+    draw(1, 16, 4, 4),
+    draw(1, 16, 4, 4),
+)
 
 
 def loss(vd, sampling, tokens=TEXT, latent=LATENT, noise=NOISE):
@@ -61,10 +73,14 @@ def test_gradients_reach_latents_and_noise(vd, which):
     given = {"latent": LATENT, "noise": NOISE}[which]
     leaf, direction = given.clone().requires_grad_(), draw(1, 16, 4, 4)
     loss(vd, SAMPLINGS["img2img"], **{which: leaf}).backward()
-    check(lambda step: loss(vd, SAMPLINGS["img2img"], **{which: given + step * direction}), leaf.grad, direction)
+    check(
+        lambda step: loss(vd, SAMPLINGS["img2img"], **{which: given + step * direction}), leaf.grad, direction
+    )
 
 
-@pytest.mark.parametrize("part", ["context.text.0.transformer_blocks.0.attn2.to_k", "data.image.1.conv1", "time_embed.linear_1"])
+@pytest.mark.parametrize(
+    "part", ["context.text.0.transformer_blocks.0.attn2.to_k", "data.image.1.conv1", "time_embed.linear_1"]
+)
 def test_gradients_reach_weights_that_require_them(vd, part):
     trained = copy.copy(vd)
     trained.diffuser = copy.deepcopy(vd.diffuser)
@@ -110,5 +126,7 @@ def test_half_precision_on_the_cpu_has_gradients_too():
     """bfloat16 attention is written out block by block there, into memory that autograd must follow."""
     vd = load(MODEL, parts=["diffuser.data.image", "diffuser.context.text"], dtype=torch.bfloat16)
     tokens = TEXT.float().requires_grad_()
-    vd.sample("image", Context("text", tokens), LATENT.float(), NOISE.float(), SAMPLINGS["ddim"]).sum().backward()
+    vd.sample(
+        "image", Context("text", tokens), LATENT.float(), NOISE.float(), SAMPLINGS["ddim"]
+    ).sum().backward()
     assert tokens.grad.isfinite().all() and tokens.grad.abs().max() > 0

@@ -27,9 +27,13 @@ def test_every_part_takes_and_gives_float32(half, embedded):
     latents = half.image_vae.encode(picture())
     decoded = half.image_vae.decode(latents)
     assert latents.dtype == decoded.dtype == torch.float32
-    torch.testing.assert_close(decoded, embedded.image_vae.decode(embedded.image_vae.encode(picture())), atol=0.1, rtol=0)
+    torch.testing.assert_close(
+        decoded, embedded.image_vae.decode(embedded.image_vae.encode(picture())), atol=0.1, rtol=0
+    )
     context = half.encode_text("red apple, flat style")
-    drawn = half.sample("image", [context, half.encode_image(picture())], torch.zeros(1, 16, 8, 8), sample_noise(1))
+    drawn = half.sample(
+        "image", [context, half.encode_image(picture())], torch.zeros(1, 16, 8, 8), sample_noise(1)
+    )
     assert drawn.dtype == torch.float32 and drawn.isfinite().all()
     words = half.text_vae.encode("red apple")
     assert half.text_vae.decode(words.float(), torch.Generator(), temperature=0)
@@ -37,7 +41,10 @@ def test_every_part_takes_and_gives_float32(half, embedded):
 
 def test_a_model_is_described_and_moved():
     vd = load(MODEL, parts=["image_vae"], dtype=torch.float16)
-    assert repr(vd).splitlines() == ["VersatileDiffusion(no flow)", "  image_vae: 2,819,187 parameters, float16, on cpu"]
+    assert repr(vd).splitlines() == [
+        "VersatileDiffusion(no flow)",
+        "  image_vae: 2,819,187 parameters, float16, on cpu",
+    ]
     assert vd.to(dtype=torch.float32) is vd and vd.image_vae.quant_conv.weight.dtype == torch.float32
     assert vd.to(torch.float64).image_vae.quant_conv.weight.dtype == torch.float64
     assert vd.device == torch.device("cpu") and vd.to("meta").device == torch.device("meta")
@@ -54,7 +61,10 @@ SENTENCES = [
     (lambda vd: vd.encode_image(picture()), "The image encoder is on the meta device"),
     (lambda vd: vd.image_vae.decode(torch.zeros(1, 16, 8, 8)), "The image autoencoder is on the meta device"),
     (lambda vd: vd.text_vae.encode("a"), "The text autoencoder is on the meta device"),
-    (lambda vd: vd.text_vae.decode(torch.zeros(1, vd.text_vae.config.latent_width), torch.Generator()), "The text autoencoder is on"),
+    (
+        lambda vd: vd.text_vae.decode(torch.zeros(1, vd.text_vae.config.latent_width), torch.Generator()),
+        "The text autoencoder is on",
+    ),
 ]
 
 
@@ -78,14 +88,20 @@ def test_what_is_given_must_be_on_the_weights_device(embedded):
 
         device = torch.device("cuda:0")
 
-    with pytest.raises(ValueError, match="The latents are on cuda:0 and the image autoencoder is on cpu: move them together"):
+    with pytest.raises(
+        ValueError, match="The latents are on cuda:0 and the image autoencoder is on cpu: move them together"
+    ):
         convert_for(torch.zeros(1), torch.zeros(1).as_subclass(There), "latents", "image autoencoder")
 
 
 @pytest.mark.parametrize(
     "options, sentence",
-    [({"device": "cuda:99"}, "cannot be used here"), ({"device": "nowhere"}, "cannot be used here"), ({"dtype": "float16"}, "Weights are of torch.float32"),
-     ({"dtype": torch.int8}, "Weights are of torch.float32")],
+    [
+        ({"device": "cuda:99"}, "cannot be used here"),
+        ({"device": "nowhere"}, "cannot be used here"),
+        ({"dtype": "float16"}, "Weights are of torch.float32"),
+        ({"dtype": torch.int8}, "Weights are of torch.float32"),
+    ],
 )
 def test_other_devices_and_types_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):

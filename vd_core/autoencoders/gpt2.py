@@ -1,7 +1,9 @@
-"""The transformer of GPT-2 (Radford et al. 2019) with a key/value cache that may start with slots that no token made.
+"""The transformer of GPT-2 (Radford et al. 2019) with a key/value cache that may start with slots that no
+token made.
 
-Our own and not transformers' GPT2Model: its cache changed hands several times, and up to 4.51 it leaves a given `DynamicCache` as it
-is, so that a decoding loop forgets every token without an error. Names of weights are those of GPT2Model.
+Our own and not transformers' GPT2Model: its cache changed hands several times, and up to 4.51 it leaves a
+given `DynamicCache` as it is, so that a decoding loop forgets every token without an error. Names of weights
+are those of GPT2Model.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ class GPT2(nn.Module):
             nn.init.normal_(embedding.weight, std=INIT_STD)
 
     def forward(self, embeddings: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """Embeddings [B, m, width] of the next tokens, without positions -> hidden states [B, m, width] and the longer cache.
+        """Embeddings [B, m, width] of the next tokens, without positions -> hidden states [B, m, width] and
+        the longer cache.
 
-        cache: the slots so far, none for plain GPT-2. Positions count on from them; a token sees all of them and the tokens up to itself.
+        cache: the slots so far, none for plain GPT-2. Positions count on from them; a token sees all of them
+               and the tokens up to itself.
         """
         seen, new = cache[0][0].shape[2], embeddings.shape[1]
         positions = torch.arange(seen, seen + new, device=embeddings.device)
@@ -59,7 +63,9 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(sizes.width)
         self.mlp = FeedForward(sizes)
 
-    def forward(self, x: Tensor, slots: tuple[Tensor, Tensor], visible: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x: Tensor, slots: tuple[Tensor, Tensor], visible: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         attended, slots = self.attn(self.ln_1(x), slots, visible)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), slots
@@ -74,11 +80,17 @@ class Attention(nn.Module):
         self.c_attn = Projection(sizes.width, 3 * sizes.width)
         self.c_proj = Projection(sizes.width, sizes.width, INIT_STD / sqrt(2 * sizes.layers))
 
-    def forward(self, x: Tensor, slots: tuple[Tensor, Tensor], visible: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x [B, m, width], visible [m, slots + m] -> the same shape, and the keys and values with those of x behind."""
+    def forward(
+        self, x: Tensor, slots: tuple[Tensor, Tensor], visible: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x [B, m, width], visible [m, slots + m] -> the same shape, and the keys and values with those of x
+        behind.
+        """
         q, k, v = rearrange(self.c_attn(x), "b m (three h d) -> three b h m d", three=3, h=self.heads)
         k, v = (torch.cat(pair, dim=2) for pair in zip(slots, (k, v), strict=True))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=DROPOUT if self.training else 0.0)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=visible, dropout_p=DROPOUT if self.training else 0.0
+        )
         return F.dropout(self.c_proj(rearrange(out, "b h m d -> b m (h d)")), DROPOUT, self.training), (k, v)
 
 

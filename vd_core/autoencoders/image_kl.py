@@ -126,7 +126,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents [B, z, h, w] -> images [B, 3, f*h, f*w] around -1..1. `up` is numbered by resolution and run from its end."""
+    """Latents [B, z, h, w] -> images [B, 3, f*h, f*w] around -1..1. `up` is numbered by resolution and run
+    from its end.
+    """
 
     def __init__(self, config: ImageVAEConfig):
         super().__init__()
@@ -148,7 +150,9 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """Image autoencoder; f = `factor` (8 for VD). All its methods raise ValueError where values are not finite, and name the part."""
+    """Image autoencoder; f = `factor` (8 for VD). All its methods raise ValueError where values are not
+    finite, and name the part.
+    """
 
     def __init__(self, config: ImageVAEConfig):
         super().__init__()
@@ -162,13 +166,17 @@ class AutoencoderKL(nn.Module):
         self.eval()
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [B, 3, H, W] in 0..1 to mean and log-variance (clamped to -30..20), each [B, z, H/f, W/f].
+        """Map images [B, 3, H, W] in 0..1 to mean and log-variance (clamped to -30..20), each [B, z, H/f,
+        W/f].
 
-        Computes in the precision of the weights and returns that of the images; gradients pass. Raises ValueError for
-        another shape, a side that is not divisible by f, values that are not in 0..1, and images on another device.
+        Computes in the precision of the weights and returns that of the images; gradients pass. Raises
+        ValueError for another shape, a side that is not divisible by f, values that are not in 0..1, and
+        images on another device.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ValueError(f"The image autoencoder needs images [batch, 3, height, width], got {list(images.shape)}.")
+            raise ValueError(
+                f"The image autoencoder needs images [batch, 3, height, width], got {list(images.shape)}."
+            )
         if any(side % self.factor for side in images.shape[2:]):
             height, width = images.shape[2:]
             raise ValueError(
@@ -182,15 +190,19 @@ class AutoencoderKL(nn.Module):
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Encode images [B, 3, H, W] in 0..1 as unscaled latents [B, z, H/f, W/f], in the images' precision.
 
-        noise: standard normal, of the latents' shape, to sample them; None takes their mean. Raises what `moments` does.
+        noise: standard normal, of the latents' shape, to sample them; None takes their mean. Raises what
+               `moments` does.
         """
         mean, logvar = self.moments(images)
         if noise is not None and noise.shape != mean.shape:
-            raise ValueError(f"The noise must have the latents' shape, {list(mean.shape)}, got {list(noise.shape)}.")
+            raise ValueError(
+                f"The noise must have the latents' shape, {list(mean.shape)}, got {list(noise.shape)}."
+            )
         return mean if noise is None else mean + (logvar / 2).exp() * noise
 
     def decode_unclamped(self, latents: Tensor) -> Tensor:
-        """Decode unscaled latents [B, z, h, w] to images [B, 3, f*h, f*w], about 0..1, in the latents' precision.
+        """Decode unscaled latents [B, z, h, w] to images [B, 3, f*h, f*w], about 0..1, in the latents'
+        precision.
 
         Nothing is clamped, so gradients pass everywhere. Raises ValueError for another shape or device.
         """
@@ -203,5 +215,7 @@ class AutoencoderKL(nn.Module):
         return (self.decoder(self.post_quant_conv(own)).to(latents) + 1) / 2
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode unscaled latents [B, z, h, w] to images [B, 3, f*h, f*w] in 0..1, as `decode_unclamped` but clamped."""
+        """Decode unscaled latents [B, z, h, w] to images [B, 3, f*h, f*w] in 0..1, as `decode_unclamped` but
+        clamped.
+        """
         return self.decode_unclamped(latents).clamp(0, 1)

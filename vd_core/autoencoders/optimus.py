@@ -1,4 +1,6 @@
-"""Optimus, the text autoencoder (Li et al. 2020): sentences <-> latents [B, latent_width], BERT one way and GPT-2 the other."""
+"""Optimus, the text autoencoder (Li et al. 2020): sentences <-> latents [B, latent_width], BERT one way and
+GPT-2 the other.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,18 @@ class Optimus(nn.Module):
     Raises ValueError for vocabularies of another size than the model's.
     """
 
-    def __init__(self, config: TextVAEConfig, vocabularies: Vocabularies | None = None, attention: str = "sdpa"):
+    def __init__(
+        self, config: TextVAEConfig, vocabularies: Vocabularies | None = None, attention: str = "sdpa"
+    ):
         super().__init__()
         self.config = config
         self.encoder = bert(config.encoder, attention)
         self.encoder_linear = nn.Linear(config.encoder.width, 2 * config.latent_width, bias=False)
         self.decoder = GPT2(config.decoder)
         self.latent_to_embedding = nn.Linear(config.latent_width, config.decoder.width, bias=False)
-        self.latent_to_memory = nn.Linear(config.latent_width, config.decoder.width * config.decoder.layers, bias=False)
+        self.latent_to_memory = nn.Linear(
+            config.latent_width, config.decoder.width * config.decoder.layers, bias=False
+        )
         self.tokenizers: tuple[BertTokenizer, Gpt2Tokenizer] | None = None
         if vocabularies:
             words = Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges)
@@ -56,26 +62,35 @@ class Optimus(nn.Module):
 
     def _tokenizers(self) -> tuple[BertTokenizer, Gpt2Tokenizer]:
         if self.tokenizers is None:
-            raise ValueError("This text autoencoder was made without vocabularies: it works on token ids only.")
+            raise ValueError(
+                "This text autoencoder was made without vocabularies: it works on token ids only."
+            )
         return self.tokenizers
 
     def posterior(self, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """Word pieces [B, n], 0 = padding -> mean and log-variance of the latent, each [B, latent_width]."""
         positions = torch.arange(pieces.shape[1], device=pieces.device)[None]
         pooled = self.encoder(
-            input_ids=pieces, attention_mask=(pieces > 0).long(), token_type_ids=torch.zeros_like(pieces), position_ids=positions
+            input_ids=pieces,
+            attention_mask=(pieces > 0).long(),
+            token_type_ids=torch.zeros_like(pieces),
+            position_ids=positions,
         ).pooler_output
         return self.encoder_linear(pooled).chunk(2, dim=1)
 
     @torch.no_grad()
     def encode(self, texts: str | Sequence[str]) -> Tensor:
-        """Encode sentences, one or several, as latents [B, latent_width]: the posterior mean (VD never samples it).
+        """Encode sentences, one or several, as latents [B, latent_width]: the posterior mean (VD never
+        samples it).
 
-        Raises ValueError for no sentence, for what are no strings, and for weights that give no finite numbers.
+        Raises ValueError for no sentence, for what are no strings, and for weights that give no finite
+        numbers.
         """
         sentences = [texts] if isinstance(texts, str) else list(texts)
         if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
-            raise ValueError(f"The text autoencoder encodes a sentence or a list of at least one, got {texts!r}.")
+            raise ValueError(
+                f"The text autoencoder encodes a sentence or a list of at least one, got {texts!r}."
+            )
         weight = self.encoder_linear.weight
         check_device(weight, "text autoencoder")
         mean = self.posterior(self.pieces(sentences).to(weight.device))[0]
@@ -83,21 +98,31 @@ class Optimus(nn.Module):
         return mean
 
     def memory(self, latents: Tensor) -> Cache:
-        """The latents as one slot before the first token, in every layer both key and value: the cache to start with."""
+        """The latents as one slot before the first token, in every layer both key and value: the cache to
+        start with.
+        """
         sizes = self.config.decoder
-        slots = rearrange(self.latent_to_memory(latents), "b (l h d) -> l b h 1 d", l=sizes.layers, h=sizes.heads)
+        slots = rearrange(
+            self.latent_to_memory(latents), "b (l h d) -> l b h 1 d", l=sizes.layers, h=sizes.heads
+        )
         return [(slot, slot) for slot in slots]
 
     def step(self, latents: Tensor, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """Append tokens [B, m] -> logits of the tokens that follow each, [B, m, vocabulary], and the longer cache.
+        """Append tokens [B, m] -> logits of the tokens that follow each, [B, m, vocabulary], and the longer
+        cache.
 
-        The latent enters a second time here, added to every token's embedding. Positions count from 1: slot 0 is the memory.
+        The latent enters a second time here, added to every token's embedding. Positions count from 1: slot 0
+        is the memory.
         """
-        hidden, cache = self.decoder(self.decoder.wte(tokens) + self.latent_to_embedding(latents)[:, None], cache)
+        hidden, cache = self.decoder(
+            self.decoder.wte(tokens) + self.latent_to_embedding(latents)[:, None], cache
+        )
         return F.linear(hidden, self.decoder.wte.weight), cache
 
     def logits(self, latents: Tensor, tokens: Tensor) -> Tensor:
-        """Latents [B, latent_width] and tokens [B, m], <BOS> first -> logits [B, m, vocabulary] of the next tokens."""
+        """Latents [B, latent_width] and tokens [B, m], <BOS> first -> logits [B, m, vocabulary] of the next
+        tokens.
+        """
         return self.step(latents, tokens, self.memory(latents))[0]
 
     def decode(
@@ -111,14 +136,16 @@ class Optimus(nn.Module):
     ) -> list[str]:
         """Latents [B, latent_width] -> B sentences.
 
-        generators:  CPU generators. One for all decodes one latent after the other, as the official app does: the draws are its draws.
-                     One per latent decodes all as one batch, and no sentence depends on the others.
+        generators:  CPU generators. One for all decodes one latent after the other, as the official app does:
+                     the draws are its draws. One per latent decodes all as one batch, and no sentence depends
+                     on the others.
         temperature: divides the logits; 0 takes the likeliest token (greedy).
         top_k, top_p: see `filter_logits`; 0 and 1 keep everything.
-        progress:    called as progress(done, total) after every token, with done = total at the end; it stops decoding by raising.
+        progress:    called as progress(done, total) after every token, with done = total at the end; it stops
+                     decoding by raising.
 
-        Raises ValueError for latents of another shape or that are not finite, for weights that give no finite numbers, a temperature
-        below 0, or another number of generators than of latents.
+        Raises ValueError for latents of another shape or that are not finite, for weights that give no finite
+        numbers, a temperature below 0, or another number of generators than of latents.
         """
         rows = self.decode_ids(latents, generators, temperature, top_k, top_p, progress)
         return [self.sentence(row) for row in rows]
@@ -135,7 +162,9 @@ class Optimus(nn.Module):
     ) -> list[list[int]]:
         """As `decode`, -> the token ids of each sentence from <BOS> to <EOS>."""
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_width or not len(latents):
-            raise ValueError(f"Optimus decodes latents [batch, {self.config.latent_width}], got {list(latents.shape)}.")
+            raise ValueError(
+                f"Optimus decodes latents [batch, {self.config.latent_width}], got {list(latents.shape)}."
+            )
         if not temperature >= 0:
             raise ValueError(f"The temperature must be at least 0, got {temperature}.")
         if top_k < 0 or not 0 <= top_p <= 1:
@@ -161,9 +190,13 @@ class Optimus(nn.Module):
         return rows
 
     def write(
-        self, latents: Tensor, generators: Sequence[torch.Generator], choose: Callable[[Tensor, torch.Generator], int]
+        self,
+        latents: Tensor,
+        generators: Sequence[torch.Generator],
+        choose: Callable[[Tensor, torch.Generator], int],
     ) -> Iterator[list[list[int]]]:
-        """All latents together, token by token, until every sentence has ended; yields the sentences after each token.
+        """All latents together, token by token, until every sentence has ended; yields the sentences after
+        each token.
 
         choose: (logits [vocabulary], generator) -> token id, called for the sentences that have not ended.
         """
@@ -197,7 +230,8 @@ def draw(logits: Tensor, generator: torch.Generator, temperature: float, top_k: 
 
 
 def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """Drop (-inf) logits [vocabulary] below the k-th largest, then those behind the nucleus of probability p (Holtzman et al. 2020).
+    """Drop (-inf) logits [vocabulary] below the k-th largest, then those behind the nucleus of probability p
+    (Holtzman et al. 2020).
 
     0 switches each filter off; the likeliest token always stays.
     """
@@ -214,7 +248,9 @@ def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
 
 
 def edit_latent(latents: Tensor, negative: Tensor, positive: Tensor) -> Tensor:
-    """Remove one meaning and add another (the official I2T2I app): latents [B, w], negative and positive [1 or B, w] -> [B, w]."""
+    """Remove one meaning and add another (the official I2T2I app): latents [B, w], negative and positive [1
+    or B, w] -> [B, w].
+    """
     direction = F.normalize(negative, dim=-1)
     return latents - (latents * direction).sum(dim=-1, keepdim=True) * direction + positive
 
@@ -222,7 +258,9 @@ def edit_latent(latents: Tensor, negative: Tensor, positive: Tensor) -> Tensor:
 def check_size(name: str, found: int, wanted: int) -> None:
     """Refuse vocabularies that are not the model's."""
     if found != wanted:
-        raise ValueError(f"The {name} vocabulary has {found} tokens, special ones included, where the text autoencoder needs {wanted}.")
+        raise ValueError(
+            f"The {name} vocabulary has {found} tokens, special ones included, where the text autoencoder needs {wanted}."
+        )
 
 
 def bert(sizes: TransformerConfig, attention: str) -> BertModel:

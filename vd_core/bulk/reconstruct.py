@@ -1,4 +1,6 @@
-"""Pictures from predicted CLIP tokens, as brain decoding draws them: several samples per row, the best of them kept."""
+"""Pictures from predicted CLIP tokens, as brain decoding draws them: several samples per row, the best of
+them kept.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,12 @@ class Reconstruction:
 
     image_tokens: .npy file [rows, n, d] with the tokens of pictures, as CLIP's vision tower gives them.
     texts:        .npy file [rows, n, d] with the tokens of captions; "" for none.
-    guesses:      folder with a picture per row to start from, in the order of their numbers or names; "" for none.
+    guesses:      folder with a picture per row to start from, in the order of their numbers or names; "" for
+                  none.
     ratio:        0..1, the share of the texts.
     normalise:    divide each row's picture tokens by the norm of the first, as CLIP contexts are.
-    count, best:  samples per row, and how many are kept: those whose own tokens are the most like the predicted ones.
+    count, best:  samples per row, and how many are kept: those whose own tokens are the most like the
+                  predicted ones.
     size:         side of the pictures in pixels; None = 512, or 64 with the embedded model.
     sampling:     how latents are sampled; its strength counts where there are guesses.
 
@@ -67,14 +71,17 @@ class Reconstruction:
     def find_rows(self, source: Path, recursive: bool) -> Listing:
         """List the rows of the token file, each with a fingerprint of all that it is drawn from as its text.
 
-        Raises ValueError for files that are no tokens, and for another number of texts or guesses than of pictures.
+        Raises ValueError for files that are no tokens, and for another number of texts or guesses than of
+        pictures.
         """
         arrays = [open_tokens(Path(path)) for path in (self.image_tokens, self.texts) if path]
         guesses = list_guesses(Path(self.guesses)) if self.guesses else []
         rows = len(arrays[0])
         for path, held in ((self.texts, len(arrays[-1])), (self.guesses, len(guesses))):
             if path and held != rows:
-                raise ValueError(f"{path} has {held} rows where {self.image_tokens} has {rows}: one for each is needed.")
+                raise ValueError(
+                    f"{path} has {held} rows where {self.image_tokens} has {rows}: one for each is needed."
+                )
         found = []
         for number in range(rows):
             content = b"".join(np.ascontiguousarray(array[number]).tobytes() for array in arrays)
@@ -88,7 +95,9 @@ class Reconstruction:
 
 
 def open_tokens(path: Path) -> np.ndarray:
-    """Map an array of tokens [rows, n, d] of a .npy file. Raises FileNotFoundError and ValueError with one sentence."""
+    """Map an array of tokens [rows, n, d] of a .npy file. Raises FileNotFoundError and ValueError with one
+    sentence.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
@@ -113,7 +122,9 @@ def list_guesses(folder: Path) -> list[Path]:
 
 
 class Reconstructor:
-    """Draws rows of predicted tokens with one model. A result depends, up to rounding, on its row and the settings."""
+    """Draws rows of predicted tokens with one model. A result depends, up to rounding, on its row and the
+    settings.
+    """
 
     def __init__(self, settings: Reconstruction):
         from ..checkpoints.load import load
@@ -123,7 +134,9 @@ class Reconstructor:
         parts += ["clip_vision"] if settings.best < settings.count else []
         self.settings = settings
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = load(list(settings.models), parts=parts, dtype=getattr(torch, settings.dtype), device=device)
+        self.model = load(
+            list(settings.models), parts=parts, dtype=getattr(torch, settings.dtype), device=device
+        )
         embedded = settings.models == (str(MODEL),)
         self.size = (64 if embedded else 512) if settings.size is None else settings.size
         self.images = open_tokens(Path(settings.image_tokens))
@@ -134,7 +147,9 @@ class Reconstructor:
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[Row]) -> list[Result]:
-        """Draw rows: `pictures`, PNG files, the best first, and their `scores`. A row that fails has an `error`."""
+        """Draw rows: `pictures`, PNG files, the best first, and their `scores`. A row that fails has an
+        `error`.
+        """
         try:
             return self.draw([int(row.id) for row in rows])
         except (ValueError, RuntimeError) as error:

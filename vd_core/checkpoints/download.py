@@ -1,4 +1,6 @@
-"""Fetch the published files of Versatile Diffusion, when a user asks for it; stopped downloads go on where they were."""
+"""Fetch the published files of Versatile Diffusion, when a user asks for it; stopped downloads go on where
+they were.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ ENDINGS = (".json", ".safetensors", ".bin")
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of a repository on the hub, its bytes, and the name that it gets here; "" keeps its place in the cache."""
+    """A file of a repository on the hub, its bytes, and the name that it gets here; "" keeps its place in the
+    cache.
+    """
 
     repository: str
     file: str
@@ -30,7 +34,8 @@ class Remote:
 
 
 def single_files(precision: str) -> list[tuple[str, str, str]]:
-    """List (repository, file, name here) of the official single files, CLIP and the vocabularies of the text autoencoder.
+    """List (repository, file, name here) of the official single files, CLIP and the vocabularies of the text
+    autoencoder.
 
     precision: "float16" or "float32", of the diffuser.
     """
@@ -43,7 +48,9 @@ def single_files(precision: str) -> list[tuple[str, str, str]]:
 
 
 def plan_pipeline(repository: str = REPOSITORY, endpoint: str | None = None) -> list[Remote]:
-    """List the files of a diffusers pipeline that `load("OWNER/NAME")` reads. Raises OSError with one sentence."""
+    """List the files of a diffusers pipeline that `load("OWNER/NAME")` reads. Raises OSError with one
+    sentence.
+    """
     sizes = published_sizes(repository, endpoint)
     folders = tuple(f"{component.folder}/" for component in COMPONENTS)
     wanted = [
@@ -100,10 +107,12 @@ def download(
     endpoint: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Fetch files into a folder under their own names, or into the Hugging Face cache; returns where they are.
+    """Fetch files into a folder under their own names, or into the Hugging Face cache; returns where they
+    are.
 
-    A file that is there with the published bytes is not fetched again; one that was stopped goes on. report: told a
-    line per file. Raises OSError with one sentence for a full disk, a network that fails, and a file of another size.
+    A file that is there with the published bytes is not fetched again; one that was stopped goes on. report:
+    told a line per file. Raises OSError with one sentence for a full disk, a network that fails, and a file
+    of another size.
     """
     files = list(files)
     target = Path(folder) if folder is not None else None

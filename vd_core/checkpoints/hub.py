@@ -1,4 +1,6 @@
-"""Models by their name on the Hugging Face Hub, "OWNER/NAME": found in the local cache. Nothing is downloaded here."""
+"""Models by their name on the Hugging Face Hub, "OWNER/NAME": found in the local cache. Nothing is downloaded
+here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Component:
-    """A folder of a diffusers pipeline: the parts it holds, and its bytes in float32 for Versatile Diffusion v1.0."""
+    """A folder of a diffusers pipeline: the parts it holds, and its bytes in float32 for Versatile Diffusion
+    v1.0.
+    """
 
     folder: str
     parts: tuple[str, ...]
@@ -44,7 +48,8 @@ def is_name(path: str | Path) -> bool:
 def find_snapshot(name: str, parts: Collection[str] | None = None) -> Path:
     """Find the diffusers folder of a model in the local Hugging Face cache.
 
-    name: OWNER/NAME. parts: names as in `part_names`; only the folders that hold them must be there. None = all.
+    name: OWNER/NAME. parts: names as in `part_names`; only the folders that hold them must be there. None =
+          all.
 
     Raises FileNotFoundError that lists what is missing, with sizes, and how to fetch it.
     """

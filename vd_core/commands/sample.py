@@ -22,20 +22,35 @@ HELP = "draw pictures, or write texts, from a prompt, a picture or both"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("prompt", nargs="?", default="", help="in words; may be left out where there is a --picture")
+    parser.add_argument(
+        "prompt", nargs="?", default="", help="in words; may be left out where there is a --picture"
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="a picture as context")
-    parser.add_argument("--ratio", type=float, default=0.5, help="share of the prompt beside a picture; default: %(default)s")
+    parser.add_argument(
+        "--ratio", type=float, default=0.5, help="share of the prompt beside a picture; default: %(default)s"
+    )
     parser.add_argument("--write", action="store_true", help="write texts in place of pictures")
     parser.add_argument("--count", type=int, default=4, help="how many; default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--model", nargs="+", metavar="FILE", help="files, or OWNER/NAME of the hub; default: the embedded one")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, embedded model 64")
+    parser.add_argument(
+        "--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        metavar="FILE",
+        help="files, or OWNER/NAME of the hub; default: the embedded one",
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, embedded model 64"
+    )
     parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -53,13 +68,19 @@ def run(options: argparse.Namespace) -> None:
         shape = (options.count, vd.config.diffuser.data["text"].channels)
         latents = vd.sample("text", contexts, torch.zeros(shape, device=vd.device), options.seed, sampling)
         words = vd.text_vae.decode(latents, [seeded(options.seed + i) for i in range(options.count)])
-        path = save_numbered(options.out, "sample", ".txt", lambda file: file.write("\n".join([*words, ""]).encode()))
+        path = save_numbered(
+            options.out, "sample", ".txt", lambda file: file.write("\n".join([*words, ""]).encode())
+        )
         print("\n".join([*words, str(path)]))
         return
     side = size // vd.image_vae.factor
     latent = torch.zeros(options.count, vd.image_vae.config.latent_channels, side, side, device=vd.device)
     for picture in to_pil(vd.image_vae.decode(vd.sample("image", contexts, latent, options.seed, sampling))):
-        print(save_numbered(options.out, "sample", ".png", lambda file, picture=picture: picture.save(file, "png")))
+        print(
+            save_numbered(
+                options.out, "sample", ".png", lambda file, picture=picture: picture.save(file, "png")
+            )
+        )
 
 
 def make_contexts(vd: VersatileDiffusion, options: argparse.Namespace) -> list[Context]:

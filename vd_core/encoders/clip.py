@@ -1,4 +1,6 @@
-"""CLIP contexts: text and pictures -> normalised tokens, as Versatile Diffusion's context encoders make them."""
+"""CLIP contexts: text and pictures -> normalised tokens, as Versatile Diffusion's context encoders make
+them.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +47,15 @@ class Clip(nn.Module):
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         """Encode prompts, one or several, as tokens [B, positions, projection_dim].
 
-        Padding tokens are part of the context, as in the official model. Raises ValueError for no prompt, for what are
-        no strings, and without a text tower.
+        Padding tokens are part of the context, as in the official model. Raises ValueError for no prompt, for
+        what are no strings, and without a text tower.
         """
         return self.encode_ids(self.tokenize(texts))
 
     def tokenize(self, texts: str | Sequence[str]) -> Tensor:
-        """Turn prompts, one or several, into token ids [B, positions]. Raises ValueError for what are no prompts."""
+        """Turn prompts, one or several, into token ids [B, positions]. Raises ValueError for what are no
+        prompts.
+        """
         prompts = [texts] if isinstance(texts, str) else list(texts)
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise ValueError(f"CLIP encodes a prompt or a list of at least one prompt, got {texts!r}.")
@@ -69,13 +73,17 @@ class Clip(nn.Module):
         return tokens / ends.norm(dim=-1)[:, None, None]
 
     def embed_text(self, texts: str | Sequence[str]) -> Tensor:
-        """Embed prompts globally, [B, projection_dim] of norm 1; pictures likewise by the first of their tokens."""
+        """Embed prompts globally, [B, projection_dim] of norm 1; pictures likewise by the first of their
+        tokens.
+        """
         return F.normalize(self.project_ids(self.tokenize(texts))[1], dim=-1)
 
     def project_ids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Project token ids [B, positions] to [B, positions, projection_dim]; also returns those at the end tokens.
+        """Project token ids [B, positions] to [B, positions, projection_dim]; also returns those at the end
+        tokens.
 
-        Ids are moved to the weights' device. Raises ValueError without a text tower and for ids beyond the vocabulary.
+        Ids are moved to the weights' device. Raises ValueError without a text tower and for ids beyond the
+        vocabulary.
         """
         if self.text_tower is None:
             raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
@@ -93,13 +101,17 @@ class Clip(nn.Module):
         return tokens, tokens[torch.arange(len(ids)), ends]
 
     def encode_image(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, 1 + patches, projection_dim]; token 0 is the global one.
+        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, 1 + patches, projection_dim]; token 0 is the
+        global one.
 
-        masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and the final
-        tokens are multiplied by the mask's mean over each patch, so a removed token still takes part as a constant.
+        masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and
+               the final
+        tokens are multiplied by the mask's mean over each patch, so a removed token still takes part as a
+        constant.
 
-        Pictures are resized as 8-bit ones. Those that require gradients are resized without rounding, so that gradients
-        reach them. Raises ValueError for other shapes, values that are not in 0..1, and without a vision tower.
+        Pictures are resized as 8-bit ones. Those that require gradients are resized without rounding, so that
+        gradients reach them. Raises ValueError for other shapes, values that are not in 0..1, and without a
+        vision tower.
         """
         check_masks(images, masks)
         check_range(images)
@@ -116,9 +128,11 @@ class Clip(nn.Module):
         return self.encode_pixels(normalise(central(images, self.config.image_size)))[:, 0]
 
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim], divided by the norm of token 0.
+        """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim], divided by the norm of
+        token 0.
 
-        weights: [1 or B, 1 + patches, 1] of `token_weights`. Raises ValueError without a vision tower, and for pixels on
+        weights: [1 or B, 1 + patches, 1] of `token_weights`. Raises ValueError without a vision tower, and
+                 for pixels on
         another device than the weights.
         """
         if self.vision_tower is None:
@@ -126,7 +140,8 @@ class Clip(nn.Module):
         pixels = convert_for(self.vision_tower.visual_projection.weight, pixels, "pictures", "image encoder")
         weights = None if weights is None else weights.to(pixels)
         vision = self.vision_tower.vision_model
-        # Written out, because the embedding module keeps its position ids in a buffer that building on meta would lose.
+        # Written out, because the embedding module keeps its position ids in a buffer that building on meta
+        # would lose.
         embedding = vision.embeddings
         patches = rearrange(embedding.patch_embedding(pixels), "b d h w -> b (h w) d")
         first = embedding.class_embedding.to(patches).expand(len(patches), 1, -1)
@@ -141,13 +156,21 @@ class Clip(nn.Module):
 
 def check_masks(images: Tensor, masks: Tensor | None) -> None:
     """Raise a ValueError unless masks are [1 or B, 1, h, w] for pictures [B, 3, H, W], or None."""
-    if masks is not None and (masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])):
-        raise ValueError(f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got {list(masks.shape)}.")
+    if masks is not None and (
+        masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])
+    ):
+        raise ValueError(
+            f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got {list(masks.shape)}."
+        )
 
 
 def token_weights(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
-    """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of the whole mask."""
-    masks = F.interpolate(masks.float().clamp(0, 1), (image_size, image_size), mode="bilinear", align_corners=False)
+    """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of
+    the whole mask.
+    """
+    masks = F.interpolate(
+        masks.float().clamp(0, 1), (image_size, image_size), mode="bilinear", align_corners=False
+    )
     patches = rearrange(F.avg_pool2d(masks, patch_size), "b 1 h w -> b (h w) 1")
     return torch.cat([masks.mean(dim=(2, 3))[:, None], patches], dim=1)
 
@@ -168,7 +191,9 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
-    """The text half. The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes them."""
+    """The text half. The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes
+    them.
+    """
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     sizes = config.text

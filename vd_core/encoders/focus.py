@@ -11,7 +11,8 @@ from torch import Tensor
 def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
     """What the `rank` leading singular values are multiplied by, [rank].
 
-    level 0.5 changes nothing; towards 0 the first 2 components (`drop[0]` + 1) vanish, towards 1 all but the first `drop[1]`.
+    level 0.5 changes nothing; towards 0 the first 2 components (`drop[0]` + 1) vanish, towards 1 all but the
+    first `drop[1]`.
     """
     factors = torch.ones(rank)
     index = torch.arange(rank, dtype=torch.float32)
@@ -29,9 +30,11 @@ def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 
 
 
 def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
-    """Patch tokens [B, n, d] without the global one -> the same with their leading components changed, per sample.
+    """Patch tokens [B, n, d] without the global one -> the same with their leading components changed, per
+    sample.
 
-    level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or features lower the rank.
+    level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or
+           features lower the rank.
     The official app's focus, with an exact singular value decomposition in place of its randomised one.
     Raises ValueError for a level outside 0..1, for another shape and for values that are not finite.
     """
@@ -46,19 +49,22 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
     factors = torch.zeros_like(s)
     factors[:, :rank] = component_factors(level, rank, drop).to(s)
     if level < 0.5:
-        # Quirk kept: what lies behind the leading components is dropped at once above 0.5 and fully kept below.
+        # Quirk kept: what lies behind the leading components is dropped at once above 0.5 and fully kept
+        # below.
         factors[:, rank:] = 1
     y = (u * (s * factors)[:, None]) @ v + mean
     before, after = (values.std(dim=(1, 2), keepdim=True) for values in (x, y))
-    # Tokens that are all alike, such as those of a picture that is masked as a whole, have no contrast to restore.
+    # Tokens that are all alike, such as those of a picture that is masked as a whole, have no contrast to
+    # restore.
     return (y * torch.where(after > 0, before / after, 1)).to(tokens)
 
 
 def leading_components(tokens: Tensor, rank: int) -> Tensor:
-    """Patch tokens [B, n, d] -> the same by their `rank` leading components alone, per sample: the style of the official I2T2I app.
+    """Patch tokens [B, n, d] -> the same by their `rank` leading components alone, per sample: the style of
+    the official I2T2I app.
 
-    Each token's mean over its features is kept; no contrast is restored, as that app did not. A rank of min(n, d) changes nothing.
-    Raises ValueError for values that are not finite.
+    Each token's mean over its features is kept; no contrast is restored, as that app did not. A rank of
+    min(n, d) changes nothing. Raises ValueError for values that are not finite.
     """
     _, mean, u, s, v = decomposed(tokens)
     return ((u[..., :rank] * s[:, None, :rank]) @ v[:, :rank] + mean).to(tokens)
@@ -67,7 +73,9 @@ def leading_components(tokens: Tensor, rank: int) -> Tensor:
 def decomposed(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Tokens [B, n, d] as float32, each token's mean, and the singular value decomposition of the rest."""
     if not tokens.isfinite().all():
-        raise ValueError("The picture or the mask holds values that are not finite numbers, so it has no focus to move.")
+        raise ValueError(
+            "The picture or the mask holds values that are not finite numbers, so it has no focus to move."
+        )
     x = tokens.float()
     mean = x.mean(dim=-1, keepdim=True)
     return x, mean, *torch.linalg.svd(x - mean, full_matrices=False)

@@ -1,7 +1,8 @@
 """Which timesteps a sampler visits, and which level of noise each step leads to.
 
-"official", "quadratic" and "sgm_uniform" end at timestep 0 (`Schedule.steps`). The others are those of diffusers' schedulers, each with the
-rules of the scheduler that goes with the sampler, so that what was tuned there gives the same samples here.
+"official", "quadratic" and "sgm_uniform" end at timestep 0 (`Schedule.steps`). The others are those of
+diffusers' schedulers, each with the rules of the scheduler that goes with the sampler, so that what was tuned
+there gives the same samples here.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from .schedule import SPACINGS as OWN
 from .schedule import Schedule, Steps
 from .shift import UNSHIFTED
 
-# Few steps of a higher order do better with more of them near the data, and few large ones are learned from the
-# noisiest timestep on; starts other than from noise keep the official
+# Few steps of a higher order do better with more of them near the data, and few large ones are learned from
+# the noisiest timestep on; starts other than from noise keep the official
 # spacing, so that a fidelity means the same to every sampler.
 FROM_NOISE = {"dpmpp_2m": "quadratic", "unipc": "quadratic", "ddgan": "sgm_uniform", "lcm": "sgm_uniform"}
 SPACINGS = (*OWN, "leading", "trailing", "linspace", "karras", "karras leading", "karras trailing")
@@ -39,29 +40,40 @@ def choose_steps(
     timesteps:  the very ones to visit, descending; whole, or in between where sigma is interpolated.
     from_noise: whether the way begins at pure noise; counts only where the spacing is left open.
 
-    Raises ValueError for steps, spacings and timesteps that do not fit the schedule, the sampler or each other.
+    Raises ValueError for steps, spacings and timesteps that do not fit the schedule, the sampler or each
+    other.
     """
     if timesteps is not None:
         if not all(0 <= t <= schedule.timesteps - 1 for t in timesteps):
-            raise ValueError(f"timesteps must lie between 0 and {schedule.timesteps - 1}, got {list(timesteps)[:8]}.")
+            raise ValueError(
+                f"timesteps must lie between 0 and {schedule.timesteps - 1}, got {list(timesteps)[:8]}."
+            )
         steps = explicit_steps(schedule, sampler, np.asarray(timesteps, dtype=np.float64))
     elif spacing is None or spacing in OWN:
-        steps = schedule.steps(n, spacing or (FROM_NOISE.get(sampler, "official") if from_noise else "official"))
+        steps = schedule.steps(
+            n, spacing or (FROM_NOISE.get(sampler, "official") if from_noise else "official")
+        )
     else:
         steps = diffusers_steps(schedule, sampler, n, spacing)
     if schedule.shift != UNSHIFTED and (timesteps is not None or spacing not in (None, *OWN)):
-        raise ValueError(f"A shift moves the steps of the spacings {' and '.join(OWN)} only: choose one of these.")
+        raise ValueError(
+            f"A shift moves the steps of the spacings {' and '.join(OWN)} only: choose one of these."
+        )
     return steps
 
 
 def explicit_steps(schedule: Schedule, sampler: str, timesteps: np.ndarray) -> Steps:
     """Make the steps at these timesteps, each leading to the next, the last as diffusers' scheduler ends."""
     alphas = schedule.alphas_at(timesteps)
-    return make_steps(timesteps, np.append(alphas, 1.0 if sampler in TO_DATA else schedule.alphas_at(np.zeros(1))))
+    return make_steps(
+        timesteps, np.append(alphas, 1.0 if sampler in TO_DATA else schedule.alphas_at(np.zeros(1)))
+    )
 
 
 def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
-    """Make n steps as diffusers' scheduler of that sampler does. Raises ValueError for those that it does not have."""
+    """Make n steps as diffusers' scheduler of that sampler does. Raises ValueError for those that it does not
+    have.
+    """
     if not 1 <= n <= schedule.timesteps:
         raise ValueError(f"The number of steps lies between 1 and {schedule.timesteps}, got {n}.")
     if spacing.startswith("karras"):
@@ -69,13 +81,16 @@ def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> S
     timesteps = diffusers_timesteps(sampler, spacing, n, schedule.timesteps)
     if sampler in TO_DATA:
         return explicit_steps(schedule, sampler, timesteps)
-    # DDIM, DDPM and PNDM aim a whole stride lower than they are, wherever the next timestep lies, and never below 0.
+    # DDIM, DDPM and PNDM aim a whole stride lower than they are, wherever the next timestep lies, and never
+    # below 0.
     targets = schedule.alphas_at((timesteps - schedule.timesteps // n).clip(min=0))
     return make_steps(timesteps, np.append(schedule.alphas_at(timesteps), targets[-1]), targets)
 
 
 def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.ndarray:
-    """Space n timesteps, descending, whole but for Euler's "linspace"; "leading" is offset by 1, as Stable Diffusion's."""
+    """Space n timesteps, descending, whole but for Euler's "linspace"; "leading" is offset by 1, as Stable
+    Diffusion's.
+    """
     if spacing == "trailing":
         return np.round(np.arange(total, 0, -total / n)[:n]) - 1  # rounding may leave one more, at -1
     points = n + 1 if sampler in ("dpmpp_2m", "unipc") else n  # these leave out the cleanest
@@ -85,21 +100,27 @@ def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.nd
         spaced = np.linspace(0, total - 1, points)
         spaced = spaced if sampler == "euler" else spaced.round()
     if spaced[-1] > total - 1:
-        raise ValueError(f"The spacing leading has no {n} steps for {sampler} in {total} timesteps: take fewer.")
+        raise ValueError(
+            f"The spacing leading has no {n} steps for {sampler} in {total} timesteps: take fewer."
+        )
     return spaced[::-1][:n].copy()
 
 
 def karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
-    """Make n steps evenly spaced in sigma^(1/7) (Karras et al. 2022, eq. 5), with the ends of the model's sigmas.
+    """Make n steps evenly spaced in sigma^(1/7) (Karras et al. 2022, eq. 5), with the ends of the model's
+    sigmas.
 
-    The multistep solvers tell the network the nearest whole timestep, as diffusers does; Euler, that in between. Of
-    Euler the ends may be those of "leading" or "trailing". Raises ValueError for samplers that have no such steps.
+    The multistep solvers tell the network the nearest whole timestep, as diffusers does; Euler, that in
+    between. Of Euler the ends may be those of "leading" or "trailing". Raises ValueError for samplers that
+    have no such steps.
     """
     if sampler not in TO_DATA or spacing and sampler != "euler":
         name = f"karras {spacing}".rstrip()
         raise ValueError(f"The spacing {name} is not for {sampler}: choose euler, or another one.")
     total = schedule.timesteps
-    ends = diffusers_timesteps(sampler, spacing, n, total)[[0, -1]] if spacing else np.array([total - 1.0, 0.0])
+    ends = (
+        diffusers_timesteps(sampler, spacing, n, total)[[0, -1]] if spacing else np.array([total - 1.0, 0.0])
+    )
     highest, lowest = schedule.sigmas_at(ends) ** (1 / RHO)
     sigmas = (highest + np.linspace(0, 1, n) * (lowest - highest)) ** RHO
     every = np.arange(total, dtype=np.float64)
@@ -118,7 +139,8 @@ def make_steps(timesteps: np.ndarray, alphas: np.ndarray, targets: np.ndarray | 
 def warm_up(schedule: Schedule, steps: Steps, stride: int, whole: bool) -> Steps:
     """Make PNDM's second step the first one again, from a stride above the second timestep to that timestep.
 
-    stride: in timesteps. whole: the way begins at noise, so the second timestep is visited once more; diffusers leaves
+    stride: in timesteps. whole: the way begins at noise, so the second timestep is visited once more;
+            diffusers leaves
     that out where a latent is partly kept.
     """
     if len(steps) < 2:

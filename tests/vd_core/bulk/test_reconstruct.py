@@ -45,12 +45,22 @@ def inputs(vd, tmp_path_factory):
 
 
 def command(inputs, out, *options):
-    whole = [str(inputs / "images.npy"), "--texts", str(inputs / "texts.npy"), "--guesses", str(inputs / "guesses")]
+    whole = [
+        str(inputs / "images.npy"),
+        "--texts",
+        str(inputs / "texts.npy"),
+        "--guesses",
+        str(inputs / "guesses"),
+    ]
     return ["reconstruct", *whole, "--out", str(out), *FAST, *options]
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "job.json")}
+    return {
+        path.name: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (".lock", "job.json")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +91,23 @@ def test_a_row_is_what_python_draws(vd, inputs, finished, tmp_path):
     guess = from_pil([Image.open(inputs / "guesses" / "1.png").convert("RGB")])
     noise = SampleNoise(iter(seed_rows(0, "noise", ["000001"], 2)))
     sampling = Sampling("unipc", 4, 2.0, strength=0.85, spacing="linspace")
-    drawn = vd.image_vae.decode(vd.sample("image", contexts, vd.image_vae.encode(guess).repeat(2, 1, 1, 1), noise, sampling))
+    drawn = vd.image_vae.decode(
+        vd.sample("image", contexts, vd.image_vae.encode(guess).repeat(2, 1, 1, 1), noise, sampling)
+    )
     best = int(token_similarity(vd.encode_image(drawn).tokens, images[1:2]).argmax())
     to_pil(drawn[best : best + 1])[0].save(tmp_path / "expected.png")
-    assert (finished / "pictures" / "000000001-0.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+    assert (finished / "pictures" / "000000001-0.png").read_bytes() == (
+        tmp_path / "expected.png"
+    ).read_bytes()
 
 
 def test_batches_change_no_picture_but_for_rounding(inputs, finished, tmp_path):
     assert main(command(inputs, tmp_path / "job", "--batch", "3")) == 0
     for path in (finished / "pictures").iterdir():
-        one, other = (np.asarray(Image.open(folder / "pictures" / path.name), dtype=int) for folder in (finished, tmp_path / "job"))
+        one, other = (
+            np.asarray(Image.open(folder / "pictures" / path.name), dtype=int)
+            for folder in (finished, tmp_path / "job")
+        )
         assert np.abs(one - other).max() <= 1
 
 
@@ -108,7 +125,9 @@ def test_killed_twice_it_ends_with_the_same_bytes(inputs, finished, tmp_path):
     run = [sys.executable, "-m", "vd_core", *command(inputs, out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for parts in (1, 2):
-        child = subprocess.Popen(run, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            run, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 120
         while len(list(out.glob("part-*"))) < parts and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -136,7 +155,9 @@ def test_refusals_are_sentences(inputs, tmp_path, capsys):
     (tmp_path / "text.npy").write_text("no array")
     assert "is no array of numbers: save it by numpy.save" in refusal(capsys, tmp_path / "text.npy", *out)
     np.save(tmp_path / "flat.npy", np.zeros((3, 160), dtype=np.float32))
-    assert "[3, 160] float32 where tokens [rows, tokens, width]" in refusal(capsys, tmp_path / "flat.npy", *out)
+    assert "[3, 160] float32 where tokens [rows, tokens, width]" in refusal(
+        capsys, tmp_path / "flat.npy", *out
+    )
     np.save(tmp_path / "two.npy", np.load(inputs / "texts.npy")[:2])
     assert "two.npy has 2 rows where" in refusal(capsys, images, "--texts", tmp_path / "two.npy", *out)
     assert "There is no folder" in refusal(capsys, images, "--guesses", tmp_path / "none", *out)
@@ -154,7 +175,19 @@ def test_a_bad_row_fails_alone(inputs, tmp_path, capsys):
     assert "2 of 3 rows drawn, 1 failed" in capsys.readouterr().out
     failed = json.loads((out / "errors.jsonl").read_text())
     assert failed["id"] == "000001" and "divide each sample by the norm of its first token" in failed["error"]
-    assert main(["reconstruct", str(tmp_path / "images.npy"), "--out", str(tmp_path / "other"), *FAST, "--normalise"]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                str(tmp_path / "images.npy"),
+                "--out",
+                str(tmp_path / "other"),
+                *FAST,
+                "--normalise",
+            ]
+        )
+        == 0
+    )
 
 
 def test_guesses_are_ordered_by_number(tmp_path):

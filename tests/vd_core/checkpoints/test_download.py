@@ -21,7 +21,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """What the client of a hub asks for, with files in memory. `cut`: bytes after which a connection breaks, once."""
+    """What the client of a hub asks for, with files in memory. `cut`: bytes after which a connection breaks,
+    once.
+    """
 
     daemon_threads = True
 

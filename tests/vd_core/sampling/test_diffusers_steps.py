@@ -24,15 +24,21 @@ SCHEDULE = Schedule(ScheduleConfig())
 
 def name_of(case):
     options = [case.get("timestep_spacing", ""), "karras" * case.get("use_karras_sigmas", False)]
-    return " ".join([SCHEDULERS[case["scheduler"]][0], *filter(None, options), f"{case['steps']} x {case['strength']}"])
+    return " ".join(
+        [SCHEDULERS[case["scheduler"]][0], *filter(None, options), f"{case['steps']} x {case['strength']}"]
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_samples_are_those_of_diffusers(case):
     sampling, latent, visited = sampling_of({**case, "guidance_scale": 1.0}), IO["x_0"], []
     if sampling.from_noise and sampling.sampler == "euler" and not sampling.spacing.endswith("leading"):
-        # There the noise is scaled by the largest sigma alone: noise on zeros, at the level of the first step.
-        sampling, latent = Sampling("euler", steps=sampling.steps, spacing=sampling.spacing, strength=1.0), 0 * latent
+        # There the noise is scaled by the largest sigma alone: noise on zeros, at the level of the first
+        # step.
+        sampling, latent = (
+            Sampling("euler", steps=sampling.steps, spacing=sampling.spacing, strength=1.0),
+            0 * latent,
+        )
 
     def denoise(x, t):
         visited.append(t)
@@ -45,7 +51,12 @@ def test_samples_are_those_of_diffusers(case):
 
 
 def test_explicit_timesteps_are_those_of_the_spacing():
-    for sampler, spacing in (("dpmpp_2m", "linspace"), ("unipc", "trailing"), ("euler", "linspace"), ("ddim", "leading")):
+    for sampler, spacing in (
+        ("dpmpp_2m", "linspace"),
+        ("unipc", "trailing"),
+        ("euler", "linspace"),
+        ("ddim", "leading"),
+    ):
         spaced = choose_steps(SCHEDULE, sampler, 20, spacing)
         given = choose_steps(SCHEDULE, sampler, 1, timesteps=spaced.timesteps.tolist())
         assert torch.equal(given.timesteps, spaced.timesteps) and torch.equal(given.ends, spaced.ends)
@@ -72,9 +83,13 @@ def test_a_strength_starts_at_its_own_level_and_a_fidelity_one_higher():
 
     def start(**options):
         seen.clear()
-        generate(denoise, SCHEDULE, IO["x_0"], make_noise(IO["x_T"], "official"), Sampling(steps=50, **options))
+        generate(
+            denoise, SCHEDULE, IO["x_0"], make_noise(IO["x_T"], "official"), Sampling(steps=50, **options)
+        )
         t, x = seen[0]
-        level = next(s for s in range(1000) if torch.allclose(SCHEDULE.q_sample(IO["x_0"], s, IO["x_T"]), x, atol=1e-5))
+        level = next(
+            s for s in range(1000) if torch.allclose(SCHEDULE.q_sample(IO["x_0"], s, IO["x_T"]), x, atol=1e-5)
+        )
         return t, level, len(seen)
 
     assert start(strength=0.75) == start(fidelity=0.25, start_level="same") == (721, 721, 37)
@@ -119,11 +134,20 @@ def test_shifts_and_starts_need_steps_of_ours():
     with pytest.raises(ValueError, match="A shift moves the steps of the spacings official"):
         choose_steps(Schedule(ScheduleConfig(), ResolutionShift(2, 2)), "ddim", 10, "leading")
     with pytest.raises(ValueError, match="leave spacing and timesteps out"):
-        generate(lambda x, t: x, SCHEDULE, IO["x_0"], make_noise(1, "official"), Sampling(spacing="leading"), start=IO["x_T"])
+        generate(
+            lambda x, t: x,
+            SCHEDULE,
+            IO["x_0"],
+            make_noise(1, "official"),
+            Sampling(spacing="leading"),
+            start=IO["x_T"],
+        )
 
 
 def test_every_spacing_works_for_many_numbers_of_steps():
-    for sampler, (spacing, n) in ((s, p) for s in ("euler", "dpmpp_2m") for p in ((s, n) for s in SPACINGS for n in (1, 2, 31, 499))):
+    for sampler, (spacing, n) in (
+        (s, p) for s in ("euler", "dpmpp_2m") for p in ((s, n) for s in SPACINGS for n in (1, 2, 31, 499))
+    ):
         if spacing.startswith("karras ") and sampler != "euler":
             continue
         steps = choose_steps(SCHEDULE, sampler, n, spacing)
