@@ -29,7 +29,7 @@ class VD_Interpolate:
 
     def execute(self, positive_1, negative_1, positive_2, negative_2, count):
         first, second = to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2)
-        shares = interpolation.evenly(count)
+        shares = interpolation.spread_shares(count)
         sides = ((positive_1, positive_2), (negative_1, negative_2))
         options = tuple(interpolate_options(*side, shares) for side in sides)
         between = to_conditioning(interpolation.interpolate_blends(first, second, shares), options)
@@ -60,7 +60,7 @@ class VD_InterpolateLatents:
         }
 
     def execute(self, samples_1, samples_2, count):
-        shares = interpolation.evenly(count)
+        shares = interpolation.spread_shares(count)
         between = interpolation.interpolate_latents(samples_1["samples"], samples_2["samples"], shares)
         return ({"samples": between, **common_steps(samples_1, samples_2)},)
 

@@ -76,7 +76,7 @@ class VD_ForwardProcess:
     def execute(self, model, vae, image, timesteps, seed):
         config = host.config(model)
         schedule, scale = Schedule(config.schedule), config.diffuser.data["image"].latent_scale
-        stops = explain.timesteps_of(timesteps, schedule)
+        stops = explain.read_timesteps(timesteps, schedule)
         noised = explain.forward_process(schedule, vae.encode(image[..., :3]) * scale, stops, seed)
         pictures = rgb(vae.decode(noised / scale))
         return (sheet(pictures, 5, explain.forward_labels(schedule, stops), "Forward process: q(x_t | x_0)").movedim(1, -1),)

@@ -50,5 +50,6 @@ if __name__ == "__main__":
     target = model.encode_image(predict(model, 1).seen).tokens[:, 0]
     _, distances = learn(model, model.encode_text("banana, flat style"), target, options.updates)
     print(
-        f"1 - cosine to the wanted picture: {distances[0]:.3f} before, {distances[-1]:.3f} after {len(distances)} updates"
+        f"1 - cosine to the wanted picture: {distances[0]:.3f} before, {distances[-1]:.3f} after "
+        f"{len(distances)} updates"
     )

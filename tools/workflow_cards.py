@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from tools.lay_out_workflows import ROOT, WORKFLOWS, twin_of
 from tools.workflow_page import NEEDS_COMFYUI
-from vd_core.lettering import font, lines_of
+from vd_core.lettering import font, break_lines
 from vd_core.training.dataset import CaptionedPictures
 
 SIDE, ABOVE, GAP = 384, 120, 8  # pixels of a card, of its part for inputs, between pictures
@@ -72,7 +72,7 @@ def draw_card(inputs: list[Image.Image], prompts: list[str], outputs: list[Image
         x += side + GAP
     y = GAP + 4
     for prompt in prompts[:2]:
-        for line in lines_of(f"“{prompt}”", font(20), SIDE - x - GAP)[:2]:
+        for line in break_lines(f"“{prompt}”", font(20), SIDE - x - GAP)[:2]:
             pen.text((x, y), line, INK, font(20))
             y += 26
     pen.line((0, ABOVE, SIDE, ABOVE), (225, 225, 230), 2)
@@ -92,7 +92,7 @@ def draw_card(inputs: list[Image.Image], prompts: list[str], outputs: list[Image
     else:
         y = ABOVE + 2 * GAP
         for text in texts[:5]:
-            for line in lines_of(text, font(24), SIDE - 2 * GAP)[:2]:
+            for line in break_lines(text, font(24), SIDE - 2 * GAP)[:2]:
                 pen.text((GAP, y), line, INK, font(24))
                 y += 32
             y += 10

@@ -19,7 +19,8 @@ def match_color(images: Tensor, reference: Tensor) -> Tensor:
         reference
     ) not in (1, len(images)):
         raise ValueError(
-            "Colour adjustment needs pictures [batch, 3, height, width] and one reference, or one per picture, "
+            "Colour adjustment needs pictures [batch, 3, height, width] and one reference, or one per "
+            "picture, "
             f"got {list(images.shape)} and {list(reference.shape)}."
         )
     (mean, std), (wanted_mean, wanted_std) = (statistics(x) for x in (images, reference))
@@ -28,8 +29,8 @@ def match_color(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of each channel over all pixels, [B, C, 1, 1]; that of a single
-    pixel is 0.
+    """Compute mean and unbiased standard deviation of each channel, [B, C, 1, 1]; those of one pixel are
+    0.
     """
     unbiased = images.shape[2] * images.shape[3] > 1
     return images.mean(dim=(2, 3), keepdim=True), images.std(

@@ -14,13 +14,15 @@ DIRECTIONS = [direction for direction in product((-1, 0, 1), repeat=3) if direct
 
 
 def latent_distance(latents: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The mean squared difference, [B], of latents [B, C, h, w] from wanted ones [1 or B, C, h, w], weighted
-    by the mean of the mask [1 or B, 1, H, W] (0..1) over each cell. Raises ValueError for other shapes, and
-    for a mask of zeros.
+    """Compute the mean squared difference, [B], of latents [B, C, h, w] from wanted ones [1 or B, C, h, w].
+
+    Weighted by the mean of the mask [1 or B, 1, H, W] (0..1) over each cell. Raises ValueError for other
+    shapes, and for a mask of zeros.
     """
     if wanted.shape[1:] != latents.shape[1:] or len(wanted) not in (1, len(latents)):
         raise ValueError(
-            f"Samples with latents {list(latents.shape)} cannot be steered to pictures with latents {list(wanted.shape)}: use one picture, "
+            f"Samples with latents {list(latents.shape)} cannot be steered to pictures with latents "
+            f"{list(wanted.shape)}: use one picture, "
             "or one for each sample, in the size of the samples."
         )
     weights = (
@@ -39,8 +41,10 @@ def latent_distance(latents: Tensor, wanted: Tensor, mask: Tensor | None = None)
 
 
 def color_distance(images: Tensor, palette: Tensor) -> Tensor:
-    """How far, [B], the colours of pictures [B, 3, H, W] are from those of `palette` [1 or B, 3, h, w],
-    wherever in it they are.
+    """Compute how far, [B], the colours of pictures [B, 3, H, W] are from those of `palette` [1 or B, 3, h,
+    w].
+
+    Wherever in it they are.
 
     The squared sliced Wasserstein distance of the two distributions of colours (Bonneel et al. 2015) along
     the 13
@@ -49,7 +53,8 @@ def color_distance(images: Tensor, palette: Tensor) -> Tensor:
     """
     if len(palette) not in (1, len(images)):
         raise ValueError(
-            f"There are {len(palette)} pictures with colours for {len(images)} samples: use one, or one for each."
+            f"There are {len(palette)} pictures with colours for {len(images)} samples: use one, or one for "
+            "each."
         )
     directions = F.normalize(torch.tensor(DIRECTIONS).to(images), dim=1)
     here, there = (
@@ -61,12 +66,14 @@ def color_distance(images: Tensor, palette: Tensor) -> Tensor:
 
 
 def embedding_distance(embeddings: Tensor, wanted: Tensor) -> Tensor:
-    """1 - cosine, in 0..2, [B], of embeddings [B, d] and wanted ones [1 or B, d]. Raises ValueError for other
-    shapes.
+    """Compute 1 - cosine, in 0..2, [B], of embeddings [B, d] and wanted ones [1 or B, d].
+
+    Raises ValueError for other shapes.
     """
     if wanted.shape[1:] != embeddings.shape[1:] or len(wanted) not in (1, len(embeddings)):
         raise ValueError(
-            f"Samples with embeddings {list(embeddings.shape)} cannot be steered to embeddings {list(wanted.shape)}: use one, or one for "
+            f"Samples with embeddings {list(embeddings.shape)} cannot be steered to embeddings "
+            f"{list(wanted.shape)}: use one, or one for "
             "each sample, and a clip and a clip_vision of the same model."
         )
     return 1 - F.cosine_similarity(embeddings, wanted.to(embeddings), dim=-1)

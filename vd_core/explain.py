@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .encoders.focus import focus
-from .plots import COLORS, Curve, beside, heat_map, plot
+from .plots import COLORS, Curve, heat_map, join_pictures, plot
 from .sampling.noise import shared_noise
 from .sampling.samplers import SAMPLERS
 from .sampling.schedule import Schedule
@@ -23,8 +23,11 @@ SHOWN = 40  # singular values in a spectrum: twice as many as the focus tells ap
 
 
 def schedule_curves(schedule: Schedule) -> dict[str, Tensor]:
-    """What a schedule says at each timestep, float64 [timesteps]: `alpha` and `sigma`, the shares of data and
-    noise (their squares add up to 1), and `log_snr` = log(alpha² / sigma²) (Kingma et al. 2021)."""
+    """Compute `alpha`, `sigma` and `log_snr` of a schedule at each timestep, float64 [timesteps].
+
+    alpha and sigma are the shares of data and noise (their squares add up to 1), log_snr = log(alpha² /
+    sigma²) (Kingma et al. 2021).
+    """
     alphas_cumprod = schedule.alphas_cumprod.double()
     return {
         "alpha": alphas_cumprod.sqrt(),
@@ -33,9 +36,10 @@ def schedule_curves(schedule: Schedule) -> dict[str, Tensor]:
     }
 
 
-def visited(schedule: Schedule, n: int, sampler: str) -> Tensor:
-    """The timesteps at which a sampler calls the model on its way from noise, descending. Raises ValueError
-    as `Schedule.steps`.
+def find_visited(schedule: Schedule, n: int, sampler: str) -> Tensor:
+    """List the timesteps at which a sampler calls the model from noise, descending.
+
+    Raises ValueError as `Schedule.steps`.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"The sampler is one of {', '.join(SAMPLERS)}, got {sampler!r}.")
@@ -43,8 +47,8 @@ def visited(schedule: Schedule, n: int, sampler: str) -> Tensor:
 
 
 def schedule_picture(schedule: Schedule, n: int, sampler: str) -> Tensor:
-    """The curves of a schedule and the timesteps that a sampler visits -> [1, 3, H, W]."""
-    curves, stops = schedule_curves(schedule), visited(schedule, n, sampler)
+    """Draw the curves of a schedule and the timesteps that a sampler visits, [1, 3, H, W]."""
+    curves, stops = schedule_curves(schedule), find_visited(schedule, n, sampler)
     times = list(range(schedule.timesteps))
 
     def panel(names: Sequence[str], title: str, y_label: str, y: tuple[float, float] | None) -> Tensor:
@@ -62,26 +66,30 @@ def schedule_picture(schedule: Schedule, n: int, sampler: str) -> Tensor:
         "share of data, of noise",
         (0.0, 1.05),
     )
-    return beside(
+    return join_pictures(
         [shares, panel(("log_snr",), "Signal-to-noise ratio, log_snr", "log(alpha^2 / sigma^2)", None)]
     )
 
 
-def timesteps_of(text: str, schedule: Schedule) -> list[int]:
-    """Timesteps written with spaces or commas between. Raises ValueError for none, for other words, and for
-    those out of range.
+def read_timesteps(text: str, schedule: Schedule) -> list[int]:
+    """Read timesteps written with spaces or commas between.
+
+    Raises ValueError for none, for other words, and for those out of range.
     """
     words = text.replace(",", " ").split()
     if not words or not all(word.isdecimal() and int(word) < schedule.timesteps for word in words):
         raise ValueError(
-            f"timesteps are numbers from 0 (data) to {schedule.timesteps - 1} (noise) with spaces between, got {text[:60]!r}."
+            f"timesteps are numbers from 0 (data) to {schedule.timesteps - 1} (noise) with spaces between, "
+            f"got {text[:60]!r}."
         )
     return [int(word) for word in words]
 
 
 def forward_process(schedule: Schedule, x0: Tensor, timesteps: Sequence[int], seed: int) -> Tensor:
-    """A latent [1, …] of unit variance, diffused to each timestep in one go with the same noise: q(x_t | x_0)
-    of Sohl-Dickstein et al. 2015 in the closed form of Ho et al. 2020, eq. 4 -> [len(timesteps), …]."""
+    """Diffuse a latent [1, …] of unit variance to each timestep, [len(timesteps), …], with the same noise.
+
+    q(x_t | x_0) of Sohl-Dickstein et al. 2015 in the closed form of Ho et al. 2020, eq. 4.
+    """
     if len(x0) != 1:
         raise ValueError(f"The forward process is shown of one picture, got {len(x0)}.")
     latents = x0.expand(len(timesteps), *x0.shape[1:])
@@ -91,26 +99,28 @@ def forward_process(schedule: Schedule, x0: Tensor, timesteps: Sequence[int], se
 
 
 def forward_labels(schedule: Schedule, timesteps: Sequence[int]) -> list[str]:
-    """What stands under the pictures of `forward_process`."""
+    """Write what stands under the pictures of `forward_process`."""
     curves = schedule_curves(schedule)
     return [f"t = {t}: {curves['alpha'][t]:.2f} data, {curves['sigma'][t]:.2f} noise" for t in timesteps]
 
 
 def focus_spectrum(patches: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    """Patch tokens [n, d] without their means -> what they hold of each of their principal components before
-    the focus (the singular values) and after it, each [min(n, d)]."""
-    u, before, v = torch.linalg.svd(centred(patches), full_matrices=False)
-    after = torch.einsum("nk,nd,kd->k", u, centred(focus(patches[None], level)[0]), v)
+    """Measure what patch tokens [n, d] hold of each principal component before and after the focus.
+
+    The singular values of the tokens without their means, each [min(n, d)].
+    """
+    u, before, v = torch.linalg.svd(subtract_means(patches), full_matrices=False)
+    after = torch.einsum("nk,nd,kd->k", u, subtract_means(focus(patches[None], level)[0]), v)
     return before, after
 
 
-def centred(patches: Tensor) -> Tensor:
-    """Tokens [n, d] without their means over the features."""
+def subtract_means(patches: Tensor) -> Tensor:
+    """Subtract from tokens [n, d] their means over the features."""
     return patches.float() - patches.float().mean(dim=-1, keepdim=True)
 
 
 def spectrum_picture(patches: Tensor, level: float) -> Tensor:
-    """`focus_spectrum` of patch tokens [n, d] -> [1, 3, H, W]."""
+    """Draw `focus_spectrum` of patch tokens [n, d], [1, 3, H, W]."""
     before, after = focus_spectrum(patches, level)
     shown = min(SHOWN, len(before))
     ranks = list(range(1, shown + 1))
@@ -127,7 +137,7 @@ def spectrum_picture(patches: Tensor, level: float) -> Tensor:
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """Cosines between tokens [n, d] and tokens [m, d] -> [n, m]; tokens that are zero are like nothing.
+    """Compute the cosines between tokens [n, d] and [m, d], [n, m]; tokens that are zero are like nothing.
 
     Raises ValueError for tokens of different widths.
     """
@@ -139,9 +149,10 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
 
 
 def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = None) -> Tensor:
-    """Two contexts, tokens [n, d] and [m, d] -> [1, 3, H, W]: the cosines of all their tokens; and with the
-    picture [3, S, S] that the first one saw, how well each of its patches is found in the second (the largest
-    cosine). Raises ValueError when it is not its picture.
+    """Draw the cosines of all tokens of two contexts, [n, d] and [m, d], as [1, 3, H, W].
+
+    With the picture [3, S, S] that the first one saw, also how well each of its patches is found in the
+    second (the largest cosine). Raises ValueError when it is not its picture.
     """
     cosines = similarity(first, second)
     matrix = heat_map(cosines, "Cosine of all tokens", "token of context 2", "token of context 1")[0]
@@ -150,8 +161,9 @@ def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = N
     side = round((len(first) - 1) ** 0.5)
     if side**2 + 1 != len(first):
         raise ValueError(
-            f"Context 1 has {len(first)} tokens, which is no square of patches and a global token: leave out image."
+            f"Context 1 has {len(first)} tokens, which is no square of patches and a global token: leave "
+            "out image."
         )
     best = cosines[1:].amax(dim=1).reshape(side, side)
     title = f"Patches found in context 2; global tokens: {float(cosines[0, 0]):.2f}"
-    return beside([heat_map(best, title, "largest cosine of each patch", "", over=picture)[0], matrix])
+    return join_pictures([heat_map(best, title, "largest cosine of each patch", "", over=picture)[0], matrix])

@@ -12,8 +12,11 @@ from torch import Tensor
 from .context import Blend, Context, ratios
 
 
-def evenly(count: int) -> list[float]:
-    """`count` shares of the second end, from 0 to 1. Raises ValueError for fewer than two."""
+def spread_shares(count: int) -> list[float]:
+    """Return `count` shares of the second end, from 0 to 1.
+
+    Raises ValueError for fewer than two.
+    """
     if count < 2:
         raise ValueError(
             f"Both ends belong to the way between them, so count must be 2 or more, got {count}."
@@ -22,8 +25,7 @@ def evenly(count: int) -> list[float]:
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """Vectors [..., d] on the way from first (share 0) to second (1): their directions along the great
-    circle, their norms evenly.
+    """Turn vectors [..., d] from first (share 0) to second (1) along the great circle, their norms evenly.
 
     Where there is no great circle, for vectors that are parallel or zero, the way is straight.
     Raises ValueError for vectors that are exactly opposite: there is no shortest way.
@@ -44,15 +46,17 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
 
 
 def interpolate(first: Context, second: Context, shares: Sequence[float]) -> Context:
-    """One context with a sample per share (0 = first … 1 = second), token by token with `slerp`; weights of
-    tokens change evenly.
+    """Interpolate two contexts token by token with `slerp`, a sample per share (0 = first, 1 = second).
+
+    Weights of tokens change evenly.
 
     Raises ValueError for contexts of another kind or size than each other, of more than one sample, or with a
     region.
     """
     if first.kind != second.kind or first.tokens.shape != second.tokens.shape or len(first.tokens) != 1:
         raise ValueError(
-            f"Only two single contexts of one kind and size can be interpolated, got {first.kind} {list(first.tokens.shape)} and "
+            f"Only two single contexts of one kind and size can be interpolated, got {first.kind} "
+            f"{list(first.tokens.shape)} and "
             f"{second.kind} {list(second.tokens.shape)}."
         )
     if first.region is not None or second.region is not None:
@@ -65,13 +69,15 @@ def interpolate(first: Context, second: Context, shares: Sequence[float]) -> Con
         first,
         tokens=tokens,
         null=None if first.null is None and second.null is None else null,
-        token_weights=evenly_changed(first.token_weights, second.token_weights, shares),
-        null_token_weights=evenly_changed(first.null_token_weights, second.null_token_weights, shares),
+        token_weights=interpolate_weights(first.token_weights, second.token_weights, shares),
+        null_token_weights=interpolate_weights(first.null_token_weights, second.null_token_weights, shares),
     )
 
 
-def evenly_changed(first: Tensor | None, second: Tensor | None, shares: Sequence[float]) -> Tensor | None:
-    """The weights of tokens, [1, n] or None for ones, per share."""
+def interpolate_weights(
+    first: Tensor | None, second: Tensor | None, shares: Sequence[float]
+) -> Tensor | None:
+    """Interpolate the weights of tokens, [1, n] or None for ones, per share."""
     if first is None and second is None:
         return None
     first, second = (
@@ -81,42 +87,43 @@ def evenly_changed(first: Tensor | None, second: Tensor | None, shares: Sequence
 
 
 def interpolate_blends(first: Blend, second: Blend, shares: Sequence[float]) -> Blend:
-    """Blends of the same kinds with the same ratios, context by context with `interpolate`. Raises ValueError
-    for others.
-    """
+    """Interpolate blends of the same kinds and ratios, context by context. Raises ValueError for others."""
     (kinds, parts), (other_kinds, other_parts) = (
         ([c.kind for c in side], ratios(side)) for side in (first, second)
     )
     if kinds != other_kinds or parts != other_parts:
         raise ValueError(
-            f"Only contexts of one kind, or blends of the same kinds with the same ratios, can be interpolated, got {described(first)} "
-            f"and {described(second)}: to go from one kind to another, blend them with other ratios."
+            "Only contexts of one kind, or blends of the same kinds with the same ratios, can be "
+            f"interpolated, got {describe_blend(first)} "
+            f"and {describe_blend(second)}: to go from one kind to another, blend them with other ratios."
         )
     return [interpolate(one, other, shares) for one, other in zip(first, second, strict=True)]
 
 
-def described(contexts: Blend) -> str:
-    """The kinds and ratios of a blend in words."""
+def describe_blend(contexts: Blend) -> str:
+    """Write the kinds and ratios of a blend in words."""
     return " + ".join(f"{ratio:.2f} {c.kind}" for c, ratio in zip(contexts, ratios(contexts), strict=True))
 
 
 def interpolate_latents(first: Tensor, second: Tensor, shares: Sequence[float]) -> Tensor:
-    """Latents [1, …] of one shape -> [len(shares), …], each as one vector with `slerp`: noise keeps its
+    """Interpolate latents [1, …] of one shape to [len(shares), …], each as one vector: noise keeps its
     spread.
 
     Raises ValueError for other shapes.
     """
     if first.shape != second.shape or len(first) != 1 or not first.numel():
         raise ValueError(
-            f"Only two single latents of one shape can be interpolated, got {list(first.shape)} and {list(second.shape)}."
+            f"Only two single latents of one shape can be interpolated, got {list(first.shape)} and "
+            f"{list(second.shape)}."
         )
     flat = first.flatten(1), second.to(first).flatten(1)
     return torch.cat([slerp(*flat, share) for share in shares]).reshape(-1, *first.shape[1:])
 
 
 def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> Context:
-    """A context turned from what one text says towards what another one says: every token slerps by `share`
-    (0.25 to 0.5 in the paper) towards the difference of the texts.
+    """Turn a context from what one text says towards what another says (Ramesh et al. 2022).
+
+    Every token slerps by `share` (0.25 to 0.5 in the paper) towards the difference of the texts.
 
     before, after: the texts' global embeddings [1, d]. Equal texts leave the context as it is. Raises
                    ValueError for a share outside
@@ -128,7 +135,8 @@ def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> 
         )
     if after.shape[-1] != context.tokens.shape[-1]:
         raise ValueError(
-            f"The texts' embeddings are {after.shape[-1]} wide, the context's tokens {context.tokens.shape[-1]}: clip must be the CLIP "
+            f"The texts' embeddings are {after.shape[-1]} wide, the context's tokens "
+            f"{context.tokens.shape[-1]}: clip must be the CLIP "
             "that belongs to the vision model."
         )
     difference = after - before
@@ -141,10 +149,11 @@ def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> 
 
 
 def text_diff_pictures(contexts: Blend, before: Tensor, after: Tensor, share: float) -> Blend:
-    """`text_diff` of the image contexts of a blend; the others stay. Raises ValueError when there is none."""
+    """Turn the image contexts of a blend with `text_diff`; the others stay. Raises ValueError for none."""
     if all(context.kind != "image" for context in contexts):
         raise ValueError(
-            "There is no picture to turn: positive and negative must come from an Image Context (VD), or a blend with one."
+            "There is no picture to turn: positive and negative must come from an Image Context (VD), or a "
+            "blend with one."
         )
     return [
         text_diff(context, before, after, share) if context.kind == "image" else context

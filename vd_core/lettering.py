@@ -11,17 +11,17 @@ Font = ImageFont.FreeTypeFont
 
 @lru_cache
 def font(size: int) -> Font:
-    """Pillow's own font, `size` pixels high. It has Latin letters only."""
+    """Load Pillow's own font, `size` pixels high. It has Latin letters only."""
     return ImageFont.load_default(size=size)
 
 
 def line_height(letters: Font) -> int:
-    """Pixels from one line to the next."""
+    """Measure the pixels from one line to the next."""
     left, top, right, bottom = letters.getbbox("Ágjy")
     return round(1.15 * bottom)
 
 
-def lines_of(text: str, letters: Font, width: float, most: int = 3) -> list[str]:
+def break_lines(text: str, letters: Font, width: float, most: int = 3) -> list[str]:
     """A text in at most `most` lines of `width` pixels, broken between words, and in words that are too long;
     what is left over ends in three dots. An empty text has no line."""
     lines, line = [], ""

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .lettering import font, line_height, lines_of
+from .lettering import break_lines, font, line_height
 
 SCALE = 3
 INK, PAPER, GRID, FRAME = (38, 38, 42), (255, 255, 255), (228, 228, 232), (120, 120, 126)
@@ -25,8 +25,10 @@ COLORS = (
     (0, 158, 115),
     (204, 121, 167),
 )  # of Okabe and Ito: the colour-blind can tell them apart
-VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137), (53, 183, 121), (109, 205, 89),
-           (180, 222, 44), (253, 231, 37))  # fmt: skip
+VIRIDIS = (
+    (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
+    (31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37),
+)  # fmt: skip
 SIZE = (640, 420)
 TEXT, HEADING, MARGIN = 15, 20, 16
 
@@ -55,19 +57,20 @@ class Axes(NamedTuple):
     y: tuple[float, float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """The pixel (across, down) of a value."""
+        """Locate the pixel (across, down) of a value."""
         (x0, x1), (y0, y1) = self.x, self.y
         across = self.left + (x - x0) / (x1 - x0) * (self.right - self.left)
         return across, self.bottom - (y - y0) / (y1 - y0) * (self.bottom - self.top)
 
     def scaled(self, factor: float) -> Axes:
-        """The same in a picture that many times as large."""
+        """Return the same axes in a picture that many times as large."""
         return Axes(*(side * factor for side in self[:4]), self.x, self.y)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many. Raises ValueError
-    unless low < high.
+    """Choose round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many.
+
+    Raises ValueError unless low < high.
     """
     if not low < high:
         raise ValueError(f"An axis goes from a lower to a higher value, got {low} to {high}.")
@@ -78,15 +81,13 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def written(value: float) -> str:
-    """A tick's number."""
+def write_number(value: float) -> str:
+    """Write the number of a tick."""
     return f"{value:g}"
 
 
 def bounds(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
-    """The range of an axis: from the least to the largest of finite values with some room, exactly 0 where
-    they do not go below.
-    """
+    """Find the range of an axis: all finite values with some room, exactly 0 where none is below it."""
     low, high = min(values), max(values)
     if low == high:
         low, high = low - 0.5, high + 0.5
@@ -105,17 +106,17 @@ class Page:
     def line(
         self, points: Sequence[tuple[float, float]], color: tuple[int, int, int], width: float = 1
     ) -> None:
-        """Connects points."""
+        """Connect points by a line."""
         self.pen.line(
             [(x * SCALE, y * SCALE) for x, y in points], color, max(1, round(width * SCALE)), joint="curve"
         )
 
     def box(self, left: float, top: float, right: float, bottom: float, fill=None, outline=None) -> None:
-        """A rectangle."""
+        """Draw a rectangle, filled, outlined or both."""
         self.pen.rectangle([round(side * SCALE) for side in (left, top, right, bottom)], fill, outline, SCALE)
 
     def dot(self, at: tuple[float, float], radius: float, color: tuple[int, int, int]) -> None:
-        """A disc."""
+        """Draw a filled circle around a point."""
         (x, y), r = at, radius * SCALE
         self.pen.ellipse([x * SCALE - r, y * SCALE - r, x * SCALE + r, y * SCALE + r], color)
 
@@ -129,7 +130,7 @@ class Page:
         self.pen.text((left, y * SCALE - height * {"t": 0, "m": 0.5, "b": 1}[anchor[1]]), text, INK, letters)
 
     def upright(self, at: tuple[float, float], text: str) -> None:
-        """A line of letters that runs upwards, centred at a point."""
+        """Write a line of letters that runs upwards, centred at a point."""
         letters = font(TEXT * SCALE)
         strip = Image.new("RGB", (math.ceil(letters.getlength(text)), line_height(letters)), PAPER)
         ImageDraw.Draw(strip).text((0, 0), text, INK, letters)
@@ -139,7 +140,7 @@ class Page:
         )
 
     def done(self, width: float | None = None) -> Tensor:
-        """The picture, [1, 3, H, W]; width: how much of it is needed, all if None."""
+        """Return the picture, [1, 3, H, W]; width: how much of it is needed, all if None."""
         size = (self.size[0] if width is None else min(self.size[0], math.ceil(width)), self.size[1])
         small = np.asarray(
             self.image.crop((0, 0, size[0] * SCALE, size[1] * SCALE)).resize(size, Image.Resampling.BOX)
@@ -147,14 +148,14 @@ class Page:
         return torch.from_numpy(small.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def width_of(text: str) -> float:
-    """Pixels that a text takes."""
+def measure_width(text: str) -> float:
+    """Measure the pixels that a text takes."""
     return font(TEXT * SCALE).getlength(text) / SCALE
 
 
-def headed(page: Page, title: str) -> float:
-    """Write a title at the top; where the space below it begins."""
-    lines = lines_of(title, font(HEADING * SCALE), (page.size[0] - 2 * MARGIN) * SCALE)
+def write_title(page: Page, title: str) -> float:
+    """Write a title at the top; returns where the space below it begins."""
+    lines = break_lines(title, font(HEADING * SCALE), (page.size[0] - 2 * MARGIN) * SCALE)
     height = line_height(font(HEADING * SCALE)) / SCALE
     for number, line in enumerate(lines):
         page.text((MARGIN, MARGIN / 2 + number * height), line, "lt", HEADING)
@@ -164,13 +165,13 @@ def headed(page: Page, title: str) -> float:
 def plot_axes(
     curves: Sequence[Curve], top: float, size: tuple[int, int], y: tuple[float, float] | None
 ) -> Axes:
-    """The axes of a plot of these curves below `top`, with room for the numbers at its left."""
+    """Place the axes of a plot of these curves below `top`, with room for the numbers at its left."""
     finite = [value for curve in curves for value in curve.y if math.isfinite(value)]
     xs = [value for curve in curves for value in curve.x]
     bars = 0.5 if any(curve.style == "bars" for curve in curves) else 0.0
     low, high = bounds([*finite, 0.0] if bars else finite) if y is None else y
     across = (min(xs) - bars, max(xs) + bars) if min(xs) < max(xs) or bars else (min(xs) - 0.5, max(xs) + 0.5)
-    numbers = max(width_of(written(tick)) for tick in ticks(low, high))
+    numbers = max(measure_width(write_number(tick)) for tick in ticks(low, high))
     left = MARGIN + line_height(font(TEXT)) + numbers + 10
     return Axes(
         left,
@@ -190,12 +191,13 @@ def plot(
     y: tuple[float, float] | None = None,
     size: tuple[int, int] = SIZE,
 ) -> tuple[Tensor, Axes]:
-    """Curves over shared axes with a legend -> the picture [1, 3, H, W] in 0..1, and where values lie in it.
+    """Plot curves over shared axes with a legend: the picture [1, 3, H, W] in 0..1, and where values lie in
+    it.
 
     y: the range of the vertical axis; None = that of the values.
     """
     page = Page(size)
-    top = legend(page, curves, headed(page, title))
+    top = legend(page, curves, write_title(page, title))
     axes = plot_axes(curves, top, size, y)
     frame(page, axes, x_label, y_label)
     for curve in curves:
@@ -204,10 +206,10 @@ def plot(
 
 
 def legend(page: Page, curves: Sequence[Curve], top: float) -> float:
-    """Names of the curves in a row; where the space below begins."""
+    """Write the names of the curves in a row; returns where the space below begins."""
     x, height = MARGIN, line_height(font(TEXT))
     for curve in (curve for curve in curves if curve.name):
-        if x > MARGIN and x + 32 + width_of(curve.name) > page.size[0] - MARGIN:
+        if x > MARGIN and x + 32 + measure_width(curve.name) > page.size[0] - MARGIN:
             x, top = MARGIN, top + height
         middle = (x + 11, top + height * 0.45)
         if curve.style == "line":
@@ -217,27 +219,27 @@ def legend(page: Page, curves: Sequence[Curve], top: float) -> float:
         else:
             page.box(x + 3, middle[1] - 5, x + 19, middle[1] + 5, fill=curve.color)
         page.text((x + 28, top), curve.name, "lt")
-        x += 28 + width_of(curve.name) + 22
+        x += 28 + measure_width(curve.name) + 22
     return top + height + 8
 
 
 def frame(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
-    """Grid, ticks, numbers and names of the axes."""
+    """Draw grid, ticks, numbers and names of the axes."""
     for value in ticks(*axes.y):
         _, y = axes.at(axes.x[0], value)
         page.line([(axes.left, y), (axes.right, y)], FRAME if value == 0 else GRID)
-        page.text((axes.left - 7, y), written(value), "rm")
+        page.text((axes.left - 7, y), write_number(value), "rm")
     for value in ticks(*axes.x):
         x, _ = axes.at(value, axes.y[0])
         page.line([(x, axes.bottom), (x, axes.bottom + 4)], FRAME)
-        page.text((x, axes.bottom + 6), written(value), "mt")
+        page.text((x, axes.bottom + 6), write_number(value), "mt")
     page.line([(axes.left, axes.top), (axes.left, axes.bottom), (axes.right, axes.bottom)], FRAME)
     page.text(((axes.left + axes.right) / 2, page.size[1] - MARGIN / 2), x_label, "mb")
     page.upright((MARGIN / 2 + line_height(font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
 
 
 def draw(page: Page, axes: Axes, curve: Curve) -> None:
-    """One curve."""
+    """Draw one curve."""
     points = [axes.at(x, y) for x, y in zip(curve.x, curve.y, strict=True)]
     if curve.style == "line":
         page.line(points, curve.color, 2)
@@ -249,8 +251,8 @@ def draw(page: Page, axes: Axes, curve: Curve) -> None:
         page.box(x - half, min(y, zero), x + half, max(y, zero), fill=curve.color)
 
 
-def colored(values: Tensor, low: float, high: float) -> Tensor:
-    """Numbers of any shape -> their colours in 0..1 between low (dark blue) and high (yellow), [..., 3]."""
+def color_values(values: Tensor, low: float, high: float) -> Tensor:
+    """Colour numbers of any shape between low (dark blue) and high (yellow), [..., 3] in 0..1."""
     anchors = torch.tensor(VIRIDIS) / 255
     place = ((values.float().cpu() - low) / (high - low)).clamp(0, 1) * (len(anchors) - 1)
     below = place.floor().long().clamp(max=len(anchors) - 2)
@@ -265,25 +267,27 @@ def heat_map(
     over: Tensor | None = None,
     size: tuple[int, int] = SIZE,
 ) -> tuple[Tensor, Axes]:
-    """Numbers [rows, columns] as colours, with a bar that says which -> the picture [1, 3, H, W] in 0..1, and
-    where cells lie in it (column c from c to c + 1, row r from r to r + 1, counted from the top).
+    """Draw numbers [rows, columns] as colours with a colour bar: the picture [1, 3, H, W], and where cells
+    lie.
+
+    Column c lies from c to c + 1, row r from r to r + 1, counted from the top.
 
     over: a picture [3, h, w] in 0..1 that shines through in grey; cells keep its proportions.
     """
     page, (rows, columns) = Page(size), values.shape
     low, high = float(values.min()), float(values.max())
     low, high = (low, high) if low < high else (low - 0.5, high + 0.5)
-    top, row = headed(page, title), line_height(font(TEXT))
-    bar = max(width_of(written(tick)) for tick in ticks(low, high)) + 44
-    numbers = width_of(str(rows)) + 10 if over is None else 0
+    top, row = write_title(page, title), line_height(font(TEXT))
+    bar = max(measure_width(write_number(tick)) for tick in ticks(low, high)) + 44
+    numbers = measure_width(str(rows)) + 10 if over is None else 0
     left, bottom = MARGIN + row + numbers, size[1] - MARGIN - (2 * row + 6 if over is None else row)
     width, height = size[0] - left - bar - MARGIN, bottom - top
     side = min(width / columns, height / rows)
     width, height = (width, height) if over is None and rows != columns else (side * columns, side * rows)
     axes = Axes(left, top, left + width, top + height, (0, columns), (rows, 0))
-    pixels = colored(values, low, high)
+    pixels = color_values(values, low, high)
     if over is not None:
-        pixels = shining(pixels, over)
+        pixels = overlay_cells(pixels, over)
     cells = Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
     where = [round(edge * SCALE) for edge in (axes.left, axes.top, axes.right, axes.bottom)]
     page.image.paste(
@@ -296,15 +300,14 @@ def heat_map(
         page.text(((axes.left + axes.right) / 2, axes.bottom + 6), x_label, "mt")
     color_bar(page, Axes(axes.right + 18, top, axes.right + 32, axes.bottom, (0, 1), (low, high)))
     needed = (
-        max(axes.right + bar, MARGIN + min(width_of(title) * HEADING / TEXT, size[0] - 2 * MARGIN)) + MARGIN
+        max(axes.right + bar, MARGIN + min(measure_width(title) * HEADING / TEXT, size[0] - 2 * MARGIN))
+        + MARGIN
     )
     return page.done(needed), axes
 
 
-def shining(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor:
-    """Colours of cells [rows, columns, 3] laid over a grey picture [3, h, w] -> [h', w', 3], a whole number
-    of pixels per cell.
-    """
+def overlay_cells(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor:
+    """Lay colours of cells [rows, columns, 3] over a grey picture [3, h, w], whole pixels per cell."""
     rows, columns, _ = pixels.shape
     factor = max(1, -(-picture.shape[1] // rows), -(-picture.shape[2] // columns))
     grey = torch.nn.functional.interpolate(
@@ -315,30 +318,30 @@ def shining(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor:
 
 
 def cell_numbers(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
-    """Numbers of the columns below and of the rows at the left, and names of the two."""
+    """Number the columns below and the rows at the left, and name the two."""
     for value in ticks(0, axes.x[1] - 1) if axes.x[1] > 1 else [0.0]:
         x, _ = axes.at(value + 0.5, 0)
-        page.text((x, axes.bottom + 4), written(value), "mt")
+        page.text((x, axes.bottom + 4), write_number(value), "mt")
     for value in ticks(0, axes.y[0] - 1) if axes.y[0] > 1 else [0.0]:
         _, y = axes.at(0, value + 0.5)
-        page.text((axes.left - 6, y), written(value), "rm")
+        page.text((axes.left - 6, y), write_number(value), "rm")
     page.text(((axes.left + axes.right) / 2, axes.bottom + 6 + line_height(font(TEXT))), x_label, "mt")
     page.upright((MARGIN / 2 + line_height(font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
 
 
 def color_bar(page: Page, axes: Axes) -> None:
-    """What the colours mean."""
+    """Draw the bar that says what the colours mean."""
     low, high = axes.y
-    shades = colored(torch.linspace(high, low, 256)[:, None], low, high)
+    shades = color_values(torch.linspace(high, low, 256)[:, None], low, high)
     where = [round(edge * SCALE) for edge in (axes.left, axes.top, axes.right, axes.bottom)]
     image = Image.fromarray((shades * 255).round().to(torch.uint8).numpy())
     page.image.paste(image.resize((where[2] - where[0], where[3] - where[1])), (where[0], where[1]))
     for value in ticks(low, high):
         _, y = axes.at(0, value)
         page.line([(axes.right, y), (axes.right + 4, y)], FRAME)
-        page.text((axes.right + 8, y), written(value), "lm")
+        page.text((axes.right + 8, y), write_number(value), "lm")
 
 
-def beside(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures [1, 3, H, W] of one height from left to right -> one."""
+def join_pictures(pictures: Sequence[Tensor]) -> Tensor:
+    """Join pictures [1, 3, H, W] of one height from left to right."""
     return torch.cat(list(pictures), dim=3)

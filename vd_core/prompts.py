@@ -13,22 +13,25 @@ ESCAPED = (
 
 
 def segments(prompt: str) -> list[tuple[str, float]]:
-    """A prompt as pieces of text with their weights, 1 outside of parentheses. A number replaces the weight
-    around it, parentheses without one multiply it by 1.1. Parentheses that do not close are text."""
+    """Split a prompt into pieces of text with their weights, 1 outside of parentheses.
+
+    A number replaces the weight around it, parentheses without one multiply it by 1.1. Parentheses that do
+    not close are text.
+    """
     for escape, mark in ESCAPED:
         prompt = prompt.replace(escape, mark)
     return [(with_parentheses(piece), weight) for piece, weight in nested(prompt, 1.0)]
 
 
 def with_parentheses(text: str) -> str:
-    """The text with its own parentheses back."""
+    """Give a text its own parentheses back."""
     for escape, mark in ESCAPED:
         text = text.replace(mark, escape[1])
     return text
 
 
 def nested(text: str, weight: float) -> list[tuple[str, float]]:
-    """The pieces of a text that has this weight as a whole."""
+    """Split a text that has this weight as a whole into pieces."""
     found = []
     for piece in groups(text):
         if len(piece) < 2 or piece[0] != "(" or piece[-1] != ")":
@@ -44,7 +47,7 @@ def nested(text: str, weight: float) -> list[tuple[str, float]]:
 
 
 def groups(text: str) -> list[str]:
-    """A text cut at its outermost parentheses, which stay."""
+    """Cut a text at its outermost parentheses, which stay."""
     pieces, start, depth = [], 0, 0
     for position, character in enumerate(text):
         if character == "(":

@@ -18,7 +18,8 @@ def similarity(images: Tensor, texts: Tensor) -> Tensor:
     """
     if images.shape[-1] != texts.shape[-1]:
         raise ValueError(
-            f"Pictures are embedded in {images.shape[-1]} numbers and texts in {texts.shape[-1]}: clip and clip_vision "
+            f"Pictures are embedded in {images.shape[-1]} numbers and texts in {texts.shape[-1]}: clip and "
+            "clip_vision "
             "come from different models."
         )
     # Products and sums that do not depend on the neighbours: a matrix product rounds differently for other
@@ -38,7 +39,8 @@ def token_similarity(tokens: Tensor, wanted: Tensor) -> Tensor:
     """
     if tokens.ndim != 3 or wanted.shape[1:] != tokens.shape[1:] or len(wanted) not in (1, len(tokens)):
         raise ValueError(
-            f"Tokens [N, n, d] are compared with [1 or N, n, d], got {list(tokens.shape)} and {list(wanted.shape)}."
+            f"Tokens [N, n, d] are compared with [1 or N, n, d], got {list(tokens.shape)} and "
+            f"{list(wanted.shape)}."
         )
     return F.cosine_similarity(tokens.float().flatten(1), wanted.to(tokens.device).float().flatten(1), dim=-1)
 

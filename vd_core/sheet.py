@@ -9,17 +9,15 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .lettering import font, line_height, lines_of
+from .lettering import break_lines, font, line_height
 from .pictures import from_pil, to_pil
 
 SMALLEST = 160  # pixels of a picture's width below which letters do not fit under it
 INK, PAPER = (38, 38, 42), (255, 255, 255)
 
 
-def tiled(images: Tensor, columns: int) -> Tensor:
-    """Pictures [N, 3, H, W], row by row without gaps -> one, [1, 3, rows·H, columns·W]; the rest of the last
-    row is white.
-    """
+def tile_pictures(images: Tensor, columns: int) -> Tensor:
+    """Tile pictures [N, 3, H, W] row by row without gaps, [1, 3, rows·H, columns·W]; the rest is white."""
     blank = images.new_ones(-len(images) % columns, *images.shape[1:])
     return rearrange(torch.cat([images, blank]), "(r n) c h w -> 1 c (r h) (n w)", n=columns)
 
@@ -46,14 +44,14 @@ def sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str =
     width, height = pictures[0].size
     columns = min(columns, len(pictures))
     gap, letters, heading = width // 14, font(max(15, width // 16)), font(max(20, width // 11))
-    texts = [lines_of(label, letters, width) for label in labels] + [[]] * (len(pictures) - len(labels))
+    texts = [break_lines(label, letters, width) for label in labels] + [[]] * (len(pictures) - len(labels))
     rows = [range(first, min(first + columns, len(pictures))) for first in range(0, len(pictures), columns)]
     below = [
         gap // 2 + line_height(letters) * max(len(texts[i]) for i in row) if any(texts[i] for i in row) else 0
         for row in rows
     ]
     whole = columns * (width + gap) + gap
-    above = lines_of(title, heading, whole - 2 * gap)
+    above = break_lines(title, heading, whole - 2 * gap)
     head = line_height(heading) * len(above) + gap if above else 0
     page = Image.new("RGB", (whole, gap + head + sum(below) + len(rows) * (height + gap)), PAPER)
     pen, y = ImageDraw.Draw(page), gap

@@ -20,7 +20,7 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.files import write_whole
 from vd_core.flows import VersatileDiffusion
-from vd_core.lettering import font, lines_of
+from vd_core.lettering import font, break_lines
 from vd_core.pictures import from_pil, to_pil
 from vd_core.sampling.noise import sample_noise
 from vd_core.sheet import sheet
@@ -104,7 +104,7 @@ def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
         return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(side // picture.shape[2], 2)
     page, letters = Image.new("RGB", (side, side), (242, 242, 242)), font(22)
     ImageDraw.Draw(page).multiline_text(
-        (side / 2, side / 2), "\n".join(lines_of(value, letters, side - 20)), (38, 38, 42), letters, "mm", align="center"
+        (side / 2, side / 2), "\n".join(break_lines(value, letters, side - 20)), (38, 38, 42), letters, "mm", align="center"
     )
     return from_pil([page])[0]
 

@@ -14,8 +14,8 @@ from vd_core.explain import (
     similarity,
     similarity_picture,
     spectrum_picture,
-    timesteps_of,
-    visited,
+    read_timesteps,
+    find_visited,
 )
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
@@ -43,7 +43,7 @@ def test_the_curves_are_those_of_the_schedule():
 def test_visited_are_the_timesteps_at_which_the_sampler_calls_the_model(model, sampler, spacing):
     from vd_core.flows import VersatileDiffusion
 
-    seen = visited(SCHEDULE, 6, sampler)
+    seen = find_visited(SCHEDULE, 6, sampler)
     assert torch.equal(seen, SCHEDULE.steps(6, spacing).timesteps)
     called = []
 
@@ -91,10 +91,10 @@ def test_the_forward_process_equals_its_single_steps():
 
 def test_labels_say_how_much_is_left():
     assert forward_labels(SCHEDULE, [0, 999]) == ["t = 0: 1.00 data, 0.03 noise", "t = 999: 0.07 data, 1.00 noise"]
-    assert timesteps_of("0, 100 999", SCHEDULE) == [0, 100, 999]
+    assert read_timesteps("0, 100 999", SCHEDULE) == [0, 100, 999]
     for text in ("", "1000", "-1", "half"):
         with pytest.raises(ValueError, match="from 0 .data. to 999 .noise."):
-            timesteps_of(text, SCHEDULE)
+            read_timesteps(text, SCHEDULE)
     with pytest.raises(ValueError, match="of one picture, got 2"):
         forward_process(SCHEDULE, draw(2, 4, 8, 8), [1], 0)
 

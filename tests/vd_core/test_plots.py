@@ -10,13 +10,13 @@ from vd_core.plots import (
     SIZE,
     VIRIDIS,
     Curve,
-    beside,
+    join_pictures,
     bounds,
-    colored,
+    color_values,
     heat_map,
     plot,
     ticks,
-    written,
+    write_number,
 )
 
 BLUE, RED = COLORS[0], COLORS[1]
@@ -49,7 +49,7 @@ def test_ticks_are_round_even_and_inside(low, high):
     steps = torch.tensor(values, dtype=torch.float64).diff()
     torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-6, atol=0)
     assert f"{steps[0]:.0e}"[0] in "125" and values[0] - steps[0] < low and values[-1] + steps[0] > high
-    assert all(len(written(value)) < 8 for value in values)
+    assert all(len(write_number(value)) < 8 for value in values)
 
 
 def test_an_axis_needs_a_range():
@@ -109,11 +109,11 @@ def test_nothing_is_cut_off():
 
 
 def test_colours_run_from_the_lowest_to_the_highest_and_grow_lighter():
-    shades = colored(torch.linspace(-1, 1, 50), -1, 1)
+    shades = color_values(torch.linspace(-1, 1, 50), -1, 1)
     torch.testing.assert_close(shades[[0, -1]] * 255, torch.tensor([VIRIDIS[0], VIRIDIS[-1]]).float())
     lightness = shades @ torch.tensor([0.2126, 0.7152, 0.0722])
     assert (lightness.diff() > 0).all()
-    assert torch.equal(colored(torch.tensor([5.0]), -1, 1), shades[-1:])
+    assert torch.equal(color_values(torch.tensor([5.0]), -1, 1), shades[-1:])
 
 
 def test_each_cell_has_the_colour_of_its_number():
@@ -121,7 +121,7 @@ def test_each_cell_has_the_colour_of_its_number():
     picture, axes = heat_map(values, "A map", "columns", "rows")
     for row in range(2):
         for column in range(3):
-            wanted = (colored(values[row, column], 0, 1) * 255).round().int().tolist()
+            wanted = (color_values(values[row, column], 0, 1) * 255).round().int().tolist()
             assert pixel(picture, axes.at(column + 0.5, row + 0.5)) == pytest.approx(wanted, abs=1)
 
 
@@ -132,7 +132,7 @@ def test_cells_over_a_picture_keep_its_proportions_and_let_it_shine_through():
     assert axes.right - axes.left == pytest.approx(axes.bottom - axes.top)
     for row in range(2):
         for column in range(2):
-            color = colored(values[row, column], 0, 1) * 0.6 * 255
+            color = color_values(values[row, column], 0, 1) * 0.6 * 255
             at = axes.at(column + 0.5, row + 0.5)
             assert pixel(dark, at) == pytest.approx(color.tolist(), abs=2)
             assert pixel(light, at) == pytest.approx((color + 0.4 * 255).tolist(), abs=2)
@@ -140,12 +140,12 @@ def test_cells_over_a_picture_keep_its_proportions_and_let_it_shine_through():
 
 def test_all_numbers_alike_make_a_map_too():
     picture, axes = heat_map(torch.zeros(3, 3), "", "", "")
-    assert pixel(picture, axes.at(1.5, 1.5)) == pytest.approx((colored(torch.tensor(0.0), -0.5, 0.5) * 255).round().int().tolist(), abs=1)
+    assert pixel(picture, axes.at(1.5, 1.5)) == pytest.approx((color_values(torch.tensor(0.0), -0.5, 0.5) * 255).round().int().tolist(), abs=1)
 
 
 def test_pictures_beside_each_other():
     one, other = torch.rand(1, 3, 4, 5), torch.rand(1, 3, 4, 2)
-    assert torch.equal(beside([one, other])[..., 5:], other)
+    assert torch.equal(join_pictures([one, other])[..., 5:], other)
 
 
 def test_the_font_has_the_letters_that_are_used():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vd_core.lettering import font, line_height, lines_of
-from vd_core.sheet import PAPER, SMALLEST, sheet, tiled
+from vd_core.lettering import font, line_height, break_lines
+from vd_core.sheet import PAPER, SMALLEST, sheet, tile_pictures
 
 PICTURES = (torch.randint(0, 256, (5, 3, 32, 80), generator=torch.Generator().manual_seed(0))) / 255
 GAP = 160 // 14
@@ -22,7 +22,7 @@ def ink(page):
 
 
 def test_tiles_have_no_gaps_and_a_white_rest():
-    page = tiled(PICTURES, 3)
+    page = tile_pictures(PICTURES, 3)
     assert page.shape == (1, 3, 64, 240)
     assert torch.equal(page[0, :, :32, 80:160], PICTURES[1]) and torch.equal(page[0, :, 32:, :80], PICTURES[3])
     assert page[0, :, 32:, 160:].eq(1).all()
@@ -64,10 +64,10 @@ def test_large_pictures_keep_their_size():
 @pytest.mark.parametrize("text", ["a cat", "a very long label with many words in it that go on and on", "Supercalifragilistic" * 6])
 def test_lines_fit_and_hold_the_text(text):
     letters = font(15)
-    lines = lines_of(text, letters, 120, most=20)
+    lines = break_lines(text, letters, 120, most=20)
     assert all(letters.getlength(line) <= 120 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    short = lines_of(text, letters, 120, most=2)
+    short = break_lines(text, letters, 120, most=2)
     assert len(short) <= 2 and all(letters.getlength(line) <= 120 for line in short)
     assert len(lines) <= 2 or short[-1].endswith("...")
 

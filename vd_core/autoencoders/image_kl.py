@@ -13,7 +13,7 @@ from ..placement import convert_for
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """The autoencoder's group norm."""
+    """Make the autoencoder's group norm."""
     return nn.GroupNorm(32, channels, eps=1e-6)
 
 
@@ -180,7 +180,8 @@ class AutoencoderKL(nn.Module):
         if any(side % self.factor for side in images.shape[2:]):
             height, width = images.shape[2:]
             raise ValueError(
-                f"Image sides must be divisible by {self.factor}, got {height}x{width}: crop or resize the image first."
+                f"Image sides must be divisible by {self.factor}, got {height}x{width}: crop or resize the "
+                "image first."
             )
         own = convert_for(self.quant_conv.weight, images, "images", "image autoencoder")
         check_range(images)
@@ -208,7 +209,8 @@ class AutoencoderKL(nn.Module):
         """
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels or 0 in latents.shape:
             raise ValueError(
-                f"The image autoencoder decodes latents [batch, {self.config.latent_channels}, height, width], "
+                f"The image autoencoder decodes latents [batch, {self.config.latent_channels}, height, "
+                "width], "
                 f"got {list(latents.shape)}."
             )
         own = convert_for(self.post_quant_conv.weight, latents, "latents", "image autoencoder")

@@ -68,7 +68,9 @@ class Optimus(nn.Module):
         return self.tokenizers
 
     def posterior(self, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """Word pieces [B, n], 0 = padding -> mean and log-variance of the latent, each [B, latent_width]."""
+        """Encode word pieces [B, n], 0 = padding, as mean and log-variance of the latent, each [B,
+        latent_width].
+        """
         positions = torch.arange(pieces.shape[1], device=pieces.device)[None]
         pooled = self.encoder(
             input_ids=pieces,
@@ -98,8 +100,8 @@ class Optimus(nn.Module):
         return mean
 
     def memory(self, latents: Tensor) -> Cache:
-        """The latents as one slot before the first token, in every layer both key and value: the cache to
-        start with.
+        """Make the cache to start with: the latents as one slot before the first token, key and value in
+        every layer.
         """
         sizes = self.config.decoder
         slots = rearrange(
@@ -120,9 +122,7 @@ class Optimus(nn.Module):
         return F.linear(hidden, self.decoder.wte.weight), cache
 
     def logits(self, latents: Tensor, tokens: Tensor) -> Tensor:
-        """Latents [B, latent_width] and tokens [B, m], <BOS> first -> logits [B, m, vocabulary] of the next
-        tokens.
-        """
+        """Predict the next tokens of tokens [B, m], <BOS> first, under latents: logits [B, m, vocabulary]."""
         return self.step(latents, tokens, self.memory(latents))[0]
 
     def decode(
@@ -134,7 +134,7 @@ class Optimus(nn.Module):
         top_p: float = 1.0,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[str]:
-        """Latents [B, latent_width] -> B sentences.
+        """Decode latents [B, latent_width] to B sentences.
 
         generators:  CPU generators. One for all decodes one latent after the other, as the official app does:
                      the draws are its draws. One per latent decodes all as one batch, and no sentence depends
@@ -160,7 +160,7 @@ class Optimus(nn.Module):
         top_p: float = 1.0,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[list[int]]:
-        """As `decode`, -> the token ids of each sentence from <BOS> to <EOS>."""
+        """Decode like `decode`, to the token ids of each sentence from <BOS> to <EOS>."""
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_width or not len(latents):
             raise ValueError(
                 f"Optimus decodes latents [batch, {self.config.latent_width}], got {list(latents.shape)}."
@@ -195,8 +195,8 @@ class Optimus(nn.Module):
         generators: Sequence[torch.Generator],
         choose: Callable[[Tensor, torch.Generator], int],
     ) -> Iterator[list[list[int]]]:
-        """All latents together, token by token, until every sentence has ended; yields the sentences after
-        each token.
+        """Write all latents together, token by token, until every sentence has ended; yields them after each
+        token.
 
         choose: (logits [vocabulary], generator) -> token id, called for the sentences that have not ended.
         """
@@ -214,7 +214,7 @@ class Optimus(nn.Module):
             yield rows
 
     def sentence(self, ids: Sequence[int]) -> str:
-        """Token ids from <BOS> to <EOS> -> sentence.
+        """Join token ids from <BOS> to <EOS> into a sentence.
 
         Quirk kept: a first piece without a leading blank is glued to <BOS> and lost with it.
         """
@@ -256,15 +256,16 @@ def edit_latent(latents: Tensor, negative: Tensor, positive: Tensor) -> Tensor:
 
 
 def check_size(name: str, found: int, wanted: int) -> None:
-    """Refuse vocabularies that are not the model's."""
+    """Refuse vocabularies of another size than the model's. Raises ValueError."""
     if found != wanted:
         raise ValueError(
-            f"The {name} vocabulary has {found} tokens, special ones included, where the text autoencoder needs {wanted}."
+            f"The {name} vocabulary has {found} tokens, special ones included, where the text autoencoder "
+            f"needs {wanted}."
         )
 
 
 def bert(sizes: TransformerConfig, attention: str) -> BertModel:
-    """Optimus' encoder."""
+    """Build Optimus' encoder."""
     from transformers import BertConfig, BertModel
 
     return BertModel(

@@ -106,7 +106,8 @@ def open_tokens(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is no array of numbers: save it by numpy.save.") from error
     if array.ndim != 3 or array.dtype.kind != "f" or 0 in array.shape:
         raise ValueError(
-            f"{path} holds {list(array.shape)} {array.dtype} where tokens [rows, tokens, width] with a fraction are needed."
+            f"{path} holds {list(array.shape)} {array.dtype} where tokens [rows, tokens, width] with a "
+            "fraction are needed."
         )
     return array
 

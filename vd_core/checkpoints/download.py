@@ -98,7 +98,8 @@ def published_sizes(repository: str, endpoint: str | None) -> dict[str, int]:
 def unreachable(what: str, endpoint: str | None, error: Exception) -> str:
     """Say what to do when the hub does not answer as it should."""
     where = endpoint or constants.ENDPOINT
-    return f"{what} cannot be fetched from {where} ({first_line(error)}): the same command goes on where it stopped."
+    reason = first_line(error)
+    return f"{what} cannot be fetched from {where} ({reason}): the same command goes on where it stopped."
 
 
 def download(
@@ -163,5 +164,6 @@ def check_room(files: Sequence[Remote], folder: Path | None) -> None:
     missing = [file for file in files if not is_here(file, folder)]
     if (needed := sum(file.bytes for file in missing)) > free:
         raise OSError(
-            f"{where} has {free:,} bytes left where {needed:,} are needed: make room, or choose another folder."
+            f"{where} has {free:,} bytes left where {needed:,} are needed: make room, or choose another "
+            "folder."
         )

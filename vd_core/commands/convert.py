@@ -27,7 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=("vd_core", "official", "stable_diffusion"),
         default="vd_core",
-        help="names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free Diffusion by "
+        help="names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free "
+        "Diffusion by "
         "official, and again itself by stable_diffusion",
     )
     loras = "LoRAs to be added to the weights; strength: 1 by default"

@@ -16,8 +16,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--to",
         type=Path,
         metavar="DIR",
-        help="folder for the official single files and the vocabularies, such as ComfyUI/models/versatile_diffusion; "
-        f"default: the Hugging Face cache gets the pipeline, for load({REPOSITORY!r}), which cannot write texts",
+        help="folder for the official single files and the vocabularies, such as "
+        "ComfyUI/models/versatile_diffusion; "
+        f"default: the Hugging Face cache gets the pipeline, for load({REPOSITORY!r}), which cannot write "
+        "texts",
     )
     parser.add_argument(
         "--precision", choices=("float16", "float32"), default="float16", help="of the diffuser with --to"

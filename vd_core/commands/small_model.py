@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
     for stage, number in given.items():
         if stage not in STEPS or not number.isdecimal() or int(number) < 1:
             raise ValueError(
-                f"--steps takes STAGE=N with a stage of {', '.join(STEPS)} and a number above 0, got {stage}={number}."
+                f"--steps takes STAGE=N with a stage of {', '.join(STEPS)} and a number above 0, got "
+                f"{stage}={number}."
             )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     steps = STEPS | {stage: int(number) for stage, number in given.items()}

@@ -89,7 +89,8 @@ class Clip(nn.Module):
             raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
         if (last := int(ids.max())) >= (size := self.config.text.vocab_size):
             raise ValueError(
-                f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary of its own, "
+                f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary "
+                "of its own, "
                 "clip_merges."
             )
         check_device(self.text_tower.text_projection.weight, "text encoder")
@@ -116,7 +117,7 @@ class Clip(nn.Module):
         check_masks(images, masks)
         check_range(images)
         size = self.config.image_size
-        resized = central(images, size) if images.requires_grad else resize_and_crop(images.float(), size)
+        resized = crop_center(images, size) if images.requires_grad else resize_and_crop(images.float(), size)
         weights = None if masks is None else token_weights(masks, size, self.config.patch_size)
         return self.encode_pixels(normalise(resized), weights)
 
@@ -125,7 +126,7 @@ class Clip(nn.Module):
 
         It is token 0 of `encode_image` but for the rounding to 8 bit, so that gradients pass.
         """
-        return self.encode_pixels(normalise(central(images, self.config.image_size)))[:, 0]
+        return self.encode_pixels(normalise(crop_center(images, self.config.image_size)))[:, 0]
 
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim], divided by the norm of
@@ -160,13 +161,15 @@ def check_masks(images: Tensor, masks: Tensor | None) -> None:
         masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])
     ):
         raise ValueError(
-            f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got {list(masks.shape)}."
+            f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got "
+            f"{list(masks.shape)}."
         )
 
 
 def token_weights(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
-    """Masks [B, 1, h, w] -> share of each token that is kept, [B, 1 + patches, 1]; token 0 gets the mean of
-    the whole mask.
+    """Compute the share of each token that masks [B, 1, h, w] keep, [B, 1 + patches, 1].
+
+    Token 0 gets the mean of the whole mask.
     """
     masks = F.interpolate(
         masks.float().clamp(0, 1), (image_size, image_size), mode="bilinear", align_corners=False
@@ -175,8 +178,8 @@ def token_weights(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
     return torch.cat([masks.mean(dim=(2, 3))[:, None], patches], dim=1)
 
 
-def central(images: Tensor, size: int) -> Tensor:
-    """`resize_and_crop` of pictures [B, 3, H, W] as a differentiable function, without rounding."""
+def crop_center(images: Tensor, size: int) -> Tensor:
+    """Resize and crop pictures [B, 3, H, W] as `resize_and_crop`, differentiably and without rounding."""
     height, width = images.shape[2:]
     height, width = (size * side // min(height, width) for side in (height, width))
     resized = F.interpolate(images, (height, width), mode="bicubic", antialias=True, align_corners=False)
@@ -185,14 +188,15 @@ def central(images: Tensor, size: int) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1 -> CLIP's normalised pixels."""
+    """Turn pictures [B, 3, H, W] in 0..1 into CLIP's normalised pixels."""
     mean, std = (torch.tensor(values).to(images)[:, None, None] for values in (MEAN, STD))
     return (images - mean) / std
 
 
 def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
-    """The text half. The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes
-    them.
+    """Build the text half.
+
+    The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes them.
     """
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
@@ -214,7 +218,7 @@ def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
 
 
 def vision_tower(config: ClipConfig) -> CLIPVisionModelWithProjection:
-    """The image half."""
+    """Build the image half."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     sizes = config.vision

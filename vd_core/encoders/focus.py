@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
-    """What the `rank` leading singular values are multiplied by, [rank].
+    """Compute what the `rank` leading singular values are multiplied by, [rank].
 
     level 0.5 changes nothing; towards 0 the first 2 components (`drop[0]` + 1) vanish, towards 1 all but the
     first `drop[1]`.
@@ -30,8 +30,7 @@ def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 
 
 
 def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
-    """Patch tokens [B, n, d] without the global one -> the same with their leading components changed, per
-    sample.
+    """Change the leading components of patch tokens [B, n, d], without the global one, per sample.
 
     level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or
            features lower the rank.
@@ -44,7 +43,7 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
         raise ValueError(f"The focus lies between 0 (semantics) and 1 (style), got {level}.")
     if level == 0.5:
         return tokens
-    x, mean, u, s, v = decomposed(tokens)
+    x, mean, u, s, v = decompose(tokens)
     rank = min(rank, s.shape[-1])
     factors = torch.zeros_like(s)
     factors[:, :rank] = component_factors(level, rank, drop).to(s)
@@ -60,18 +59,21 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
 
 
 def leading_components(tokens: Tensor, rank: int) -> Tensor:
-    """Patch tokens [B, n, d] -> the same by their `rank` leading components alone, per sample: the style of
-    the official I2T2I app.
+    """Keep the `rank` leading components alone of patch tokens [B, n, d], per sample.
+
+    The style of the official I2T2I app.
 
     Each token's mean over its features is kept; no contrast is restored, as that app did not. A rank of
     min(n, d) changes nothing. Raises ValueError for values that are not finite.
     """
-    _, mean, u, s, v = decomposed(tokens)
+    _, mean, u, s, v = decompose(tokens)
     return ((u[..., :rank] * s[:, None, :rank]) @ v[:, :rank] + mean).to(tokens)
 
 
-def decomposed(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Tokens [B, n, d] as float32, each token's mean, and the singular value decomposition of the rest."""
+def decompose(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Decompose tokens [B, n, d]: in float32, each token's mean, and the singular value decomposition of the
+    rest.
+    """
     if not tokens.isfinite().all():
         raise ValueError(
             "The picture or the mask holds values that are not finite numbers, so it has no focus to move."

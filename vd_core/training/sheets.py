@@ -13,14 +13,14 @@ from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
 from ..sampling.options import Sampling
-from ..sheet import tiled
+from ..sheet import tile_pictures
 from .dataset import CaptionedPictures
 
 
 def grid(rows: list[Tensor], path: Path) -> None:
     """Write rows of pictures [N, 3, H, W] in 0..1, all of one length, as one PNG."""
     with write_whole(path) as file:
-        to_pil(tiled(torch.cat(rows), len(rows[0])))[0].save(file, "PNG")
+        to_pil(tile_pictures(torch.cat(rows), len(rows[0])))[0].save(file, "PNG")
 
 
 def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ....vd_core.config import ClipConfig
-from ....vd_core.encoders.clip import central, check_masks, normalise, token_weights
+from ....vd_core.encoders.clip import crop_center, check_masks, normalise, token_weights
 from ....vd_core.pictures import resize_and_crop
 from ....vd_core.tokenizers import ClipTokenizer, Vocabularies
 
@@ -140,7 +140,7 @@ def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | N
 def embed_image(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
     """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable. A
     sampler has loaded the model."""
-    return encode_pixels(clip_vision, normalise(central(images.float(), clip_vision.image_size)))[:, 0]
+    return encode_pixels(clip_vision, normalise(crop_center(images.float(), clip_vision.image_size)))[:, 0]
 
 
 def encode_pixels(clip_vision: ClipVisionModel, pixels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -151,4 +151,4 @@ def test_every_spacing_works_for_many_numbers_of_steps():
         if spacing.startswith("karras ") and sampler != "euler":
             continue
         steps = choose_steps(SCHEDULE, sampler, n, spacing)
-        assert len(steps) >= n and 0 <= float(steps.timesteps.min()) and float(steps.timesteps.max()) <= 999
+        assert len(steps) >= n and float(steps.timesteps.min()) >= 0 and float(steps.timesteps.max()) <= 999

@@ -7,7 +7,7 @@ import torch
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
-from vd_core.encoders.clip import central
+from vd_core.encoders.clip import crop_center
 from vd_core.energies import color_distance, embedding_distance, latent_distance
 from vd_core.pictures import resize_and_crop
 from vd_core.sampling.energy import Energy, steer, steer_eps
@@ -232,7 +232,7 @@ def test_differentiable_clip_sees_what_clip_sees(model):
     smooth = torch.nn.functional.interpolate(
         torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0)), (96, 144), mode="bicubic"
     ).clamp(0.1, 0.9)
-    torch.testing.assert_close(central(smooth, size), resize_and_crop(smooth, size), atol=2.5 / 255, rtol=0)
+    torch.testing.assert_close(crop_center(smooth, size), resize_and_crop(smooth, size), atol=2.5 / 255, rtol=0)
 
 
 @pytest.mark.parametrize(
