@@ -155,9 +155,9 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def check_range(images: Tensor) -> None:
-    """Refuse pictures or masks whose values are clearly not in 0..1: they would be read as white, or as washed out.
+    """Refuse pictures or masks whose values are clearly not in 0..1: they would look white, or washed out.
 
-    Resizing overshoots a little and autoencoders more, so values from -0.5 to 1.5 are taken. Raises ValueError.
+    Resizing overshoots a little and autoencoders more, so -0.5 to 1.5 is taken. Raises ValueError.
     """
     if not images.is_floating_point():
         raise ValueError(f"Pictures hold numbers in 0..1, got {images.dtype}: use images.float() / 255.")
@@ -206,7 +206,7 @@ def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Te
 
 
 def resize_and_crop(images: Tensor, size: int) -> Tensor:
-    """Prepare pictures for CLIP, [B, 3, size, size] in 0..1: shortest edge to `size` (bicubic), centre crop."""
+    """Prepare pictures for CLIP, [B, 3, size, size] in 0..1: shortest edge to `size`, centre crop."""
     pictures = to_pil(images)
     width, height = (size * side // min(pictures[0].size) for side in pictures[0].size)
     left, top = (width - size) // 2, (height - size) // 2

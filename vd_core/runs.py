@@ -1,4 +1,4 @@
-"""What training runs and bulk jobs share: the record of what they were made from, and the lock of a folder."""
+"""What training runs and bulk jobs share: records of what they were made from, and the lock of a folder."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ def read_record(path: Path) -> dict:
 
 
 def is_recorded(path: Path, record: dict, accept_changes: bool = False) -> bool:
-    """Tell whether the folder of `path` holds what `record` makes; False where it is empty or a change is accepted.
+    """Tell whether a folder holds what `record` makes; False where it is empty or a change is accepted.
 
-    Raises ValueError, with the differences spelled out, where they are not accepted, and for a damaged record.
+    path: of the record in that folder. Raises ValueError, with the differences spelled out, where they are
+    not accepted, and for a damaged record.
     """
     if not path.exists():
         return False
@@ -72,8 +73,8 @@ def is_recorded(path: Path, record: dict, accept_changes: bool = False) -> bool:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder for one run or job; the system gives it free when the process ends, however it ends.
 
-    Makes the folder. Raises ValueError where another process, or this one, holds it already, OSError where nothing
-    can be written there.
+    Makes the folder. Raises ValueError where another process, or this one, holds it already, and OSError
+    where nothing can be written there.
     """
     make_folder(folder)
     lock = filelock.FileLock(folder / ".lock", timeout=0)

@@ -7,12 +7,24 @@ import pytest
 import torch
 from made_up_nodes import node, paint
 from PIL import Image
+from picture_files import picture_files
 
 from runner import core_nodes
 
 
 def loaded(path):
     return core_nodes.LoadImage().execute(str(path))
+
+
+@pytest.mark.parametrize("file", picture_files(), ids=lambda file: file.name)
+def test_load_image_reads_every_kind_of_file(tmp_path, file):
+    (tmp_path / file.name).write_bytes(file.content)
+    images, masks = loaded(tmp_path / file.name)
+    colors = file.expected if file.colors is None else file.colors
+    assert images.shape == (file.frames, *colors.shape) and len(masks) == file.frames
+    np.testing.assert_allclose(images[0] * 255, colors, atol=file.atol + 1e-4, rtol=0)
+    alpha = np.full((64, 64), 255) if file.alpha is None else file.alpha
+    np.testing.assert_allclose(masks[0] * 255, 255.0 - alpha, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

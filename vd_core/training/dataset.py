@@ -46,13 +46,13 @@ class CaptionedPictures:
 
     @classmethod
     def load(cls, folder: str | Path) -> CaptionedPictures:
-        """Read what `save` wrote. Raises FileNotFoundError when it is not there, ValueError when it is damaged."""
+        """Read what `save` wrote. Raises FileNotFoundError for none, ValueError for damage."""
         sheet, index = Path(folder, "pictures.webp"), Path(folder, "pictures.json")
         for path in (sheet, index):
             if not path.exists():
                 raise FileNotFoundError(
-                    f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` first. "
-                    "Pictures of your own are trained on by `python -m vd_core train`."
+                    f"There is no {path}: build the data with `python -m vd_core.training.emoji {folder}` "
+                    "first. Pictures of your own are trained on by `python -m vd_core train`."
                 )
         pixels = torch.from_numpy(np.array(read_picture(sheet, str(sheet))))
         try:
