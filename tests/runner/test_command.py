@@ -60,6 +60,13 @@ def test_lists_travel_as_in_comfyui(run, tmp_path):
     assert "A?\nB?\nC?\noutput/Loud-words_00001.txt\n" in out and "a b c\noutput/Joined_00001.txt\n" in out
 
 
+def test_a_long_title_is_cut_to_what_a_file_name_takes(run, tmp_path):
+    flow = {"1": node("Words", text="a"), "2": node("PreviewAny", "画" * 100, source=["1", 1])}
+    assert run(flow)[0] == 0
+    (path,) = (tmp_path / "output").iterdir()
+    assert set(path.name.partition("_")[0]) == {"画"} and path.name.endswith("_00001.txt")
+
+
 def test_an_empty_list_means_no_call(run):
     flow = {
         "1": node("Words", text=""),
