@@ -89,7 +89,7 @@ MUTATIONS = (
         "self.decoder.wte(tokens)",
         f"{GOLDEN}[optimus]",
     ),
-    Mutation("decoding-nucleus", OPTIMUS, "        before[0] = 0\n", "", f"{GOLDEN}[text_utils]"),
+    Mutation("decoding-nucleus", OPTIMUS, "        before[0] = 0\n", "", TEST_OPTIMUS),
     Mutation("decoding-last-token", OPTIMUS, "row[-1] = self.words.eos", "row.append(self.words.eos)", TEST_OPTIMUS),
     Mutation("decoding-clean-up", TOKENIZERS, '    (" n\'t", "n\'t"),\n', "", TEST_TOKENIZERS),
     Mutation("tokenizing-bert-pieces", "vd_core/config.py", "max_pieces: int = 77", "max_pieces: int = 79", TEST_TOKENIZERS),
