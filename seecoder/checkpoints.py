@@ -166,7 +166,8 @@ def released_state(model: SeeCoder) -> dict[str, Tensor]:
     The decoder's queries and keys, which have no effect, are zeros. The buffers that follow from the window
     are left out.
     """
-    tensors, thirds = {}, {}
+    tensors: dict[str, Tensor] = {}
+    thirds: dict[str, dict[int, Tensor]] = {}
     for key, tensor in model.state_dict().items():
         name, part = PREFIX + released_name(key), third(key)
         if part is None:

@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         for index, name in enumerate(sorted(self.config.levels, reverse=True)):
             tokens = rearrange(self.inproj_layers[name](levels[name]), "b c h w -> b (h w) c")
             tokens = tokens + self.level_embed(torch.tensor(index, device=tokens.device)).to(tokens)
-            for layer in self.transformer["layers"]:
+            for layer in self.transformer["layers"].children():
                 tokens = layer(tokens)
             x = rearrange(tokens, "b (h w) c -> b c h w", h=levels[name].shape[2])
             decoded[name] = x + self.lateral_layers[name](levels[name])

@@ -31,6 +31,7 @@ from .checkpoints import released_state
 from .config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConfig
 from .embedded import MODEL as EMBEDDED
 from .model import SeeCoder
+from .query_transformer import FeedForwardLayer
 
 # As many tokens as the embedded model's prompts have, 4 of them global, in the width of its contexts.
 SIZES = SeeCoderConfig(
@@ -48,7 +49,7 @@ def initialise(encoder: SeeCoder) -> None:
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Embedding) and "relative_position_bias" in name:
             module.weight.mul_(0.02)
-    last = encoder.qtransformer.transformer_feedforward_layers[-1].norm
+    *_, last = (layer.norm for layer in encoder.modules() if isinstance(layer, FeedForwardLayer))
     last.weight.fill_(SIZES.queries.width**-0.5)
 
 

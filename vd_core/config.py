@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -218,7 +218,7 @@ def recommend_settings(config: VDConfig) -> tuple[int, int, float]:
     return (side, 50, 7.5) if side >= 256 else (side, 20, 2.0)
 
 
-def check_types(sizes: object, where: str = "") -> None:
+def check_types(sizes: Any, where: str = "") -> None:
     """Raise ValueError for a value of another type than its field has, or beyond what any model has; the end
     of a sentence.
     """
@@ -320,5 +320,5 @@ def fits(value: object, kind: type, most: int) -> bool:
             isinstance(key, str) and fits(member, inner[1], most) for key, member in value.items()
         )
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and (kind is not int or type(value) is int and 0 <= value <= most)

@@ -78,11 +78,12 @@ def interpolate_weights(
     first: Tensor | None, second: Tensor | None, shares: Sequence[float]
 ) -> Tensor | None:
     """Interpolate the weights of tokens, [1, n] or None for ones, per share."""
-    if first is None and second is None:
-        return None
-    first, second = (
-        torch.ones_like(other) if own is None else own for own, other in ((first, second), (second, first))
-    )
+    if first is None:
+        if second is None:
+            return None
+        first = torch.ones_like(second)
+    elif second is None:
+        second = torch.ones_like(first)
     return torch.cat([torch.lerp(first, second, share) for share in shares])
 
 

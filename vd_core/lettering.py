@@ -12,7 +12,9 @@ Font = ImageFont.FreeTypeFont
 @lru_cache
 def font(size: int) -> Font:
     """Load Pillow's own font, `size` pixels high. It has Latin letters only."""
-    return ImageFont.load_default(size=size)
+    letters = ImageFont.load_default(size=size)
+    assert isinstance(letters, Font), "Pillow was built without FreeType"
+    return letters
 
 
 def line_height(letters: Font) -> int:

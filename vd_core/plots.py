@@ -64,7 +64,8 @@ class Axes(NamedTuple):
 
     def scaled(self, factor: float) -> Axes:
         """Return the same axes in a picture that many times as large."""
-        return Axes(*(side * factor for side in self[:4]), self.x, self.y)
+        left, top, right, bottom = (side * factor for side in self[:4])
+        return Axes(left, top, right, bottom, self.x, self.y)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -207,7 +208,7 @@ def plot(
 
 def legend(page: Page, curves: Sequence[Curve], top: float) -> float:
     """Write the names of the curves in a row; returns where the space below begins."""
-    x, height = MARGIN, line_height(font(TEXT))
+    x, height = float(MARGIN), line_height(font(TEXT))
     for curve in (curve for curve in curves if curve.name):
         if x > MARGIN and x + 32 + measure_width(curve.name) > page.size[0] - MARGIN:
             x, top = MARGIN, top + height

@@ -162,7 +162,7 @@ class Gpt2Tokenizer:
                 "The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and "
                 "merges.txt of one model."
             )
-        self.tokenizer = Tokenizer(models.BPE(vocab, pairs))
+        self.tokenizer = Tokenizer(models.BPE(vocab, [(left, right) for left, right in pairs]))
         self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self.tokenizer.decoder = decoders.ByteLevel()
         self.pad, self.bos, self.eos = range(len(vocab), len(vocab) + 3)
@@ -177,13 +177,14 @@ class Gpt2Tokenizer:
         them, blanks cleaned up.
         """
         special = {self.pad: " <PAD>", self.bos: " <BOS>", self.eos: " <EOS>"}
-        text, run = "", []
+        text = ""
+        run: list[int] = []
         for number in [*ids, None]:
             if number is not None and number not in special:
                 run.append(number)
                 continue
             text += self.tokenizer.decode(run, skip_special_tokens=False) if run else ""
-            text, run = text + special.get(number, ""), []
+            text, run = text + ("" if number is None else special[number]), []
         for before, after in CLEAN_UP:
             text = text.replace(before, after)
         return text

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vd_core.bulk.parts import read_errors, part_path, write_part
+from vd_core.bulk.parts import part_path, read_errors, write_part
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row

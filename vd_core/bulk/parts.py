@@ -62,9 +62,9 @@ def unpack_pictures(path: Path, folder: Path) -> None:
     """Write the pictures of a part as files of their own, NUMBER-I.png, into a folder."""
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            if re.fullmatch(r"\d+-\d+\.png", member.name):
+            if re.fullmatch(r"\d+-\d+\.png", member.name) and (picture := tar.extractfile(member)):
                 with write_whole(folder / member.name) as file:
-                    file.write(tar.extractfile(member).read())
+                    file.write(picture.read())
 
 
 def read_errors(path: Path) -> list[dict]:
@@ -79,7 +79,9 @@ def read_entries(path: Path) -> Iterator[dict]:
     """Yield id and error of all rows of a part."""
     if path.suffix == ".tar":
         with tarfile.open(path, "r:") as tar:
-            yield from (json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json"))
+            for member in tar:
+                if member.name.endswith(".json") and (entry := tar.extractfile(member)):
+                    yield json.load(entry)
     else:
         from pyarrow import parquet
 

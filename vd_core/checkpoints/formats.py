@@ -190,14 +190,14 @@ def read_safetensors(path: Path, header: int) -> WeightsFile:
     """
     if header > min(LONGEST, path.stat().st_size):
         raise corrupt(path, ValueError(f"its header claims {header} bytes"))
-    weights = MappedAnew(path, partial(map_safetensors, path))
-    for key in weights:
-        name = weights.weights.file.get_slice(key).get_dtype()
+    first = map_safetensors(path)
+    for key in first:
+        name = first.file.get_slice(key).get_dtype()
         if name not in DTYPE_NAMES.values():
             raise ValueError(
                 f"{path} holds a tensor of type {name}, which no weights have: {printable(key)}."
             )
-    return WeightsFile(path, weights, weights.weights.metadata)
+    return WeightsFile(path, MappedAnew(path, partial(map_safetensors, path)), first.metadata)
 
 
 def map_safetensors(path: Path) -> LazySafetensors:

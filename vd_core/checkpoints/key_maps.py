@@ -85,7 +85,8 @@ class KeyMap:
 
         Empty if the layout has no such tensor.
         """
-        place, others = [], []
+        place: list[Place] = []
+        others: list[Place] = []
         for prefix in prefixes(key):
             for rule in self.by_ours.get(prefix, ()):
                 (others if rule.also else place).append(

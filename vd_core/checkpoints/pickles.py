@@ -13,7 +13,7 @@ import math
 import pickletools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 
@@ -168,7 +168,7 @@ class Machine:
         return Storage(size, itemsize)
 
 
-def operations(stream: io.BytesIO) -> Iterator[tuple[str, object]]:
+def operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
     """The opcodes of one pickle, as names with arguments."""
     read = pickletools.genops(stream)
     for _ in range(MOST):
@@ -217,7 +217,8 @@ def call(called: object, arguments: object) -> object:
             ):
                 raise Damaged(UNREADABLE)
             itemsize = getattr(torch, kind.name.removeprefix("torch.")).itemsize
-        check_tensor(*arguments[:4], itemsize)
+        storage, offset, shape, strides = arguments[:4]
+        check_tensor(storage, offset, shape, strides, itemsize)
         return TENSOR
     raise Damaged(UNREADABLE)
 
@@ -239,12 +240,12 @@ def check_tensor(
         raise Damaged(f"it claims a tensor of {count} numbers where {held} are stored")
 
 
-def is_size(value: object) -> bool:
+def is_size(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number from 0 on."""
     return type(value) is int and value >= 0
 
 
-def is_shape(value: object) -> bool:
+def is_shape(value: object) -> TypeGuard[tuple[int, ...]]:
     """Whether a value is a tuple of a few whole numbers from 0 on."""
     return isinstance(value, tuple) and len(value) <= 64 and all(map(is_size, value))
 
@@ -256,7 +257,8 @@ def check_pickles(data: bytes, count: int, room: int, cut: bool = False) -> dict
 
     Raises Forbidden, or Damaged for everything else that `torch.save` does not write.
     """
-    stream, storages = io.BytesIO(data), {}
+    stream = io.BytesIO(data)
+    storages: dict[str, int] = {}
     for _ in range(count):
         machine = Machine(storages=storages, legacy=count > 1)
         try:

@@ -87,15 +87,18 @@ def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> V
 
     A vocabulary of another size than the model's is not taken.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name, source in SOURCES.items():
         places = [Path(folder) / file for folder in folders for file in source.names]
         cached = [try_to_load_from_cache(repository, source.file) for repository in source.repositories]
         places += [Path(path) for path in cached if isinstance(path, str)]
         small = (path for path in places if path.is_file() and path.stat().st_size <= LARGEST)
         contents = (path.read_bytes() for path in small)
-        found[name] = next((content.decode() for content in contents if fits(name, content, config)), None)
-    return None if None in found.values() else Vocabularies(**found)
+        fitting = next((content.decode() for content in contents if fits(name, content, config)), None)
+        if fitting is None:
+            return None
+        found[name] = fitting
+    return Vocabularies(found["bert"], found["gpt2_vocab"], found["gpt2_merges"])
 
 
 def fits(name: str, content: bytes, config: TextVAEConfig) -> bool:

@@ -54,7 +54,8 @@ def dump_safetensors(
     }
     # Wide types first, as the safetensors library does: every tensor stays aligned to its type.
     order = sorted(tensors, key=lambda key: (-types[key].itemsize, key))
-    entries, end = {"__metadata__": dict(header)}, 0
+    entries: dict[str, dict] = {"__metadata__": dict(header)}
+    end = 0
     for key in order:
         start, end = end, end + tensors[key].numel() * types[key].itemsize
         entries[key] = {
@@ -79,7 +80,7 @@ def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
             f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 "
             "or float32."
         )
-    return memoryview(cast.reshape(-1).view(torch.uint8).numpy())
+    return cast.reshape(-1).view(torch.uint8).numpy().data
 
 
 def save_model(

@@ -7,12 +7,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..diffuser.context_layers import ContextLayer
+from ..diffuser.context_layers import ContextLayer, TransformerBlock
 from ..diffuser.data import Output0D, Output2D, ResBlock
 from ..diffuser.model import Diffuser
 from ..sampling.schedule import Schedule
@@ -103,7 +104,8 @@ def checkpointed(diffuser: Diffuser) -> Iterator[None]:
     al. 2016)."""
     layers = [module for module in diffuser.modules() if isinstance(module, BLOCKS)]
     for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        remembering = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        layer.forward = remembering  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -121,7 +123,7 @@ def draw_anew(diffuser: Diffuser) -> None:
     """Replace all weights by starting weights, drawn from torch's global generator."""
     for module in diffuser.modules():
         if next(module.parameters(recurse=False), None) is not None:
-            module.reset_parameters()
+            cast(Any, module).reset_parameters()
     initialise(diffuser)
 
 
@@ -134,7 +136,7 @@ def initialise(diffuser: Diffuser) -> None:
             zero(module.conv2)
         elif isinstance(module, ContextLayer):
             zero(module.proj_out)
-            for block in module.transformer_blocks:
+            for block in (block for block in module.modules() if isinstance(block, TransformerBlock)):
                 # VD's contexts are vectors of norm about 1, so their entries are small: without this the text
                 # is hardly heard at first.
                 for projection in (block.attn2.to_k, block.attn2.to_v):
@@ -143,7 +145,8 @@ def initialise(diffuser: Diffuser) -> None:
             zero(module.proj)
 
 
-def zero(layer: nn.Module) -> None:
+def zero(layer: nn.Linear | nn.Conv2d) -> None:
     """Set weight and bias to zero."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

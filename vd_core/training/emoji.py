@@ -125,7 +125,11 @@ def fetch(package: str) -> dict[str, bytes]:
                 f"npm could not fetch {package}: {' '.join(error.stderr.split())[:300]}."
             ) from None
         with tarfile.open(Path(folder, packed.stdout.split()[-1])) as archive:
-            return {m.name.partition("/")[2]: archive.extractfile(m).read() for m in archive if m.isfile()}
+            return {
+                member.name.partition("/")[2]: file.read()
+                for member in archive
+                if member.isfile() and (file := archive.extractfile(member))
+            }
 
 
 def code_points(character: str) -> list[str]:
@@ -216,9 +220,9 @@ def build(out: Path, count: int) -> None:
         style += [number] * len(drawn)
     names, styles = tuple(entry[0] for entry in entries), tuple(STYLES)
     images = (from_pil(pictures) * 255).round().to(torch.uint8).contiguous()
-    name, style = torch.tensor(name), torch.tensor(style)
-    held_out = split(name, style, names, styles)
-    CaptionedPictures(images, name, style, held_out, names, styles).save(out)
+    numbers = torch.tensor(name), torch.tensor(style)
+    held_out = split(*numbers, names, styles)
+    CaptionedPictures(images, *numbers, held_out, names, styles).save(out)
     print(f"{len(name)} pictures of {len(names)} names, {int(held_out.sum())} held out -> {out}")
 
 

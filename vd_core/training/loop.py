@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .sharding import Sharding
 
 log = logging.getLogger(__name__)
+Trained = TypeVar("Trained", bound=nn.Module)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, cooldown: float = 0.25) -> float:
@@ -121,8 +122,8 @@ def check_origin(state: dict, trained_on: dict, folder: Path, accept_changes: bo
 
 
 def fit(
-    module: nn.Module,
-    losses: Callable[[nn.Module, torch.Generator], Iterator[tuple[str, Tensor]]],
+    module: Trained,
+    losses: Callable[[Trained, torch.Generator], Iterator[tuple[str, Tensor]]],
     out: Path,
     *,
     steps: int,
@@ -141,9 +142,9 @@ def fit(
     # The attention is computed explicitly: the CPU's fused backward takes half of a step on short sequences.
     attention: Sequence[SDPBackend] = (SDPBackend.MATH,),
     shard: Sharding | None = None,
-    sheet: Callable[[nn.Module, Path], None] | None = None,
+    sheet: Callable[[Trained, Path], None] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
-) -> nn.Module:
+) -> Trained:
     """Train `module` to `steps` steps, resuming from `out`; return it with averaged (EMA) weights.
 
     losses:     yields (name, loss) pairs of one step; each is back-propagated as it comes, so gradients

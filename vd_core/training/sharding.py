@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from . import distributed
 from .diffuser import BLOCKS
 from .loop import Group
+
+Divided = TypeVar("Divided", bound=nn.Module)
 
 
 class Sharding:
@@ -39,12 +42,12 @@ class Sharding:
             )
         self.mesh = init_device_mesh(device.type, (distributed.size(),))
 
-    def divide(self, module: nn.Module) -> nn.Module:
+    def divide(self, module: Divided) -> Divided:
         """Return a divided copy of a whole module, which may be on the CPU."""
         parts = copy.deepcopy(module)
         for block in [layer for layer in parts.modules() if isinstance(layer, BLOCKS)]:
             fully_shard(block, mesh=self.mesh)
-        fully_shard(parts, mesh=self.mesh)
+        fully_shard(parts, mesh=self.mesh)  # in place
         return parts
 
     def divide_groups(self, groups: Sequence[Group], module: nn.Module, parts: nn.Module) -> list[Group]:

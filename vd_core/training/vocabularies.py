@@ -6,6 +6,7 @@ import gzip
 import json
 import string
 from collections.abc import Sequence
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -38,7 +39,7 @@ def bert(words: Sequence[str]) -> str:
 
 def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") -> list[str]:
     """Byte-pair merges that make every word of `texts` one token, one "left right" per merge."""
-    ending = {"end_of_word_suffix": suffix} if suffix else {}
+    ending: dict[str, Any] = {"end_of_word_suffix": suffix} if suffix else {}
     tokenizer = Tokenizer(models.BPE(**ending))
     tokenizer.pre_tokenizer = (
         pre_tokenizers.WhitespaceSplit() if suffix else pre_tokenizers.ByteLevel(add_prefix_space=False)
