@@ -14,13 +14,17 @@ class VD_Interpolate:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Goes from one context to another in even steps, along great circles token by token: two pictures, or two prompts. The steps are "
+        "Goes from one context to another in even steps, along great circles token by token: two pictures, "
+        "or two prompts. The steps are "
         "a batch that conditions a batch of as many latents, one by one."
     )
     SEARCH_ALIASES = ["slerp", "lerp", "morph", "transition", "interpolation", "unclip"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING", "STRING")
     RETURN_NAMES = ("positive", "negative", "shares")
-    OUTPUT_TOOLTIPS = (*OUTPUT_TOOLTIPS, "The share of the second at each step, one per line: labels for Sheet with Labels (VD).")
+    OUTPUT_TOOLTIPS = (
+        *OUTPUT_TOOLTIPS,
+        "The share of the second at each step, one per line: labels for Sheet with Labels (VD).",
+    )
     FUNCTION = "execute"
 
     @classmethod
@@ -41,7 +45,8 @@ class VD_InterpolateLatents:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Goes from one latent to another in even steps along the great circle, pictures or texts. Noisy latents stay noise of the right "
+        "Goes from one latent to another in even steps along the great circle, pictures or texts. Noisy "
+        "latents stay noise of the right "
         "spread, which a plain average does not keep."
     )
     SEARCH_ALIASES = ["slerp", "latent blend", "latent interpolate", "morph"]
@@ -53,7 +58,10 @@ class VD_InterpolateLatents:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "samples_1": ("LATENT", {"tooltip": "Where to start: one latent, of a picture or of a text."}),
+                "samples_1": (
+                    "LATENT",
+                    {"tooltip": "Where to start: one latent, of a picture or of a text."},
+                ),
                 "samples_2": ("LATENT", {"tooltip": "Where to end: one latent of the same size."}),
                 "count": COUNT,
             }
@@ -70,7 +78,8 @@ class VD_TextDifference:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Turns what is seen in a picture from what one text says towards what another one says, as unCLIP's text diffs do. The same text "
+        "Turns what is seen in a picture from what one text says towards what another one says, as unCLIP's "
+        "text diffs do. The same text "
         "twice changes nothing."
     )
     SEARCH_ALIASES = ["unclip", "text diff", "language guided", "edit by words", "slerp"]
@@ -83,11 +92,27 @@ class VD_TextDifference:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive": ("CONDITIONING", {"tooltip": "positive of an Image Context (VD), or of a blend with one."}),
+                "positive": (
+                    "CONDITIONING",
+                    {"tooltip": "positive of an Image Context (VD), or of a blend with one."},
+                ),
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same node."}),
-                "clip": ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."}),
-                "text_before": ("STRING", {"default": "", "multiline": True, "tooltip": "What the picture is, in words."}),
-                "text_after": ("STRING", {"default": "", "multiline": True, "tooltip": "The same words but for what shall change."}),
+                "clip": (
+                    "CLIP",
+                    {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."},
+                ),
+                "text_before": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "What the picture is, in words."},
+                ),
+                "text_after": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "The same words but for what shall change.",
+                    },
+                ),
                 "theta": (
                     "FLOAT",
                     {
@@ -95,7 +120,8 @@ class VD_TextDifference:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.01,
-                        "tooltip": "How far to turn: 0 not at all, 0.25 to 0.5 as in unCLIP, 1 leaves the difference alone.",
+                        "tooltip": "How far to turn: 0 not at all, 0.25 to 0.5 as in unCLIP, 1 leaves the "
+                        "difference alone.",
                     },
                 ),
             }

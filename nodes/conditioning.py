@@ -1,7 +1,8 @@
-"""Contexts on CONDITIONING wires: one tensor with all contexts along the tokens, and a `vd_layout` that says what is where.
+"""Contexts on CONDITIONING wires: one tensor with all contexts along the tokens, and a `vd_layout` that says
+what is where.
 
-The tensor is the only copy of the data, so every stock conditioning node keeps working on it. This is the only place that
-converts between the two forms.
+The tensor is the only copy of the data, so every stock conditioning node keeps working on it. This is the
+only place that converts between the two forms.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ Conditioning = list[list[Any]]  # [[tokens, options]]
 
 
 class Part(NamedTuple):
-    """One context of a conditioning without its tokens: its kind, how many tokens it has, its share of all (they add up to
-    1), where and when it acts, and how strongly it guides."""
+    """One context of a conditioning without its tokens: its kind, how many tokens it has, its share of all
+    (they add up to 1), where and when it acts, and how strongly it guides."""
 
     kind: str
     count: int
@@ -31,8 +32,11 @@ class Part(NamedTuple):
 Layout = tuple[Part, ...]
 
 
-def to_conditioning(contexts: Blend, options: tuple[dict, dict] = ({}, {})) -> tuple[Conditioning, Conditioning]:
-    """Put a blend on wires: positive and negative CONDITIONING. options: what else goes with each of the two."""
+def to_conditioning(
+    contexts: Blend, options: tuple[dict, dict] = ({}, {})
+) -> tuple[Conditioning, Conditioning]:
+    """Put a blend on wires: positive and negative CONDITIONING. options: what else goes with each of the
+    two."""
     layout = tuple(
         Part(c.kind, c.tokens.shape[1], ratio, c.region, c.guidance)
         for c, ratio in zip(contexts, ratios(contexts), strict=True)
@@ -54,18 +58,20 @@ def set_own_entries(options: dict, layout: Layout | None, token_weights: Tensor 
 
 
 def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
-    """Take the blend from a positive and a negative CONDITIONING. Raises ValueError that says what to rewire when they do
-    not fit together."""
+    """Take the blend from a positive and a negative CONDITIONING. Raises ValueError that says what to rewire
+    when they do not fit together."""
     for name, conditioning in (("positive", positive), ("negative", negative)):
         if len(conditioning) != 1 or "vd_layout" not in conditioning[0][1]:
             raise ValueError(
-                f"{name} must come from one of the context nodes of Versatile Diffusion (VD), directly or through its Blend."
+                f"{name} must come from one of the context nodes of Versatile Diffusion (VD), directly or "
+                "through its Blend."
             )
     (tokens, options), (nulls, null_options) = positive[0], negative[0]
     layout = options["vd_layout"]
     if layout != null_options["vd_layout"]:
         raise ValueError(
-            "positive and negative must come from the same context or Blend node: they hold different contexts or ratios."
+            "positive and negative must come from the same context or Blend node: they hold different "
+            "contexts or ratios."
         )
     columns = (
         layout,
@@ -81,22 +87,27 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
 
 
 def change_contexts(conditioning: Conditioning, change: Callable[[Part], Part], what: str) -> Conditioning:
-    """Change each context of a conditioning. Raises ValueError for one of other models; `what` names the change."""
+    """Change each context of a conditioning. Raises ValueError for one of other models; `what` names the
+    change."""
     if any("vd_layout" not in options for _, options in conditioning):
         raise ValueError(
-            f"{what} works on contexts of Versatile Diffusion (VD) only, and this conditioning is another one."
+            f"{what} works on contexts of Versatile Diffusion (VD) only, and this conditioning is "
+            "another one."
         )
     return [
-        [tokens, {**options, "vd_layout": tuple(map(change, options["vd_layout"]))}] for tokens, options in conditioning
+        [tokens, {**options, "vd_layout": tuple(map(change, options["vd_layout"]))}]
+        for tokens, options in conditioning
     ]
 
 
 def split_tokens(tokens: Tensor, layout: Layout) -> Sequence[Tensor]:
-    """Split tokens [B, Σ n_i, d] into those of each context, [B, n_i, d]. Raises ValueError when the layout does not fit."""
+    """Split tokens [B, Σ n_i, d] into those of each context, [B, n_i, d]. Raises ValueError when the layout
+    does not fit."""
     counts = [part.count for part in layout]
     if tokens.shape[1] != sum(counts):
         raise ValueError(
-            f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, so the contexts "
+            f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, "
+            "so the contexts "
             "can no longer be told apart; use Join Contexts (VD) or Blend Contexts (VD) instead."
         )
     return tokens.split(counts, dim=1)
@@ -108,10 +119,14 @@ def split_token_weights(weights: Tensor | None, layout: Layout) -> Sequence[Tens
 
 
 def interpolate_options(first: Conditioning, second: Conditioning, shares: Sequence[float]) -> dict:
-    """Merge what else goes with the contexts of two conditionings: the second's over the first's, and what ControlNets read
-    of prompts interpolated, one row per share."""
+    """Merge what else goes with the contexts of two conditionings: the second's over the first's, and what
+    ControlNets read of prompts interpolated, one row per share."""
     (_, options), (_, more) = first[0], second[0]
-    ends = [side["cross_attn_controlnet"] for side in (options, more) if side.get("cross_attn_controlnet") is not None]
+    ends = [
+        side["cross_attn_controlnet"]
+        for side in (options, more)
+        if side.get("cross_attn_controlnet") is not None
+    ]
     read = torch.cat([torch.lerp(ends[0], ends[1], share) for share in shares]) if len(ends) == 2 else None
     return {**options, **more} | ({} if read is None else {"cross_attn_controlnet": read})
 
@@ -119,12 +134,13 @@ def interpolate_options(first: Conditioning, second: Conditioning, shares: Seque
 def join_conditionings(first: Conditioning, second: Conditioning, share: float | None) -> Conditioning:
     """Join two conditionings of one context each: side by side, or with `share` of the second as an average.
 
-    They may also be plain ones, of CLIP for Stable Diffusion. Raises ValueError for blends, lists and contexts of different
-    kinds.
+    They may also be plain ones, of CLIP for Stable Diffusion. Raises ValueError for blends, lists and
+    contexts of different kinds.
     """
     if len(first) != 1 or len(second) != 1:
         raise ValueError(
-            "Only single conditionings can be joined: join them before they get areas or masks and are combined."
+            "Only single conditionings can be joined: join them before they get areas or masks and are "
+            "combined."
         )
     layouts = [layout for _, options in (*first, *second) if (layout := options.get("vd_layout"))]
     plain = Part(layouts[0][0].kind if layouts else "plain", 0, 1.0)
@@ -133,7 +149,9 @@ def join_conditionings(first: Conditioning, second: Conditioning, share: float |
         layout = options.get("vd_layout") or (plain,)
         if len(layout) > 1:
             kinds = " and ".join(sorted({part.kind for part in layout}))
-            raise ValueError(f"Only contexts of one kind can be joined, got a blend of {kinds}: blend them instead.")
+            raise ValueError(
+                f"Only contexts of one kind can be joined, got a blend of {kinds}: blend them instead."
+            )
         (part,) = layout
         weights = options.get("vd_token_weights")
         contexts.append(

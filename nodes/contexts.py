@@ -32,12 +32,22 @@ class VD_TextContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip": ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."}),
+                "clip": (
+                    "CLIP",
+                    {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."},
+                ),
                 "text": (
                     "STRING",
-                    {"default": "", "multiline": True, "tooltip": "What to show or to say. (word:1.5) counts more, (word:0) not at all."},
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "What to show or to say. (word:1.5) counts more, (word:0) not at all.",
+                    },
                 ),
-                "negative_text": ("STRING", {"default": "", "multiline": True, "tooltip": "What to avoid; usually empty."}),
+                "negative_text": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "What to avoid; usually empty."},
+                ),
             }
         }
 
@@ -54,10 +64,18 @@ class VD_ImageContext:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as texts (captions). "
-        "Of a picture that is not square the centre is seen; the official app squeezes it to 512x512 first, as Squeeze Picture (VD) does."
+        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as "
+        "texts (captions). "
+        "Of a picture that is not square the centre is seen; the official app squeezes it to 512x512 first, "
+        "as Squeeze Picture (VD) does."
     )
-    SEARCH_ALIASES = ["clip vision encode", "image variation", "caption", "versatile diffusion image", "focus"]
+    SEARCH_ALIASES = [
+        "clip vision encode",
+        "image variation",
+        "caption",
+        "versatile diffusion image",
+        "focus",
+    ]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
     OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS
@@ -67,8 +85,14 @@ class VD_ImageContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip_vision": ("CLIP_VISION", {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."}),
-                "image": ("IMAGE", {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."}),
+                "clip_vision": (
+                    "CLIP_VISION",
+                    {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."},
+                ),
+                "image": (
+                    "IMAGE",
+                    {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."},
+                ),
                 "focus": (
                     "FLOAT",
                     {
@@ -93,7 +117,8 @@ class VD_ImageContext:
                     list(flows.NULL_IMAGES),
                     {
                         "default": "zeros",
-                        "tooltip": "What negative holds: zeros for pictures, black for captions (both as the official app), or grey.",
+                        "tooltip": "What negative holds: zeros for pictures, black for captions (both as "
+                        "the official app), or grey.",
                     },
                 ),
             },
@@ -103,15 +128,20 @@ class VD_ImageContext:
                     list(flows.IMAGE_TOKENS),
                     {
                         "default": flows.IMAGE_TOKENS[0],
-                        "tooltip": "all; patches: without the global token; style: only the leading components of the patches (I2T2I).",
+                        "tooltip": "all; patches: without the global token; style: only the leading "
+                        "components of the patches (I2T2I).",
                     },
                 ),
             },
         }
 
-    def execute(self, clip_vision, image, focus, weight, unconditional, mask=None, tokens=flows.IMAGE_TOKENS[0]):
+    def execute(
+        self, clip_vision, image, focus, weight, unconditional, mask=None, tokens=flows.IMAGE_TOKENS[0]
+    ):
         keep = None if mask is None else 1 - mask[:, None]
-        seen = flows.image_context(partial(host.encode_image, clip_vision), rgb(image), keep, focus, unconditional)
+        seen = flows.image_context(
+            partial(host.encode_image, clip_vision), rgb(image), keep, focus, unconditional
+        )
         seen = flows.image_tokens(seen, tokens)
         return to_conditioning([context.Context(seen.kind, seen.tokens * weight, seen.null)])
 
@@ -120,7 +150,10 @@ class VD_Blend:
     """A blend of two contexts or blends."""
 
     CATEGORY = "VersatileDiffusion/conditioning"
-    DESCRIPTION = "Blends two contexts, a prompt and a picture for one. Blends can be blended again: the ratios multiply through."
+    DESCRIPTION = (
+        "Blends two contexts, a prompt and a picture for one. Blends can be blended again: the ratios "
+        "multiply through."
+    )
     SEARCH_ALIASES = ["mix", "dual context", "dual guided", "multi context", "average"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
@@ -146,8 +179,13 @@ class VD_Blend:
         }
 
     def execute(self, positive_1, negative_1, positive_2, negative_2, ratio):
-        blended = context.blend(to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio)
-        sides = ((positive_1, positive_2), (negative_1, negative_2))  # what other nodes added, ControlNets for one, stays
+        blended = context.blend(
+            to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio
+        )
+        sides = (
+            (positive_1, positive_2),
+            (negative_1, negative_2),
+        )  # what other nodes added, ControlNets for one, stays
         return to_conditioning(blended, tuple({**first[0][1], **second[0][1]} for first, second in sides))
 
 
@@ -156,7 +194,8 @@ class VD_Join:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Makes one context of two of the same kind: several pictures as the official app takes them, several references of SeeCoder, "
+        "Makes one context of two of the same kind: several pictures as the official app takes them, "
+        "several references of SeeCoder, "
         "or a reference and a prompt of Stable Diffusion 1. The layers then read both at once."
     )
     SEARCH_ALIASES = ["multi context", "concatenate", "conditioning concat", "average", "several references"]
@@ -174,16 +213,25 @@ class VD_Join:
                     list(JOINS),
                     {
                         "default": JOINS[0],
-                        "tooltip": "concatenate: tokens side by side; average: token by token, zeros where one ends.",
+                        "tooltip": "concatenate: tokens side by side; average: token by token, zeros where "
+                        "one ends.",
                     },
                 ),
                 "share": (
                     "FLOAT",
-                    {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "Share of the second, when averaging."},
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "Share of the second, when averaging.",
+                    },
                 ),
             }
         }
 
     def execute(self, positive_1, negative_1, positive_2, negative_2, mode, share):
         weight = share if mode == "average" else None
-        return join_conditionings(positive_1, positive_2, weight), join_conditionings(negative_1, negative_2, weight)
+        return join_conditionings(positive_1, positive_2, weight), join_conditionings(
+            negative_1, negative_2, weight
+        )

@@ -13,7 +13,9 @@ class VD_SaveContext:
     """Save a context."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Saves a context, of Versatile Diffusion or of SeeCoder, as a .safetensors file in the output folder."
+    DESCRIPTION = (
+        "Saves a context, of Versatile Diffusion or of SeeCoder, as a .safetensors file in the output folder."
+    )
     SEARCH_ALIASES = ["save conditioning", "save embedding", "export"]
     RETURN_TYPES = ()
     FUNCTION = "execute"
@@ -25,7 +27,10 @@ class VD_SaveContext:
             "required": {
                 "positive": ("CONDITIONING", {"tooltip": "positive of one context, not of a blend."}),
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
-                "filename_prefix": ("STRING", {"default": "context", "tooltip": "The file's name; a number follows."}),
+                "filename_prefix": (
+                    "STRING",
+                    {"default": "context", "tooltip": "The file's name; a number follows."},
+                ),
             },
             "hidden": {"output_directory": "OUTPUT_DIRECTORY"},
         }
@@ -36,7 +41,10 @@ class VD_SaveContext:
 
         contexts = to_contexts(positive, negative)
         if len(contexts) != 1:
-            raise ValueError(f"A file holds one context, but this is a blend of {len(contexts)}: save them before they are blended.")
+            raise ValueError(
+                f"A file holds one context, but this is a blend of {len(contexts)}: save them before they "
+                "are blended."
+            )
         folder, stem = host.output_place(filename_prefix, output_directory)
         path = save_numbered(folder, stem, "_.safetensors", lambda file: dump_context(file, contexts[0]))
         return {"ui": {"text": [str(path)]}}
@@ -47,7 +55,8 @@ class VD_LoadContext:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads a context that was saved, or an embedding from another program (.safetensors, .npy, .pt; [tokens, width] or a batch): "
+        "Loads a context that was saved, or an embedding from another program (.safetensors, .npy, .pt; "
+        "[tokens, width] or a batch): "
         "CLIP matrices predicted from brain activity, or anime_ug.pth of Prompt-Free Diffusion."
     )
     SEARCH_ALIASES = ["load conditioning", "load embedding", "import", "brain decoding", "fmri"]
@@ -62,15 +71,23 @@ class VD_LoadContext:
         return {
             "required": {
                 "file": (host.file_names("context"), {"tooltip": tooltip}),
-                "kind": (list(KINDS), {"default": KINDS[0], "tooltip": "What it is; files of other programs do not say it."}),
-                "normalise": ("BOOLEAN", {"default": False, "tooltip": "Scale a picture's tokens so that the first has norm 1."}),
+                "kind": (
+                    list(KINDS),
+                    {"default": KINDS[0], "tooltip": "What it is; files of other programs do not say it."},
+                ),
+                "normalise": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "Scale a picture's tokens so that the first has norm 1."},
+                ),
             }
         }
 
     def execute(self, file, kind, normalise):
         from ..vd_core.checkpoints.contexts import load_context
 
-        return to_conditioning([load_context(host.find(file, "context"), None if kind == KINDS[0] else kind, normalise)])
+        return to_conditioning(
+            [load_context(host.find(file, "context"), None if kind == KINDS[0] else kind, normalise)]
+        )
 
     @classmethod
     def IS_CHANGED(cls, file, kind, normalise):

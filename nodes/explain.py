@@ -19,7 +19,8 @@ class VD_ShowSchedule:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Plots the noise schedule of a model: data and noise at each timestep, the logarithm of their ratio, and "
+        "Plots the noise schedule of a model: data and noise at each timestep, the logarithm of their "
+        "ratio, and "
         "where the Multi-Flow Sampler (VD) calls the model."
     )
     SEARCH_ALIASES = ["plot", "noise schedule", "sigmas", "snr", "timesteps", "inspect"]
@@ -35,7 +36,10 @@ class VD_ShowSchedule:
                 "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "As in the sampler."}),
                 "sampler": (
                     list(SAMPLERS),
-                    {"default": "ddim", "tooltip": "As in the sampler: the faster ones space the steps otherwise."},
+                    {
+                        "default": "ddim",
+                        "tooltip": "As in the sampler: the faster ones space the steps otherwise.",
+                    },
                 ),
             }
         }
@@ -49,7 +53,8 @@ class VD_ForwardProcess:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Shows what the model learns to undo: a picture's latent with the noise of chosen timesteps, put on in one go and decoded, on one "
+        "Shows what the model learns to undo: a picture's latent with the noise of chosen timesteps, put on "
+        "in one go and decoded, on one "
         "sheet with labels."
     )
     SEARCH_ALIASES = ["add noise", "q sample", "diffusion process", "noising"]
@@ -67,7 +72,10 @@ class VD_ForwardProcess:
                 "image": ("IMAGE", {"tooltip": "One picture; its sides are multiples of 8."}),
                 "timesteps": (
                     "STRING",
-                    {"default": "0 100 300 600 999", "tooltip": "From 0 (data) to 999 (noise), with spaces between."},
+                    {
+                        "default": "0 100 300 600 999",
+                        "tooltip": "From 0 (data) to 999 (noise), with spaces between.",
+                    },
                 ),
                 "seed": ("INT", {**seed, "tooltip": "Of the noise, which is the same for all timesteps."}),
             }
@@ -79,7 +87,11 @@ class VD_ForwardProcess:
         stops = explain.read_timesteps(timesteps, schedule)
         noised = explain.forward_process(schedule, vae.encode(image[..., :3]) * scale, stops, seed)
         pictures = rgb(vae.decode(noised / scale))
-        return (sheet(pictures, 5, explain.forward_labels(schedule, stops), "Forward process: q(x_t | x_0)").movedim(1, -1),)
+        return (
+            sheet(
+                pictures, 5, explain.forward_labels(schedule, stops), "Forward process: q(x_t | x_0)"
+            ).movedim(1, -1),
+        )
 
 
 class VD_FocusSpectrum:
@@ -87,7 +99,8 @@ class VD_FocusSpectrum:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Plots what the patch tokens of a picture hold of each of their principal components, before and after the focus of Image Context "
+        "Plots what the patch tokens of a picture hold of each of their principal components, before and "
+        "after the focus of Image Context "
         "(VD): the first few carry how it looks, the many others what it shows."
     )
     SEARCH_ALIASES = ["svd", "pca", "singular values", "disentangle", "semantic style"]
@@ -99,18 +112,31 @@ class VD_FocusSpectrum:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip_vision": ("CLIP_VISION", {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."}),
+                "clip_vision": (
+                    "CLIP_VISION",
+                    {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."},
+                ),
                 "image": ("IMAGE", {"tooltip": "The pictures to look at."}),
                 "focus": (
                     "FLOAT",
-                    {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "As in Image Context (VD); 0.5 changes nothing."},
+                    {
+                        "default": 0.5,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "As in Image Context (VD); 0.5 changes nothing.",
+                    },
                 ),
             }
         }
 
     def execute(self, clip_vision, image, focus):
         tokens = host.encode_image(clip_vision, rgb(image), None)
-        return (torch.cat([explain.spectrum_picture(patches.cpu(), focus) for patches in tokens[:, 1:]]).movedim(1, -1),)
+        return (
+            torch.cat([explain.spectrum_picture(patches.cpu(), focus) for patches in tokens[:, 1:]]).movedim(
+                1, -1
+            ),
+        )
 
 
 class VD_Similarity:
@@ -118,7 +144,8 @@ class VD_Similarity:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Shows how alike two contexts are, token by token; and over the picture of the first one, how well each of its patches is found in "
+        "Shows how alike two contexts are, token by token; and over the picture of the first one, how well "
+        "each of its patches is found in "
         "the second."
     )
     SEARCH_ALIASES = ["cosine similarity", "heat map", "correspondence", "compare contexts", "attention map"]
@@ -130,8 +157,14 @@ class VD_Similarity:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive_1": ("CONDITIONING", {"tooltip": "positive of the first context, or any conditioning."}),
-                "positive_2": ("CONDITIONING", {"tooltip": "positive of the second context, with tokens of the same width."}),
+                "positive_1": (
+                    "CONDITIONING",
+                    {"tooltip": "positive of the first context, or any conditioning."},
+                ),
+                "positive_2": (
+                    "CONDITIONING",
+                    {"tooltip": "positive of the second context, with tokens of the same width."},
+                ),
             },
             "optional": {"image": ("IMAGE", {"tooltip": "The picture that the first context comes from."})},
         }

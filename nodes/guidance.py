@@ -9,10 +9,18 @@ class VD_Guidance:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Lets a high cfg keep its colours: guidance acts in the middle of sampling only, which also saves time, and what it predicts is "
+        "Lets a high cfg keep its colours: guidance acts in the middle of sampling only, which also saves "
+        "time, and what it predicts is "
         "rescaled or thresholded. For any model and any sampler."
     )
-    SEARCH_ALIASES = ["dynamic thresholding", "rescale cfg", "guidance interval", "limited interval", "saturation", "imagen"]
+    SEARCH_ALIASES = [
+        "dynamic thresholding",
+        "rescale cfg",
+        "guidance interval",
+        "limited interval",
+        "saturation",
+        "imagen",
+    ]
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The same model with these options, for any sampler.",)
     FUNCTION = "execute"
@@ -29,12 +37,19 @@ class VD_Guidance:
                         "min": 0.0,
                         "max": 0.999,
                         "step": 0.001,
-                        "tooltip": "Where guidance begins, from noise (0) to the result (1). Before it cfg is 1, which is twice as fast.",
+                        "tooltip": "Where guidance begins, from noise (0) to the result (1). Before it cfg "
+                        "is 1, which is twice as fast.",
                     },
                 ),
                 "end": (
                     "FLOAT",
-                    {"default": 0.8, "min": 0.001, "max": 1.0, "step": 0.001, "tooltip": "Where guidance ends. After it cfg is 1."},
+                    {
+                        "default": 0.8,
+                        "min": 0.001,
+                        "max": 1.0,
+                        "step": 0.001,
+                        "tooltip": "Where guidance ends. After it cfg is 1.",
+                    },
                 ),
                 "rescale": (
                     "FLOAT",
@@ -43,14 +58,16 @@ class VD_Guidance:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.01,
-                        "tooltip": "How far the contrast is set back to that without guidance: 0 not at all, 0.7 is usual.",
+                        "tooltip": "How far the contrast is set back to that without guidance: 0 not at "
+                        "all, 0.7 is usual.",
                     },
                 ),
                 "threshold": (
                     list(THRESHOLDS),
                     {
                         "default": "dynamic",
-                        "tooltip": "dynamic: no wider range of values than without guidance; static: the range of bound; none.",
+                        "tooltip": "dynamic: no wider range of values than without guidance; static: the "
+                        "range of bound; none.",
                     },
                 ),
                 "percentile": (
@@ -60,15 +77,24 @@ class VD_Guidance:
                         "min": 0.5,
                         "max": 1.0,
                         "step": 0.001,
-                        "tooltip": "For dynamic: the share of values that makes up the range; what lies outside is cut.",
+                        "tooltip": "For dynamic: the share of values that makes up the range; what lies "
+                        "outside is cut.",
                     },
                 ),
                 "bound": (
                     "FLOAT",
-                    {"default": 4.0, "min": 0.1, "max": 100.0, "step": 0.1, "tooltip": "For static: the largest value of a latent."},
+                    {
+                        "default": 4.0,
+                        "min": 0.1,
+                        "max": 100.0,
+                        "step": 0.1,
+                        "tooltip": "For static: the largest value of a latent.",
+                    },
                 ),
             }
         }
 
     def execute(self, model, start, end, rescale, threshold, percentile, bound):
-        return (host.with_guidance(model, GuidanceOptions(start, end, rescale, threshold, percentile, bound)),)
+        return (
+            host.with_guidance(model, GuidanceOptions(start, end, rescale, threshold, percentile, bound)),
+        )

@@ -19,8 +19,9 @@ STEPS = "vd_steps"  # in a LATENT that Invert Latent (VD) made: in how many step
 
 
 def official_noise(seed: int, latent: dict) -> BatchNoise:
-    """Make the noise of the official app, which seeds with its seed + 100 after the contexts are made, and only then: encoding,
-    sampling and writing draw from one stream. So this one goes on behind the draws that a LATENT was made from."""
+    """Make the noise of the official app, which seeds with its seed + 100 after the contexts are made, and
+    only then: encoding, sampling and writing draw from one stream. So this one goes on behind the draws that
+    a LATENT was made from."""
     noise = batch_noise(seed + 100)
     for shape in latent.get(DRAWN, ()):
         noise.draw(shape)
@@ -28,28 +29,30 @@ def official_noise(seed: int, latent: dict) -> BatchNoise:
 
 
 def rows_of(latent: dict) -> list[int] | None:
-    """Read which samples of a batch a LATENT holds, as core's nodes note it (Latent From Batch, Latent Batch Seed Behavior);
-    None where it is a whole batch. Raises ValueError for a note that does not fit."""
+    """Read which samples of a batch a LATENT holds, as core's nodes note it (Latent From Batch, Latent Batch
+    Seed Behavior); None where it is a whole batch. Raises ValueError for a note that does not fit."""
     rows = latent.get("batch_index")
     if rows is None:
         return None
     if len(rows) != len(latent["samples"]) or min(rows) < 0:
         raise ValueError(
-            f"latent_image holds {len(latent['samples'])} samples, but its batch_index {list(rows)} is for others: a node "
+            f"latent_image holds {len(latent['samples'])} samples, but its batch_index {list(rows)} is for "
+            "others: a node "
             "between changed one of the two; wire the latent without it."
         )
     return None if list(rows) == list(range(len(rows))) else [int(row) for row in rows]
 
 
 def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
-    """Make the noise of a sampler from a seed, for the samples of a batch that a LATENT holds; the official noise as in the
-    official app. Raises ValueError where that noise would need the rest of the batch."""
+    """Make the noise of a sampler from a seed, for the samples of a batch that a LATENT holds; the official
+    noise as in the official app. Raises ValueError where that noise would need the rest of the batch."""
     rows = rows_of(latent)
     if sampling.noise != "official":
         return make_noise(seed, sampling.noise, rows)
     if rows is not None and len(set(rows)) <= max(rows) and sampling.draws_noise:
         raise ValueError(
-            f"The official noise of sample {', '.join(map(str, rows))} of a batch cannot be drawn without the others, because "
+            f"The official noise of sample {', '.join(map(str, rows))} of a batch cannot be drawn without "
+            "the others, because "
             "they share one stream of numbers: choose noise “per sample”, or ddim with eta 0."
         )
     noise = official_noise(seed, latent)
@@ -58,7 +61,8 @@ def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
 
 
 def word_generators(seed: int, latent: dict, official: bool) -> Generators:
-    """Make what words are drawn from: one stream for all sentences as in the official app, or one for each."""
+    """Make what words are drawn from: one stream for all sentences as in the official app, or one for
+    each."""
     if official:
         return official_noise(seed, latent).generator
     noise = sample_noise(seed, rows_of(latent))
@@ -66,60 +70,87 @@ def word_generators(seed: int, latent: dict, official: bool) -> Generators:
     return noise.generators
 
 
-def made(latent: dict, samples: Tensor, noise: NoiseSource) -> dict:
-    """The LATENT that was made of another one with this noise."""
+def make_latent(latent: dict, samples: Tensor, noise: NoiseSource) -> dict:
+    """Make the LATENT that a sampler gives of another one with this noise."""
     return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
 
 
 def fit_latent(latent: Tensor, sizes: DataConfig, data: str) -> Tensor:
-    """Check that a latent, [B, C, h, w] for pictures or [B, C, 1, 1] for texts, is one of this flow. An empty one is widened to the
-    model's channels, as ComfyUI does it. Raises ValueError with what to wire instead."""
+    """Check that a latent, [B, C, h, w] for pictures or [B, C, 1, 1] for texts, is one of this flow. An empty
+    one is widened to the model's channels, as ComfyUI does it. Raises ValueError with what to wire
+    instead."""
     if 0 in latent.shape:
         raise ValueError("latent_image is an empty batch: there is nothing to sample.")
     is_text = sizes.layers == "0d"
     if is_text != (latent.ndim == 4 and latent.shape[2:] == (1, 1)):
-        wanted = "an Empty Text Latent (VD) or Text to Latent (VD)" if is_text else "an Empty Latent Image or VAE Encode"
-        raise ValueError(f"latent_image does not fit: the {data} model needs {wanted}, got a latent {list(latent.shape)}.")
+        wanted = (
+            "an Empty Text Latent (VD) or Text to Latent (VD)"
+            if is_text
+            else "an Empty Latent Image or VAE Encode"
+        )
+        raise ValueError(
+            f"latent_image does not fit: the {data} model needs {wanted}, got a latent {list(latent.shape)}."
+        )
     if latent.shape[1] == sizes.channels:
         return latent
     if latent.count_nonzero() == 0:
         return latent.new_zeros(latent.shape[0], sizes.channels, *latent.shape[2:])
     raise ValueError(
-        f"latent_image has {latent.shape[1]} channels where the {data} model has {sizes.channels}: it comes from another model."
+        f"latent_image has {latent.shape[1]} channels where the {data} model has {sizes.channels}: it comes "
+        "from another model."
     )
 
 
 def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
-    """A noise_mask [B, …, H, W] in 0..1, 1 = to sample, as [B, 1, h, w] for latents [B, C, h, w]; resized and repeated as ComfyUI does."""
-    mask = F.interpolate(mask.reshape(-1, 1, *mask.shape[-2:]).float(), size=samples.shape[2:], mode="bilinear")
+    """A noise_mask [B, …, H, W] in 0..1, 1 = to sample, as [B, 1, h, w] for latents [B, C, h, w]; resized and
+    repeated as ComfyUI does."""
+    mask = F.interpolate(
+        mask.reshape(-1, 1, *mask.shape[-2:]).float(), size=samples.shape[2:], mode="bilinear"
+    )
     return mask.repeat(-(-len(samples) // len(mask)), 1, 1, 1)[: len(samples)]
 
 
 def common_steps(first: dict, second: dict) -> dict:
-    """What a latent between two others keeps of Invert Latent (VD). Raises ValueError for different numbers of steps."""
+    """What a latent between two others keeps of Invert Latent (VD). Raises ValueError for different numbers
+    of steps."""
     steps = first.get(STEPS), second.get(STEPS)
     if steps[0] != steps[1]:
-        raise ValueError(f"One latent was inverted in {steps[0]} steps, the other in {steps[1]}: invert both in the same number of steps.")
+        raise ValueError(
+            f"One latent was inverted in {steps[0]} steps, the other in {steps[1]}: invert both in the same "
+            "number of steps."
+        )
     return {} if steps[0] is None else {STEPS: steps[0]}
 
 
-def shift_of(sizes: DataConfig, samples: Tensor, trained_side: int, noisy: float, clean: float) -> ResolutionShift:
-    """The shift of a model with these latents for latents [B, C, h, w]. Raises ValueError for texts and other shapes."""
+def shift_of(
+    sizes: DataConfig, samples: Tensor, trained_side: int, noisy: float, clean: float
+) -> ResolutionShift:
+    """The shift of a model with these latents for latents [B, C, h, w]. Raises ValueError for texts and other
+    shapes."""
     if sizes.layers == "0d":
         raise ValueError("Resolution Shift (VD) works on pictures only: connect image_model.")
     if samples.ndim != 4:
-        raise ValueError(f"latent_image must be latents of pictures [batch, channels, height, width], got {list(samples.shape)}.")
+        raise ValueError(
+            "latent_image must be latents of pictures [batch, channels, height, width], got "
+            f"{list(samples.shape)}."
+        )
     return ResolutionShift.of_size(*samples.shape[2:], trained_side or sizes.side, noisy, clean)
 
 
 def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:
-    """The latent of Invert Latent (VD) to start from, for latents [B, C, h, w]: one for all, or one for each. Raises ValueError with
-    what to wire instead."""
+    """The latent of Invert Latent (VD) to start from, for latents [B, C, h, w]: one for all, or one for each.
+    Raises ValueError with what to wire instead."""
     if noise is None:
         return None
     start, made_in = noise["samples"], noise.get(STEPS, steps)
     if made_in != steps:
-        raise ValueError(f"start_noise was made by Invert Latent (VD) in {made_in} steps, the sampler has {steps}: let both have the same.")
+        raise ValueError(
+            f"start_noise was made by Invert Latent (VD) in {made_in} steps, the sampler has {steps}: let "
+            "both have the same."
+        )
     if start.shape[1:] != samples.shape[1:] or len(start) not in (1, len(samples)):
-        raise ValueError(f"start_noise {list(start.shape)} does not fit latent_image {list(samples.shape)}: invert a latent of its size.")
+        raise ValueError(
+            f"start_noise {list(start.shape)} does not fit latent_image {list(samples.shape)}: invert a "
+            "latent of its size."
+        )
     return start.expand_as(samples)

@@ -9,7 +9,8 @@ class VD_LowPassTie:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Ties what any sampler makes to the large shapes and colours of a picture (ILVR): blocks of cells keep their mean, and only what "
+        "Ties what any sampler makes to the large shapes and colours of a picture (ILVR): blocks of cells "
+        "keep their mean, and only what "
         "is finer is drawn. For a second pass in a larger size that must not change the picture."
     )
     SEARCH_ALIASES = ["ilvr", "hires fix", "low pass", "super resolution", "upscale", "keep composition"]
@@ -23,13 +24,30 @@ class VD_LowPassTie:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "Of pictures; in ComfyUI of any other kind too."}),
-                "latent_image": ("LATENT", {"tooltip": "What to keep the large shapes of; as large as what will be sampled."}),
+                "latent_image": (
+                    "LATENT",
+                    {"tooltip": "What to keep the large shapes of; as large as what will be sampled."},
+                ),
                 "factor": (
                     "INT",
-                    {"default": 2, "min": 1, "max": 64, "tooltip": "Blocks of factor x factor cells, of 8 pixels each, keep their mean."},
+                    {
+                        "default": 2,
+                        "min": 1,
+                        "max": 64,
+                        "tooltip": "Blocks of factor x factor cells, of 8 pixels each, keep their mean.",
+                    },
                 ),
-                "strength": ("FLOAT", {**share, "tooltip": "How firmly they keep it: 0 not at all, 1 exactly."}),
-                "end": ("FLOAT", {**share, "tooltip": "Until when it acts: 0 is the first step, from noise, 1 the last one."}),
+                "strength": (
+                    "FLOAT",
+                    {**share, "tooltip": "How firmly they keep it: 0 not at all, 1 exactly."},
+                ),
+                "end": (
+                    "FLOAT",
+                    {
+                        **share,
+                        "tooltip": "Until when it acts: 0 is the first step, from noise, 1 the last one.",
+                    },
+                ),
             }
         }
 

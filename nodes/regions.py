@@ -14,10 +14,18 @@ class VD_Region:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Says where in the picture and when a context acts. Blend it with others then: where only one acts it acts alone, where several do "
+        "Says where in the picture and when a context acts. Blend it with others then: where only one acts "
+        "it acts alone, where several do "
         "they share by their ratios, and where none does all of them act."
     )
-    SEARCH_ALIASES = ["regional prompt", "area", "mask conditioning", "gligen", "attention mask", "timestep range"]
+    SEARCH_ALIASES = [
+        "regional prompt",
+        "area",
+        "mask conditioning",
+        "gligen",
+        "attention mask",
+        "timestep range",
+    ]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
     OUTPUT_TOOLTIPS = ("What to move towards.", "What to move away from. Wire it together with positive.")
@@ -29,14 +37,53 @@ class VD_Region:
             "required": {
                 "positive": ("CONDITIONING", {"tooltip": "positive of a context."}),
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
-                "x": ("FLOAT", {"default": 0.0, **SHARE, "tooltip": "Left edge of the box, as a share of the picture's width."}),
-                "y": ("FLOAT", {"default": 0.0, **SHARE, "tooltip": "Upper edge of the box, as a share of the picture's height."}),
-                "width": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "Width of the box, as a share of the picture's."}),
-                "height": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "Height of the box, as a share of the picture's."}),
-                "start": ("FLOAT", {"default": 0.0, **SHARE, "tooltip": "When it begins to act: 0 is the first step, from noise."}),
-                "end": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "When it ends to act: 1 is the last step, at the picture."}),
+                "x": (
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        **SHARE,
+                        "tooltip": "Left edge of the box, as a share of the picture's width.",
+                    },
+                ),
+                "y": (
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        **SHARE,
+                        "tooltip": "Upper edge of the box, as a share of the picture's height.",
+                    },
+                ),
+                "width": (
+                    "FLOAT",
+                    {"default": 1.0, **SHARE, "tooltip": "Width of the box, as a share of the picture's."},
+                ),
+                "height": (
+                    "FLOAT",
+                    {"default": 1.0, **SHARE, "tooltip": "Height of the box, as a share of the picture's."},
+                ),
+                "start": (
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        **SHARE,
+                        "tooltip": "When it begins to act: 0 is the first step, from noise.",
+                    },
+                ),
+                "end": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        **SHARE,
+                        "tooltip": "When it ends to act: 1 is the last step, at the picture.",
+                    },
+                ),
             },
-            "optional": {"mask": ("MASK", {"tooltip": "Where it acts within the box: white fully, grey partly, black not at all."})},
+            "optional": {
+                "mask": (
+                    "MASK",
+                    {"tooltip": "Where it acts within the box: white fully, grey partly, black not at all."},
+                )
+            },
         }
 
     def execute(self, positive, negative, x, y, width, height, start, end, mask=None):
@@ -46,21 +93,32 @@ class VD_Region:
 
         def place(part: Part) -> Part:
             if part.region:
-                raise ValueError("This context has a region already: give it one, with a mask where a box does not do.")
+                raise ValueError(
+                    "This context has a region already: give it one, with a mask where a box does not do."
+                )
             return part._replace(region=region)
 
         return change_contexts(positive, place, "A region"), change_contexts(negative, place, "A region")
 
 
 def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: float) -> torch.Tensor | None:
-    """MASK [B, h, w] within a box -> [B, 1, h, w]; None where both are the whole picture. Raises ValueError for an empty box."""
+    """MASK [B, h, w] within a box -> [B, 1, h, w]; None where both are the whole picture. Raises ValueError
+    for an empty box."""
     if mask is None and (x, y, width, height) == (0, 0, 1, 1):
         return None
     whole = torch.ones(1, 1, BOX_SIDE, BOX_SIDE) if mask is None else mask[:, None]
     rows, columns = whole.shape[2:]
-    top, left, bottom, right = round(y * rows), round(x * columns), round((y + height) * rows), round((x + width) * columns)
+    top, left, bottom, right = (
+        round(y * rows),
+        round(x * columns),
+        round((y + height) * rows),
+        round((x + width) * columns),
+    )
     if top >= min(bottom, rows) or left >= min(right, columns):
-        raise ValueError(f"The box of a region must hold some of the picture, got x {x}, y {y}, width {width}, height {height}.")
+        raise ValueError(
+            f"The box of a region must hold some of the picture, got x {x}, y {y}, width {width}, height "
+            f"{height}."
+        )
     inside = torch.zeros_like(whole)
     inside[..., top:bottom, left:right] = whole[..., top:bottom, left:right]
     return inside
@@ -71,7 +129,8 @@ class VD_ContextGuidance:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Says how strongly one context of a blend guides: its guidance scale is the sampler's cfg times this. Each context that differs "
+        "Says how strongly one context of a blend guides: its guidance scale is the sampler's cfg times "
+        "this. Each context that differs "
         "from the one before it costs one evaluation more per step."
     )
     SEARCH_ALIASES = ["dual cfg", "cfg per context", "guidance scale", "instruct pix2pix"]
@@ -82,12 +141,18 @@ class VD_ContextGuidance:
 
     @classmethod
     def INPUT_TYPES(cls):
-        tooltip = "Times the sampler's cfg: 0 takes the context's unconditional in its place, 1 changes nothing, 2 guides twice as much."
+        tooltip = (
+            "Times the sampler's cfg: 0 takes the context's unconditional in its place, 1 changes nothing, "
+            "2 guides twice as much."
+        )
         return {
             "required": {
                 "positive": ("CONDITIONING", {"tooltip": "positive of a context."}),
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
-                "guidance": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05, "tooltip": tooltip}),
+                "guidance": (
+                    "FLOAT",
+                    {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05, "tooltip": tooltip},
+                ),
             }
         }
 

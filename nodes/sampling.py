@@ -11,7 +11,9 @@ class VD_Sampler:
     """Sample pictures or texts."""
 
     CATEGORY = "VersatileDiffusion"
-    DESCRIPTION = "Makes image or text latents under any contexts, with the official DDIM sampler or a faster one."
+    DESCRIPTION = (
+        "Makes image or text latents under any contexts, with the official DDIM sampler or a faster one."
+    )
     SEARCH_ALIASES = ["ksampler", "ddim", "versatile diffusion sampler", "denoise"]
     RETURN_TYPES = ("LATENT",)
     OUTPUT_TOOLTIPS = ("For VAE Decode or Latent to Text (VD), according to the model.",)
@@ -26,7 +28,10 @@ class VD_Sampler:
                 "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
                 "latent_image": (
                     "LATENT",
-                    {"tooltip": "Its shape says how many of which size, fidelity how much of it is kept, a noise mask where it is."},
+                    {
+                        "tooltip": "Its shape says how many of which size, fidelity how much of it is kept, "
+                        "a noise mask where it is."
+                    },
                 ),
                 "seed": (
                     "INT",
@@ -38,7 +43,15 @@ class VD_Sampler:
                         "tooltip": "The same seed gives the same result.",
                     },
                 ),
-                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "50 for ddim; 20 are enough for dpmpp_2m and unipc."}),
+                "steps": (
+                    "INT",
+                    {
+                        "default": 50,
+                        "min": 1,
+                        "max": 1000,
+                        "tooltip": "50 for ddim; 20 are enough for dpmpp_2m and unipc.",
+                    },
+                ),
                 "cfg": (
                     "FLOAT",
                     {
@@ -46,38 +59,72 @@ class VD_Sampler:
                         "min": 0.0,
                         "max": 100.0,
                         "step": 0.1,
-                        "tooltip": "How strongly the contexts guide: 7.5 for the real model, 2 for the embedded one. 1 is twice as fast.",
+                        "tooltip": "How strongly the contexts guide: 7.5 for the real model, 2 for the "
+                        "embedded one. 1 is twice as fast.",
                     },
                 ),
                 "sampler": (
                     list(SAMPLERS),
-                    {"default": "ddim", "tooltip": "ddim is the official one; dpmpp_2m and unipc need fewer steps."},
+                    {
+                        "default": "ddim",
+                        "tooltip": "ddim is the official one; dpmpp_2m and unipc need fewer steps.",
+                    },
                 ),
                 "eta": (
                     "FLOAT",
-                    {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much noise ddim adds on the way; 0 adds none."},
+                    {
+                        "default": 0.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "How much noise ddim adds on the way; 0 adds none.",
+                    },
                 ),
                 "fidelity": (
                     "FLOAT",
-                    {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much of latent_image is kept: 0 none, 1 all."},
+                    {
+                        "default": 0.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "How much of latent_image is kept: 0 none, 1 all.",
+                    },
                 ),
                 "noise": (
                     list(NOISES),
                     {
                         "default": "per sample",
-                        "tooltip": "per sample: the batch size changes no sample; official: the app's draws; shared: all start alike.",
+                        "tooltip": "per sample: the batch size changes no sample; official: the app's "
+                        "draws; shared: all start alike.",
                     },
                 ),
             },
             "optional": {
                 "start_noise": (
                     "LATENT",
-                    {"tooltip": "From Invert Latent (VD): start from it, not from the seed's noise; ignores fidelity."},
+                    {
+                        "tooltip": "From Invert Latent (VD): start from it, not from the seed's noise; "
+                        "ignores fidelity."
+                    },
                 )
             },
         }
 
-    def execute(self, model, positive, negative, latent_image, seed, steps, cfg, sampler, eta, fidelity, noise, start_noise=None):
+    def execute(
+        self,
+        model,
+        positive,
+        negative,
+        latent_image,
+        seed,
+        steps,
+        cfg,
+        sampler,
+        eta,
+        fidelity,
+        noise,
+        start_noise=None,
+    ):
         sampling = Sampling(sampler, steps, cfg, eta, fidelity=fidelity, noise=noise)
         return (host.sample(model, positive, negative, latent_image, seed, sampling, start_noise),)
 
@@ -87,13 +134,16 @@ class VD_Invert:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Finds the noise from which the sampler makes this very picture or text (DDIM inversion). From there eta varies the details, and "
+        "Finds the noise from which the sampler makes this very picture or text (DDIM inversion). From "
+        "there eta varies the details, and "
         "other contexts change the picture but keep much of its layout."
     )
     SEARCH_ALIASES = ["ddim inversion", "unsampler", "reverse ddim", "invert noise", "bipartite latent"]
     RETURN_TYPES = ("LATENT",)
     RETURN_NAMES = ("start_noise",)
-    OUTPUT_TOOLTIPS = ("For start_noise of Multi-Flow Sampler (VD), or for KSampler (Advanced) with add_noise disabled.",)
+    OUTPUT_TOOLTIPS = (
+        "For start_noise of Multi-Flow Sampler (VD), or for KSampler (Advanced) with add_noise disabled.",
+    )
     FUNCTION = "execute"
 
     @classmethod
@@ -101,10 +151,21 @@ class VD_Invert:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The model that will sample."}),
-                "positive": ("CONDITIONING", {"tooltip": "What the picture or text is: best its own context."}),
+                "positive": (
+                    "CONDITIONING",
+                    {"tooltip": "What the picture or text is: best its own context."},
+                ),
                 "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
                 "latent_image": ("LATENT", {"tooltip": "From VAE Encode or Text to Latent (VD)."}),
-                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "As many as the sampler will do; more are more exact."}),
+                "steps": (
+                    "INT",
+                    {
+                        "default": 50,
+                        "min": 1,
+                        "max": 1000,
+                        "tooltip": "As many as the sampler will do; more are more exact.",
+                    },
+                ),
                 "cfg": (
                     "FLOAT",
                     {
@@ -128,8 +189,10 @@ class VD_OfficialDDIM:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, its first noise level and its "
-        "last one, which is not zero. ComfyUI's ddim differs by less than one percent. The noise of the official app has its seed + 100."
+        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, "
+        "its first noise level and its "
+        "last one, which is not zero. ComfyUI's ddim differs by less than one percent. The noise of the "
+        "official app has its seed + 100."
     )
     SEARCH_ALIASES = ["ddim", "exact ddim", "parity", "samplercustom"]
     RETURN_TYPES = ("SAMPLER", "SIGMAS")
@@ -141,10 +204,19 @@ class VD_OfficialDDIM:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The model that will be sampled."}),
-                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "As in the official app, 50."}),
+                "steps": (
+                    "INT",
+                    {"default": 50, "min": 1, "max": 1000, "tooltip": "As in the official app, 50."},
+                ),
                 "eta": (
                     "FLOAT",
-                    {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "How much noise is added on the way; 0 adds none."},
+                    {
+                        "default": 0.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "How much noise is added on the way; 0 adds none.",
+                    },
                 ),
             }
         }

@@ -10,10 +10,19 @@ class VD_ResolutionShift:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Moves the steps of any sampler to more noise for pictures larger than the model was trained on, in which the same noise hides "
-        "less: the shifted and interpolated schedules of simple diffusion. At the trained size nothing changes."
+        "Moves the steps of any sampler to more noise for pictures larger than the model was trained on, in "
+        "which the same noise hides "
+        "less: the shifted and interpolated schedules of simple diffusion. At the trained size nothing "
+        "changes."
     )
-    SEARCH_ALIASES = ["simple diffusion", "snr shift", "schedule shift", "high resolution", "modelsampling", "logsnr"]
+    SEARCH_ALIASES = [
+        "simple diffusion",
+        "snr shift",
+        "schedule shift",
+        "high resolution",
+        "modelsampling",
+        "logsnr",
+    ]
     RETURN_TYPES = ("MODEL",)
     OUTPUT_TOOLTIPS = ("The same model with shifted noise, for any sampler.",)
     FUNCTION = "execute"
@@ -24,10 +33,21 @@ class VD_ResolutionShift:
             "required": {
                 "model": ("MODEL", {"tooltip": "image_model."}),
                 "latent_image": ("LATENT", {"tooltip": "The latent that will be sampled; its size counts."}),
-                "noisy": ("FLOAT", {"default": 1.0, **SHARE, "tooltip": "How much of the shift at the noisy end: 0 none, 1 all."}),
+                "noisy": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        **SHARE,
+                        "tooltip": "How much of the shift at the noisy end: 0 none, 1 all.",
+                    },
+                ),
                 "clean": (
                     "FLOAT",
-                    {"default": 1.0, **SHARE, "tooltip": "How much of it at the clean end; 0 leaves the last steps to fine detail."},
+                    {
+                        "default": 1.0,
+                        **SHARE,
+                        "tooltip": "How much of it at the clean end; 0 leaves the last steps to fine detail.",
+                    },
                 ),
                 "trained_side": (
                     "INT",

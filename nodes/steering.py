@@ -12,31 +12,48 @@ from .images import rgb
 CATEGORY = "VersatileDiffusion/steering"
 GRADIENTS = ("fast", "exact")
 ALIASES = ["energy guidance", "classifier guidance", "universal guidance", "dps"]
-MODEL = ("MODEL", {"tooltip": "image_model, or a model of Stable Diffusion 1 or 2; several steering nodes add up."})
+MODEL = (
+    "MODEL",
+    {"tooltip": "image_model, or a model of Stable Diffusion 1 or 2; several steering nodes add up."},
+)
 VAE = ("VAE", {"tooltip": "The one that decodes what the model makes."})
 OUTPUT_TOOLTIPS = ("For any sampler: it now steers its samples.",)
 
 
 def strength(default: float, what: str) -> tuple:
     """The strength, and what it does."""
-    return ("FLOAT", {"default": default, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": f"{what} 0 changes nothing."})
+    return (
+        "FLOAT",
+        {"default": default, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": f"{what} 0 changes nothing."},
+    )
 
 
 STEERING = {
-    "start": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "When it begins: 0 is the noise, 1 the picture."}),
+    "start": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "tooltip": "When it begins: 0 is the noise, 1 the picture.",
+        },
+    ),
     "end": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "When it ends."}),
     "gradient": (
         list(GRADIENTS),
         {
             "default": GRADIENTS[0],
-            "tooltip": "fast: around the model; exact: through it, as in the papers, with more time and memory, and hardly another result.",
+            "tooltip": "fast: around the model; exact: through it, as in the papers, with more time and "
+            "memory, and hardly another result.",
         },
     ),
 }
 
 
 def steered(model, parts: list, measure, strength: float, start: float, end: float, gradient: str) -> tuple:
-    """The MODEL with one more energy, measure(latents [B, C, h, w]) -> [B]. parts: the models that it uses."""
+    """The MODEL with one more energy, measure(latents [B, C, h, w]) -> [B]. parts: the models that it
+    uses."""
     energy = Energy(lambda latents, alpha: measure(latents), strength, start, end, exact=gradient == "exact")
     return (host.steer(model, energy, parts),)
 
@@ -46,7 +63,8 @@ class VD_SteerByClip:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each step predicts. "
+        "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each "
+        "step predicts. "
         "Contexts say what the model shall draw; this says what shall be seen in it."
     )
     SEARCH_ALIASES = ["clip guidance", "clip guided diffusion", *ALIASES]
@@ -60,14 +78,29 @@ class VD_SteerByClip:
             "required": {
                 "model": MODEL,
                 "vae": VAE,
-                "clip_vision": ("CLIP_VISION", {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."}),
-                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "What shall be seen. Needs clip."}),
+                "clip_vision": (
+                    "CLIP_VISION",
+                    {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."},
+                ),
+                "text": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "What shall be seen. Needs clip."},
+                ),
                 "strength": strength(0.05, "How far each step goes towards a perfect match."),
                 **STEERING,
             },
             "optional": {
-                "clip": ("CLIP", {"tooltip": "From Load CLIP (VD), of the same model as clip_vision; reads text."}),
-                "image": ("IMAGE", {"tooltip": "Instead of clip and text: what it shows shall be seen. One, or one for each sample."}),
+                "clip": (
+                    "CLIP",
+                    {"tooltip": "From Load CLIP (VD), of the same model as clip_vision; reads text."},
+                ),
+                "image": (
+                    "IMAGE",
+                    {
+                        "tooltip": "Instead of clip and text: what it shows shall be seen. One, or one for "
+                        "each sample."
+                    },
+                ),
             },
         }
 
@@ -81,10 +114,17 @@ class VD_SteerByClip:
 
 
 def wanted_embedding(clip_vision, text: str, clip, image: Tensor | None) -> Tensor:
-    """The global embedding of a text, or of pictures, [1 or B, d]. Raises ValueError unless it is clear which."""
+    """The global embedding of a text, or of pictures, [1 or B, d]. Raises ValueError unless it is clear
+    which."""
     if (clip is None) == (image is None):
-        raise ValueError("Connect clip and write a text, or connect image: one node steers to one of the two.")
-    return host.embed_text(clip, [text]) if image is None else host.encode_image(clip_vision, rgb(image), None)[:, 0]
+        raise ValueError(
+            "Connect clip and write a text, or connect image: one node steers to one of the two."
+        )
+    return (
+        host.embed_text(clip, [text])
+        if image is None
+        else host.encode_image(clip_vision, rgb(image), None)[:, 0]
+    )
 
 
 class VD_SteerByColor:
@@ -92,7 +132,8 @@ class VD_SteerByColor:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards the colours of a picture, its palette, wherever in it they are. Match Colours (VD) repaints what is done; "
+        "Steers samples towards the colours of a picture, its palette, wherever in it they are. Match "
+        "Colours (VD) repaints what is done; "
         "this lets the model draw something that has these colours."
     )
     SEARCH_ALIASES = ["color guidance", "colour", "palette", *ALIASES]
@@ -106,7 +147,10 @@ class VD_SteerByColor:
             "required": {
                 "model": MODEL,
                 "vae": VAE,
-                "image": ("IMAGE", {"tooltip": "Where the colours come from, in any size. One, or one for each sample."}),
+                "image": (
+                    "IMAGE",
+                    {"tooltip": "Where the colours come from, in any size. One, or one for each sample."},
+                ),
                 "strength": strength(0.2, "How far each step goes towards these colours."),
                 **STEERING,
             }
@@ -114,7 +158,15 @@ class VD_SteerByColor:
 
     def execute(self, model, vae, image, strength, start, end, gradient):
         palette = rgb(image)
-        return steered(model, [vae], lambda z: color_distance(host.decode(vae, z), palette), strength, start, end, gradient)
+        return steered(
+            model,
+            [vae],
+            lambda z: color_distance(host.decode(vae, z), palette),
+            strength,
+            start,
+            end,
+            gradient,
+        )
 
 
 class VD_SteerToPicture:
@@ -122,7 +174,8 @@ class VD_SteerToPicture:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards a picture where a mask is painted. Softer than inpainting, which keeps it to the last digit: "
+        "Steers samples towards a picture where a mask is painted. Softer than inpainting, which keeps it "
+        "to the last digit: "
         "the model may change it, so that it fits to the rest."
     )
     SEARCH_ALIASES = ["mask guidance", "soft inpaint", "composition", *ALIASES]
@@ -136,13 +189,29 @@ class VD_SteerToPicture:
             "required": {
                 "model": MODEL,
                 "vae": VAE,
-                "image": ("IMAGE", {"tooltip": "The picture, in the size of the samples. One, or one for each."}),
+                "image": (
+                    "IMAGE",
+                    {"tooltip": "The picture, in the size of the samples. One, or one for each."},
+                ),
                 "strength": strength(0.2, "How far each step goes towards the picture."),
                 **STEERING,
             },
-            "optional": {"mask": ("MASK", {"tooltip": "Where (white) samples are to be like the picture; without it everywhere."})},
+            "optional": {
+                "mask": (
+                    "MASK",
+                    {"tooltip": "Where (white) samples are to be like the picture; without it everywhere."},
+                )
+            },
         }
 
     def execute(self, model, vae, image, strength, start, end, gradient, mask=None):
         wanted, painted = vae.encode(rgb(image).movedim(1, -1)), None if mask is None else mask[:, None]
-        return steered(model, [], lambda latents: latent_distance(latents, wanted, painted), strength, start, end, gradient)
+        return steered(
+            model,
+            [],
+            lambda latents: latent_distance(latents, wanted, painted),
+            strength,
+            start,
+            end,
+            gradient,
+        )

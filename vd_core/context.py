@@ -14,7 +14,8 @@ from torch import Tensor
 class Region:
     """Where and when a context acts.
 
-    mask:       [1 or B, 1, H, W] in 0..1, how strongly it acts where; of any size, it is stretched over the picture. None = everywhere.
+    mask:       [1 or B, 1, H, W] in 0..1, how strongly it acts where; of any size, it is stretched over the
+                picture. None = everywhere.
     start, end: shares of the way from noise (0) to data (1), both within 0..1.
     """
 
@@ -24,9 +25,13 @@ class Region:
 
     def __post_init__(self) -> None:
         if self.mask is not None and (self.mask.ndim != 4 or self.mask.shape[1] != 1 or 0 in self.mask.shape):
-            raise ValueError(f"The mask of a region must be [1 or batch, 1, height, width], got {list(self.mask.shape)}.")
+            raise ValueError(
+                f"The mask of a region must be [1 or batch, 1, height, width], got {list(self.mask.shape)}."
+            )
         if not 0 <= self.start < self.end <= 1:
-            raise ValueError(f"A context acts from a start to a later end between 0 and 1, got {self.start} to {self.end}.")
+            raise ValueError(
+                f"A context acts from a start to a later end between 0 and 1, got {self.start} to {self.end}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +44,9 @@ class Context:
     weight:        share in a blend, relative to the other contexts of the list.
     region:        where and when it acts; None = everywhere and always.
     guidance:      how strongly it guides, relative to the guidance scale of the sampler; 1 = as the others.
-    token_weights: how often each token counts in the attention, [B or 1, n]: 0 removes it, 2 doubles it; None = once. At
-                   least one must be above 0. `null_token_weights` are those of the unconditional tokens.
+    token_weights: how often each token counts in the attention, [B or 1, n]: 0 removes it, 2 doubles it; None
+                   = once. At least one must be above 0. `null_token_weights` are those of the unconditional
+                   tokens.
     """
 
     kind: str
@@ -54,9 +60,13 @@ class Context:
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3 or 0 in self.tokens.shape:
-            raise ValueError(f"A {self.kind} context needs tokens [batch, tokens, width], got shape {tuple(self.tokens.shape)}.")
+            raise ValueError(
+                f"A {self.kind} context needs tokens [batch, tokens, width], got shape "
+                f"{tuple(self.tokens.shape)}."
+            )
         if self.null is not None and (
-            self.null.shape[1:] != self.tokens.shape[1:] or len({1, self.null.shape[0], self.tokens.shape[0]}) > 2
+            self.null.shape[1:] != self.tokens.shape[1:]
+            or len({1, self.null.shape[0], self.tokens.shape[0]}) > 2
         ):
             raise ValueError(
                 f"The unconditional tokens of a {self.kind} context must have the shape of its tokens, "
@@ -65,7 +75,9 @@ class Context:
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"The weight of a {self.kind} context must be a number ≥ 0, got {self.weight}.")
         if not 0 <= self.guidance < float("inf"):
-            raise ValueError(f"The guidance of a {self.kind} context must be a number ≥ 0, got {self.guidance}.")
+            raise ValueError(
+                f"The guidance of a {self.kind} context must be a number ≥ 0, got {self.guidance}."
+            )
         for weights in (self.token_weights, self.null_token_weights):
             if weights is None:
                 continue
@@ -76,7 +88,8 @@ class Context:
                 )
             if not (weights.isfinite().all() and (weights >= 0).all() and weights.any(dim=1).all()):
                 raise ValueError(
-                    f"The weights of a {self.kind} context's tokens must be numbers ≥ 0, and not 0 for all of them."
+                    f"The weights of a {self.kind} context's tokens must be numbers ≥ 0, and not 0 for all "
+                    "of them."
                 )
 
     @property
@@ -88,7 +101,9 @@ class Context:
         """Move tokens and token weights, conditional and unconditional ones, to a device and a type."""
         names = ("tokens", "null", "token_weights", "null_token_weights")
         found = {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
-        return replace(self, **{name: tensor.to(device=device, dtype=dtype) for name, tensor in found.items()})
+        return replace(
+            self, **{name: tensor.to(device=device, dtype=dtype) for name, tensor in found.items()}
+        )
 
 
 Blend = list[Context]
@@ -97,7 +112,8 @@ LARGEST_NORM = 4.0  # of a context's tokens on average; CLIP's are divided so th
 
 
 def check_tokens(context: Context) -> None:
-    """Refuse tokens that no encoder makes: not finite, or many times too large because they were never normalised.
+    """Refuse tokens that no encoder makes: not finite, or many times too large because they were never
+    normalised.
 
     Raises ValueError that says what to divide by.
     """
@@ -105,14 +121,17 @@ def check_tokens(context: Context) -> None:
         if tokens is None:
             continue
         if tokens.is_meta:
-            raise ValueError(f"The {name} of the {context.kind} context are on the meta device and have no values.")
+            raise ValueError(
+                f"The {name} of the {context.kind} context are on the meta device and have no values."
+            )
         if not tokens.isfinite().all():
             raise ValueError(f"The {name} of the {context.kind} context hold NaN or inf.")
         norms = tokens.detach().float().norm(dim=-1)
         if (norm := float(norms.mean(dim=1).max())) > LARGEST_NORM:
             by = "its first token" if context.kind == "image" else "its end token"
             raise ValueError(
-                f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's have about 1: "
+                f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's "
+                "have about 1: "
                 f"divide each sample by the norm of {by}."
             )
 
@@ -126,22 +145,27 @@ def ratios(contexts: Sequence[Context]) -> list[float]:
 
 
 def local_ratios(
-    ratios: Sequence[float], regions: Sequence[Region | None], progress: float, batch: int, size: Sequence[int]
+    ratios: Sequence[float],
+    regions: Sequence[Region | None],
+    progress: float,
+    batch: int,
+    size: Sequence[int],
 ) -> list[float] | list[Tensor]:
-    """Compute the share of each context at one moment: ratio_i m_i / Σ ratio_j m_j with m_i how strongly its region acts, so
-    that where only one context acts it acts alone (training-free grounding by masks). Where and when none acts, all do with
-    their ratios.
+    """Compute the share of each context at one moment: ratio_i m_i / Σ ratio_j m_j with m_i how strongly its
+    region acts, so that where only one context acts it acts alone (training-free grounding by masks). Where
+    and when none acts, all do with their ratios.
 
     ratios:   of the contexts, adding up to 1.
     progress: from noise (0) to data (1).
     batch:    how many samples there are.
     size:     of the latent, (height, width); empty for texts.
 
-    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on a text, and for
-    a number of masks that is neither 1 nor the batch.
+    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on
+    a text, and for a number of masks that is neither 1 nor the batch.
     """
     acts = [
-        region is None or region.start <= progress and (progress < region.end or region.end == 1) for region in regions
+        region is None or region.start <= progress and (progress < region.end or region.end == 1)
+        for region in regions
     ]
     masks = [None if region is None else region.mask for region in regions]
     if all(mask is None for mask in masks):
@@ -150,20 +174,26 @@ def local_ratios(
             return list(ratios)
         return [ratio * on / acting for ratio, on in zip(ratios, acts, strict=True)]
     if not size:
-        raise ValueError("A region with a mask works on pictures only: for texts, give the context just a start and an end.")
+        raise ValueError(
+            "A region with a mask works on pictures only: for texts, give the context just a start "
+            "and an end."
+        )
     for mask in masks:
         if mask is not None and len(mask) not in (1, batch):
             raise ValueError(f"A region has {len(mask)} masks for {batch} samples: use one, or as many.")
     # In float64 on the CPU, so that masks of ones give the very ratios.
     maps = [
-        ratio * on * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else resize_mask(mask, size))
+        ratio
+        * on
+        * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else resize_mask(mask, size))
         for ratio, on, mask in zip(ratios, acts, masks, strict=True)
     ]
     total = torch.zeros(1, 1, *size, dtype=torch.float64)
     for share in maps:
         total = total + share
     return [
-        torch.where(total > 0, share / total.clamp(min=1e-12), ratio) for share, ratio in zip(maps, ratios, strict=True)
+        torch.where(total > 0, share / total.clamp(min=1e-12), ratio)
+        for share, ratio in zip(maps, ratios, strict=True)
     ]
 
 
@@ -173,7 +203,8 @@ def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def blend(first: Blend, second: Blend, ratio: float) -> Blend:
-    """Blend `ratio` (0..1) of `second` and the rest of `first`; chains multiply through. A side with no share is left out."""
+    """Blend `ratio` (0..1) of `second` and the rest of `first`; chains multiply through. A side with no share
+    is left out."""
     if not 0 <= ratio <= 1:
         raise ValueError(f"The ratio of a blend lies between 0 and 1, got {ratio}.")
     sides = [(first, 1 - ratio), (second, ratio)]
@@ -188,14 +219,17 @@ def blend(first: Blend, second: Blend, ratio: float) -> Blend:
 def join(contexts: Blend) -> Context:
     """Join contexts of one kind into one, their tokens side by side; the weights scale the tokens.
 
-    This is how the official app takes several images: they share one softmax, and no weight is normalised. The unconditional
-    tokens are joined unscaled. Raises ValueError for contexts that do not fit together, or have a region or a guidance.
+    This is how the official app takes several images: they share one softmax, and no weight is normalised.
+    The unconditional tokens are joined unscaled. Raises ValueError for contexts that do not fit together, or
+    have a region or a guidance.
     """
     kind = check_joinable(contexts)
     return Context(
         kind,
         concatenate([c.tokens * c.weight for c in contexts]),
-        concatenate([c.unconditional for c in contexts]) if any(c.null is not None for c in contexts) else None,
+        concatenate([c.unconditional for c in contexts])
+        if any(c.null is not None for c in contexts)
+        else None,
         token_weights=concatenate_weights([(c.token_weights, c.tokens) for c in contexts]),
         null_token_weights=concatenate_weights([(c.null_token_weights, c.tokens) for c in contexts]),
     )
@@ -209,13 +243,16 @@ def average(first: Context, second: Context, share: float) -> Context:
     kind = check_joinable([first, second])
     if any(w is not None for c in (first, second) for w in (c.token_weights, c.null_token_weights)):
         raise ValueError(
-            "Prompts with weights, as in (word:1.5), cannot be averaged: concatenate them, or take the weights out."
+            "Prompts with weights, as in (word:1.5), cannot be averaged: concatenate them, or take the "
+            "weights out."
         )
     batch = max(len(first.tokens), len(second.tokens))
     count = max(first.tokens.shape[1], second.tokens.shape[1])
 
     def mean(one: Tensor, other: Tensor) -> Tensor:
-        start, end = (concatenate([x, x.new_zeros(batch, count - x.shape[1], x.shape[2])]) for x in (one, other))
+        start, end = (
+            concatenate([x, x.new_zeros(batch, count - x.shape[1], x.shape[2])]) for x in (one, other)
+        )
         return torch.lerp(start, end, share)
 
     has_null = first.null is not None or second.null is not None
@@ -224,31 +261,42 @@ def average(first: Context, second: Context, share: float) -> Context:
 
 
 def check_joinable(contexts: Blend) -> str:
-    """Return the kind that contexts share. Raises ValueError for several, and for a region or a guidance of its own."""
+    """Return the kind that contexts share. Raises ValueError for several, and for a region or a guidance of
+    its own."""
     kinds = sorted({context.kind for context in contexts})
     if len(kinds) != 1:
-        raise ValueError(f"Only contexts of one kind can be joined, got {' and '.join(kinds) or 'none'}: blend them instead.")
+        raise ValueError(
+            f"Only contexts of one kind can be joined, got {' and '.join(kinds) or 'none'}: blend them "
+            "instead."
+        )
     if any(context.region or context.guidance != 1 for context in contexts):
-        raise ValueError("A context with a region or a guidance of its own cannot be joined: join first, or blend them.")
+        raise ValueError(
+            "A context with a region or a guidance of its own cannot be joined: join first, or blend them."
+        )
     return kinds[0]
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """Put tokens [B or 1, n_i, d], or their weights [B or 1, n_i], side by side: [B, Σ n_i, …]. Raises ValueError where
-    widths or numbers of samples differ."""
+    """Put tokens [B or 1, n_i, d], or their weights [B or 1, n_i], side by side: [B, Σ n_i, …]. Raises
+    ValueError where widths or numbers of samples differ."""
     batch, width = max(len(part) for part in parts), parts[0].shape[2:]
     for part in parts:
         if part.shape[2:] != width:
             widths = f"{width[0]} and {part.shape[2]}"
-            raise ValueError(f"Contexts of widths {widths} cannot be put together: they come from different models.")
+            raise ValueError(
+                f"Contexts of widths {widths} cannot be put together: they come from different models."
+            )
         if len(part) not in (1, batch):
             samples = f"{len(part)} and of {batch}"
-            raise ValueError(f"Contexts of {samples} samples cannot be put together: use one, or as many of each.")
+            raise ValueError(
+                f"Contexts of {samples} samples cannot be put together: use one, or as many of each."
+            )
     return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts], dim=1)
 
 
 def concatenate_weights(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor | None:
-    """Put token weights side by side, from the (weights, tokens) of each: [B or 1, Σ n]; None where no token has any."""
+    """Put token weights side by side, from the (weights, tokens) of each: [B or 1, Σ n]; None where no token
+    has any."""
     if all(weights is None for weights, _ in parts):
         return None
     return concatenate([tokens.new_ones(1, tokens.shape[1]) if w is None else w for w, tokens in parts])

@@ -1,7 +1,9 @@
-"""Report numbers that are not finite: one sentence that names the part or layer that made them, and what to do.
+"""Report numbers that are not finite: one sentence that names the part or layer that made them, and what to
+do.
 
-Unreported they would be black pictures or empty texts. Parts of an autoencoder check themselves whenever they run. The
-diffuser is searched layer by layer only after a sample was not finite, so normal sampling costs nothing.
+Unreported they would be black pictures or empty texts. Parts of an autoencoder check themselves whenever they
+run. The diffuser is searched layer by layer only after a sample was not finite, so normal sampling costs
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do about numbers that are not finite: in half precision, in other types, and where they came in from outside."""
+    """What to do about numbers that are not finite: in half precision, in other types, and where they came in
+    from outside."""
 
     half: str
     other: str
@@ -26,14 +29,17 @@ class Advice:
 
 LAYERS = Advice(
     "load the model with weight_dtype bf16 or fp32, which hold larger numbers",
-    "its weights are damaged or a LoRA on it is far too strong; lower the LoRA's strength, or download the model again",
-    "What goes into the network is not finite: a picture, a mask, a latent or a context holds such values, or cfg is far "
+    "its weights are damaged or a LoRA on it is far too strong; lower the LoRA's strength, or download the "
+    "model again",
+    "What goes into the network is not finite: a picture, a mask, a latent or a context holds such values, "
+    "or cfg is far "
     "too high.",
 )
 AUTOENCODERS = Advice(
     "compute it in a larger type (in ComfyUI: --fp32-vae --force-fp32)",
     "its weights are damaged; download the model again",
-    "{name} got numbers that are not finite: the picture, the text latent or the latent before it holds NaN or inf.",
+    "{name} got numbers that are not finite: the picture, the text latent or the latent before it holds "
+    "NaN or inf.",
 )
 PARTS = {
     "encoder": "encoder",
@@ -43,13 +49,18 @@ PARTS = {
 }
 
 
-def check_finite(name: str, output: Tensor, given: Iterable[object] = (), advice: Advice = AUTOENCODERS) -> None:
-    """Raise ValueError if the output of what is called `name` is not finite: because of what it was given, or of itself."""
+def check_finite(
+    name: str, output: Tensor, given: Iterable[object] = (), advice: Advice = AUTOENCODERS
+) -> None:
+    """Raise ValueError if the output of what is called `name` is not finite: because of what it was given, or
+    of itself."""
     if output.isfinite().all():
         return
     check_given(given, advice.given.format(name=name))
     value, dtype = "inf" if output.isinf().any() else "NaN", str(output.dtype).removeprefix("torch.")
-    raise ValueError(f"{name} gave {value} in {dtype}: {advice.half if dtype == 'float16' else advice.other}.")
+    raise ValueError(
+        f"{name} gave {value} in {dtype}: {advice.half if dtype == 'float16' else advice.other}."
+    )
 
 
 def check_given(given: Iterable[object], sentence: str) -> None:
@@ -64,7 +75,8 @@ def check_layer(name: str, advice: Advice, layer: nn.Module, inputs: tuple, outp
 
 
 def guard(autoencoder: nn.Module) -> None:
-    """Let every part of an AutoencoderKL, this package's or ComfyUI's, raise ValueError for values that are not finite."""
+    """Let every part of an AutoencoderKL, this package's or ComfyUI's, raise ValueError for values that are
+    not finite."""
     for key, name in PARTS.items():
         hook = partial(check_layer, f"The image autoencoder's {name}", AUTOENCODERS)
         autoencoder.get_submodule(key).register_forward_hook(hook)
@@ -84,7 +96,8 @@ def check_samples(
         again()
     bad = samples.isfinite().logical_not().flatten(1).any(1).sum()
     raise ValueError(
-        f"The sampler made values that are not finite numbers in {bad} of {len(samples)} samples ({samples.dtype}), though no "
+        f"The sampler made values that are not finite numbers in {bad} of {len(samples)} samples "
+        f"({samples.dtype}), though no "
         "layer did: cfg is far too high."
     )
 
@@ -106,6 +119,8 @@ def watch(layers: Iterable[tuple[str, nn.Module]], *inputs: Tensor) -> Iterator[
 
 
 def run_uncompiled() -> AbstractContextManager:
-    """Run what torch compiled as it was written: compiled code does not see hooks that came later. Before torch 2.6 there is
-    no such switch."""
-    return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+    """Run what torch compiled as it was written: compiled code does not see hooks that came later. Before
+    torch 2.6 there is no such switch."""
+    return (
+        torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+    )

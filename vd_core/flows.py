@@ -1,4 +1,5 @@
-"""Versatile Diffusion as a whole: encode contexts, sample any output kind, decode. A flow is a choice of arguments."""
+"""Versatile Diffusion as a whole: encode contexts, sample any output kind, decode. A flow is a choice of
+arguments."""
 
 from __future__ import annotations
 
@@ -26,9 +27,10 @@ from .sampling.options import OFFICIAL, Sampling
 from .sampling.samplers import Callback, Denoise
 from .sampling.schedule import Schedule
 
-# The unconditional image: all tokens zero (the official choice for image output), or the context of a black picture (the
-# official choice for text output) or of a grey one (the choice of the first official release, and meant by diffusers; with
-# transformers of today its picture is divided by 255 a second time and nearly black, so "black" is what it computes).
+# The unconditional image: all tokens zero (the official choice for image output), or the context of a black
+# picture (the official choice for text output) or of a grey one (the choice of the first official release,
+# and meant by diffusers; with transformers of today its picture is divided by 255 a second time and nearly
+# black, so "black" is what it computes).
 NULL_IMAGES = {"zeros": None, "black": 0.0, "grey": 0.5}
 STYLE_RANK = 10  # of the patch tokens in the official I2T2I app
 IMAGE_TOKENS = ("all", "patches", "style")
@@ -36,13 +38,18 @@ UNGUIDED = Sampling(cfg=1.0)  # the way on which inversion is the most exact
 
 
 def text_context(tokens: Tensor, token_weights: Tensor | None = None) -> Context:
-    """Make a text context of the tokens [B + 1, n, d] of prompts and, last, of what to avoid, and of their weights [B + 1, n]."""
+    """Make a text context of the tokens [B + 1, n, d] of prompts and, last, of what to avoid, and of their
+    weights [B + 1, n]."""
     sides = (None, None) if token_weights is None else (token_weights[:-1], token_weights[-1:])
     return Context("text", tokens[:-1], tokens[-1:], token_weights=sides[0], null_token_weights=sides[1])
 
 
 def image_context(
-    encode: Callable[[Tensor, Tensor | None], Tensor], images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros"
+    encode: Callable[[Tensor, Tensor | None], Tensor],
+    images: Tensor,
+    masks: Tensor | None = None,
+    focus: float = 0.5,
+    null: str = "zeros",
 ) -> Context:
     """Pictures [B, 3, H, W] in 0..1 -> an image context.
 
@@ -56,12 +63,15 @@ def image_context(
     tokens = encode(images, masks)
     tokens = torch.cat([tokens[:, :1], adjust_focus(tokens[:, 1:], focus)], dim=1)
     level = NULL_IMAGES[null]
-    return Context("image", tokens, None if level is None else encode(torch.full_like(images[:1], level), None))
+    return Context(
+        "image", tokens, None if level is None else encode(torch.full_like(images[:1], level), None)
+    )
 
 
 def image_tokens(context: Context, which: str) -> Context:
-    """A part of an image context, its unconditional tokens likewise: "all" tokens, the "patches" without the global token, or the
-    "style" alone, the leading components of the patches (the official I2T2I app). Raises ValueError for another choice."""
+    """A part of an image context, its unconditional tokens likewise: "all" tokens, the "patches" without the
+    global token, or the "style" alone, the leading components of the patches (the official I2T2I app). Raises
+    ValueError for another choice."""
     if which not in IMAGE_TOKENS:
         raise ValueError(f"The tokens of a picture are {', '.join(IMAGE_TOKENS)}, got {which!r}.")
     if which == "all":
@@ -70,14 +80,16 @@ def image_tokens(context: Context, which: str) -> Context:
     def take(tokens: Tensor) -> Tensor:
         return leading_components(tokens[:, 1:], STYLE_RANK) if which == "style" else tokens[:, 1:]
 
-    return replace(context, tokens=take(context.tokens), null=None if context.null is None else take(context.null))
+    return replace(
+        context, tokens=take(context.tokens), null=None if context.null is None else take(context.null)
+    )
 
 
 class VersatileDiffusion:
     """One model: its config and the parts of it that were loaded. To read another part raises ValueError.
 
-    Image latents are unscaled everywhere outside `sample`, as ComfyUI's are; text latents are [B, channels]. The diffuser may have weights
-    of another type than latents and contexts.
+    Image latents are unscaled everywhere outside `sample`, as ComfyUI's are; text latents are [B, channels].
+    The diffuser may have weights of another type than latents and contexts.
     """
 
     def __init__(
@@ -123,16 +135,20 @@ class VersatileDiffusion:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are: those of the first part that was loaded. Raises ValueError for a model without parts."""
+        """Where the weights are: those of the first part that was loaded. Raises ValueError for a model
+        without parts."""
         return next(iter(self.weights().values())).device
 
     def weights(self) -> dict[str, Tensor]:
-        """Return one weight of each part that was loaded, by the part's name. Raises ValueError where there is none."""
+        """Return one weight of each part that was loaded, by the part's name. Raises ValueError where there
+        is none."""
         if not self.parts:
             raise ValueError("This model has no parts: load some.")
         return {name: next(part.parameters()) for name, part in self.parts.items()}
 
-    def to(self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None) -> VersatileDiffusion:
+    def to(
+        self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> VersatileDiffusion:
         """Move all parts to a device, convert their floating point weights, or both; returns this model.
 
         Raises ValueError for a device or a type that cannot be used here.
@@ -174,7 +190,8 @@ class VersatileDiffusion:
     def encode_image(
         self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros"
     ) -> Context:
-        """Encode pictures [B, 3, H, W] in 0..1 as an image context [B, 1 + patches, d]; see `image_context`."""
+        """Encode pictures [B, 3, H, W] in 0..1 as an image context [B, 1 + patches, d]; see
+        `image_context`."""
         return image_context(self.clip.encode_image, images, masks, focus, null)
 
     def sample(
@@ -189,19 +206,20 @@ class VersatileDiffusion:
         start: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Generate latents of kind `data` under the contexts, unscaled, in the shape and precision of `latent`.
+        """Generate latents of kind `data` under the contexts, unscaled, in the shape and precision of
+        `latent`.
 
         contexts: one or several; on any device.
-        latent:   unscaled, [B, C, H, W] or [B, C], on the diffuser's device; without `fidelity` or `strength` only its
-                  shape counts, so zeros will do.
-        noise:    a seed, which becomes noise as `sampling` says, a torch.Generator or a list of them, or x_T itself,
-                  standard normal, in the shape of `latent`.
+        latent:   unscaled, [B, C, H, W] or [B, C], on the diffuser's device; without `fidelity` or `strength`
+                  only its shape counts, so zeros will do.
+        noise:    a seed, which becomes noise as `sampling` says, a torch.Generator or a list of them, or x_T
+                  itself, standard normal, in the shape of `latent`.
         start:    unscaled, as `invert` gives it.
         The other arguments are those of `generate`.
 
-        Gradients reach contexts, latents, x_T and weights that require them, unless energies steer. Otherwise nothing is
-        kept for them. Raises ValueError for unknown kinds, shapes that do not fit, values that are not finite, tokens
-        that were never normalised, and more steps than the schedule has.
+        Gradients reach contexts, latents, x_T and weights that require them, unless energies steer. Otherwise
+        nothing is kept for them. Raises ValueError for unknown kinds, shapes that do not fit, values that are
+        not finite, tokens that were never normalised, and more steps than the schedule has.
         """
         contexts = [contexts] if isinstance(contexts, Context) else contexts
         scale = self._latent_scale(data)
@@ -231,7 +249,8 @@ class VersatileDiffusion:
     ) -> Tensor:
         """Find the `start` from which `sample` under the same contexts and options leads back to `latent`.
 
-        It is that of "ddim" at eta 0, whatever the sampler of `sampling`. Latent and result are unscaled, of one shape.
+        It is that of "ddim" at eta 0, whatever the sampler of `sampling`. Latent and result are unscaled, of
+        one shape.
         Raises ValueError for unknown kinds, shapes that do not fit, and values that are not finite.
         """
         contexts = [contexts] if isinstance(contexts, Context) else contexts
@@ -239,7 +258,9 @@ class VersatileDiffusion:
         self._check_inputs(contexts, latent, None, None, sampling)
         schedule = Schedule(self.config.schedule, sampling.shift)
         denoise = self._guided(data, contexts, schedule, sampling)
-        return invert(denoise, schedule, latent * scale, sampling, latent_scale=scale, callback=callback) / scale
+        return (
+            invert(denoise, schedule, latent * scale, sampling, latent_scale=scale, callback=callback) / scale
+        )
 
     def _check_inputs(
         self, contexts: Blend, latent: Tensor, mask: Tensor | None, start: Tensor | None, sampling: Sampling
@@ -250,14 +271,20 @@ class VersatileDiffusion:
         if start is not None:
             check_values("start", start)
             if start.shape != latent.shape:
-                raise ValueError(f"start must have the shape of latent, {list(latent.shape)}, got {list(start.shape)}.")
+                raise ValueError(
+                    f"start must have the shape of latent, {list(latent.shape)}, got {list(start.shape)}."
+                )
         if mask is not None:
             check_values("mask", mask)
-            if mask.ndim != latent.ndim or any(m not in (1, n) for m, n in zip(mask.shape, latent.shape, strict=True)):
+            if mask.ndim != latent.ndim or any(
+                m not in (1, n) for m, n in zip(mask.shape, latent.shape, strict=True)
+            ):
                 raise ValueError(f"mask must fit latent {list(latent.shape)}, got {list(mask.shape)}.")
             if mask.min() < 0 or mask.max() > 1:
                 raise ValueError(f"mask must lie within 0..1, got {mask.min():g} to {mask.max():g}.")
-        if not isinstance(contexts, list | tuple) or not all(hasattr(context, "tokens") for context in contexts):
+        if not isinstance(contexts, list | tuple) or not all(
+            hasattr(context, "tokens") for context in contexts
+        ):
             raise ValueError(f"contexts must be a Context or a list of them, got {type(contexts).__name__}.")
         for context in contexts:
             check_tokens(context)
@@ -265,7 +292,8 @@ class VersatileDiffusion:
         tracked = [latent, *(context.tokens for context in contexts), *self.diffuser.parameters()]
         if sampling.energies and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tracked):
             raise ValueError(
-                "Gradients do not pass through samples that energies steer: leave the energies out, or sample under "
+                "Gradients do not pass through samples that energies steer: leave the energies out, or "
+                "sample under "
                 "torch.no_grad()."
             )
 
@@ -275,7 +303,8 @@ class VersatileDiffusion:
         return guide(self.diffuser, schedule, contexts, data, sampling.cfg, sampling.guidance, dtype)
 
     def _latent_scale(self, data: str) -> float:
-        """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model does not make."""
+        """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model
+        does not make."""
         if data not in self.config.diffuser.data:
             raise ValueError(f"The model generates {', '.join(self.config.diffuser.data)}, not {data!r}.")
         return self.config.diffuser.data[data].latent_scale

@@ -1,4 +1,5 @@
-"""MODELs of the host without ComfyUI: the flows that make one kind of output, with layers that are read when needed."""
+"""MODELs of the host without ComfyUI: the flows that make one kind of output, with layers that are read when
+needed."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def read_part(path: Path, part: str, dtype: torch.dtype = torch.float32) -> Vers
 
 @dataclass(eq=False)
 class Layers:
-    """The layers of one kind of output, read when they are needed. backend: of torch.compile, where they are compiled."""
+    """The layers of one kind of output, read when they are needed. backend: of torch.compile, where they are
+    compiled."""
 
     path: Path
     data: str
@@ -38,8 +40,8 @@ class Layers:
     backend: str | None = None
     model: VersatileDiffusion | None = None
 
-    def under(self, kinds: Iterable[str]) -> VersatileDiffusion:
-        """The model with the layers that read these kinds of contexts; what is missing is read."""
+    def load_for(self, kinds: Iterable[str]) -> VersatileDiffusion:
+        """Return the model with the layers that read these kinds of contexts; what is missing is loaded."""
         if self.model is None:
             self.model = read_part(self.path, f"diffuser.data.{self.data}", self.dtype)
             if self.backend is not None:
@@ -47,13 +49,16 @@ class Layers:
         context = self.model.diffuser.context
         for kind in kinds:
             if kind not in context:
-                context[kind] = read_part(self.path, f"diffuser.context.{kind}", self.dtype).diffuser.context[kind]
+                context[kind] = read_part(self.path, f"diffuser.context.{kind}", self.dtype).diffuser.context[
+                    kind
+                ]
         return self.model
 
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """A MODEL: the flows that make one kind of output, and how they are sampled. Copies with other options share the layers."""
+    """A MODEL: the flows that make one kind of output, and how they are sampled. Copies with other options
+    share the layers."""
 
     config: VDConfig
     layers: Layers
@@ -72,20 +77,23 @@ class Flow:
         """The sizes of its latents."""
         return self.config.diffuser.data[self.data]
 
-    def under(self, contexts: Blend) -> VersatileDiffusion:
-        """The model with the layers that read these contexts."""
-        return self.layers.under({context.kind for context in contexts})
+    def load_for(self, contexts: Blend) -> VersatileDiffusion:
+        """Return the model with the layers that read these contexts."""
+        return self.layers.load_for({context.kind for context in contexts})
 
-    def with_own(self, sampling: Sampling) -> Sampling:
-        """Options of a sampler with those that nodes have set on this MODEL."""
-        return replace(sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.low_pass)
+    def complete(self, sampling: Sampling) -> Sampling:
+        """Complete the options of a sampler by those that nodes have set on this MODEL."""
+        return replace(
+            sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.low_pass
+        )
 
     def compiled(self, backend: str) -> Flow:
-        """A copy with layers of its own, which torch compiles."""
+        """Make a copy with layers of its own, which torch compiles."""
         return replace(self, layers=Layers(self.layers.path, self.data, self.layers.dtype, backend))
 
-    def fitted(self, latent: Tensor) -> Tensor:
-        """A latent as `fit_latent` makes it. Raises ValueError where no guided step on it fits into memory."""
+    def fit(self, latent: Tensor) -> Tensor:
+        """Check and widen a latent as `fit_latent` does. Raises ValueError where no guided step on it fits
+        into memory."""
         samples = fit_latent(latent, self.sizes, self.data)
         if self.sizes.layers == "2d":
             batch, _, height, width = samples.shape
@@ -94,6 +102,6 @@ class Flow:
             check_room(f"A step on {batch} latents of {width}x{height}", needed)
         return samples
 
-    def inner(self, latent: Tensor) -> Tensor:
+    def flatten_texts(self, latent: Tensor) -> Tensor:
         """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
         return latent.flatten(1) if self.sizes.layers == "0d" else latent

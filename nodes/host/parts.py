@@ -29,12 +29,17 @@ class ImageVAE:
 
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
-        self.check_room(samples.shape[-1] * self.autoencoder.factor, samples.shape[-2] * self.autoencoder.factor)
+        self.check_room(
+            samples.shape[-1] * self.autoencoder.factor, samples.shape[-2] * self.autoencoder.factor
+        )
         return in_parts(self.autoencoder.decode, samples).movedim(1, -1)
 
     def check_room(self, width: int, height: int) -> None:
-        """Raise ValueError for a picture that cannot be encoded or decoded here: four tensors of the first level are the least of it."""
-        check_room(f"A picture of {width}x{height}", 4 * 4 * self.autoencoder.config.channels * width * height)
+        """Raise ValueError for a picture that cannot be encoded or decoded here: four tensors of the first
+        level are the least of it."""
+        check_room(
+            f"A picture of {width}x{height}", 4 * 4 * self.autoencoder.config.channels * width * height
+        )
 
 
 @dataclass(eq=False)
@@ -52,7 +57,9 @@ class TextVAE:
         """Sentences -> latents [B, width]."""
         return self.optimus.encode(texts)
 
-    def decode(self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float) -> list[str]:
+    def decode(
+        self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float
+    ) -> list[str]:
         """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them."""
         with progress("writing") as report:
             return self.optimus.decode(latents, generators, temperature, top_k, top_p, report)

@@ -1,4 +1,5 @@
-"""What the nodes ask of the program in which they run. Both hosts, inside ComfyUI and without it, are such modules."""
+"""What the nodes ask of the program in which they run. Both hosts, inside ComfyUI and without it, are such
+modules."""
 
 from __future__ import annotations
 
@@ -73,10 +74,12 @@ class Host(Protocol):
         """Find a file. Raises FileNotFoundError that says what was searched for where."""
 
     def find_part(self, model: Path, part: str, role: str) -> Path:
-        """Find the file of a part of a model. Raises FileNotFoundError that says what was searched for where."""
+        """Find the file of a part of a model. Raises FileNotFoundError that says what was searched for
+        where."""
 
     def output_place(self, prefix: str, directory: str | None) -> tuple[Path, str]:
-        """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves it."""
+        """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves
+        it."""
 
     # Loading
 
@@ -99,7 +102,8 @@ class Host(Protocol):
         """Load a SeeCoder of any kind."""
 
     def load_pfd(self, path: Path) -> Model:
-        """Load the diffuser of Prompt-Free Diffusion as a MODEL of Stable Diffusion 1, which ComfyUI alone can run."""
+        """Load the diffuser of Prompt-Free Diffusion as a MODEL of Stable Diffusion 1, which ComfyUI alone
+        can run."""
 
     # Encoding and decoding
 
@@ -113,7 +117,8 @@ class Host(Protocol):
         """Count the tokens that a word takes."""
 
     def embed_text(self, clip: Clip, texts: Sequence[str]) -> Tensor:
-        """Embed texts globally, [B, d], of norm 1; those of pictures are the first tokens of `encode_image`."""
+        """Embed texts globally, [B, d], of norm 1; those of pictures are the first tokens of
+        `encode_image`."""
 
     def controlnet_tokens(self, clip: Clip, texts: Sequence[str]) -> Tensor | None:
         """Return what ControlNets read of prompts; None where there are no ControlNets."""
@@ -150,7 +155,9 @@ class Host(Protocol):
     def steer(self, model: Model, energy: Energy, parts: Sequence[Any]) -> Model:
         """Steer a copy of a MODEL by one more energy. parts: the models that the energy uses."""
 
-    def shift_resolution(self, model: Model, latent: dict, trained_side: int, noisy: float, clean: float) -> Model:
+    def shift_resolution(
+        self, model: Model, latent: dict, trained_side: int, noisy: float, clean: float
+    ) -> Model:
         """Shift the noise of a copy of a MODEL for latents of that size."""
 
     # Sampling
@@ -165,7 +172,8 @@ class Host(Protocol):
         sampling: Sampling,
         start_noise: dict | None = None,
     ) -> dict:
-        """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
+        """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for
+        texts."""
 
     def invert(
         self, model: Model, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling

@@ -29,7 +29,7 @@ from ...vd_core.sampling.schedule import Schedule
 from ..advice import advise_settings
 from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
-from ..latents import fit_mask, fit_start, made, sampler_noise, shift_of
+from ..latents import fit_mask, fit_start, make_latent, sampler_noise, shift_of
 from .flow import Flow, Layers, read_part
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .terminal import progress, tell
@@ -42,7 +42,8 @@ def register() -> None:
 
 
 def folder() -> Path:
-    """Where model files are looked for, whatever their role: $VD_MODELS, else `models` in the working folder."""
+    """Where model files are looked for, whatever their role: $VD_MODELS, else `models` in the working
+    folder."""
     return Path(os.environ.get("VD_MODELS", "models"))
 
 
@@ -54,7 +55,12 @@ def folders(role: str) -> list[Path]:
 def file_names(role: str) -> list[str]:
     """The files that may be of a role."""
     endings = (*SUFFIXES, ".npy") if role == "context" else SUFFIXES
-    found = {str(path.relative_to(place)) for place in folders(role) for path in place.rglob("*") if path.suffix in endings}
+    found = {
+        str(path.relative_to(place))
+        for place in folders(role)
+        for path in place.rglob("*")
+        if path.suffix in endings
+    }
     return sorted(found)
 
 
@@ -73,28 +79,39 @@ def find(name: str, role: str) -> Path:
 
 
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
-    """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the output folder."""
+    """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the
+    output folder."""
     return resolve_inside(Path(directory), prefix, "filename_prefix")
 
 
 def find_part(model: Path, part: str, role: str) -> Path:
-    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as `companions.find_part` does."""
+    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as
+    `companions.find_part` does."""
     from ...vd_core.checkpoints.companions import find_part as find
 
     return find(model, part, folders(role))
 
 
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
-    """The flows that make `data` as a MODEL. Layers are read when a sample needs them, so `contexts` leaves nothing to do."""
+    """The flows that make `data` as a MODEL. Layers are read when a sample needs them, so `contexts` leaves
+    nothing to do."""
     from ...vd_core.checkpoints.load import choose, open_checkpoints
 
     if dtype.startswith("fp8"):
         raise ValueError(
-            f"weight_dtype {dtype} needs ComfyUI: choose default (float32), auto (what this processor is fastest with) or bf16."
+            f"weight_dtype {dtype} needs ComfyUI: choose default (float32), auto (what this processor is "
+            "fastest with) or bf16."
         )
     checkpoints, config = open_checkpoints(path)
     choose(checkpoints, config, [f"diffuser.data.{data}"])
-    return Flow(config, Layers(path, data, fastest_dtype() if dtype == "auto" else getattr(torch, WEIGHT_DTYPES[dtype] or "float32")))
+    return Flow(
+        config,
+        Layers(
+            path,
+            data,
+            fastest_dtype() if dtype == "auto" else getattr(torch, WEIGHT_DTYPES[dtype] or "float32"),
+        ),
+    )
 
 
 def load_clip(path: Path) -> Clip:
@@ -127,14 +144,19 @@ def load_seecoder(path: Path) -> SeeCoderEncoder:
 
 def load_pfd(path: Path) -> None:
     """Refuse: Stable Diffusion 1 is run by ComfyUI alone."""
-    raise ValueError("A model of Stable Diffusion 1 needs ComfyUI; here SeeCoder conditions Versatile Diffusion.")
+    raise ValueError(
+        "A model of Stable Diffusion 1 needs ComfyUI; here SeeCoder conditions Versatile Diffusion."
+    )
 
 
 def check_width(model: Flow, width: int) -> None:
     """Raise a ValueError unless a MODEL reads text tokens of that width."""
     wanted = model.config.diffuser.context.get("text")
     if wanted != width:
-        raise ValueError(f"SeeCoder's tokens are {width} wide, but this model reads {wanted or 'none'}: they come from different models.")
+        raise ValueError(
+            f"SeeCoder's tokens are {width} wide, but this model reads {wanted or 'none'}: they come from "
+            "different models."
+        )
 
 
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
@@ -153,7 +175,8 @@ def count_tokens(clip: Clip, word: str) -> int:
 
 
 def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:
-    """Texts -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of `encode_image`."""
+    """Texts -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of
+    `encode_image`."""
     return clip.embed_text(texts)
 
 
@@ -168,7 +191,8 @@ def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Ten
 
 
 def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
-    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for (its posterior)."""
+    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for
+    (its posterior)."""
     images, config, factor = pixels.movedim(-1, 1), vae.autoencoder.config, vae.autoencoder.factor
     height, width = (side // factor for side in images.shape[2:])
     return vae.autoencoder.encode(images, noise.draw((len(images), config.latent_channels, height, width)))
@@ -195,7 +219,8 @@ def decode(vae: ImageVAE, latents: Tensor) -> Tensor:
 
 
 def steer(model: Flow, energy: Energy, parts: Sequence[object]) -> Flow:
-    """A MODEL whose samples are steered by one more energy. parts: the models that the energy uses. Raises ValueError for texts."""
+    """A MODEL whose samples are steered by one more energy. parts: the models that the energy uses. Raises
+    ValueError for texts."""
     if model.config.diffuser.data[model.data].layers == "0d":
         raise ValueError("Steering works on pictures only: connect image_model.")
     return replace(model, energies=(*model.energies, energy))
@@ -212,37 +237,43 @@ def sample(
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     contexts = to_contexts(positive, negative)
-    samples = model.fitted(latent["samples"])
+    samples = model.fit(latent["samples"])
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
-    tell(advise_settings(model.config, model.data, samples.shape, sampling.cfg if model.guidance == PLAIN else None))
-    vd, noise = model.under(contexts), sampler_noise(sampling, seed, latent)
+    tell(
+        advise_settings(
+            model.config, model.data, samples.shape, sampling.cfg if model.guidance == PLAIN else None
+        )
+    )
+    vd, noise = model.load_for(contexts), sampler_noise(sampling, seed, latent)
     run = partial(
         vd.sample,
         model.data,
         contexts,
-        model.inner(samples),
-        sampling=model.with_own(sampling),
-        mask=None if mask is None else model.inner(fit_mask(mask, samples)),
-        start=None if start is None else model.inner(start),
+        model.flatten_texts(samples),
+        sampling=model.complete(sampling),
+        mask=None if mask is None else model.flatten_texts(fit_mask(mask, samples)),
+        start=None if start is None else model.flatten_texts(start),
     )
     with progress("sampling") as report:
         result = run(noise=noise, callback=lambda i, total, x, x0: report(i + 1, total))
     tokens = [side for context in contexts for side in (context.tokens, context.unconditional)]
     again = partial(run, noise=sampler_noise(sampling, seed, latent))
     check_samples(result, again, name_layers(vd.diffuser, model.data), samples, *tokens)
-    return made(latent, result.reshape(samples.shape), noise)
+    return make_latent(latent, result.reshape(samples.shape), noise)
 
 
-def invert(model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling) -> Tensor:
+def invert(
+    model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling
+) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
-    samples = model.fitted(latent["samples"])
+    samples = model.fit(latent["samples"])
     with progress("inverting") as report:
-        result = model.under(contexts).invert(
+        result = model.load_for(contexts).invert(
             model.data,
             contexts,
-            model.inner(samples),
-            model.with_own(sampling),
+            model.flatten_texts(samples),
+            model.complete(sampling),
             callback=lambda i, total, x, x0: report(i + 1, total),
         )
     return result.reshape(samples.shape)
@@ -267,4 +298,6 @@ def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:
 
 def official_ddim(model: Flow, steps: int, eta: float) -> tuple[object, Tensor]:
     """Refuse: a SAMPLER and SIGMAS are of no use here."""
-    raise ValueError("Official DDIM (VD) feeds ComfyUI's SamplerCustom; without ComfyUI use Multi-Flow Sampler (VD).")
+    raise ValueError(
+        "Official DDIM (VD) feeds ComfyUI's SamplerCustom; without ComfyUI use Multi-Flow Sampler (VD)."
+    )

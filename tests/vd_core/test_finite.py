@@ -27,7 +27,7 @@ def run(nodes, change=lambda flow: None, **inputs):
     flow = host.load_flow(host.MODEL, "image", "all", "default")
     (clip,) = classes["VD_LoadClip"]().execute(model="embedded")
     positive, negative = classes["VD_TextContext"]().execute(clip=clip, text="red apple, 3d style", negative_text="")
-    flow.layers.under(["text"])
+    flow.layers.load_for(["text"])
     with torch.inference_mode(False), torch.no_grad():
         change(flow.layers.model.diffuser)
     given = {"seed": 1, "steps": 2, "cfg": 2.0, "sampler": "ddim", "eta": 0.5, "fidelity": 0.0, "noise": "per sample"}

@@ -15,13 +15,17 @@ MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cu
 class Compiled:
     """A function of tensors, compiled; where that fails, the function itself, after one sentence in the log.
 
-    mode: as that of `torch.compile`; "reduce-overhead" records CUDA graphs. Raises ValueError for another one.
+    mode: as that of `torch.compile`; "reduce-overhead" records CUDA graphs. Raises ValueError for another
+    one.
 
-    Compiled anew for what the function does otherwise: for the first other size once for all sizes, for other numbers of contexts or
-    evaluations each. torch stops at its limit (`torch._dynamo.config.recompile_limit`, 8) and runs the rest as it is.
+    Compiled anew for what the function does otherwise: for the first other size once for all sizes, for other
+    numbers of contexts or evaluations each. torch stops at its limit (`torch._dynamo.config.recompile_limit`,
+    8) and runs the rest as it is.
     """
 
-    def __init__(self, function: Callable[..., Tensor], mode: str | None = None, backend: str | Callable = "inductor"):
+    def __init__(
+        self, function: Callable[..., Tensor], mode: str | None = None, backend: str | Callable = "inductor"
+    ):
         if mode not in MODES:
             raise ValueError(f"mode is one of {', '.join(map(str, MODES))}, got {mode!r}.")
         self.plain, self.mode, self.backend = function, mode, backend

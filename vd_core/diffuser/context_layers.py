@@ -35,17 +35,20 @@ class TransformerBlock(nn.Module):
         x = repeat(x + self.attn1(self.norm1(x)), evaluations)
         read = self.attn2(self.norm2(x[zero_samples:]), context, token_weights)
         if zero_samples:  # keys and values of zero tokens are zero, and so is what is read
-            read = torch.cat([self.attn2.to_out(x.new_zeros(1, 1, x.shape[2])).expand_as(x[:zero_samples]), read])
+            read = torch.cat(
+                [self.attn2.to_out(x.new_zeros(1, 1, x.shape[2])).expand_as(x[:zero_samples]), read]
+            )
         x = x + read
         return x + self.ff(self.norm3(x))
 
 
 class ContextLayer(nn.Module):
-    """Let h [B, C, H, W] read one context -> [evaluations * B, C, H, W]. Identical for 2D and 0D data (there H, W =
-    second_dim, 1).
+    """Let h [B, C, H, W] read one context -> [evaluations * B, C, H, W]. Identical for 2D and 0D data (there
+    H, W = second_dim, 1).
 
     context:      tokens [rows, n, d] or their `keys_values`; token_weights [rows, n]; see `Attention`.
-    evaluations:  how often each sample is evaluated, each time with its own rows of the context; equal until they are read.
+    evaluations:  how often each sample is evaluated, each time with its own rows of the context; equal until
+                  they are read.
     zero_samples: how many of the resulting samples, the first ones, read zero tokens; they have no rows.
     """
 
@@ -76,4 +79,6 @@ class ContextLayer(nn.Module):
         height = h.shape[2]
         x = rearrange(self.proj_in(self.norm(h)), "b c h w -> b (h w) c")
         x = self.block(x, context, token_weights, evaluations, zero_samples)
-        return repeat(h, evaluations) + self.proj_out(rearrange(x, "b (h w) c -> b c h w", h=height).contiguous())
+        return repeat(h, evaluations) + self.proj_out(
+            rearrange(x, "b (h w) c -> b c h w", h=height).contiguous()
+        )

@@ -28,7 +28,8 @@ class ResBlock(nn.Module):
 
 
 class Conv2D(nn.Module):
-    """The 2D layers without time embedding: 3x3 convolution; "down" halves the sides, "up" doubles them first."""
+    """The 2D layers without time embedding: 3x3 convolution; "down" halves the sides, "up" doubles them
+    first."""
 
     def __init__(self, inputs: int, outputs: int, role: str, ops=nn):
         super().__init__()
@@ -69,7 +70,8 @@ class ResBlock0D(ResBlock):
 
 
 class Linear0D(nn.Module):
-    """The 0D layers without time embedding: [B, C] or [B, C, S, 1] -> [B, C', S, 1], one linear over all features.
+    """The 0D layers without time embedding: [B, C] or [B, C, S, 1] -> [B, C', S, 1], one linear over all
+    features.
 
     "down" and "up" are such layers too: there is no length to change.
     """
@@ -96,9 +98,11 @@ class Output0D(nn.Module):
 
 
 def linear(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution of one pixel, h [B, C, 1, 1], as the matrix product that it is: on CPUs up to four times as fast.
+    """A 1x1 convolution of one pixel, h [B, C, 1, 1], as the matrix product that it is: on CPUs up to four
+    times as fast.
 
-    It takes the place of `Conv2d._conv_forward`, which hosts' own convolutions call too, so that the weights keep their shape.
+    It takes the place of `Conv2d._conv_forward`, which hosts' own convolutions call too, so that the weights
+    keep their shape.
     """
     return F.linear(h.flatten(1), weight.flatten(1), bias)[:, :, None, None]
 
@@ -109,12 +113,15 @@ def unflatten(h: Tensor, second_dim: int) -> Tensor:
 
 
 def data_layers(config: DiffuserConfig, kind: str, ops=nn) -> nn.ModuleList:
-    """All data layers of one kind of output, in the order of the plan. Only those with role "res" take the time embedding."""
+    """All data layers of one kind of output, in the order of the plan. Only those with role "res" take the
+    time embedding."""
     data, emb_width = config.data[kind], 4 * config.model_channels
     builders = {"2d": layer_2d, "0d": layer_0d}
     if data.layers not in builders:
         raise ValueError(f'The data layers of "{kind}" must be "2d" or "0d", got "{data.layers}".')
-    return nn.ModuleList(builders[data.layers](step, data, emb_width, ops) for step in plan(config) if step.op == "data")
+    return nn.ModuleList(
+        builders[data.layers](step, data, emb_width, ops) for step in plan(config) if step.op == "data"
+    )
 
 
 def layer_2d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:

@@ -35,4 +35,6 @@ def name_layers(diffuser: Diffuser, data: str) -> Iterator[tuple[str, nn.Module]
 
 def name_block(stage: str, number: int) -> str:
     """Name a block by its stage, "in", "mid" or "out", and its number there."""
-    return "The middle block" if stage == "mid" else f"{'Input' if stage == 'in' else 'Output'} block {number}"
+    return (
+        "The middle block" if stage == "mid" else f"{'Input' if stage == 'in' else 'Output'} block {number}"
+    )

@@ -43,12 +43,12 @@ SCORES = 1 << 20  # of attention, held at once on the CPU: few enough to stay in
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute softmax(q kᵀ / √d + bias) v of q [B, heads, n, d], k and v [B, heads, m, d], bias [B, 1, 1, m] (Vaswani et al.
-    2017, eq. 1).
+    """Compute softmax(q kᵀ / √d + bias) v of q [B, heads, n, d], k and v [B, heads, m, d], bias [B, 1, 1, m]
+    (Vaswani et al. 2017, eq. 1).
 
-    torch's own product, but for bfloat16 on CPUs, which it computes in float32: there plain products, block by block, are 2
-    to 3 times as fast where the processor multiplies bfloat16 (AVX512-BF16, 256 to 4096 queries). Their scores are of
-    bfloat16.
+    torch's own product, but for bfloat16 on CPUs, which it computes in float32: there plain products, block
+    by block, are 2 to 3 times as fast where the processor multiplies bfloat16 (AVX512-BF16, 256 to 4096
+    queries). Their scores are of bfloat16.
     """
     differentiated = any(part.requires_grad for part in (q, k, v))
     if q.dtype != torch.bfloat16 or q.device.type != "cpu" or differentiated:
@@ -66,11 +66,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x [B, n, width] to a context [rows, m, context_width], or to its keys and values; to itself
-    without a context.
+    """Multi-head attention of x [B, n, width] to a context [rows, m, context_width], or to its keys and
+    values; to itself without a context.
 
     rows:          B, or fewer: each is then read by as many consecutive samples.
-    token_weights: [rows, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log token_weights).
+    token_weights: [rows, m] ≥ 0, how often each token of the context counts: softmax(q·k / √d + log
+                   token_weights).
     """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None, ops=nn):
@@ -92,7 +93,9 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | KeysValues | None = None, token_weights: Tensor | None = None
     ) -> Tensor:
-        keys, values = context if isinstance(context, tuple) else self.keys_values(x if context is None else context)
+        keys, values = (
+            context if isinstance(context, tuple) else self.keys_values(x if context is None else context)
+        )
         bias = None if token_weights is None else token_weights.log()[:, None, None]
         # Samples that read the same row are one long sequence of queries.
         queries = self.by_head(self.to_q(x).reshape(len(keys), -1, x.shape[2]))
@@ -113,11 +116,14 @@ class GatedGELU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU feed-forward of four times the width. `net.1` is the dropout of the known layouts, which never drops here."""
+    """GEGLU feed-forward of four times the width. `net.1` is the dropout of the known layouts, which never
+    drops here."""
 
     def __init__(self, width: int, ops=nn):
         super().__init__()
-        self.net = nn.Sequential(GatedGELU(width, 4 * width, ops), nn.Identity(), ops.Linear(4 * width, width))
+        self.net = nn.Sequential(
+            GatedGELU(width, 4 * width, ops), nn.Identity(), ops.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

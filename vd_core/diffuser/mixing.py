@@ -1,6 +1,7 @@
 """How several contexts act on one activation (VD paper, section 3.3): attention-level and layer-level mixing.
 
-A mixing is a function `mix(h, layers, shares)` with one layer and one share per context. Predictions are never mixed.
+A mixing is a function `mix(h, layers, shares)` with one layer and one share per context. Predictions are
+never mixed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Mixing = Callable[[Tensor, Sequence[Layer], Sequence[Share]], Tensor]
 
 
 def attention_mixing(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]) -> Tensor:
-    """Compute Σ share_i · layer_i(h): whole transformer outputs are mixed, each with its own self-attention and residual.
+    """Compute Σ share_i · layer_i(h): whole transformer outputs are mixed, each with its own self-attention
+    and residual.
 
     A share that is a map mixes each place of h [B, C, h, w] on its own. A context with share 0 is not run.
     """
@@ -41,7 +43,8 @@ def is_number(share: Share, number: float) -> bool:
 
 
 def weigh(h: Tensor, share: Share) -> Tensor:
-    """Multiply h [B, C, h, w] by a share: maps are averaged over each place and repeated for the evaluations of a batch."""
+    """Multiply h [B, C, h, w] by a share: maps are averaged over each place and repeated for the evaluations
+    of a batch."""
     if not isinstance(share, Tensor):
         return h * share
     maps = F.adaptive_avg_pool2d(share, (h.shape[2], h.shape[3])).to(h)
@@ -49,8 +52,8 @@ def weigh(h: Tensor, share: Share) -> Tensor:
 
 
 def layer_mixing(seed: int) -> Mixing:
-    """Make a mixing that runs one context per layer, drawn with its share as probability. It draws the same sequence for the
-    same seed.
+    """Make a mixing that runs one context per layer, drawn with its share as probability. It draws the same
+    sequence for the same seed.
 
     Any integer is a seed; it counts modulo 2**32.
     """
@@ -61,7 +64,8 @@ def layer_mixing(seed: int) -> Mixing:
         numbers = [share for share in shares if not isinstance(share, Tensor)]
         if len(numbers) < len(shares):
             raise ValueError(
-                "Layer mixing draws one context for a whole layer, so its contexts cannot have regions with masks."
+                "Layer mixing draws one context for a whole layer, so its contexts cannot have regions "
+                "with masks."
             )
         return layers[random.choice(len(layers), p=numbers)](h)
 

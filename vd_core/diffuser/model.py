@@ -21,22 +21,35 @@ from .plan import Step, plan
 
 
 class Diffuser(nn.Module):
-    """Multi-flow diffuser (VD paper, section 3.2): a flow = global layers + data layers of its output + context layers it reads.
+    """Multi-flow diffuser (VD paper, section 3.2): a flow = global layers + data layers of its output +
+    context layers it reads.
 
-    data, contexts: the kinds to build; all of the config by default, so that a flow can leave out layers it does not need.
-    ops:            namespace of Linear, Conv2d, GroupNorm, LayerNorm; `torch.nn`, or a host's castable and offloadable ones.
+    data, contexts: the kinds to build; all of the config by default, so that a flow can leave out layers it
+    does not need.
+    ops:            namespace of Linear, Conv2d, GroupNorm, LayerNorm; `torch.nn`, or a host's castable and
+                    offloadable ones.
     """
 
-    def __init__(self, config: DiffuserConfig, data: Iterable[str] | None = None, contexts: Iterable[str] | None = None, ops=nn):
+    def __init__(
+        self,
+        config: DiffuserConfig,
+        data: Iterable[str] | None = None,
+        contexts: Iterable[str] | None = None,
+        ops=nn,
+    ):
         super().__init__()
         self.config = config
         self.plan = tuple(plan(config))
         self.time_embed = TimeEmbedding(config.model_channels, ops)
-        self.data = nn.ModuleDict({kind: data_layers(config, kind, ops) for kind in (config.data if data is None else data)})
+        self.data = nn.ModuleDict(
+            {kind: data_layers(config, kind, ops) for kind in (config.data if data is None else data)}
+        )
         self.context = nn.ModuleDict(
             {
                 kind: nn.ModuleList(
-                    ContextLayer(step.outputs, config.num_heads, config.context[kind], ops) for step in self.plan if step.op == "context"
+                    ContextLayer(step.outputs, config.num_heads, config.context[kind], ops)
+                    for step in self.plan
+                    if step.op == "context"
                 )
                 for kind in (config.context if contexts is None else contexts)
             }
@@ -45,9 +58,11 @@ class Diffuser(nn.Module):
         self.eval()
 
     def compile(self, mode: str | None = None, backend: str | Callable = "inductor") -> None:
-        """Compile the walk when it is first needed, which takes minutes, and run it so from then on; see `Compiled`.
+        """Compile the walk when it is first needed, which takes minutes, and run it so from then on; see
+        `Compiled`.
 
-        It stays as it is where layers are drawn or looked at on the way: with another mixing than the usual one, or a trace.
+        It stays as it is where layers are drawn or looked at on the way: with another mixing than the usual
+        one, or a trace.
         """
         self.compiled = Compiled(Diffuser.walk, mode, backend)
 
@@ -67,15 +82,17 @@ class Diffuser(nn.Module):
 
         x:           noisy latent of kind `data`, scaled: [B, C, H, W] for 2D data, [B, C] for 0D.
         t:           timesteps [B], 0..999, or [1] for all.
-        contexts:    any number, kinds may repeat. Their tokens and token weights are read, with one row for each sample of
-                     each evaluation, or fewer: then each row for as many consecutive samples.
+        contexts:    any number, kinds may repeat. Their tokens and token weights are read, with one row for
+                     each sample of each evaluation, or fewer: then each row for as many consecutive samples.
         trace:       called with every step that ran a layer and its output.
         evaluations: how often x is evaluated, each time under its own rows of the contexts (guidance: twice).
-        shares:      of the contexts, numbers or maps [1 or B, 1, height, width]; by default their weights over the sum.
-        caches:      keep what the layers compute of each context alone from call to call; None = computed in every call.
+        shares:      of the contexts, numbers or maps [1 or B, 1, height, width]; by default their weights
+                     over the sum.
+        caches:      keep what the layers compute of each context alone from call to call; None = computed in
+                     every call.
 
-        Returns the predictions, one evaluation after the other: [evaluations * B, …]. Raises ValueError for missing contexts,
-        kinds that were not built, and shapes that do not fit.
+        Returns the predictions, one evaluation after the other: [evaluations * B, …]. Raises ValueError for
+        missing contexts, kinds that were not built, and shapes that do not fit.
         """
         kept: Sequence[KVCache | None] = [None] * len(contexts) if caches is None else caches
         self.check(x, contexts, data, evaluations, kept)
@@ -121,7 +138,12 @@ class Diffuser(nn.Module):
         return h
 
     def context_layers(
-        self, index: int, contexts: Sequence[Context], caches: Sequence[KVCache | None], evaluations: int, batch: int
+        self,
+        index: int,
+        contexts: Sequence[Context],
+        caches: Sequence[KVCache | None],
+        evaluations: int,
+        batch: int,
     ) -> list[Layer]:
         """Bind the context layers of one place to what they read: h -> h, one per context."""
         return [
@@ -140,7 +162,8 @@ class Diffuser(nn.Module):
         return cast(ContextLayer, cast(nn.ModuleList, self.context[kind])[index])
 
     def keys_values(self, context: Context, cache: KVCache | None, index: int) -> Tensor | KeysValues:
-        """Take keys and values of a context's tokens in one layer from its cache; the tokens themselves where there is none."""
+        """Take keys and values of a context's tokens in one layer from its cache; the tokens themselves where
+        there is none."""
         if cache is None:
             return context.tokens
         if index not in cache.layers:
@@ -148,18 +171,31 @@ class Diffuser(nn.Module):
         return cache.layers[index]
 
     def check(
-        self, x: Tensor, contexts: Sequence[Context], data: str, evaluations: int, caches: Sequence[KVCache | None]
+        self,
+        x: Tensor,
+        contexts: Sequence[Context],
+        data: str,
+        evaluations: int,
+        caches: Sequence[KVCache | None],
     ) -> None:
         """Raise a ValueError that names what does not fit together."""
         if data not in self.data:
-            raise ValueError(f'This diffuser has no data layers for "{data}"; it has: {", ".join(self.data) or "none"}.')
+            raise ValueError(
+                f'This diffuser has no data layers for "{data}"; it has: {", ".join(self.data) or "none"}.'
+            )
         sizes = self.config.data[data]
         if x.ndim != (4 if sizes.layers == "2d" else 2) or x.shape[1] != sizes.channels:
-            wanted = f"[batch, {sizes.channels}, height, width]" if sizes.layers == "2d" else f"[batch, {sizes.channels}]"
+            wanted = (
+                f"[batch, {sizes.channels}, height, width]"
+                if sizes.layers == "2d"
+                else f"[batch, {sizes.channels}]"
+            )
             raise ValueError(f"The {data} flow needs a latent {wanted}, got {list(x.shape)}.")
         divisor = 2 ** (len(self.config.channel_mult) - 1)
         if any(side % divisor for side in x.shape[2:]):
-            raise ValueError(f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}.")
+            raise ValueError(
+                f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}."
+            )
         if not contexts:
             raise ValueError("The diffuser needs at least one context.")
         for context, cache in zip(contexts, caches, strict=True):

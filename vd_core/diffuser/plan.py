@@ -1,7 +1,7 @@
 """The order of the diffuser's layers, written down once.
 
-Everything that follows the layers walks this plan: the constructors of the data and context layers, the only forward pass
-(`model.py`) and the key maps of every foreign checkpoint layout (`checkpoints/key_maps.py`).
+Everything that follows the layers walks this plan: the constructors of the data and context layers, the only
+forward pass (`model.py`) and the key maps of every foreign checkpoint layout (`checkpoints/key_maps.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ..config import DiffuserConfig
 class Step:
     """One step of the walk.
 
-    op:    "data" and "context" run a layer, "save" pushes the activation, "load" pops one and concatenates it behind the activation.
+    op:    "data" and "context" run a layer, "save" pushes the activation, "load" pops one and concatenates it
+           behind the activation.
     index: number of the data layer or of the context layer; -1 for save and load.
     role:  of a data layer: "first", "res", "down", "up", "last"; else "".
     inputs, outputs: channels before and after a data layer; of a context layer, its width in both.

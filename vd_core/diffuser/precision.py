@@ -22,7 +22,11 @@ def fastest_dtype() -> torch.dtype:
     seconds = {dtype: product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
     times = seconds[torch.float32] / seconds[torch.bfloat16]
     chosen = torch.bfloat16 if times > WORTH else torch.float32
-    log.info("Weights become %s: this processor multiplies bfloat16 %.1f times as fast as float32.", str(chosen)[6:], times)
+    log.info(
+        "Weights become %s: this processor multiplies bfloat16 %.1f times as fast as float32.",
+        str(chosen)[6:],
+        times,
+    )
     return chosen
 
 

@@ -17,7 +17,12 @@ def check_choice(field: str, value: object, choices: Collection[str]) -> None:
 
 def check_number(field: str, value: object, low: float = -inf, high: float = inf) -> None:
     """Raise ValueError unless a value is a finite number from `low` to `high`, both included."""
-    if isinstance(value, Real) and not isinstance(value, bool) and isfinite(value) and low <= float(value) <= high:
+    if (
+        isinstance(value, Real)
+        and not isinstance(value, bool)
+        and isfinite(value)
+        and low <= float(value) <= high
+    ):
         return
     limits = "" if low == -inf else f" of at least {low:g}" if high == inf else f" from {low:g} to {high:g}"
     raise ValueError(f"{field} must be a finite number{limits}, got {value!r}.")

@@ -1,7 +1,7 @@
 """Keep strong guidance in bounds: the steps in which it acts, and corrections of the data that it predicts.
 
-Data is that of the diffuser, of unit variance: [B, C, …] for pictures, [B, C] or [B, C, 1, 1] for texts. The corrections compute in
-float32 at least and return the dtype that they were given.
+Data is that of the diffuser, of unit variance: [B, C, …] for pictures, [B, C] or [B, C, 1, 1] for texts. The
+corrections compute in float32 at least and return the dtype that they were given.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ def shape_per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def rescale_cfg(x0: Tensor, conditional: Tensor, origin: Tensor, phi: float) -> Tensor:
-    """Rescale guided data so that its v-prediction spreads as the conditional one does: CFG rescale (Lin et al. 2024,
-    section 3.4, eq. 15 and 16).
+    """Rescale guided data so that its v-prediction spreads as the conditional one does: CFG rescale (Lin et
+    al. 2024, section 3.4, eq. 15 and 16).
 
-    The paper rescales what the network predicts, v. That is a multiple of `origin` - x0, where `origin` is the data that v = 0 stands
-    for, sqrt(alphas_cumprod) * x, and the multiple cancels out of the ratio of standard deviations.
+    The paper rescales what the network predicts, v. That is a multiple of `origin` - x0, where `origin` is
+    the data that v = 0 stands for, sqrt(alphas_cumprod) * x, and the multiple cancels out of the ratio of
+    standard deviations.
 
-    phi: 0..1, how much of the rescaled prediction is mixed in; at 1 each sample has the standard deviation of the conditional one.
+    phi: 0..1, how much of the rescaled prediction is mixed in; at 1 each sample has the standard deviation of
+    the conditional one.
     """
     if phi == 0:
         return x0
@@ -38,8 +40,8 @@ def rescale_cfg(x0: Tensor, conditional: Tensor, origin: Tensor, phi: float) -> 
 
 
 def threshold_static(x0: Tensor, bound: float) -> Tensor:
-    """Clip data to ± `bound` (Ho et al. 2020 clip to the data's range; "static thresholding" of Saharia et al. 2022,
-    section 2.3)."""
+    """Clip data to ± `bound` (Ho et al. 2020 clip to the data's range; "static thresholding" of Saharia et
+    al. 2022, section 2.3)."""
     return x0.clamp(-bound, bound)
 
 
@@ -49,28 +51,36 @@ def measure_extent(x0: Tensor, percentile: float) -> Tensor:
 
 
 def threshold_dynamic(x0: Tensor, conditional: Tensor, percentile: float) -> Tensor:
-    """Squeeze guided data into the extent of the conditional data: dynamic thresholding (Saharia et al. 2022, section 2.3).
+    """Squeeze guided data into the extent of the conditional data: dynamic thresholding (Saharia et al. 2022,
+    section 2.3).
 
-    s = max(c, percentile of |x0|); the result is x0 clipped to ± s, times c / s. In the paper c = 1, the range of pixels.
-    Latents have no range, so here c is the percentile of |conditional|, of each sample. The result lies within ± c.
+    s = max(c, percentile of |x0|); the result is x0 clipped to ± s, times c / s. In the paper c = 1, the
+    range of pixels. Latents have no range, so here c is the percentile of |conditional|, of each sample. The
+    result lies within ± c.
     """
     inner = measure_extent(conditional, percentile)
     outer = torch.maximum(inner, measure_extent(x0, percentile))
-    inner, outer = shape_per_sample(inner, x0), shape_per_sample(outer, x0).clamp(min=torch.finfo(torch.float32).tiny)
+    inner, outer = (
+        shape_per_sample(inner, x0),
+        shape_per_sample(outer, x0).clamp(min=torch.finfo(torch.float32).tiny),
+    )
     return (x0.float().clamp(-outer, outer) * (inner / outer)).to(x0)
 
 
 @dataclass(frozen=True)
 class GuidanceOptions:
-    """When classifier-free guidance acts, and how its excesses are corrected. The defaults change nothing, to the last bit.
+    """When classifier-free guidance acts, and how its excesses are corrected. The defaults change nothing, to
+    the last bit.
 
-    start, end: the guidance interval, shares of the way from noise (0) to data (1) in timesteps, start < end. Outside of it
-                all scales are 1: the conditional prediction alone is computed, and left as it is (Kynkäänniemi et al. 2024).
+    start, end: the guidance interval, shares of the way from noise (0) to data (1) in timesteps, start < end.
+                Outside of it all scales are 1: the conditional prediction alone is computed, and left as it
+                is (Kynkäänniemi et al. 2024).
     rescale:    phi of `rescale_cfg`, 0..1. The paper takes 0.7.
     threshold:  "none", "static" to `bound` > 0, or "dynamic" with `percentile` (0..1, above 0).
 
-    CFG rescale and the dynamic threshold compare with the conditional prediction, so they act where there is guidance: in
-    the interval, at scales other than 1. The static threshold acts in every step. CFG rescale comes first.
+    CFG rescale and the dynamic threshold compare with the conditional prediction, so they act where there is
+    guidance: in the interval, at scales other than 1. The static threshold acts in every step. CFG rescale
+    comes first.
 
     Raises ValueError for values out of range.
     """
@@ -90,7 +100,9 @@ class GuidanceOptions:
         if self.start >= self.end:
             raise ValueError(f"Guidance must end after it starts, got {self.start} to {self.end}.")
         if self.percentile == 0 or self.bound == 0:
-            raise ValueError("percentile and bound of guidance must be above 0: at 0 every value would be cut.")
+            raise ValueError(
+                "percentile and bound of guidance must be above 0: at 0 every value would be cut."
+            )
 
     def guides(self, progress: float) -> bool:
         """Tell whether guidance acts at that share of the way from noise to data."""

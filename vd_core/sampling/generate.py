@@ -1,4 +1,5 @@
-"""From noise, or from a latent that is partly kept, to a sample, and back: what every host does with its `denoise`."""
+"""From noise, or from a latent that is partly kept, to a sample, and back: what every host does with its
+`denoise`."""
 
 from __future__ import annotations
 
@@ -31,20 +32,22 @@ def generate(
 ) -> Tensor:
     """Sample in the shape of `latent`, which like the result is in the diffuser's unit-variance space.
 
-    denoise:      (x, t) -> eps, with the host's guidance. What else acts on a prediction is put around it here, in order:
-                  low-pass guidance, energies, the inpainting mask.
+    denoise:      (x, t) -> eps, with the host's guidance. What else acts on a prediction is put around it
+                  here, in order: low-pass guidance, energies, the inpainting mask.
     noise:        draws x_T (or the noise on the clean latent), then one array per step.
-    mask:         0..1, broadcast to latent: where to sample. Where it is 0 the latent comes back as it is, to the last bit.
-    start:        start from this, the latent plus noise of the first step's sigma as `invert` gives it (then fidelity does
-                  not count).
+    mask:         0..1, broadcast to latent: where to sample. Where it is 0 the latent comes back as it is, to
+                  the last bit.
+    start:        start from this, the latent plus noise of the first step's sigma as `invert` gives it (then
+                  fidelity does not count).
     latent_scale: takes unscaled latents, those of `sampling`, to the diffuser's space.
 
-    Raises ValueError for steps that the schedule does not have, for a `start` with other steps than the official ones,
-    and for noise that is given as one tensor where the sampler draws more.
+    Raises ValueError for steps that the schedule does not have, for a `start` with other steps than the
+    official ones, and for noise that is given as one tensor where the sampler draws more.
     """
     if isinstance(noise, GivenNoise) and sampling.draws_noise:
         raise ValueError(
-            f"Noise given as a tensor is that of the start, but {sampling.sampler} draws more on its way: give a seed or a "
+            f"Noise given as a tensor is that of the start, but {sampling.sampler} draws more on its way: "
+            "give a seed or a "
             "generator, or eta 0."
         )
     x, drawn, steps = begin(schedule, latent, noise, sampling, start)
@@ -58,7 +61,8 @@ def generate(
 def begin(
     schedule: Schedule, latent: Tensor, noise: NoiseSource, sampling: Sampling, start: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Steps]:
-    """Choose where a sampler starts: x, the noise of unit variance in it, and the steps from there. See `generate`."""
+    """Choose where a sampler starts: x, the noise of unit variance in it, and the steps from there. See
+    `generate`."""
     if start is not None:
         check_official(sampling)
         steps = schedule.steps(sampling.steps)
@@ -82,14 +86,18 @@ def begin(
 def check_official(sampling: Sampling) -> None:
     """Refuse steps to which what inversion found does not belong. Raises ValueError."""
     if sampling.timesteps is not None or sampling.spacing not in (None, "official"):
-        raise ValueError("Inversion, and a start that it found, need the official steps: leave spacing and timesteps out.")
+        raise ValueError(
+            "Inversion, and a start that it found, need the official steps: leave spacing and timesteps out."
+        )
 
 
 def steps_left(steps: Steps, sampling: Sampling) -> int:
     """Count the steps that run from a latent that is partly kept; 0 means: return that latent."""
     if sampling.strength is None:
         return fidelity_steps(sampling.steps, sampling.fidelity)
-    return len(steps) if sampling.strength == 1 else int(sampling.steps * sampling.strength)  # truncated, as in diffusers
+    return (
+        len(steps) if sampling.strength == 1 else int(sampling.steps * sampling.strength)
+    )  # truncated, as in diffusers
 
 
 def diffuse_to(schedule: Schedule, steps: Steps, place: int, latent: Tensor, noise: Tensor) -> Tensor:
@@ -97,7 +105,9 @@ def diffuse_to(schedule: Schedule, steps: Steps, place: int, latent: Tensor, noi
     t, alpha = steps.timesteps[place].item(), float(steps.alphas_cumprod[place])
     if alpha == schedule.alpha(t):
         return schedule.q_sample(latent, t, noise)
-    return sqrt(alpha) * latent + sqrt(1 - alpha) * noise  # a level between those that the network was told of
+    return (
+        sqrt(alpha) * latent + sqrt(1 - alpha) * noise
+    )  # a level between those that the network was told of
 
 
 def invert(
@@ -109,10 +119,11 @@ def invert(
     latent_scale: float = 1.0,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Find the `start` from which `generate` with "ddim", eta 0 and the same options leads back to `latent` (DDIM inversion).
+    """Find the `start` from which `generate` with "ddim", eta 0 and the same options leads back to `latent`
+    (DDIM inversion).
 
-    It is data plus noise, like ComfyUI's latents with leftover noise: of variance 1 + sigma², divided by which it looks
-    like pure noise. Raises ValueError for other steps than the official ones.
+    It is data plus noise, like ComfyUI's latents with leftover noise: of variance 1 + sigma², divided by
+    which it looks like pure noise. Raises ValueError for other steps than the official ones.
     """
     check_official(sampling)
     steps = schedule.steps(sampling.steps)

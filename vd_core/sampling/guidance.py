@@ -1,4 +1,5 @@
-"""Classifier-free guidance: make `denoise(x, t)`, all that a sampler sees, of a diffuser, contexts and a scale."""
+"""Classifier-free guidance: make `denoise(x, t)`, all that a sampler sees, of a diffuser, contexts and a
+scale."""
 
 from __future__ import annotations
 
@@ -19,14 +20,16 @@ from .schedule import Schedule
 def guidance_chain(scales: Sequence[float]) -> tuple[list[int], list[float]]:
     """Find the network evaluations that guided contexts need, and the scales of their differences.
 
-    Let e_k be the prediction with the first k contexts conditional and the others unconditional. With one scale per context
+    Let e_k be the prediction with the first k contexts conditional and the others unconditional. With one
+    scale per context
 
         e = e_0 + Σ_k scale_k (e_k - e_{k-1})            (InstructPix2Pix, Brooks et al. 2023, eq. 3)
 
-    which for equal scales is the usual e_u + s (e_c - e_u). Neighbours of equal scale need no evaluation between them, a leading
-    scale 1 needs no e_0, trailing zeros need no evaluation of their own.
+    which for equal scales is the usual e_u + s (e_c - e_u). Neighbours of equal scale need no evaluation
+    between them, a leading scale 1 needs no e_0, trailing zeros need no evaluation of their own.
 
-    Returns the kept k in ascending order, and between each neighbouring pair its scale: scale 1 throughout gives ([n], []).
+    Returns the kept k in ascending order, and between each neighbouring pair its scale: scale 1 throughout
+    gives ([n], []).
     """
     kept = [0]
     differences: list[float] = []
@@ -65,22 +68,27 @@ def guide(
     """Make denoise(x [B, …], t) -> eps [B, …] for one kind of output under any number of contexts.
 
     diffuser: a `Diffuser`, or what is called as one.
-    cfg:      one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1 costs one
-              evaluation and ignores the unconditional tokens.
-    guidance: when the scales act, and corrections of what they do; these compare with the prediction at cfg 1.
-    dtype:    in which the diffuser computes, whatever the type of x, in which `denoise` answers; None = that of x.
+    cfg:      one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1
+              costs one evaluation and ignores the unconditional tokens.
+    guidance: when the scales act, and corrections of what they do; these compare with the prediction at cfg
+    1.
+    dtype:    in which the diffuser computes, whatever the type of x, in which `denoise` answers; None = that
+              of x.
 
-    The evaluations of one step run as one batch, unconditional first, like the official code's. What the diffuser makes of
-    the contexts alone is kept from step to step, so its weights must stay as they are.
+    The evaluations of one step run as one batch, unconditional first, like the official code's. What the
+    diffuser makes of the contexts alone is kept from step to step, so its weights must stay as they are.
 
-    Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts; `denoise` raises
-    it for a context of another batch size than x.
+    Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts;
+    `denoise` raises it for a context of another batch size than x.
     """
     weights, regions = ratios(contexts), [context.region for context in contexts]
     if isinstance(cfg, Sequence):
         scales, own = [float(scale) for scale in cfg], [1.0] * len(contexts)
     else:
-        scales, own = [cfg * context.guidance for context in contexts], [context.guidance for context in contexts]
+        scales, own = (
+            [cfg * context.guidance for context in contexts],
+            [context.guidance for context in contexts],
+        )
     if len(scales) != len(contexts):
         raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
     inside, outside = guidance_chain(scales), guidance_chain([1.0] * len(contexts))
@@ -105,7 +113,13 @@ def guide(
         shares = local_ratios(weights, regions, progress, len(x), x.shape[2:])
         timestep = torch.full((1,), t, device=x.device)
         predictions = diffuser(
-            x.to(dtype or x.dtype), timestep, stacked, data, evaluations=len(kept), shares=shares, caches=caches
+            x.to(dtype or x.dtype),
+            timestep,
+            stacked,
+            data,
+            evaluations=len(kept),
+            shares=shares,
+            caches=caches,
         ).to(x.dtype)
         outputs = dict(zip(kept, predictions.chunk(len(kept)), strict=True))
 
@@ -121,10 +135,12 @@ def guide(
 
 
 def stack(context: Context, conditional: Sequence[bool], batch: int) -> tuple[Context, KVCache]:
-    """Stack a context's tokens for the evaluations of one batch, one after the other, with one row or `batch` rows for each.
+    """Stack a context's tokens for the evaluations of one batch, one after the other, with one row or `batch`
+    rows for each.
 
-    conditional: for each evaluation whether it reads the tokens or the unconditional ones. Unconditional evaluations come
-                 first; where they read zeros they get no rows, but for one evaluation at least.
+    conditional: for each evaluation whether it reads the tokens or the unconditional ones. Unconditional
+                 evaluations come first; where they read zeros they get no rows, but for one evaluation at
+                 least.
 
     Raises ValueError for a context with another number of samples than 1 and `batch`.
     """
@@ -142,12 +158,17 @@ def stack(context: Context, conditional: Sequence[bool], batch: int) -> tuple[Co
         raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")
     zeros = min(conditional.count(False), len(conditional) - 1) if context.null is None else 0
     rows = [sides[side] for side in conditional[zeros:]]
-    tokens, weights = (torch.cat([side[part].expand(samples, *side[part].shape[1:]) for side in rows]) for part in (0, 1))
+    tokens, weights = (
+        torch.cat([side[part].expand(samples, *side[part].shape[1:]) for side in rows]) for part in (0, 1)
+    )
     return Context(context.kind, tokens, token_weights=weights if weighted else None), KVCache(zeros)
 
 
-def correct_eps(guidance: GuidanceOptions, eps: Tensor, conditional: Tensor | None, x: Tensor, alpha: float) -> Tensor:
-    """Correct eps by the data that it predicts for x at `alpha`; conditional: see `GuidanceOptions.correct`, as eps."""
+def correct_eps(
+    guidance: GuidanceOptions, eps: Tensor, conditional: Tensor | None, x: Tensor, alpha: float
+) -> Tensor:
+    """Correct eps by the data that it predicts for x at `alpha`; conditional: see `GuidanceOptions.correct`,
+    as eps."""
     x0 = predict_x0(x, eps, alpha)
     target = None if conditional is None else predict_x0(x, conditional, alpha)
     change = guidance.correct(x0, target, sqrt(alpha) * x) - x0

@@ -10,13 +10,16 @@ from .samplers import Denoise
 from .schedule import Schedule
 
 
-def inpaint(denoise: Denoise, schedule: Schedule, source: Tensor, noise: Tensor, mask: Tensor | None) -> Denoise:
-    """Wrap `denoise` so that any sampler leads to `source` outside the mask, and inside to what fits to it. Without a mask it
-    stays `denoise` itself.
+def inpaint(
+    denoise: Denoise, schedule: Schedule, source: Tensor, noise: Tensor, mask: Tensor | None
+) -> Denoise:
+    """Wrap `denoise` so that any sampler leads to `source` outside the mask, and inside to what fits to it.
+    Without a mask it stays `denoise` itself.
 
-    At each step the network sees m x + (1 - m) q(source, t) (Nichol et al. 2022, section 3.2; Lugmayr et al. 2022, eq. 8),
-    and the data that the prediction stands for becomes m x0 + (1 - m) source. Unlike in those papers q has the same noise in
-    every step, which keeps the path to the data straight, as samplers of higher order need it.
+    At each step the network sees m x + (1 - m) q(source, t) (Nichol et al. 2022, section 3.2; Lugmayr et al.
+    2022, eq. 8), and the data that the prediction stands for becomes m x0 + (1 - m) source. Unlike in those
+    papers q has the same noise in every step, which keeps the path to the data straight, as samplers of
+    higher order need it.
 
     source, noise: of x's shape; noise is that of the start.
     mask:          0..1, broadcast to x; 1 everywhere changes nothing, to the last bit.

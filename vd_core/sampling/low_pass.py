@@ -1,4 +1,5 @@
-"""Low-pass guidance (ILVR): samples keep the large shapes and colours of a source, and only what is finer is drawn."""
+"""Low-pass guidance (ILVR): samples keep the large shapes and colours of a source, and only what is finer is
+drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .schedule import Schedule
 
 
 def average_blocks(x: Tensor, factor: int) -> Tensor:
-    """Replace each block of factor x factor cells of latents [B, C, H, W] by its mean: the low-pass filter of ILVR.
+    """Replace each block of factor x factor cells of latents [B, C, H, W] by its mean: the low-pass filter of
+    ILVR.
 
     It is a projection: applied twice it does what it does once.
     """
@@ -23,12 +25,12 @@ def average_blocks(x: Tensor, factor: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class LowPassGuidance:
-    """Which large shapes samples keep: with phi = `average_blocks`, phi(sample) = phi(source) (ILVR, Choi et al. 2021,
-    algorithm 1).
+    """Which large shapes samples keep: with phi = `average_blocks`, phi(sample) = phi(source) (ILVR, Choi et
+    al. 2021, algorithm 1).
 
     ILVR sets phi(x) to phi(q(source, t)) after each step. Here the data that each step predicts becomes
-    x0 + strength phi(source - x0): for DDIM at eta 0 that is the same with one noise for all steps, and samplers of higher
-    order can rely on it as well.
+    x0 + strength phi(source - x0): for DDIM at eta 0 that is the same with one noise for all steps, and
+    samplers of higher order can rely on it as well.
 
     source:   unscaled latents [1 or B, C, H, W] of the size that is sampled.
     factor:   how many cells make one that is kept, at least 1; it divides H and W. 1 keeps everything.
@@ -50,16 +52,18 @@ class LowPassGuidance:
         sides = list(self.source.shape[2:])
         if len(sides) != 2 or any(side % self.factor for side in sides):
             raise ValueError(
-                f"The factor of the low-pass guidance must divide the height and width of its source, got {self.factor} "
+                "The factor of the low-pass guidance must divide the height and width of its source, got "
+                f"{self.factor} "
                 f"for {list(self.source.shape)}."
             )
 
     def pull(self, x0: Tensor, source: Tensor) -> Tensor:
-        """Compute what is added to predicted data x0 [B, C, H, W]; source: in x0's scale. Raises ValueError where they do
-        not fit."""
+        """Compute what is added to predicted data x0 [B, C, H, W]; source: in x0's scale. Raises ValueError
+        where they do not fit."""
         if source.shape[1:] != x0.shape[1:] or len(source) not in (1, len(x0)):
             raise ValueError(
-                f"The source of the low-pass guidance, {list(source.shape)}, does not fit samples {list(x0.shape)}: make it as "
+                f"The source of the low-pass guidance, {list(source.shape)}, does not fit samples "
+                f"{list(x0.shape)}: make it as "
                 "large as they are."
             )
         return self.strength * average_blocks(source.to(x0) - x0, self.factor)

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from .checks import check_values
 
-# Odd, and both halves are 2**32 divided by the golden ratio, whose multiples stay far apart: torch's CPU generator reads only
-# the low 32 bits of a seed.
+# Odd, and both halves are 2**32 divided by the golden ratio, whose multiples stay far apart: torch's CPU
+# generator reads only the low 32 bits of a seed.
 SPREAD = 0x9E3779B99E3779B9
 
 
@@ -29,7 +29,8 @@ def normal(shape: Sequence[int], generator: Generator) -> Tensor:
 class BatchNoise:
     """Noise from one `generator` for the whole batch; `drawn` holds the shapes of all that was drawn so far.
 
-    rows: hand out these rows only, of the draw for the smallest batch that has them; None for all rows that are asked for.
+    rows: hand out these rows only, of the draw for the smallest batch that has them; None for all rows that
+    are asked for.
     """
 
     def __init__(self, generator: Generator, rows: Sequence[int] | None = None):
@@ -56,7 +57,9 @@ class SampleNoise:
         batch = shape[0]
         self.generators += islice(self._streams, max(0, batch - len(self.generators)))
         if len(self.generators) < batch:
-            raise ValueError(f"There are {len(self.generators)} generators for {batch} samples: give one for each, or one.")
+            raise ValueError(
+                f"There are {len(self.generators)} generators for {batch} samples: give one for each, or one."
+            )
         return torch.cat([normal((1, *shape[1:]), generator) for generator in self.generators[:batch]])
 
 
@@ -69,9 +72,12 @@ class GivenNoise:
         self.taken = False
 
     def draw(self, shape: Sequence[int]) -> Tensor:
-        """Return the noise, then zeros: what samplers draw and never use. Raises ValueError for another shape."""
+        """Return the noise, then zeros: what samplers draw and never use. Raises ValueError for another
+        shape."""
         if tuple(shape) != tuple(self.noise.shape):
-            raise ValueError(f"The noise must have the shape of the latent, {list(shape)}, got {list(self.noise.shape)}.")
+            raise ValueError(
+                f"The noise must have the shape of the latent, {list(shape)}, got {list(self.noise.shape)}."
+            )
         first, self.taken = not self.taken, True
         return self.noise if first else torch.zeros_like(self.noise)
 
@@ -81,23 +87,24 @@ Noise = int | Generator | Sequence[Generator] | Tensor | NoiseSource
 
 
 def batch_noise(seed: int, rows: Sequence[int] | None = None) -> BatchNoise:
-    """Draw as the official code does: draws equal those after torch.manual_seed(seed). A sample depends on the size of its
-    batch. rows: see `BatchNoise`."""
+    """Draw as the official code does: draws equal those after torch.manual_seed(seed). A sample depends on
+    the size of its batch. rows: see `BatchNoise`."""
     return BatchNoise(seeded(seed), rows)
 
 
 def sample_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
     """Give each sample a stream of its own, so that none depends on the size of its batch.
 
-    Sample 0 has the stream of the plain seed; those of the others are far from it and from those of neighbouring seeds.
+    Sample 0 has the stream of the plain seed; those of the others are far from it and from those of
+    neighbouring seeds.
     rows: the indices of the samples in their batch; None for 0, 1, 2 …
     """
     return SampleNoise(seeded(seed + index * SPREAD) for index in (count() if rows is None else rows))
 
 
 def shared_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
-    """Give every sample the same stream, that of sample 0 of `sample_noise`: what differs between samples then comes from
-    elsewhere. rows: not used, all are alike."""
+    """Give every sample the same stream, that of sample 0 of `sample_noise`: what differs between samples
+    then comes from elsewhere. rows: not used, all are alike."""
     return SampleNoise(seeded(seed) for _ in count())
 
 
@@ -108,8 +115,8 @@ NOISES = {"per sample": sample_noise, "official": batch_noise, "shared": shared_
 def make_noise(noise: Noise, kind: str, rows: Sequence[int] | None = None) -> NoiseSource:
     """Make noise from what users give.
 
-    noise: a seed, which becomes noise by one of `NOISES` (`kind`); a generator for the whole batch, or a list with one for
-           each sample, on any device; or x_T itself. Noise of this module is taken as it is.
+    noise: a seed, which becomes noise by one of `NOISES` (`kind`); a generator for the whole batch, or a list
+           with one for each sample, on any device; or x_T itself. Noise of this module is taken as it is.
     rows:  with a seed, which samples of a batch to make it for; see `BatchNoise` and `sample_noise`.
 
     Raises ValueError for anything else.
@@ -124,7 +131,8 @@ def make_noise(noise: Noise, kind: str, rows: Sequence[int] | None = None) -> No
         return SampleNoise(iter(noise))
     if not hasattr(noise, "draw"):
         raise ValueError(
-            "noise must be a seed (a whole number), a torch.Generator or a list of them, or a tensor with x_T, "
+            "noise must be a seed (a whole number), a torch.Generator or a list of them, or a tensor "
+            "with x_T, "
             f"got {type(noise).__name__}."
         )
     return noise  # type: ignore[return-value]  # that of another copy of this package is as good

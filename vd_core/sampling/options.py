@@ -30,13 +30,16 @@ class Sampling:
     eta:         0..1, how much noise DDIM adds on the way: 0 none, 1 as much as DDPM.
     temperature: at least 0, scales the noise that DDIM and DDPM add.
     fidelity:    0..1, how much of the given latent is kept: at 0 only its shape counts, at 1 it comes back.
-    strength:    0..1, in place of fidelity, as in diffusers: the last int(steps * strength) steps run from the given
-                 latent; None = from noise, or as fidelity says. At 1 all steps run, from the latent with noise.
-    start_level: with how much noise on the latent they begin: "same" as the first of them assumes, as in diffusers, or
-                 "official", one step more; None = "same" with strength, "official" with fidelity.
+    strength:    0..1, in place of fidelity, as in diffusers: the last int(steps * strength) steps run from
+                 the given latent; None = from noise, or as fidelity says. At 1 all steps run, from the latent
+                 with noise.
+    start_level: with how much noise on the latent they begin: "same" as the first of them assumes, as in
+                 diffusers, or "official", one step more; None = "same" with strength, "official" with
+                 fidelity.
     spacing:     one of `SPACINGS`, which timesteps are visited; None = the official ones, or from noise what
                  suits the sampler (`spacing.FROM_NOISE`).
-    timesteps:   the very timesteps, descending, in place of steps and spacing; numbers in between whole ones too.
+    timesteps:   the very timesteps, descending, in place of steps and spacing; numbers in between whole ones
+                 too.
     noise:       one of `NOISES`: how a seed becomes noise.
     guidance:    when guidance acts, and corrections of high scales.
     energies:    what samples are steered to make small, measured on unscaled latents.
@@ -66,7 +69,9 @@ class Sampling:
         check_choice("sampler", self.sampler, SAMPLERS)
         check_count("steps", self.steps)
         if isinstance(self.cfg, Sequence) and not isinstance(self.cfg, str):
-            object.__setattr__(self, "cfg", tuple(self.cfg))  # the value is frozen, so a list must not stay one
+            object.__setattr__(
+                self, "cfg", tuple(self.cfg)
+            )  # the value is frozen, so a list must not stay one
         for scale in self.cfg if isinstance(self.cfg, tuple) else (self.cfg,):
             check_number("cfg", scale)
         check_number("eta", self.eta, 0, 1)
@@ -99,8 +104,14 @@ class Sampling:
         check_type("timesteps", visited, Sequence)
         for t in visited:
             check_number("timesteps", t, 0)
-        if self.spacing is not None or not visited or any(b >= a for a, b in zip(visited, visited[1:], strict=False)):
-            raise ValueError("timesteps must be at least one number, strictly descending, and without a spacing.")
+        if (
+            self.spacing is not None
+            or not visited
+            or any(b >= a for a, b in zip(visited, visited[1:], strict=False))
+        ):
+            raise ValueError(
+                "timesteps must be at least one number, strictly descending, and without a spacing."
+            )
         object.__setattr__(self, "timesteps", tuple(float(t) for t in visited))
         object.__setattr__(self, "steps", len(visited))
 
@@ -119,8 +130,10 @@ class Sampling:
         """Whether the sampler uses noise beyond that of the start."""
         return self.temperature > 0 and (
             self.sampler == "ddpm"
-            or self.sampler == "ddim" and self.eta > 0
-            or self.sampler in ("ddgan", "lcm") and self.steps > 1
+            or self.sampler == "ddim"
+            and self.eta > 0
+            or self.sampler in ("ddgan", "lcm")
+            and self.steps > 1
         )
 
 

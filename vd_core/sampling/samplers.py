@@ -3,15 +3,17 @@
 All have the same arguments:
 
 denoise:  (x, t) -> eps, the noise in x at timestep t.
-x:        where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first step.
+x:        where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first
+          step.
 steps:    the timesteps to visit; one call of `denoise` each. No step leaves x as it is.
 noise:    () -> standard normal noise of x's shape; moved to x's device and dtype here.
-sampling: the options. DDIM reads its eta and temperature, DDPM, DDGAN and LCM their temperature, the others none of it.
-callback: (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step. Raise from the
-          callback to stop sampling.
+sampling: the options. DDIM reads its eta and temperature, DDPM, DDGAN and LCM their temperature, the others
+          none of it.
+callback: (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step.
+          Raise from the callback to stop sampling.
 
-They return x at the end of the steps. Predicted data is never clipped. Coefficients are float64 numbers on the host, so
-they meet x in its own dtype on any device.
+They return x at the end of the steps. Predicted data is never clipped. Coefficients are float64 numbers on
+the host, so they meet x in its own dtype on any device.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def half_log_snr(alpha: float) -> float:
 
 
 def data_step(x: Tensor, x0: Tensor, alpha: float, alpha_next: float) -> Tensor:
-    """Solve the diffusion ODE from `alpha` to `alpha_next` for constant predicted data (Lu et al. 2022, prop. 4.1).
+    """Solve the diffusion ODE from `alpha` to `alpha_next` for constant predicted data (Lu et al. 2022, prop.
+    4.1).
 
     At alpha_next 1, pure data, that is the predicted data.
     """
@@ -56,7 +59,8 @@ def data_step(x: Tensor, x0: Tensor, alpha: float, alpha_next: float) -> Tensor:
 
 
 def extrapolate(x0: Tensor, alpha: float, alpha_next: float, before: tuple[float, Tensor]) -> Tensor:
-    """Predict data for the middle of the step to come, by the line through the predictions `before` (alpha, x0) and now.
+    """Predict data for the middle of the step to come, by the line through the predictions `before` (alpha,
+    x0) and now.
 
     A step to pure data has no middle: it is of first order.
     """
@@ -69,9 +73,11 @@ def extrapolate(x0: Tensor, alpha: float, alpha_next: float, before: tuple[float
 
 
 def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> Tensor:
-    """The constant data with which `data_step` is right for the step from the last entry of `past` (alpha, x0) to now.
+    """The constant data with which `data_step` is right for the step from the last entry of `past` (alpha,
+    x0) to now.
 
-    Exact where predicted data is the parabola, in half_log_snr, through the last two entries and the prediction now. With one
+    Exact where predicted data is the parabola, in half_log_snr, through the last two entries and the
+    prediction now. With one
     entry: the mean of both predictions.
     """
     alpha_start, x0_start = past[-1]
@@ -90,28 +96,44 @@ def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> T
 
 
 def ddim(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
     """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
     sigmas = ddim_sigmas(steps, sampling.eta).tolist()
     for i, (t, alpha, alpha_next) in enumerate(steps):
         eps = denoise(x, t)
         x0 = predict_x0(x, eps, alpha)
-        # Quirk kept: noise is drawn even where it is not used; whatever reads the random stream afterwards depends on that.
+        # Quirk kept: noise is drawn even where it is not used; whatever reads the random stream afterwards
+        # depends on that.
         fresh = noise().to(x)
-        x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next - sigmas[i] ** 2) * eps + sigmas[i] * sampling.temperature * fresh
+        x = (
+            sqrt(alpha_next) * x0
+            + sqrt(1 - alpha_next - sigmas[i] ** 2) * eps
+            + sigmas[i] * sampling.temperature * fresh
+        )
         if callback is not None:
             callback(i, len(steps), x, x0)
     return x
 
 
 def euler(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """Euler's method in the sigmas of Karras et al. 2022: d(x / sqrt(alpha)) / d sigma = eps with sigma = sqrt((1 - alpha) / alpha).
+    """Euler's method in the sigmas of Karras et al. 2022: d(x / sqrt(alpha)) / d sigma = eps with sigma =
+    sqrt((1 - alpha) / alpha).
 
-    In the variance-preserving space that is DDIM at eta 0 to the letter (Song et al. 2021, eq. 14), so that is what runs: the
-    name is here for those who look for it. It never adds noise.
+    In the variance-preserving space that is DDIM at eta 0 to the letter (Song et al. 2021, eq. 14), so that
+    is what runs: the name is here for those who look for it. It never adds noise.
     """
     return ddim(denoise, x, steps, noise, replace(sampling, eta=0.0), callback)
 
@@ -128,9 +150,15 @@ def posterior(alpha: Level, alpha_next: Level) -> tuple[Level, Level, Level]:
 
 
 def ddpm(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """Ancestral sampling from the posterior q(x_next | x, x0) of the visited steps (Ho et al. 2020, eq. 6 and 7)."""
+    """Ancestral sampling from the posterior q(x_next | x, x0) of the visited steps (Ho et al. 2020, eq. 6 and
+    7)."""
     for i, (t, alpha, alpha_next) in enumerate(steps):
         x0 = predict_x0(x, denoise(x, t), alpha)
         to_data, to_x, deviation = posterior(alpha, alpha_next)
@@ -141,9 +169,15 @@ def ddpm(
 
 
 def ddgan(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """Few large steps of the posterior, for models that draw their data as DDGAN's generator does (Xiao et al. 2022).
+    """Few large steps of the posterior, for models that draw their data as DDGAN's generator does (Xiao et
+    al. 2022).
 
     DDPM that returns the data predicted in its last step. `python -m vd_core distill` makes such models.
     """
@@ -160,7 +194,12 @@ def ddgan(
 
 
 def lcm(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Multistep consistency sampling, for consistency models and their LoRAs (Luo et al. 2023, algorithm 3).
 
@@ -176,9 +215,15 @@ def lcm(
 
 
 def dpmpp_2m(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions. Draws no noise."""
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions. Draws no
+    noise."""
     before: tuple[float, Tensor] | None = None
     for i, (t, alpha, alpha_next) in enumerate(steps):
         x0 = predict_x0(x, denoise(x, t), alpha)
@@ -191,12 +236,19 @@ def dpmpp_2m(
 
 
 def unipc(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2, for predicted data, B(h) = exp(h) - 1): order 3. Draws no noise.
+    """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2, for predicted data, B(h) = exp(h) - 1): order 3. Draws
+    no noise.
 
-    The predictor UniP-2 with this B is the step of DPM-Solver++(2M). The corrector UniC-2 repeats the last step with the prediction
-    at its end, which the next step needs anyway, so a step costs one evaluation; the result itself is not corrected.
+    The predictor UniP-2 with this B is the step of DPM-Solver++(2M). The corrector UniC-2 repeats the last
+    step with the prediction at its end, which the next step needs anyway, so a step costs one evaluation; the
+    result itself is not corrected.
     """
     start = x
     past: list[tuple[float, Tensor]] = []
@@ -213,11 +265,18 @@ def unipc(
 
 
 def pndm(
-    denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling, callback: Callback | None = None
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS"). Draws no noise.
+    """PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS"). Draws no
+    noise.
 
-    DDIM's step with the noise that the last four predictions extrapolate (Adams-Bashforth). The second of `steps` warms
+    DDIM's step with the noise that the last four predictions extrapolate (Adams-Bashforth). The second of
+    `steps` warms
     up: it starts where the first did, with the mean of the noise at both its ends.
     """
     past: list[Tensor] = []
@@ -249,10 +308,12 @@ ADAMS_BASHFORTH = (
 
 
 def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback | None = None) -> Tensor:
-    """From data x up the steps to the noise from which `ddim` at eta 0 leads back to x (Song et al. 2021, section 4.3).
+    """From data x up the steps to the noise from which `ddim` at eta 0 leads back to x (Song et al. 2021,
+    section 4.3).
 
-    The diffusion ODE in reverse, by DDIM's step with the prediction at the cleaner end. The way back uses the one at the noisier end,
-    so it ends off x by an error that falls as 1 / len(steps). One call of `denoise` per step, the first at timestep 0.
+    The diffusion ODE in reverse, by DDIM's step with the prediction at the cleaner end. The way back uses the
+    one at the noisier end, so it ends off x by an error that falls as 1 / len(steps). One call of `denoise`
+    per step, the first at timestep 0.
     """
     for i, (t, alpha, alpha_next) in enumerate(steps.upward()):
         eps = denoise(x, t)

@@ -17,12 +17,12 @@ from .shift import UNSHIFTED, ResolutionShift
 class Steps:
     """The way of a sampler from noise to data, on the CPU.
 
-    timesteps:      [m], descending, what the network is told; in between whole ones too, or twice, where `targets` say
-                    what comes of them.
-    alphas_cumprod: [m + 1] float64, ascending above 0: entry j belongs to timesteps[j], the last one to the result; only
-                    that may be 1, pure data.
-    targets:        [m] float64, the level that each step leads to; None = that of the next. Some samplers of diffusers
-                    lead elsewhere than where the next one begins.
+    timesteps:      [m], descending, what the network is told; in between whole ones too, or twice, where
+                    `targets` say what comes of them.
+    alphas_cumprod: [m + 1] float64, ascending above 0: entry j belongs to timesteps[j], the last one to the
+                    result; only that may be 1, pure data.
+    targets:        [m] float64, the level that each step leads to; None = that of the next. Some samplers of
+                    diffusers lead elsewhere than where the next one begins.
 
     Raises ValueError when they do not belong together.
     """
@@ -34,7 +34,9 @@ class Steps:
     def __post_init__(self) -> None:
         m = len(self.timesteps)
         if len(self.alphas_cumprod) != m + 1 or self.targets is not None and len(self.targets) != m:
-            raise ValueError(f"{m} timesteps need {m + 1} values of alphas_cumprod, got {len(self.alphas_cumprod)}.")
+            raise ValueError(
+                f"{m} timesteps need {m + 1} values of alphas_cumprod, got {len(self.alphas_cumprod)}."
+            )
         if self.alphas_cumprod[0] <= 0 or self.alphas_cumprod[-1] > 1 or (self.ends > 1).any():
             raise ValueError("alphas_cumprod must lie between 0 and 1, 0 excluded.")
         if self.targets is None and (self.timesteps.diff() >= 0).any():
@@ -46,7 +48,8 @@ class Steps:
         return len(self.timesteps)
 
     def __iter__(self) -> Iterator[tuple[float, float, float]]:
-        """Yield (timestep, alphas_cumprod there, alphas_cumprod after the step), from the noisiest to the cleanest."""
+        """Yield (timestep, alphas_cumprod there, alphas_cumprod after the step), from the noisiest to the
+        cleanest."""
         return zip(self.timesteps.tolist(), self.alphas_cumprod.tolist(), self.ends.tolist(), strict=False)
 
     @property
@@ -55,7 +58,8 @@ class Steps:
         return self.alphas_cumprod[1:] if self.targets is None else self.targets
 
     def upward(self) -> Iterator[tuple[float, float, float]]:
-        """Yield (timestep, alphas_cumprod there, alphas_cumprod one step noisier) from the result, timestep 0, to noise."""
+        """Yield (timestep, alphas_cumprod there, alphas_cumprod one step noisier) from the result, timestep
+        0, to noise."""
         alphas = self.alphas_cumprod.flip(0).tolist()
         return zip([0, *self.timesteps.flip(0).tolist()], alphas, alphas[1:], strict=False)
 
@@ -70,23 +74,26 @@ class Steps:
     def one_above(self, k: int) -> int:
         """Return the place of the step before the last k, or of the first where there is none.
 
-        Quirk kept: to the level of this one the official sampler noises a clean latent before the last k run, one higher
-        than they assume, as Stable Diffusion's img2img did. With all steps there is none higher (the official code
-        fails): the noisiest one is used.
+        Quirk kept: to the level of this one the official sampler noises a clean latent before the last k run,
+        one higher than they assume, as Stable Diffusion's img2img did. With all steps there is none higher
+        (the official code fails): the noisiest one is used.
         """
         return max(len(self) - 1 - k, 0)
 
 
 def fidelity_steps(n: int, fidelity: float) -> int:
-    """How many steps run when n were asked for and a clean latent is kept at `fidelity` 0..1; 0 means: return that latent.
+    """How many steps run when n were asked for and a clean latent is kept at `fidelity` 0..1; 0 means: return
+    that latent.
 
-    Quirk kept: the official app truncates n * (1 - fidelity) with its rounding error, so 50 steps at 0.8 give 9 and not 10.
+    Quirk kept: the official app truncates n * (1 - fidelity) with its rounding error, so 50 steps at 0.8 give
+    9 and not 10.
     """
     return int(n * (1 - fidelity))
 
 
 def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
-    """Standard deviation of the noise that each DDIM step adds, float64 [m]: 0 at eta 0, DDPM's posterior at eta 1.
+    """Standard deviation of the noise that each DDIM step adds, float64 [m]: 0 at eta 0, DDPM's posterior at
+    eta 1.
 
     Song et al. 2021, eq. 16; eta is 0..1.
     """
@@ -95,10 +102,12 @@ def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
 
 
 def official_timesteps(n: int, total: int) -> np.ndarray:
-    """The official DDIM timesteps, ascending: every (total // n)-th, shifted by one; 50 of 1000 give 1, 21, …, 981.
+    """The official DDIM timesteps, ascending: every (total // n)-th, shifted by one; 50 of 1000 give 1, 21,
+    …, 981.
 
-    Quirks kept: rounding the stride down may give more than n (30 give 31), and the last one may be far from pure noise (2 give
-    1, 501). The shift may lead to `total` itself, where the official code fails: `Schedule.steps` lets total - 1 stand in for it.
+    Quirks kept: rounding the stride down may give more than n (30 give 31), and the last one may be far from
+    pure noise (2 give 1, 501). The shift may lead to `total` itself, where the official code fails:
+    `Schedule.steps` lets total - 1 stand in for it.
     """
     return np.arange(0, total, total // n) + 1
 
@@ -106,17 +115,22 @@ def official_timesteps(n: int, total: int) -> np.ndarray:
 def quadratic_timesteps(n: int, total: int) -> np.ndarray:
     """n timesteps from 1 to total - 1, denser towards the data (Song et al. 2021, appendix D.2), ascending.
 
-    Evenly spaced timesteps make steps of log-SNR that grow more and more towards the data; these let samplers of higher order
-    be better than DDIM at few steps.
+    Evenly spaced timesteps make steps of log-SNR that grow more and more towards the data; these let samplers
+    of higher order be better than DDIM at few steps.
     """
-    rounded = np.rint(1 + (total - 2) * np.linspace(0, 1, n) ** 2).astype(np.int64) if n > 1 else np.array([total - 1])
+    rounded = (
+        np.rint(1 + (total - 2) * np.linspace(0, 1, n) ** 2).astype(np.int64)
+        if n > 1
+        else np.array([total - 1])
+    )
     return np.maximum(rounded, np.arange(1, n + 1))  # at many steps the first ones would round to the same
 
 
 def sgm_uniform_timesteps(n: int, total: int) -> np.ndarray:
     """Space n timesteps evenly, ascending, int64, the noisiest among them: for few large steps from noise.
 
-    It is ComfyUI's "sgm_uniform" (Lin et al. 2024, section 3.3, "trailing"); diffusers' "trailing" rounds otherwise.
+    It is ComfyUI's "sgm_uniform" (Lin et al. 2024, section 3.3, "trailing"); diffusers' "trailing" rounds
+    otherwise.
     """
     return np.rint(np.linspace(total - 1, 0, n + 1)).astype(np.int64)[-2::-1]
 
@@ -131,10 +145,12 @@ SPACINGS = {
 class Schedule:
     """Variance-preserving noise schedule (Ho et al. 2020), betas linear in their square root.
 
-    Computed in float64 and kept in float32 on the CPU, whatever the model's precision (the official code halves alphas_cumprod
-    in fp16, which costs up to 5e-4). Timesteps are 0..timesteps-1, timestep 0 the cleanest.
+    Computed in float64 and kept in float32 on the CPU, whatever the model's precision (the official code
+    halves alphas_cumprod in fp16, which costs up to 5e-4). Timesteps are 0..timesteps-1, timestep 0 the
+    cleanest.
 
-    shift: moves the steps of samplers to other timesteps; at each of these the noise stays what the network was trained on.
+    shift: moves the steps of samplers to other timesteps; at each of these the noise stays what the network
+    was trained on.
 
     Raises ValueError when the config's prediction is neither "eps" nor "v".
     """
@@ -145,7 +161,9 @@ class Schedule:
         self.timesteps = config.timesteps
         self.prediction = config.prediction
         self.shift = shift
-        betas = np.linspace(config.beta_start**0.5, config.beta_end**0.5, config.timesteps, dtype=np.float64) ** 2
+        betas = (
+            np.linspace(config.beta_start**0.5, config.beta_end**0.5, config.timesteps, dtype=np.float64) ** 2
+        )
         alphas = 1 - betas
         cumprod = np.cumprod(alphas)
         cumprod_prev = np.append(1.0, cumprod[:-1])
@@ -164,7 +182,9 @@ class Schedule:
             "posterior_mean_coef1": betas * np.sqrt(cumprod_prev) / (1 - cumprod),
             "posterior_mean_coef2": (1 - cumprod_prev) * np.sqrt(alphas) / (1 - cumprod),
         }
-        self._buffers = {name: torch.from_numpy(values.astype(np.float32)) for name, values in buffers.items()}
+        self._buffers = {
+            name: torch.from_numpy(values.astype(np.float32)) for name, values in buffers.items()
+        }
         self.alphas_cumprod = self._buffers["alphas_cumprod"]
 
     def buffers(self) -> dict[str, Tensor]:
@@ -172,8 +192,8 @@ class Schedule:
         return dict(self._buffers)
 
     def steps(self, n: int, spacing: str = "official") -> Steps:
-        """n steps from noise to data, their timesteps spaced by one of `SPACINGS`, then moved to the nearest ones of the shifted noise.
-        Where these fall together there are fewer.
+        """n steps from noise to data, their timesteps spaced by one of `SPACINGS`, then moved to the nearest
+        ones of the shifted noise. Where these fall together there are fewer.
 
         Quirk kept: the result belongs to timestep 0, so its alphas_cumprod is 0.99915 and not 1.
 
@@ -185,12 +205,14 @@ class Schedule:
             raise ValueError(f'The spacing of steps is one of {", ".join(SPACINGS)}, got "{spacing}".')
         spaced = SPACINGS[spacing](n, self.timesteps).clip(max=self.timesteps - 1)
         timesteps = torch.from_numpy(np.unique(self.shifted_timesteps()[spaced])).flip(0)
-        # Rounded to float32 and widened, as the official coefficients are: unrounded values give other sigmas.
+        # Rounded to float32 and widened, as the official coefficients are: unrounded values give other
+        # sigmas.
         alphas_cumprod = self.alphas_cumprod[torch.cat([timesteps, timesteps.new_zeros(1)])].double()
         return Steps(timesteps, alphas_cumprod)
 
     def sigmas(self, timesteps: Tensor) -> Tensor:
-        """The noise at these timesteps beside data of variance 1, sqrt((1 - alphas_cumprod) / alphas_cumprod); float32."""
+        """The noise at these timesteps beside data of variance 1, sqrt((1 - alphas_cumprod) /
+        alphas_cumprod); float32."""
         alphas_cumprod = self.alphas_cumprod[timesteps].double()
         return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().float()
 
@@ -200,7 +222,8 @@ class Schedule:
         return np.interp(timesteps, np.arange(self.timesteps), np.sqrt((1 - known) / known))
 
     def alphas_at(self, timesteps: np.ndarray) -> np.ndarray:
-        """Return alphas_cumprod at timesteps that need not be whole, float64, as `sigmas_at` has them in between."""
+        """Return alphas_cumprod at timesteps that need not be whole, float64, as `sigmas_at` has them in
+        between."""
         whole = self.alphas_cumprod.double().numpy()[timesteps.astype(np.int64)]
         return np.where(timesteps == timesteps.round(), whole, 1 / (1 + self.sigmas_at(timesteps) ** 2))
 
@@ -215,11 +238,13 @@ class Schedule:
         return np.rint(nearest).astype(np.int64).clip(min=1)
 
     def progress(self, t: float) -> float:
-        """How far timestep t is on the way from noise (0) to data (1); evenly in timesteps, as ComfyUI's percentages are."""
+        """How far timestep t is on the way from noise (0) to data (1); evenly in timesteps, as ComfyUI's
+        percentages are."""
         return 1 - t / (self.timesteps - 1)
 
     def q_sample(self, x0: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
-        """Diffuse x0 [B, …] to timesteps t (one, or [B]) with standard normal noise of x0's shape (Ho et al. 2020, eq. 4)."""
+        """Diffuse x0 [B, …] to timesteps t (one, or [B]) with standard normal noise of x0's shape (Ho et al.
+        2020, eq. 4)."""
         alpha, sigma = self._signal_and_noise(x0, t)
         return alpha * x0 + sigma * noise
 
@@ -229,26 +254,30 @@ class Schedule:
         return (x - alpha * x0) / sigma
 
     def target(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
-        """What the network should predict for q_sample(x0, t, noise): the noise, or v (Salimans & Ho 2022, appendix D)."""
+        """What the network should predict for q_sample(x0, t, noise): the noise, or v (Salimans & Ho 2022,
+        appendix D)."""
         if self.prediction == "eps":
             return noise
         alpha, sigma = self._signal_and_noise(x0, t)
         return alpha * noise - sigma * x0
 
     def to_eps(self, x: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
-        """The noise in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands for."""
+        """The noise in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape
+        stands for."""
         if self.prediction == "eps":
             return prediction
         alpha, sigma = self._signal_and_noise(x, t)
         return sigma * x + alpha * prediction
 
     def to_x0(self, x: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
-        """The data in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands for."""
+        """The data in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands
+        for."""
         alpha, sigma = self._signal_and_noise(x, t)
         return alpha * x - sigma * prediction if self.prediction == "v" else (x - sigma * prediction) / alpha
 
     def _signal_and_noise(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, shaped to multiply x, in its dtype and on its device."""
+        """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, shaped to multiply x, in its dtype and on
+        its device."""
         t = torch.as_tensor(t).cpu()
         if t.is_floating_point():
             known = torch.from_numpy(self.alphas_at(t.double().numpy()))

@@ -11,11 +11,15 @@ from ....vd_core.sampling.guidance import combine, guidance_chain
 from ...conditioning import Layout
 
 
-def predict(executor: WrapperExecutor, model, conds: list, x: Tensor, timestep: Tensor, model_options: dict) -> list[Tensor]:
-    """Stands around core's predictions for [positive, negative], of which core makes u + cfg (p - u): where contexts have a guidance of
-    their own, p is such that this is u + cfg Σ guidance_k (e_k - e_{k-1}), with e_k as in `guidance_chain`. All run as one batch.
+def predict(
+    executor: WrapperExecutor, model, conds: list, x: Tensor, timestep: Tensor, model_options: dict
+) -> list[Tensor]:
+    """Stands around core's predictions for [positive, negative], of which core makes u + cfg (p - u): where
+    contexts have a guidance of their own, p is such that this is u + cfg Σ guidance_k (e_k - e_{k-1}), with
+    e_k as in `guidance_chain`. All run as one batch.
 
-    Raises ValueError where there is no such sum: without a negative, as at cfg 1, and for a positive or negative that is a list.
+    Raises ValueError where there is no such sum: without a negative, as at cfg 1, and for a positive or
+    negative that is a list.
     """
     scales = [part.guidance for part in layout_of(conds[0])]
     if len(conds) != 2 or all(scale == 1 for scale in scales):
@@ -23,12 +27,15 @@ def predict(executor: WrapperExecutor, model, conds: list, x: Tensor, timestep: 
     positive, negative = conds
     if not negative or len(positive) != 1 or len(negative) != 1 or layout_of(negative) != layout_of(positive):
         raise ValueError(
-            "Guidance per Context (VD) needs a cfg other than 1, and positive and negative from the same node: wire both through it, and "
+            "Guidance per Context (VD) needs a cfg other than 1, and positive and negative from the same "
+            "node: wire both through it, and "
             "combine neither with others."
         )
     kept, differences = guidance_chain(scales)
     needed = sorted({0, *kept})
-    predicted = executor(model, [[mixed(positive[0], negative[0], k)] for k in needed], x, timestep, model_options)
+    predicted = executor(
+        model, [[mixed(positive[0], negative[0], k)] for k in needed], x, timestep, model_options
+    )
     outputs = dict(zip(needed, predicted, strict=True))
     return [combine([outputs[k] for k in kept], differences), outputs[0]]
 
@@ -47,7 +54,9 @@ def mixed(positive: dict, negative: dict, k: int) -> dict:
     changed = {"c_crossattn": spliced(*tokens, count)}
     if any("vd_token_weights" in side for side in sides):
         plain = tokens[0].new_ones(1, tokens[0].shape[1])
-        changed["vd_token_weights"] = spliced(*(side["vd_token_weights"].cond if "vd_token_weights" in side else plain for side in sides), count)
+        changed["vd_token_weights"] = spliced(
+            *(side["vd_token_weights"].cond if "vd_token_weights" in side else plain for side in sides), count
+        )
     return {**(positive if k else negative), "model_conds": {**sides[0 if k else 1], **changed}}
 
 

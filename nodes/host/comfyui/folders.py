@@ -56,12 +56,14 @@ def file_names(role: str) -> list[str]:
 
 
 def context_folders() -> list[str]:
-    """Where contexts lie besides the folders of models: ComfyUI's input folder, and the examples of this pack."""
+    """Where contexts lie besides the folders of models: ComfyUI's input folder, and the examples of this
+    pack."""
     return [folder_paths.get_input_directory(), str(EXAMPLES)]
 
 
 def diffuser_names() -> list[str]:
-    """List the files that may hold Versatile Diffusion's diffuser: all of its own folder, then those elsewhere that look like it."""
+    """List the files that may hold Versatile Diffusion's diffuser: all of its own folder, then those
+    elsewhere that look like it."""
     from ....vd_core.checkpoints.companions import may_hold_diffuser
 
     own, *others = FOLDERS["model"]
@@ -85,7 +87,8 @@ def find(name: str, role: str) -> Path:
 
 
 def find_part(model: Path, part: str, role: str) -> Path:
-    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as `companions.find_part` does."""
+    """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as
+    `companions.find_part` does."""
     from ....vd_core.checkpoints.companions import find_part as find
 
     return find(

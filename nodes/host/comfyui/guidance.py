@@ -1,4 +1,5 @@
-"""Guidance options on any MODEL of core's, under any sampler and any guider that knows a positive conditioning."""
+"""Guidance options on any MODEL of core's, under any sampler and any guider that knows a positive
+conditioning."""
 
 from __future__ import annotations
 
@@ -26,18 +27,29 @@ def with_guidance(model: ModelPatcher, guidance: GuidanceOptions) -> ModelPatche
     return model
 
 
-def predict(executor: WrapperExecutor, x: Tensor, sigma: Tensor, model_options: dict, seed: int | None) -> Tensor:
-    """Stands around a guider's predictions: outside the interval the positive conditioning's alone is made. Where core's hook for this
-    would be lost under other nodes' and under guiders of two scales, a wrapper is not."""
+def predict(
+    executor: WrapperExecutor, x: Tensor, sigma: Tensor, model_options: dict, seed: int | None
+) -> Tensor:
+    """Stands around a guider's predictions: outside the interval the positive conditioning's alone is made.
+    Where core's hook for this would be lost under other nodes' and under guiders of two scales, a wrapper is
+    not."""
     guider = executor.class_obj
     if guides(guider.inner_model, sigma, model_options[KEY]):
         return executor(x, sigma, model_options, seed)
     positive, negative = guider.conds["positive"], guider.conds.get("negative")
-    # As at cfg 1 core leaves the negative out, unless a node or a sampler, SelfAttentionGuidance for one, says that it needs it.
-    conds = [positive, negative] if negative and model_options.get("disable_cfg1_optimization") else [positive]
+    # As at cfg 1 core leaves the negative out, unless a node or a sampler, SelfAttentionGuidance for one,
+    # says that it needs it.
+    conds = (
+        [positive, negative] if negative and model_options.get("disable_cfg1_optimization") else [positive]
+    )
     predicted = comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, sigma, model_options)
-    ends = predicted[0], predicted[-1]  # what other nodes make of the two predictions is made of equal ones where there is one
-    return comfy.samplers.cfg_function(guider.inner_model, *ends, 1.0, x, sigma, model_options, positive, negative)
+    ends = (
+        predicted[0],
+        predicted[-1],
+    )  # what other nodes make of the two predictions is made of equal ones where there is one
+    return comfy.samplers.cfg_function(
+        guider.inner_model, *ends, 1.0, x, sigma, model_options, positive, negative
+    )
 
 
 def correct(args: dict) -> Tensor:
@@ -51,12 +63,18 @@ def correct(args: dict) -> Tensor:
 
 
 def guides(model, sigma: Tensor, guidance: GuidanceOptions) -> bool:
-    """Whether guidance acts at that noise. Core turns shares of the way into noise, and compares them, in the same manner."""
+    """Whether guidance acts at that noise. Core turns shares of the way into noise, and compares them, in the
+    same manner."""
     start, end = (model.model_sampling.percent_to_sigma(share) for share in (guidance.start, guidance.end))
     return end <= sigma[0] <= start
 
 
 def without_velocity(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
-    """The data that a prediction v = 0 stands for. Of models that predict noise v is what vd_core and core's RescaleCFG compare too."""
-    calculate = V_PREDICTION.calculate_denoised if isinstance(model_sampling, EPS) else type(model_sampling).calculate_denoised
+    """The data that a prediction v = 0 stands for. Of models that predict noise v is what vd_core and core's
+    RescaleCFG compare too."""
+    calculate = (
+        V_PREDICTION.calculate_denoised
+        if isinstance(model_sampling, EPS)
+        else type(model_sampling).calculate_denoised
+    )
     return calculate(model_sampling, sigma, torch.zeros_like(x), x)

@@ -1,5 +1,5 @@
-"""Samples that are not finite, which would be black pictures, end in a sentence that names the layer; under every sampler
-of core's."""
+"""Samples that are not finite, which would be black pictures, end in a sentence that names the layer; under
+every sampler of core's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from torch import Tensor, nn
 from ....vd_core.diffuser.layer_names import name_block, name_layers
 from ....vd_core.finite import check_samples
 
-ROLES = {ResBlock: "residual", SpatialTransformer: "context", Downsample: "downsampling", Upsample: "upsampling"}
+ROLES = {
+    ResBlock: "residual",
+    SpatialTransformer: "context",
+    Downsample: "downsampling",
+    Upsample: "upsampling",
+}
 
 
 def check_sampling(executor: WrapperExecutor, *given, **more) -> Tensor:
-    """Check what a whole sampling gives: a wrapper of core's, whose arguments differ among cores. Raises ValueError where it is
-    not finite."""
+    """Check what a whole sampling gives: a wrapper of core's, whose arguments differ among cores. Raises
+    ValueError where it is not finite."""
     network = executor.class_obj.model_patcher.model.diffusion_model
     layers = layers_of(network) if isinstance(network, UNetModel) else name_layers(network, network.kind)
     again = partial(executor, *given, **more)
@@ -30,13 +35,23 @@ def check_sampling(executor: WrapperExecutor, *given, **more) -> Tensor:
 
 def layers_of(unet: UNetModel) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of core's UNet with names for people."""
-    for stage, blocks in (("in", unet.input_blocks), ("mid", [unet.middle_block]), ("out", unet.output_blocks)):
+    for stage, blocks in (
+        ("in", unet.input_blocks),
+        ("mid", [unet.middle_block]),
+        ("out", unet.output_blocks),
+    ):
         for number, block in enumerate(blocks):
             for layer in block:
                 role = next((role for kind, role in ROLES.items() if isinstance(layer, kind)), "first")
-                which = ("first " if layer is block[0] else "second ") if stage == "mid" and role == "residual" else ""
+                which = (
+                    ("first " if layer is block[0] else "second ")
+                    if stage == "mid" and role == "residual"
+                    else ""
+                )
                 yield f"{name_block(stage, number)}'s {which}{role} layer", layer
-                if role == "context":  # the text context's layers are its own, those of the other kinds lie below it
+                if (
+                    role == "context"
+                ):  # the text context's layers are its own, those of the other kinds lie below it
                     for kind, below in layer.named_children():
                         if isinstance(below, SpatialTransformer):
                             yield f"{name_block(stage, number)}'s {kind} context layer", below

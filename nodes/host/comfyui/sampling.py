@@ -1,4 +1,5 @@
-"""vd_core's samplers on core's models: guidance, areas, masks, patches, previews and interruption are core's."""
+"""vd_core's samplers on core's models: guidance, areas, masks, patches, previews and interruption are
+core's."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from ....vd_core.sampling.options import Sampling
 from ....vd_core.sampling.samplers import SAMPLERS, Callback, Denoise, ddim, ddim_inverse
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...conditioning import Conditioning
-from ...latents import fit_latent, fit_mask, fit_start, made, sampler_noise
+from ...latents import fit_latent, fit_mask, fit_start, make_latent, sampler_noise
 from .models import flow_of
 from .shift import schedule_of
 
@@ -37,9 +38,19 @@ class MultiFlowSampler(comfy.samplers.Sampler):
     start: Tensor | None
 
     def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
     ):
-        denoise = adapt_model(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule)
+        denoise = adapt_model(
+            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
+        )
         start = None if self.start is None else self.start.to(latent_image)
         x, _, steps = begin(self.schedule, latent_image, self.noise, self.sampling, start)
         sampler, report = SAMPLERS[self.sampling.sampler], adapt_callback(callback)
@@ -55,27 +66,49 @@ class InversionSampler(comfy.samplers.Sampler):
     sampling: Sampling
 
     def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
     ):
-        denoise = adapt_model(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule)
+        denoise = adapt_model(
+            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
+        )
         check_official(self.sampling)
         steps = self.schedule.steps(self.sampling.steps)
-        return ddim_inverse(denoise, latent_image, steps, adapt_callback(callback)) / sqrt(steps.alphas_cumprod[0])
+        return ddim_inverse(denoise, latent_image, steps, adapt_callback(callback)) / sqrt(
+            steps.alphas_cumprod[0]
+        )
 
 
 @dataclass(eq=False)
 class OfficialDDIM(comfy.samplers.Sampler):
-    """The official DDIM as a SAMPLER for the sigmas that core gives it; core's own ends at sigma 0 and adds less noise at the
-    start."""
+    """The official DDIM as a SAMPLER for the sigmas that core gives it; core's own ends at sigma 0 and adds
+    less noise at the start."""
 
     schedule: Schedule
     sampling: Sampling
     timestep: Callable[[Tensor], Tensor]  # of a sigma
 
     def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
     ):
-        denoise = adapt_model(model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule)
+        denoise = adapt_model(
+            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
+        )
         timesteps = self.timestep(sigmas).cpu().unique().flip(0)
         alphas_cumprod = self.schedule.alphas_cumprod[timesteps].double()
         later = batch_noise(extra_args["seed"])
@@ -98,8 +131,8 @@ def adapt_model(
     denoise_mask: Tensor | None,
     schedule: Schedule,
 ) -> Denoise:
-    """Make denoise(x, t) -> eps of what core hands to a SAMPLER. Core's models denoise x with noise of any sigma added;
-    vd_core's samplers work in the variance-preserving space."""
+    """Make denoise(x, t) -> eps of what core hands to a SAMPLER. Core's models denoise x with noise of any
+    sigma added; vd_core's samplers work in the variance-preserving space."""
     model = comfy.samplers.KSamplerX0Inpaint(model_wrap, sigmas)
     model.latent_image, model.noise = latent_image, noise
 
@@ -125,7 +158,9 @@ def prepare(
     guider.set_cfg(sampling.cfg)
     return partial(
         guider.sample,
-        sigmas=model.get_model_object("model_sampling").sigmas.flip(0),  # the SAMPLER chooses from all of them
+        sigmas=model.get_model_object("model_sampling").sigmas.flip(
+            0
+        ),  # the SAMPLER chooses from all of them
         callback=latent_preview.prepare_callback(model, sampling.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
     )
@@ -158,9 +193,11 @@ def sample(
         noise = noise_of(schedule, start, flow.process_latent_in(samples), sampling.steps)
     run = prepare(model, positive, negative, sampling)
     sampler = MultiFlowSampler(schedule, sampling, draws, start)
-    result = run(noise, samples, sampler, denoise_mask=mask, seed=seed).to(model_management.intermediate_device())
+    result = run(noise, samples, sampler, denoise_mask=mask, seed=seed).to(
+        model_management.intermediate_device()
+    )
     # The way into the diffuser's space and back rounds.
-    return made(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
+    return make_latent(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
 
 
 def invert(
@@ -169,7 +206,10 @@ def invert(
     """Find the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
-    run, sampler = prepare(model, positive, negative, sampling), InversionSampler(schedule_of(model), sampling)
+    run, sampler = (
+        prepare(model, positive, negative, sampling),
+        InversionSampler(schedule_of(model), sampling),
+    )
     return run(torch.zeros_like(samples), samples, sampler, seed=0).to(model_management.intermediate_device())
 
 

@@ -14,8 +14,8 @@ from .models import flow_of
 
 
 class ShiftedSampling(ModelSamplingDiscrete):
-    """A model's noise levels, from which schedulers choose, shifted. The network is told the timestep at which it learned a level, and
-    percentages mean the levels that they mean without a shift."""
+    """A model's noise levels, from which schedulers choose, shifted. The network is told the timestep at
+    which it learned a level, and percentages mean the levels that they mean without a shift."""
 
     def __init__(self, model_config, shift: ResolutionShift):
         super().__init__(model_config)
@@ -38,8 +38,11 @@ class ShiftedV(ShiftedSampling, V_PREDICTION):
     """Of a network that predicts v."""
 
 
-def shift_resolution(model: ModelPatcher, latent: dict, trained_side: int, noisy: float, clean: float) -> ModelPatcher:
-    """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts and for other models."""
+def shift_resolution(
+    model: ModelPatcher, latent: dict, trained_side: int, noisy: float, clean: float
+) -> ModelPatcher:
+    """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts and for other
+    models."""
     flow = flow_of(model)
     shift = shift_of(flow.sizes, latent["samples"], trained_side, noisy, clean)
     model = model.clone()
@@ -49,6 +52,10 @@ def shift_resolution(model: ModelPatcher, latent: dict, trained_side: int, noisy
 
 
 def schedule_of(model: ModelPatcher) -> Schedule:
-    """The schedule of vd_core's samplers for a MODEL, shifted as it is. Raises ValueError for another model."""
+    """The schedule of vd_core's samplers for a MODEL, shifted as it is. Raises ValueError for another
+    model."""
     sampling = model.get_model_object("model_sampling")
-    return Schedule(flow_of(model).vd_config.schedule, sampling.shift if isinstance(sampling, ShiftedSampling) else UNSHIFTED)
+    return Schedule(
+        flow_of(model).vd_config.schedule,
+        sampling.shift if isinstance(sampling, ShiftedSampling) else UNSHIFTED,
+    )

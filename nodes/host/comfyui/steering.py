@@ -25,14 +25,18 @@ class Steering:
 
     energies: tuple[Energy, ...]
 
-    def __call__(self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None) -> Tensor:
+    def __call__(
+        self, executor, x: Tensor, timestep: Tensor, model_options: dict, seed: int | None
+    ) -> Tensor:
         model = executor.class_obj.inner_model
         sampling, sigma = model.model_sampling, float(timestep.max())
         progress = 1 - float(sampling.timestep(timestep.max())) / (len(sampling.sigmas) - 1)
         acting = [energy for energy in self.energies if energy.acts(progress)]
         if not acting or sigma == 0:
             return executor(x, timestep, model_options, seed)
-        scale = (1 + sigma**2) ** 0.5  # core adds noise to data of variance 1; the formulas keep the sum's variance
+        scale = (
+            1 + sigma**2
+        ) ** 0.5  # core adds noise to data of variance 1; the formulas keep the sum's variance
         options = with_plain_attention(model_options)
 
         def denoise(x: Tensor) -> Tensor:
@@ -43,7 +47,8 @@ class Steering:
 
 
 def with_plain_attention(model_options: dict) -> dict:
-    """Options with an attention that has a gradient; of core's fast ones not all have. One that another node set stays."""
+    """Options with an attention that has a gradient; of core's fast ones not all have. One that another node
+    set stays."""
     options = model_options.get("transformer_options", {})
 
     def attention(func, *args, **kwargs) -> Tensor:
@@ -53,12 +58,17 @@ def with_plain_attention(model_options: dict) -> dict:
 
 
 def steer(model: ModelPatcher, energy: Energy, parts: Sequence[VAE | ClipVisionModel]) -> ModelPatcher:
-    """A MODEL whose samples are steered by one more energy. parts: what the energy uses, loaded together with the model.
+    """A MODEL whose samples are steered by one more energy. parts: what the energy uses, loaded together with
+    the model.
 
-    Raises ValueError for models that do not predict noise or v, for text models, and for vision models that are not CLIP's.
+    Raises ValueError for models that do not predict noise or v, for text models, and for vision models that
+    are not CLIP's.
     """
     if not isinstance(model.get_model_object("model_sampling"), EPS):
-        raise ValueError("Steering needs a model that predicts noise or v, such as Versatile Diffusion or Stable Diffusion 1 and 2.")
+        raise ValueError(
+            "Steering needs a model that predicts noise or v, such as Versatile Diffusion or Stable "
+            "Diffusion 1 and 2."
+        )
     if getattr(model.get_model_object("diffusion_model"), "kind", None) == "text":
         raise ValueError("Steering works on pictures only: connect image_model.")
     for part in parts:
@@ -76,6 +86,7 @@ def steer(model: ModelPatcher, energy: Energy, parts: Sequence[VAE | ClipVisionM
 
 
 def decode(vae: VAE, latents: Tensor) -> Tensor:
-    """Unscaled latents [B, C, h, w] -> pictures [B, 3, H, W], about 0..1; differentiable. A sampler has loaded the VAE."""
+    """Unscaled latents [B, C, h, w] -> pictures [B, 3, H, W], about 0..1; differentiable. A sampler has
+    loaded the VAE."""
     images = vae.first_stage_model.decode(latents.to(device=vae.device, dtype=vae.vae_dtype))
     return (images.float() + 1) / 2

@@ -10,14 +10,24 @@ LOADER = "VD_Load"
 
 
 def mark_wired_outputs(request: dict) -> dict:
-    """Write into each loader of a queued prompt which of its outputs are wired, as its hidden input `wired`: "0,2".
+    """Write into each loader of a queued prompt which of its outputs are wired, as its hidden input `wired`:
+    "0,2".
 
     A value in the prompt is part of what core caches results by, so a new wire makes the loader run again.
     """
     prompt = request.get("prompt")
     if isinstance(prompt, dict):
-        nodes = {key: node for key, node in prompt.items() if isinstance(node, dict) and isinstance(node.get("inputs"), dict)}
-        links = [link for node in nodes.values() for link in node["inputs"].values() if isinstance(link, list) and len(link) == 2]
+        nodes = {
+            key: node
+            for key, node in prompt.items()
+            if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
+        }
+        links = [
+            link
+            for node in nodes.values()
+            for link in node["inputs"].values()
+            if isinstance(link, list) and len(link) == 2
+        ]
         for key, node in nodes.items():
             if node.get("class_type") == LOADER:
                 slots = {slot for source, slot in links if source == key and isinstance(slot, int)}

@@ -90,9 +90,9 @@ def test_a_picture_of_16k_is_refused_before_it_is_encoded_or_decoded(vae, small_
 
 def test_a_latent_of_16k_is_refused_before_it_is_sampled(host, small_machine):
     model = host("standalone").load_flow(host("standalone").MODEL, "image", ["text"], "auto")
-    assert model.fitted(torch.zeros(1, 4, 8, 8)).shape == (1, 16, 8, 8)
+    assert model.fit(torch.zeros(1, 4, 8, 8)).shape == (1, 16, 8, 8)
     with pytest.raises(ValueError, match="A step on 1 latents of 2048x2048 needs 40 GB of memory or more, this machine has 24 GB"):
-        model.fitted(torch.zeros(1).expand(1, 16, 2048, 2048))
+        model.fit(torch.zeros(1).expand(1, 16, 2048, 2048))
 
 
 def test_pictures_that_are_damaged_or_too_large_are_refused(host, tmp_path):

@@ -137,5 +137,5 @@ def test_the_node_compiles_a_copy_without_comfyui(pack, models):
     guided_more = standalone.with_guidance(plain, GuidanceOptions(start=0.2))
     (copied,) = stand_in().execute(guided_more, "cudagraphs")
     assert copied.guidance == guided_more.guidance and copied.layers.dtype == plain.layers.dtype
-    backends = [None if (compiled := flow.under([TEXT]).diffuser.compiled) is None else compiled.backend for flow in (plain, copied)]
+    backends = [None if (compiled := flow.load_for([TEXT]).diffuser.compiled) is None else compiled.backend for flow in (plain, copied)]
     assert backends == [None, "cudagraphs"]

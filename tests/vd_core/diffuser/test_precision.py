@@ -66,5 +66,5 @@ def test_the_loader_of_the_standalone_host(pack, models, monkeypatch, choice, dt
     standalone = __import__(f"{pack.__name__}.nodes.host.standalone", fromlist=["load_flow"])
     monkeypatch.setattr(standalone, "fastest_dtype", lambda: torch.bfloat16)
     flow = standalone.load_flow(models / "tiny.safetensors", "image", "all", choice)
-    diffuser = flow.layers.under(["text"]).diffuser
+    diffuser = flow.layers.load_for(["text"]).diffuser
     assert {str(weight.dtype)[6:] for weight in diffuser.parameters()} == {dtype}
