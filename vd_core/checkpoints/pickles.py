@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 import torch
 
+from ..foreign import printable
+
 # Bytes of a pickle; tensors' numbers lie outside of it, so that 30,000 of them take that much.
 LONGEST = 8 << 20
 MOST = 500_000  # opcodes of a pickle; a tensor takes about 35 of them
@@ -160,7 +162,7 @@ class Machine:
                 "cannot read back"
             )
         if word not in STORAGES and word != "storage.Untyped":
-            raise Forbidden(f"numbers of a kind that no weights have ({kind.name})")
+            raise Forbidden(f"numbers of a kind that no weights have ({printable(kind.name)})")
         itemsize = STORAGES.get(word)
         size = count * (itemsize or 1)
         if self.storages.setdefault(key, size) != size:
@@ -192,8 +194,8 @@ def allowed(name: str) -> Name:
     if name in PLAIN | REBUILDS or is_type or is_storage:
         return Name(name)
     if module in ("torch._utils", "torch._tensor") and last.startswith("_rebuild"):
-        raise Forbidden(f"tensors of a kind that no weights have ({last.removeprefix('_rebuild_')})")
-    raise Forbidden(f"code ({name}), not only tensors")
+        raise Forbidden(f"tensors of a kind that no weights have ({printable(last.removeprefix('_rebuild_'))})")
+    raise Forbidden(f"code ({printable(name)}), not only tensors")
 
 
 def call(called: object, arguments: object) -> object:
