@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ....vd_core.config import ClipConfig
-from ....vd_core.encoders.clip import crop_center, check_masks, normalise, token_weights
+from ....vd_core.encoders.clip import check_masks, crop_center, normalise, token_weights
 from ....vd_core.pictures import resize_and_crop
 from ....vd_core.tokenizers import ClipTokenizer, Vocabularies
 
