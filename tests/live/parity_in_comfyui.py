@@ -347,7 +347,8 @@ class Parity:
             "clip": host.load_clip(MODEL),
             "clip_vision": host.load_clip_vision(MODEL),
         }
-        # Words alone are only counted; the sentence about those that a CLIP does not know is no part of the cases.
+        # Words alone are only counted; the sentence about those that a CLIP does not know is no part of the
+        # cases.
         models["clip"].tokenize = lambda text: {"l": [[(token, 1.0) for token in ids.get(text, [0, 0, 0])]]}
         called = {
             name: partial(call, cls) for name, cls in {**self.nodes, "VAEDecode": core.VAEDecode}.items()

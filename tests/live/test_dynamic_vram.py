@@ -141,7 +141,7 @@ def run(server) -> dict[str, dict[str, np.ndarray | str]]:
         for number, file in enumerate(
             file for ui in result.outputs.values() for file in ui.get("images", ())
         ):
-            with Image.open(io.BytesIO(server.client.view(file))) as image:
+            with Image.open(io.BytesIO(b"".join(server.client.view(file)))) as image:
                 made[name][f"picture {number}"] = np.asarray(image.convert("RGB"), dtype=np.int16)
     for path in sorted(Path(server.base, "output").rglob("*.safetensors")):
         for key, tensor in load(path.read_bytes()).items():

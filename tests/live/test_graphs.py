@@ -90,7 +90,7 @@ class Outcomes:
         for output in entry["outputs"].values():
             outcome.texts += output.get("text", ())
             for file in output.get("images", ()):
-                with Image.open(io.BytesIO(self.server.client.view(file))) as image:
+                with Image.open(io.BytesIO(b"".join(self.server.client.view(file)))) as image:
                     outcome.pictures.append(np.asarray(image.convert("RGB"), dtype=np.int16))
         return outcome
 

@@ -119,7 +119,7 @@ def test_a_reference_changes_the_picture_and_a_prompt_joins_in(server):
         result = server.queue(prompt_of(picture(ksampler(model, context, empty()), vae)))
         assert result.status == "success", result.sentence
         (image,) = (image for ui in result.outputs.values() for image in ui["images"])
-        seen.add(server.client.view(image))
+        seen.add(b"".join(server.client.view(image)))
     assert len(seen) == 3
 
 

@@ -245,7 +245,7 @@ def contents(server, entry: dict) -> str:
     found = hashlib.sha256()
     for key in sorted(entry["outputs"]):
         for file in entry["outputs"][key].get("images", ()):
-            with Image.open(io.BytesIO(server.view(file))) as image:
+            with Image.open(io.BytesIO(b"".join(server.view(file)))) as image:
                 found.update(f"{image.size}".encode() + image.tobytes())
         found.update(json.dumps(entry["outputs"][key].get("text", ())).encode())
     return found.hexdigest()
