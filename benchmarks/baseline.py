@@ -1,7 +1,8 @@
 """The plain baseline: a guided step as the official code computes it, on the layers of our diffuser.
 
-float32, dense weights, attention by einsum with all its scores in memory, contexts projected again at every step, the conditional and
-the unconditional half as one batch, and nothing shared, cached or left out. Whatever the product learns to save, this stays as it is.
+float32, dense weights, attention by einsum with all its scores in memory, contexts projected again at every
+step, the conditional and the unconditional half as one batch, and nothing shared, cached or left out.
+Whatever the product learns to save, this stays as it is.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ from vd_core.diffuser.layers import Attention
 from vd_core.diffuser.model import Diffuser
 
 
-def einsum_attention(self: Attention, x: Tensor, context: Tensor | None = None, token_weights: Tensor | None = None) -> Tensor:
-    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); token weights as in `Attention`. A row of the context for each sample."""
+def einsum_attention(
+    self: Attention, x: Tensor, context: Tensor | None = None, token_weights: Tensor | None = None
+) -> Tensor:
+    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); token weights as in `Attention`. A row
+    of the context for each sample."""
     context = x if context is None else context
-    q, k, v = (rearrange(tokens, "b n (h d) -> b h n d", h=self.heads) for tokens in (self.to_q(x), self.to_k(context), self.to_v(context)))
+    q, k, v = (
+        rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
+        for tokens in (self.to_q(x), self.to_k(context), self.to_v(context))
+    )
     scores = torch.einsum("b h i d, b h j d -> b h i j", q, k) * q.shape[-1] ** -0.5
     if token_weights is not None:
         scores = scores + token_weights.log()[:, None, None]
@@ -44,7 +51,9 @@ def plain_diffuser(diffuser: Diffuser) -> Diffuser:
     """The same diffuser with dense weights of float32; weights that are so already take no further memory."""
     with torch.device("meta"):
         plain = Diffuser(diffuser.config, diffuser.data, diffuser.context).requires_grad_(False)
-    plain.load_state_dict({key: weight.float().contiguous() for key, weight in diffuser.state_dict().items()}, assign=True)
+    plain.load_state_dict(
+        {key: weight.float().contiguous() for key, weight in diffuser.state_dict().items()}, assign=True
+    )
     return plain
 
 
@@ -67,7 +76,8 @@ def plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
 
 @torch.inference_mode()
 def flops(case: Case) -> int:
-    """What a guided step of the plain baseline costs; a multiplication and an addition count as two. Nothing is computed.
+    """What a guided step of the plain baseline costs; a multiplication and an addition count as two. Nothing
+    is computed.
 
     It is the yardstick for all contestants: who leaves work out reaches a higher rate.
     """

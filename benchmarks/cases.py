@@ -18,7 +18,11 @@ from vd_core.sampling.schedule import Schedule
 # "small" has every layer of the full model at 0.16 times the cost.
 SIZES = {
     "full": VDConfig(),
-    "small": replace(VDConfig(), diffuser=DiffuserConfig(model_channels=128, num_heads=4), image_vae=ImageVAEConfig(channels=64)),
+    "small": replace(
+        VDConfig(),
+        diffuser=DiffuserConfig(model_channels=128, num_heads=4),
+        image_vae=ImageVAEConfig(channels=64),
+    ),
     "tiny": VDConfig.tiny(),
 }
 FLOWS = {  # output kind, kinds of the contexts
@@ -52,7 +56,9 @@ def random_(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def random_diffuser(config: DiffuserConfig, data: Sequence[str], contexts: Sequence[str], dtype: torch.dtype, device: str) -> Diffuser:
+def random_diffuser(
+    config: DiffuserConfig, data: Sequence[str], contexts: Sequence[str], dtype: torch.dtype, device: str
+) -> Diffuser:
     """A diffuser of the given kinds; never more of it is in memory than its own weights."""
     with torch.device("meta"):
         diffuser = Diffuser(config, data, contexts)
@@ -81,7 +87,9 @@ class Case:
     def diffuser(self) -> Diffuser:
         """The layers that the flow needs."""
         torch.manual_seed(0)
-        return random_diffuser(self.config.diffuser, [self.data], sorted(set(self.kinds)), self.dtype, self.device)
+        return random_diffuser(
+            self.config.diffuser, [self.data], sorted(set(self.kinds)), self.dtype, self.device
+        )
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -98,7 +106,8 @@ class Case:
 
     @cached_property
     def contexts(self) -> Blend:
-        """One context of each kind, for the whole batch; official unconditional tokens: zeros for a picture that makes pictures."""
+        """One context of each kind, for the whole batch; official unconditional tokens: zeros for a picture
+        that makes pictures."""
         return [self.context(kind, number) for number, kind in enumerate(self.kinds)]
 
     def context(self, kind: str, seed: int) -> Context:
@@ -114,4 +123,7 @@ class Case:
 def case_of(flow: str, options: argparse.Namespace, dtype: torch.dtype, **changes) -> Case:
     """A flow as the options of the command line say."""
     data, kinds = FLOWS[flow]
-    return replace(Case(SIZES[options.size], data, kinds, options.pixels, options.batch, None, dtype, options.device), **changes)
+    return replace(
+        Case(SIZES[options.size], data, kinds, options.pixels, options.batch, None, dtype, options.device),
+        **changes,
+    )

@@ -1,9 +1,12 @@
-"""From file to first step: `python benchmarks/load.py [--size full] [--flow image-variation] [--file-dtype float16] --scratch DIR`.
+"""From file to first step:
+`python benchmarks/load.py [--size full] [--flow image-variation] [--file-dtype float16] --scratch DIR`.
 
-Writes once a file of our layout with random weights of the layers that a flow needs, one tensor in memory at a time. Then, taking
-turns, each in a fresh process and from a warm disk cache: reading of the needed bytes into memory and nothing else, our loader, and the
-plain way (a model with initialised weights, the whole file as a dictionary, `load_state_dict`). What a loader leaves to the first step
-counts as loading: its time is that until the model is there plus what the first step takes longer than the second. Linux only.
+Writes once a file of our layout with random weights of the layers that a flow needs, one tensor in memory at
+a time. Then, taking turns, each in a fresh process and from a warm disk cache: reading of the needed bytes
+into memory and nothing else, our loader, and the plain way (a model with initialised weights, the whole file
+as a dictionary, `load_state_dict`). What a loader leaves to the first step
+counts as loading: its time is that until the model is there plus what the first step takes longer than the
+                   second. Linux only.
 """
 
 from __future__ import annotations
@@ -36,14 +39,19 @@ CONTESTANTS = ("read", "ours", "plain")
 
 
 class Drawn(Mapping):
-    """A tensor for every key and shape, drawn when it is asked for; its rows repeat, so that drawing costs nothing."""
+    """A tensor for every key and shape, drawn when it is asked for; its rows repeat, so that drawing costs
+    nothing."""
 
     def __init__(self, shapes: Mapping[str, torch.Size]):
         self.shapes = shapes
 
     def __getitem__(self, key: str) -> Tensor:
         shape = self.shapes[key]
-        return torch.ones(shape) if len(shape) == 1 else (torch.randn(shape[1:]) * shape[1:].numel() ** -0.5).expand(shape)
+        return (
+            torch.ones(shape)
+            if len(shape) == 1
+            else (torch.randn(shape[1:]) * shape[1:].numel() ** -0.5).expand(shape)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -54,7 +62,11 @@ class Drawn(Mapping):
 
 def parts_of(case: Case) -> list[str]:
     """The parts of the diffuser that a flow needs."""
-    wanted = {"diffuser.time_embed", f"diffuser.data.{case.data}", *(f"diffuser.context.{kind}" for kind in case.kinds)}
+    wanted = {
+        "diffuser.time_embed",
+        f"diffuser.data.{case.data}",
+        *(f"diffuser.context.{kind}" for kind in case.kinds),
+    }
     return [part for part in part_names(case.config) if part in wanted]
 
 
@@ -71,7 +83,12 @@ def read_bytes(path: Path) -> list[bytearray]:
     """All tensors' bytes, each in memory of its own."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        sizes = [end - start for key, entry in header.items() if key != "__metadata__" for start, end in [entry["data_offsets"]]]
+        sizes = [
+            end - start
+            for key, entry in header.items()
+            if key != "__metadata__"
+            for start, end in [entry["data_offsets"]]
+        ]
         buffers = [bytearray(size) for size in sizes]
         for buffer in buffers:
             file.readinto(buffer)
@@ -81,7 +98,9 @@ def read_bytes(path: Path) -> list[bytearray]:
 def plain_load(path: Path, case: Case) -> Diffuser:
     """The way without care for time and memory."""
     diffuser = Diffuser(case.config.diffuser, [case.data], sorted(set(case.kinds)))
-    diffuser.load_state_dict({key.removeprefix("diffuser."): tensor for key, tensor in load_file(path).items()})
+    diffuser.load_state_dict(
+        {key.removeprefix("diffuser."): tensor for key, tensor in load_file(path).items()}
+    )
     return diffuser.to(case.dtype)
 
 
@@ -90,8 +109,16 @@ def measured(path: Path, case: Case, contestant: str) -> dict:
     before, start = resident("VmRSS"), time.perf_counter()
     if contestant == "read":
         held = read_bytes(path)
-        return {"seconds": time.perf_counter() - start, "resident": resident("VmHWM") - before, "bytes": sum(map(len, held))}
-    diffuser = load(path, parts=parts_of(case), dtype=case.dtype).diffuser if contestant == "ours" else plain_load(path, case)
+        return {
+            "seconds": time.perf_counter() - start,
+            "resident": resident("VmHWM") - before,
+            "bytes": sum(map(len, held)),
+        }
+    diffuser = (
+        load(path, parts=parts_of(case), dtype=case.dtype).diffuser
+        if contestant == "ours"
+        else plain_load(path, case)
+    )
     loaded, peak = time.perf_counter() - start, resident("VmHWM") - before
     step, steps = our_step(case, diffuser.to(case.device)), []
     with torch.inference_mode():
@@ -110,8 +137,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     machine_options(parser)
     parser.add_argument("--flow", choices=FLOWS, default="image-variation")
     parser.add_argument("--file-dtype", choices=DTYPES, default="float16")
-    parser.add_argument("--scratch", type=Path, default=Path(gettempdir()), help="folder for the file, which stays there")
-    parser.add_argument("--here", choices=CONTESTANTS, help=argparse.SUPPRESS)  # how the fresh processes are called
+    parser.add_argument(
+        "--scratch", type=Path, default=Path(gettempdir()), help="folder for the file, which stays there"
+    )
+    parser.add_argument(
+        "--here", choices=CONTESTANTS, help=argparse.SUPPRESS
+    )  # how the fresh processes are called
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     case = case_of(options.flow, options, DTYPES[options.dtype])
@@ -126,7 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
             if number:  # the first round warms the disk cache
                 runs[name].append(run)
     seconds = {name: [run["seconds"] for run in those] for name, those in runs.items()}
-    needed = sum(tensor.numel() for tensor in state_of(build(case.config, parts_of(case))).values()) * case.dtype.itemsize
+    needed = (
+        sum(tensor.numel() for tensor in state_of(build(case.config, parts_of(case))).values())
+        * case.dtype.itemsize
+    )
     peaks = {name: max(run["resident"] for run in those) for name, those in runs.items()}
     row = {
         "what": options.flow,

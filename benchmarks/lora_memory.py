@@ -30,7 +30,8 @@ def main() -> None:
     config = VDConfig()
     diffuser = build(config, ["diffuser.data.image", "diffuser.context.text"]).diffuser.requires_grad_(False)
     diffuser.load_state_dict(
-        {key: 0.02 * torch.randn(p.shape, dtype=torch.bfloat16) for key, p in diffuser.state_dict().items()}, assign=True
+        {key: 0.02 * torch.randn(p.shape, dtype=torch.bfloat16) for key, p in diffuser.state_dict().items()},
+        assign=True,
     )
     diffuser.requires_grad_(False)
     lora = Lora(diffuser, select(diffuser, ["context.text:attn"]), rank=8, alpha=8.0)

@@ -1,9 +1,11 @@
-"""What a LoRA on four pictures changes in the embedded model: its subject, the subject's class, and everything else.
+"""What a LoRA on four pictures changes in the embedded model: its subject, the subject's class, and
+everything else.
 
 python benchmarks/lora_subject.py RUN    # about 5 minutes on one idle core; RUN/before-after.png to look at
 
-The subject is a car with two colours exchanged, under a word that the model has never read. A drawn picture is right when its latent is
-nearer to that of its own picture than to those of all 1,279 pictures of the data and the 4 of the subject.
+The subject is a car with two colours exchanged, under a word that the model has never read. A drawn picture
+is right when its latent is nearer to that of its own picture than to those of all 1,279 pictures of the data
+and the 4 of the subject.
 """
 
 from __future__ import annotations
@@ -41,14 +43,22 @@ def write(folder: Path, pictures: Tensor, captions: list[str]) -> None:
 def draw(vd: VersatileDiffusion, captions: list[str], seed: int) -> Tensor:
     """A latent per caption."""
     start = torch.zeros(len(captions), 16, 8, 8)
-    return vd.sample("image", [vd.encode_text(captions)], start, sample_noise(seed), Sampling("dpmpp_2m", steps=20, cfg=2.0))
+    return vd.sample(
+        "image",
+        [vd.encode_text(captions)],
+        start,
+        sample_noise(seed),
+        Sampling("dpmpp_2m", steps=20, cfg=2.0),
+    )
 
 
 def main(run: Path) -> None:
     """Make the pictures, train, compare."""
     data, vd = CaptionedPictures.load(FOLDER), load(MODEL)
     cars = [data.captions.index(f"car, {style} style") for style in STYLES]
-    shuffled = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))].tolist()
+    shuffled = data.train[
+        torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    ].tolist()
     kept, others = shuffled[:64], [i for i in shuffled[64:] if i not in cars][:24]
     subject = data.pixels[cars][:, [1, 0, 2]]
     names = [data.captions[i].replace("car", "zuka car") for i in cars]
@@ -68,20 +78,37 @@ def main(run: Path) -> None:
     lora = train(run / "subject", MODEL, run / "lora", settings)
 
     with torch.inference_mode():
-        latents = torch.cat([vd.image_vae.encode(chunk) for chunk in torch.cat([data.pixels, subject]).split(64)])
-    prompts = {"the subject": 6 * names, "its class": 6 * [data.captions[i] for i in cars], "24 others": [data.captions[i] for i in others]}
-    own = {"the subject": 6 * [len(data.pixels) + i for i in range(4)], "its class": 6 * cars, "24 others": others}
-    before, reseeded = ({name: draw(vd, captions, seed) for name, captions in prompts.items()} for seed in (7, 8))
+        latents = torch.cat(
+            [vd.image_vae.encode(chunk) for chunk in torch.cat([data.pixels, subject]).split(64)]
+        )
+    prompts = {
+        "the subject": 6 * names,
+        "its class": 6 * [data.captions[i] for i in cars],
+        "24 others": [data.captions[i] for i in others],
+    }
+    own = {
+        "the subject": 6 * [len(data.pixels) + i for i in range(4)],
+        "its class": 6 * cars,
+        "24 others": others,
+    }
+    before, reseeded = (
+        {name: draw(vd, captions, seed) for name, captions in prompts.items()} for seed in (7, 8)
+    )
     apply_lora(vd, lora)
     after = {name: draw(vd, captions, 7) for name, captions in prompts.items()}
     for name in prompts:
         right = [
-            float((torch.cdist(z[name].flatten(1), latents.flatten(1)).argmin(1) == torch.tensor(own[name])).float().mean())
+            float(
+                (torch.cdist(z[name].flatten(1), latents.flatten(1)).argmin(1) == torch.tensor(own[name]))
+                .float()
+                .mean()
+            )
             for z in (before, after)
         ]
         moved, seeds = (float((z[name] - before[name]).square().mean().sqrt()) for z in (after, reseeded))
         print(
-            f"{name}: right {right[0]:.2f} before, {right[1]:.2f} after; moved by {moved:.2f}, another seed by {seeds:.2f} (RMS of latents)"
+            f"{name}: right {right[0]:.2f} before, {right[1]:.2f} after; moved by "
+            f"{moved:.2f}, another seed by {seeds:.2f} (RMS of latents)"
         )
     with torch.inference_mode():
         rows = [torch.cat([vd.image_vae.decode(z[name][:4]) for name in prompts]) for z in (before, after)]

@@ -1,4 +1,5 @@
-"""Side by side measurement: contestants take turns, so that all meet the same load of the machine; medians, ratios, records."""
+"""Side by side measurement: contestants take turns, so that all meet the same load of the machine; medians,
+ratios, records."""
 
 from __future__ import annotations
 
@@ -18,14 +19,24 @@ from statistics import median
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")  # that decide how fast matrices are multiplied
+CPU_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimd",
+    "bf16",
+    "sve",
+)  # that decide how fast matrices are multiplied
 GEMM = 2048
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def machine_options(parser: argparse.ArgumentParser) -> None:
     """The options that every benchmark has."""
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of our side; the plain baseline is float32 always")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of our side; the plain baseline is float32 always"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -38,7 +49,9 @@ def synchronize(device: str) -> None:
         torch.accelerator.synchronize(torch.device(device))
 
 
-def alternate(functions: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
+def alternate(
+    functions: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
+) -> dict[str, list[float]]:
     """Seconds of every call, by contestant: A B A B …, after one call of each that does not count."""
     seconds = {name: [] for name in functions}
     with torch.inference_mode():
@@ -54,7 +67,8 @@ def alternate(functions: Mapping[str, Callable[[], object]], repeats: int, devic
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """How many times as long `slow` takes: the median over the rounds, in each of which both ran one after the other."""
+    """How many times as long `slow` takes: the median over the rounds, in each of which both ran one after
+    the other."""
     return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
@@ -77,7 +91,8 @@ def matrix_rate(seconds: Sequence[float]) -> float:
 def resident(field: str) -> int:
     """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most. Linux only.
 
-    Not `getrusage`: the maximum that it gives a child process includes that of the parent which it was forked from.
+    Not `getrusage`: the maximum that it gives a child process includes that of the parent which it was forked
+                     from.
     """
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
@@ -86,7 +101,8 @@ def resident(field: str) -> int:
 
 
 def in_child(module: str, arguments: Sequence[str]) -> dict:
-    """Run a benchmark's module in a fresh process with our settings; what it printed last, as JSON. Raises RuntimeError if it fails."""
+    """Run a benchmark's module in a fresh process with our settings; what it printed last, as JSON. Raises
+    RuntimeError if it fails."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if child.returncode:
@@ -114,7 +130,8 @@ def machine(device: str) -> dict:
 
 
 def write_record(benchmark: str, options: argparse.Namespace, rows: Sequence[dict]) -> None:
-    """Write a run as JSON, if a file was asked for: the machine, when, which commit and command, and the rows."""
+    """Write a run as JSON, if a file was asked for: the machine, when, which commit and command, and the
+    rows."""
     if options.json is None:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)

@@ -1,7 +1,8 @@
 """What the flows need in memory: `python benchmarks/memory.py [--size full] [--dtype bfloat16]`.
 
-Each flow, ours and the plain baseline's, runs two guided steps in a fresh process. Prints the bytes of its weights, and what the process
-held at most beyond what it held before there was a model (resident, or on the device if that is an accelerator). Linux only.
+Each flow, ours and the plain baseline's, runs two guided steps in a fresh process. Prints the bytes of its
+weights, and what the process held at most beyond what it held before there was a model (resident, or on the
+device if that is an accelerator). Linux only.
 """
 
 from __future__ import annotations
@@ -29,12 +30,18 @@ def measured(flow: str, contestant: str, options: argparse.Namespace) -> dict:
     """Two guided steps in this process, which must be a fresh one."""
     before = resident("VmRSS")
     case = case_of(flow, options, DTYPES[options.dtype] if contestant == "ours" else torch.float32)
-    step = our_step(case, case.diffuser) if contestant == "ours" else plain_step(case, plain_diffuser(case.diffuser))
+    step = (
+        our_step(case, case.diffuser)
+        if contestant == "ours"
+        else plain_step(case, plain_diffuser(case.diffuser))
+    )
     with torch.inference_mode():
         step()
         step()
     weights = sum(weight.nbytes for weight in case.diffuser.parameters())
-    on_device = torch.cuda.max_memory_allocated(options.device) if torch.device(options.device).type == "cuda" else 0
+    on_device = (
+        torch.cuda.max_memory_allocated(options.device) if torch.device(options.device).type == "cuda" else 0
+    )
     return {"weights": weights, "before": before, "resident": resident("VmHWM") - before, "device": on_device}
 
 
@@ -45,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     size_options(parser)
     machine_options(parser)
     parser.add_argument("--only", nargs="+", choices=FLOWS, default=list(FLOWS), help="flows to measure")
-    parser.add_argument("--here", choices=CONTESTANTS, help=argparse.SUPPRESS)  # how the fresh processes are called
+    parser.add_argument(
+        "--here", choices=CONTESTANTS, help=argparse.SUPPRESS
+    )  # how the fresh processes are called
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.here:
@@ -54,12 +63,25 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     settings = {name: getattr(options, name) for name in ("size", "pixels", "batch", "dtype")}
     rows = []
     for flow in options.only:
-        held = {name: in_child("memory", [*arguments, "--only", flow, "--here", name]) for name in CONTESTANTS}
+        held = {
+            name: in_child("memory", [*arguments, "--only", flow, "--here", name]) for name in CONTESTANTS
+        }
         ours, plain = held["ours"], held["baseline"]
         peak = "device" if ours["device"] else "resident"
-        rows.append({"what": flow, **settings, **held, "peak": ours[peak], "baseline_peak": plain[peak], "ratio": plain[peak] / ours[peak]})
+        rows.append(
+            {
+                "what": flow,
+                **settings,
+                **held,
+                "peak": ours[peak],
+                "baseline_peak": plain[peak],
+                "ratio": plain[peak] / ours[peak],
+            }
+        )
         sizes = f"weights {ours['weights'] / 2**20:.0f} MiB, at most {ours[peak] / 2**20:.0f} MiB {peak}"
-        print(f"{flow:16} {sizes}; baseline {plain[peak] / 2**20:.0f} MiB, {rows[-1]['ratio']:.2f}x", flush=True)
+        print(
+            f"{flow:16} {sizes}; baseline {plain[peak] / 2**20:.0f} MiB, {rows[-1]['ratio']:.2f}x", flush=True
+        )
         write_record("memory", options, rows)  # after every row: a run that is stopped keeps them
     return rows
 

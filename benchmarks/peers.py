@@ -33,7 +33,8 @@ def diffusers_unet(config: DiffuserConfig) -> nn.Module:
 
 
 def core_unet(config: DiffuserConfig) -> nn.Module:
-    """ComfyUI's UNetModel, from the checkout that COMFYUI_PATH names. Raises KeyError without it, ImportError without its requirements."""
+    """ComfyUI's UNetModel, from the checkout that COMFYUI_PATH names. Raises KeyError without it, ImportError
+    without its requirements."""
     sys.path.append(os.environ["COMFYUI_PATH"])
     import comfy.cli_args
 
@@ -41,8 +42,16 @@ def core_unet(config: DiffuserConfig) -> nn.Module:
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    depths = [int(attends) for attends, blocks in zip(config.attention, config.num_res_blocks, strict=True) for _ in range(blocks)]
-    back = [int(attends) for attends, blocks in zip(config.attention, config.num_res_blocks, strict=True) for _ in range(blocks + 1)]
+    depths = [
+        int(attends)
+        for attends, blocks in zip(config.attention, config.num_res_blocks, strict=True)
+        for _ in range(blocks)
+    ]
+    back = [
+        int(attends)
+        for attends, blocks in zip(config.attention, config.num_res_blocks, strict=True)
+        for _ in range(blocks + 1)
+    ]
     return UNetModel(
         image_size=32,
         in_channels=config.data["image"].channels,
@@ -83,4 +92,6 @@ def peer_step(name: str, case: Case) -> Callable[[], Tensor]:
 
 def peer_options(parser: argparse.ArgumentParser) -> None:
     """Which peers are measured too."""
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[], help="beside flows of one context to pictures")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, default=[], help="beside flows of one context to pictures"
+    )

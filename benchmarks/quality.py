@@ -1,8 +1,9 @@
-"""What savings that change results cost: `python benchmarks/quality.py [--samples 8]`, on the embedded model, which needs no download.
+"""What savings that change results cost: `python benchmarks/quality.py [--samples 8]`, on the embedded model,
+which needs no download.
 
-Every flow samples from the same noise under the same contexts: with fewer steps and other samplers, beside 200 steps of DDIM; and with
-weights of fewer bits, beside float64. Prints the distance of the latents, |x - reference| / |reference|, and the evaluations of the
-network per sample, of which a guided step has two.
+Every flow samples from the same noise under the same contexts: with fewer steps and other samplers, beside
+200 steps of DDIM; and with weights of fewer bits, beside float64. Prints the distance of the latents, |x -
+reference| / |reference|, and the evaluations of the network per sample, of which a guided step has two.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ CFG = 2.0  # of the embedded model
 
 @dataclass(frozen=True)
 class Setting:
-    """How samples are made; stored: the type that weights are rounded to, if it is not that of the computation."""
+    """How samples are made; stored: the type that weights are rounded to, if it is not that of the
+    computation."""
 
     sampler: str = "dpmpp_2m"
     steps: int = 20
@@ -78,11 +80,21 @@ def contexts_of(model: VersatileDiffusion, samples: int) -> dict[str, Context]:
 
 
 def sampled(model: VersatileDiffusion, data: str, contexts: Blend, setting: Setting) -> tuple[Tensor, int]:
-    """Latents of a flow, in float64 if the network is, else in float32; and how often the network was evaluated for each."""
+    """Latents of a flow, in float64 if the network is, else in float32; and how often the network was
+    evaluated for each."""
     sizes, samples = model.config.diffuser.data[data], len(contexts[0].tokens)
-    shape = (samples, sizes.channels, sizes.side, sizes.side) if sizes.layers == "2d" else (samples, sizes.channels)
-    diffuser, evaluations = copy.deepcopy(model.diffuser).to(setting.stored or setting.dtype).to(setting.dtype), []
-    diffuser.register_forward_pre_hook(lambda module, inputs, names: evaluations.append(names["evaluations"]), with_kwargs=True)
+    shape = (
+        (samples, sizes.channels, sizes.side, sizes.side)
+        if sizes.layers == "2d"
+        else (samples, sizes.channels)
+    )
+    diffuser, evaluations = (
+        copy.deepcopy(model.diffuser).to(setting.stored or setting.dtype).to(setting.dtype),
+        [],
+    )
+    diffuser.register_forward_pre_hook(
+        lambda module, inputs, names: evaluations.append(names["evaluations"]), with_kwargs=True
+    )
     own = model.replace(diffuser=diffuser)
     latent = torch.zeros(shape, dtype=torch.float64 if setting.dtype == torch.float64 else torch.float32)
     sampling = Sampling(setting.sampler, setting.steps, CFG, guidance=setting.guidance)

@@ -1,7 +1,8 @@
 """How the cost grows: `python benchmarks/scaling.py [--size small] [--flow image-variation] [--plots DIR]`.
 
-Seconds of a guided step against the side of the picture, the batch, the number of contexts and of their tokens, and seconds of a run
-against its steps, ours and the plain baseline's, taking turns. For each a fitted exponent k of seconds = a · nᵏ, and a plot.
+Seconds of a guided step against the side of the picture, the batch, the number of contexts and of their
+tokens, and seconds of a run against its steps, ours and the plain baseline's, taking turns. For each a fitted
+exponent k of seconds = a · nᵏ, and a plot.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ POINTS = {  # what grows, and the values it takes; "pixels" are measured as side
     "tokens": (77, 257, 514, 1028),
     "steps": (1, 2, 4, 8),
 }
-LABELS = {"pixels": "pixels of the picture / 1000", "batch": "batch", "contexts": "contexts", "tokens": "tokens", "steps": "steps"}
+LABELS = {
+    "pixels": "pixels of the picture / 1000",
+    "batch": "batch",
+    "contexts": "contexts",
+    "tokens": "tokens",
+    "steps": "steps",
+}
 
 
 def grown(case: Case, what: str, value: int) -> Case:
@@ -50,7 +57,9 @@ def grown(case: Case, what: str, value: int) -> Case:
     return case if what == "steps" else replace(case, **{what: value})
 
 
-def runs(case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser) -> dict[str, Callable[[], object]]:
+def runs(
+    case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser
+) -> dict[str, Callable[[], object]]:
     """What the contestants do at one point: a guided step, or for "steps" a whole run of official DDIM."""
     our, their = our_step(case, diffuser), plain_step(case, plain)
     if what != "steps":
@@ -64,12 +73,15 @@ def runs(case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser)
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """(a, k) of the least-squares line log seconds = log a + k log size. Raises ValueError for fewer than two sizes."""
+    """(a, k) of the least-squares line log seconds = log a + k log size. Raises ValueError for fewer than two
+    sizes."""
     if len(set(sizes)) < 2:
         raise ValueError(f"An exponent is fitted to at least two sizes, got {list(sizes)}.")
     x, y = [math.log(size) for size in sizes], [math.log(value) for value in seconds]
     x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    slope = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / sum((a - x_mean) ** 2 for a in x)
+    slope = sum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True)) / sum(
+        (a - x_mean) ** 2 for a in x
+    )
     return math.exp(y_mean - slope * x_mean), slope
 
 
@@ -81,11 +93,19 @@ def row_of(what: str, case: Case, values: Sequence[int], options: argparse.Names
     diffuser, plain = widest.diffuser, plain_diffuser(widest.diffuser)
     for value in values:
         point = grown(case, what, value)
-        for name, measured in alternate(runs(point, what, value, diffuser, plain), options.repeats, options.device).items():
+        for name, measured in alternate(
+            runs(point, what, value, diffuser, plain), options.repeats, options.device
+        ).items():
             seconds[name].append(median(measured))
     sizes = [value**2 / 1000 for value in values] if what == "pixels" else list(values)
     fits = {name: exponent(sizes, those) for name, those in seconds.items()}
-    return {"what": what, "sizes": sizes, "seconds": seconds, "fits": fits, "exponents": {name: fit[1] for name, fit in fits.items()}}
+    return {
+        "what": what,
+        "sizes": sizes,
+        "seconds": seconds,
+        "fits": fits,
+        "exponents": {name: fit[1] for name, fit in fits.items()},
+    }
 
 
 def picture(row: dict, title: str) -> Image.Image:
@@ -99,7 +119,9 @@ def picture(row: dict, title: str) -> Image.Image:
             Curve(f"{name}: exponent {k:.2f}", along, [a * size**k for size in along], color=color),
             Curve("", row["sizes"], seconds, "dots", color),
         ]
-    drawn, _ = plot(curves, title, LABELS[row["what"]], "seconds", y=(0.0, 1.08 * max(map(max, row["seconds"].values()))))
+    drawn, _ = plot(
+        curves, title, LABELS[row["what"]], "seconds", y=(0.0, 1.08 * max(map(max, row["seconds"].values())))
+    )
     return Image.fromarray((drawn[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
 
 
@@ -118,10 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     for what in options.only:
         if what == "pixels" and case.data == "text":
             continue
-        row = {name: getattr(options, name) for name in ("size", "flow", "pixels", "batch", "dtype", "repeats")}
+        row = {
+            name: getattr(options, name) for name in ("size", "flow", "pixels", "batch", "dtype", "repeats")
+        }
         rows.append(row | row_of(what, case, POINTS[what], options))
         times = ", ".join(f"{name} exponent {k:.2f}" for name, k in rows[-1]["exponents"].items())
-        print(f"{what:9} {times}; ours {', '.join(f'{value:.4g}' for value in rows[-1]['seconds']['ours'])} s", flush=True)
+        print(
+            f"{what:9} {times}; ours {', '.join(f'{value:.4g}' for value in rows[-1]['seconds']['ours'])} s",
+            flush=True,
+        )
         if options.plots is not None:
             options.plots.mkdir(parents=True, exist_ok=True)
             title = f"{options.flow}, {options.size} size, {options.dtype}"

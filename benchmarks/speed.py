@@ -1,9 +1,11 @@
-"""How fast the flows are: `python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core] [--compile]`.
+"""How fast the flows are:
+`python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core] [--compile]`.
 
-For each flow the seconds of a guided step beside those of the plain baseline, taking turns, and of a matrix product as the yardstick;
-then the decoding of captions, and SeeCoder's backbone beside timm's Swin. Prints medians, ratios (how many times as long the others
-take) and what is reached of the machine's matrix rate. With --compile our steps are those of torch.compile, beside the eager ones; it
-prints how long compiling took and how far the results are apart.
+For each flow the seconds of a guided step beside those of the plain baseline, taking turns, and of a matrix
+product as the yardstick; then the decoding of captions, and SeeCoder's backbone beside timm's Swin. Prints
+medians, ratios (how many times as long the others take) and what is reached of the machine's matrix rate.
+With --compile our steps are those of torch.compile, beside the eager ones; it prints how long compiling took
+and how far the results are apart.
 """
 
 from __future__ import annotations
@@ -68,14 +70,21 @@ def first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> dict:
     """How long the first compiled step takes, and its distance to the eager one, |difference| / |eager|."""
     expected, start = eager(), time.perf_counter()
     found = ours()
-    figures = {"first": time.perf_counter() - start, "difference": float((found - expected).norm() / expected.norm())}
+    figures = {
+        "first": time.perf_counter() - start,
+        "difference": float((found - expected).norm() / expected.norm()),
+    }
     print(f"compiled in {figures['first']:.3g} s, {figures['difference']:.2g} from eager", flush=True)
     return figures
 
 
-def measured(functions: dict[str, Callable[[], object]], options: argparse.Namespace, dtype: torch.dtype) -> dict:
+def measured(
+    functions: dict[str, Callable[[], object]], options: argparse.Namespace, dtype: torch.dtype
+) -> dict:
     """All contestants and the yardstick, taking turns -> the figures of a row."""
-    seconds = alternate(functions | {"matrix": matrix_product(dtype, options.device)}, options.repeats, options.device)
+    seconds = alternate(
+        functions | {"matrix": matrix_product(dtype, options.device)}, options.repeats, options.device
+    )
     rate = matrix_rate(seconds.pop("matrix"))
     return {
         "seconds": seconds,
@@ -91,7 +100,10 @@ def flow_row(flow: str, options: argparse.Namespace) -> dict:
     case = case_of(flow, options, dtype)
     functions, extra = {"ours": our_step(case, case.diffuser)}, {}
     if options.compile is not None:
-        functions = {"ours": our_step(case, compiled(case.diffuser, options.compile)), "eager": functions["ours"]}
+        functions = {
+            "ours": our_step(case, compiled(case.diffuser, options.compile)),
+            "eager": functions["ours"],
+        }
         extra = first_step(**functions)
     functions |= {"baseline": plain_step(case, plain_diffuser(case.diffuser))}
     if case.data == "image" and len(case.kinds) == 1:
@@ -110,7 +122,8 @@ def flow_row(flow: str, options: argparse.Namespace) -> dict:
 
 @torch.no_grad()
 def captions_row(options: argparse.Namespace) -> dict:
-    """Decoding of sentences of the longest length: all together and cached, or each alone from its first token at every token."""
+    """Decoding of sentences of the longest length: all together and cached, or each alone from its first
+    token at every token."""
     dtype, config = DTYPES[options.dtype], SIZES[options.size].text_vae
     with torch.device("meta"):
         optimus = Optimus(config)
@@ -119,7 +132,10 @@ def captions_row(options: argparse.Namespace) -> dict:
     latents = torch.randn(options.batch, config.latent_width).to(options.device, dtype)
 
     def cached() -> None:
-        tokens, memory = torch.zeros(options.batch, 1, dtype=torch.long, device=options.device), optimus.memory(latents)
+        tokens, memory = (
+            torch.zeros(options.batch, 1, dtype=torch.long, device=options.device),
+            optimus.memory(latents),
+        )
         for _ in range(config.max_tokens - 1):
             logits, memory = optimus.step(latents, tokens, memory)
             tokens = logits[:, -1:].argmax(dim=-1)
@@ -142,11 +158,18 @@ def backbone_row(options: argparse.Namespace) -> dict:
     dtype, sizes = DTYPES[options.dtype], BACKBONES[options.size]
     ours = random_(Swin(sizes).to(options.device, dtype).eval())
     theirs = SwinTransformer(
-        img_size=options.pixels, window_size=sizes.window, embed_dim=sizes.width, depths=sizes.depths, num_heads=sizes.heads, num_classes=0
+        img_size=options.pixels,
+        window_size=sizes.window,
+        embed_dim=sizes.width,
+        depths=sizes.depths,
+        num_heads=sizes.heads,
+        num_classes=0,
     )
     theirs = random_(theirs.to(options.device, dtype).eval())
     images = torch.rand(options.batch, 3, options.pixels, options.pixels).to(options.device, dtype)
-    figures = measured({"ours": lambda: ours(images), "timm": lambda: theirs.forward_features(images)}, options, dtype)
+    figures = measured(
+        {"ours": lambda: ours(images), "timm": lambda: theirs.forward_features(images)}, options, dtype
+    )
     return {**figures, "per_second": options.batch / figures["medians"]["ours"]}
 
 
@@ -157,7 +180,11 @@ def line(row: dict) -> str:
     """A row for people."""
     medians = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in row["medians"].items())
     compared = ", ".join(f"{value:.2f}x {name}" for name, value in row["ratios"].items())
-    rate = f"; {row['achieved_flops'] / 1e12:.3f} TFLOP/s, {row['share']:.0%} of the matrix rate" if "share" in row else ""
+    rate = (
+        f"; {row['achieved_flops'] / 1e12:.3f} TFLOP/s, {row['share']:.0%} of the matrix rate"
+        if "share" in row
+        else ""
+    )
     return f"{row['what']:16} {medians}; {compared}{rate}; {row['per_second']:.3g} per second"
 
 
@@ -167,7 +194,13 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     size_options(parser)
     machine_options(parser)
     peer_options(parser)
-    parser.add_argument("--compile", nargs="?", const="default", choices=MODES[1:], help="torch.compile our steps, in this mode")
+    parser.add_argument(
+        "--compile",
+        nargs="?",
+        const="default",
+        choices=MODES[1:],
+        help="torch.compile our steps, in this mode",
+    )
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="what to measure")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

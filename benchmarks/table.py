@@ -1,7 +1,8 @@
-"""Tables of Markdown from records: `python benchmarks/table.py RECORD.json… [--into docs/benchmarks.md] [--summary docs/speed.md]`.
+"""Tables of Markdown from records:
+`python benchmarks/table.py RECORD.json… [--into docs/benchmarks.md] [--summary docs/speed.md]`.
 
---into replaces what lies between the lines `<!-- benchmarks -->` and `<!-- /benchmarks -->` of a page; --summary does so with one
-short table for users of them all.
+--into replaces what lies between the lines `<!-- benchmarks -->` and `<!-- /benchmarks -->` of a page;
+--summary does so with one short table for users of them all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ START, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 def case(row: dict) -> str:
     """What was measured, in short."""
-    picture = f", {row['pixels']} px" if "pixels" in row and row.get("what") not in ("image-to-text", "text-to-text", "captions") else ""
+    picture = (
+        f", {row['pixels']} px"
+        if "pixels" in row and row.get("what") not in ("image-to-text", "text-to-text", "captions")
+        else ""
+    )
     return f"{row['what']}, {row['size']}{picture}, batch {row['batch']}, {row['dtype']}"
 
 
@@ -33,7 +38,10 @@ def others(row: dict) -> str:
 
 def extent(row: dict) -> str:
     """The first and the last point of a curve; those of pixels are kept in thousands."""
-    return " … ".join(f"{round(1000 * size) if row['what'] == 'pixels' else size:g}" for size in (row["sizes"][0], row["sizes"][-1]))
+    return " … ".join(
+        f"{round(1000 * size) if row['what'] == 'pixels' else size:g}"
+        for size in (row["sizes"][0], row["sizes"][-1])
+    )
 
 
 def mebibytes(count: float) -> str:
@@ -57,9 +65,15 @@ COLUMNS: dict[str, list[Column]] = {
         ("baseline", lambda row: f"{mebibytes(row['baseline_peak'])}, {row['ratio']:.2f}×"),
     ],
     "load": [
-        ("from file to first step", lambda row: f"{row['what']}, {row['size']}, {row['file_dtype']} → {row['dtype']}"),
+        (
+            "from file to first step",
+            lambda row: f"{row['what']}, {row['size']}, {row['file_dtype']} → {row['dtype']}",
+        ),
         ("seconds", lambda row: f"{row['medians']['ours']:.3g}"),
-        ("of reading alone", lambda row: f"{row['to_reading']['ours']:.2f}× (plain {row['to_reading']['plain']:.2f}×)"),
+        (
+            "of reading alone",
+            lambda row: f"{row['to_reading']['ours']:.2f}× (plain {row['to_reading']['plain']:.2f}×)",
+        ),
         ("peak of the weights", lambda row: f"{row['peak_to_weights']:.2f}×"),
     ],
     "quality": [
@@ -70,7 +84,10 @@ COLUMNS: dict[str, list[Column]] = {
     "scaling": [
         ("cost against", lambda row: f"{row['what']}; {row['flow']}, {row['size']}, {row['dtype']}"),
         ("from … to", extent),
-        ("the last takes", lambda row: f"{row['seconds']['ours'][-1] / row['seconds']['ours'][0]:.2f}× the first"),
+        (
+            "the last takes",
+            lambda row: f"{row['seconds']['ours'][-1] / row['seconds']['ours'][0]:.2f}× the first",
+        ),
         ("exponent", lambda row: f"{row['exponents']['ours']:.2f}"),
         ("baseline", lambda row: f"{row['exponents']['baseline']:.2f}"),
     ],
@@ -82,10 +99,13 @@ def table(record: dict) -> str:
     columns, machine = COLUMNS[record["benchmark"]], record["machine"]
     lines = [[title for title, _ in columns], ["---"] * len(columns)]
     lines += [[cell(row) for _, cell in columns] for row in record["rows"]]
-    where = f"{machine['cpu']}, {machine['cores']} cores" + ("" if machine["device"] == "cpu" else f", {machine['device']}")
+    where = f"{machine['cpu']}, {machine['cores']} cores" + (
+        "" if machine["device"] == "cpu" else f", {machine['device']}"
+    )
     busy = "" if machine["load"] is None else f", load {machine['load']:.1f}"
     heading = (
-        f"{where} ({', '.join(machine['flags'])}), {machine['threads']} threads{busy}, torch {machine['torch']}: `{record['command']}`"
+        f"{where} ({', '.join(machine['flags'])}), {machine['threads']} threads{busy}, torch "
+        f"{machine['torch']}: `{record['command']}`"
     )
     return heading + "\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -106,7 +126,11 @@ def speed_line(row: dict) -> Line | None:
     captions = row["what"] == "captions"
     names = {**NAMES, "baseline": "without a cache it takes"} if captions else NAMES
     what = f"{'decoding' if captions else 'guided step'}: {case(row)}"
-    return what, f"{row['medians']['ours']:.2g} s", [f"{names[name]} {value:.2f}×" for name, value in row["ratios"].items()]
+    return (
+        what,
+        f"{row['medians']['ours']:.2g} s",
+        [f"{names[name]} {value:.2f}×" for name, value in row["ratios"].items()],
+    )
 
 
 def scaling_line(row: dict) -> Line | None:
@@ -128,7 +152,10 @@ def memory_line(row: dict) -> Line:
 
 def load_line(row: dict) -> Line:
     """Loading, against reading the file."""
-    compared = [f"{row['to_reading']['ours']:.2f}× the time of reading alone", f"memory {row['peak_to_weights']:.2f}× the weights"]
+    compared = [
+        f"{row['to_reading']['ours']:.2f}× the time of reading alone",
+        f"memory {row['peak_to_weights']:.2f}× the weights",
+    ]
     what = f"file to first step: {row['what']}, {row['size']}, {row['file_dtype']} → {row['dtype']}"
     return what, f"{row['medians']['ours']:.2g} s", compared
 
@@ -142,15 +169,20 @@ SUMMARIES: dict[str, Callable[[dict], Line | None]] = {
 
 
 def summary(records: Sequence[dict]) -> str:
-    """One table of what users ask first. A case that was measured in several runs stands in one line, with the figures of the first."""
+    """One table of what users ask first. A case that was measured in several runs stands in one line, with
+    the figures of the first."""
     lines: dict[str, tuple[str, dict[str, None]]] = {}
     for record in records:
         line_of = SUMMARIES.get(record["benchmark"], lambda row: None)
         for what, figure, compared in filter(None, map(line_of, record["rows"])):
             _, all_compared = lines.setdefault(what, (figure, {}))
             known = {text.rpartition(" ")[0] for text in all_compared}
-            all_compared.update(dict.fromkeys(text for text in compared if text.rpartition(" ")[0] not in known))
-    body = "".join(f"| {what} | {figure} | {', '.join(compared)} |\n" for what, (figure, compared) in lines.items())
+            all_compared.update(
+                dict.fromkeys(text for text in compared if text.rpartition(" ")[0] not in known)
+            )
+    body = "".join(
+        f"| {what} | {figure} | {', '.join(compared)} |\n" for what, (figure, compared) in lines.items()
+    )
     return f"| what | figure | compared |\n| --- | --- | --- |\n{body}"
 
 
@@ -159,7 +191,9 @@ def inserted(page: str, tables: str) -> str:
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise ValueError(f"The page has no lines {START.strip()} and {END.strip()} to put the tables between.")
+        raise ValueError(
+            f"The page has no lines {START.strip()} and {END.strip()} to put the tables between."
+        )
     return before + START + tables + END + after
 
 

@@ -1,4 +1,5 @@
-"""The nodes of the pack. Ids, input names and their order are part of saved workflows: they never change, new inputs come last."""
+"""The nodes of the pack. Ids, input names and their order are part of saved workflows: they never change, new
+inputs come last."""
 
 from .blending import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext

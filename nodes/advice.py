@@ -1,4 +1,5 @@
-"""One sentence where an input is allowed but does not suit the model, so that nobody wonders about a burnt or empty picture."""
+"""One sentence where an input is allowed but does not suit the model, so that nobody wonders about a burnt or
+empty picture."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ def advise_settings(
 ) -> str:
     """Say in one sentence which of size and guidance scale do not suit a model; "" where both do.
 
-    data: the kind of output. shape: of the latents, [B, C, h, w]. cfg: one scale or one per context; None where it is not
+    data: the kind of output. shape: of the latents, [B, C, h, w]. cfg: one scale or one per context; None
+          where it is not
     known, or corrected.
     """
     side, _, scale = recommend_settings(config)
@@ -38,7 +40,8 @@ def advise_settings(
 
 
 def advise_words(text: str, count_tokens: Callable[[str], int]) -> str:
-    """Say in one sentence which words of a prompt a CLIP has to spell in pieces of a letter or two; "" for none.
+    """Say in one sentence which words of a prompt a CLIP has to spell in pieces of a letter or two; "" for
+    none.
 
     count_tokens: a word -> how many tokens it takes.
     """
@@ -47,6 +50,7 @@ def advise_words(text: str, count_tokens: Callable[[str], int]) -> str:
     if not unknown:
         return ""
     return (
-        f"This model has no word for {', '.join(unknown[:8])}, so it will mean little. The embedded model knows 256 emoji "
+        f"This model has no word for {', '.join(unknown[:8])}, so it will mean little. The "
+        "embedded model knows 256 emoji "
         "in five styles, as in “red apple, 3d style”."
     )

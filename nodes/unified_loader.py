@@ -13,8 +13,10 @@ class VD_Load:
 
     CATEGORY = "VersatileDiffusion/loaders"
     DESCRIPTION = (
-        "Loads Versatile Diffusion: every part of it from one choice of a file. Only parts with a wire are read. size, steps and "
-        "cfg are those that the model works best with: connect them, and the graph fits whichever model is chosen."
+        "Loads Versatile Diffusion: every part of it from one choice of a file. Only parts "
+        "with a wire are read. size, steps and "
+        "cfg are those that the model works best with: connect them, and the graph fits "
+        "whichever model is chosen."
     )
     SEARCH_ALIASES = [
         *SEARCH_ALIASES,
@@ -52,14 +54,16 @@ class VD_Load:
     def INPUT_TYPES(cls):
         tooltip = (
             "embedded is a small model of emoji that comes with this pack. Files of the real one belong in "
-            "models/versatile_diffusion; its VAE, CLIP and text autoencoder are found there by their published names."
+            "models/versatile_diffusion; its VAE, CLIP and text autoencoder are found there "
+            "by their published names."
         )
         return {
             "required": {
                 "model": ([EMBEDDED, *host.diffuser_names()], {"default": EMBEDDED, "tooltip": tooltip})
             },
             "optional": {"weight_dtype": DTYPE_INPUT},  # workflows of the first release do not have it
-            # "0,2": the outputs that have a wire; both hosts fill it in, and so a new wire means a new result.
+            # "0,2": the outputs that have a wire; both hosts fill it in, and so a new wire means a new
+            # result.
             "hidden": {"wired": "WIRED_OUTPUTS"},
         }
 

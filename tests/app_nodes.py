@@ -1,4 +1,5 @@
-"""The official app, end to end, through node classes alone: used on both hosts for the golden cases `app_*`."""
+"""The official app, end to end, through node classes alone: used on both hosts for the golden cases
+`app_*`."""
 
 from __future__ import annotations
 
@@ -16,18 +17,22 @@ Nodes = dict[str, Callable]  # by class name: (**inputs) -> the outputs
 
 
 def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
-    """Yields (name, ours, golden) of one case: contexts, first latent, last latent, and what is decoded from it.
+    """Yields (name, ours, golden) of one case: contexts, first latent, last latent, and what is decoded from
+    it.
 
     models: the outputs of the loaders: image_model, vae, text_model, text_vae, clip, clip_vision.
     folder: where Load Context (VD) finds files.
-    wide:   prompts that `clip` reads as the case's tokenizer did. Its vocabulary is made up, so other prompts are files.
+    wide:   prompts that `clip` reads as the case's tokenizer did. Its vocabulary is made up, so other prompts
+            are files.
     """
     config, io, arguments = case.config, case.io, case.config["arguments"]
     height, width = config["output_dim"]
     texts = "output_text" in config
 
     def squeezed(name: str) -> Tensor:
-        return nodes["VD_Squeeze"](image=io[f"{name}_uint8_hwc"][None].float() / 255, width=width, height=height)[0]
+        return nodes["VD_Squeeze"](
+            image=io[f"{name}_uint8_hwc"][None].float() / 255, width=width, height=height
+        )[0]
 
     contexts = []
     for number, entry in enumerate(config["contexts_in_order"]):
@@ -36,7 +41,9 @@ def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
             if arguments["text"] in wide:
                 sides = nodes["VD_TextContext"](clip=models["clip"], text=arguments["text"], negative_text="")
             else:
-                save_context(folder / f"{case.folder.name}{number}.safetensors", Context("text", tokens, null))
+                save_context(
+                    folder / f"{case.folder.name}{number}.safetensors", Context("text", tokens, null)
+                )
                 sides = nodes["VD_LoadContext"](file=f"{case.folder.name}{number}.safetensors")
             yield f"cond{number}_text", sides[0][0][0], tokens
             yield f"uncond{number}_text", sides[1][0][0], null
@@ -52,7 +59,10 @@ def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
         positive, negative = nodes["VD_Blend"](**pairs(contexts[0], contexts[1]), ratio=ratio)
 
     seed, count = config["seed"], config["n_samples"]
-    fidelity, latent = arguments.get("fid_lvl", 0), {"samples": torch.zeros(count, 4, height // 8, width // 8)}
+    fidelity, latent = (
+        arguments.get("fid_lvl", 0),
+        {"samples": torch.zeros(count, 4, height // 8, width // 8)},
+    )
     if texts:
         (latent,) = nodes["VD_EmptyTextLatent"](text_vae=models["text_vae"], batch_size=count)
     elif fidelity > 0:
@@ -76,7 +86,9 @@ def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
     scale = 1.0 if texts else case.sizes["latent_scale_factor"]["image"]
     yield "latent", latent["samples"].reshape(io["latent"].shape) * scale, io["latent"]
     if texts:
-        written = nodes["VD_TextDecode"](text_vae=models["text_vae"], samples=latent, seed=seed, noise="official")
+        written = nodes["VD_TextDecode"](
+            text_vae=models["text_vae"], samples=latent, seed=seed, noise="official"
+        )
         if draws.as_recorded():
             yield "output_text", written["result"][0], config["output_text"]
         return
@@ -87,7 +99,9 @@ def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
     yield "output_uint8_nhwc", (images.clamp(0, 1) * 255).to(torch.uint8), io["output_uint8_nhwc"]
 
 
-def image_context(case, nodes: Nodes, models: dict, squeezed: Callable[[str], Tensor], unconditional: str) -> tuple:
+def image_context(
+    case, nodes: Nodes, models: dict, squeezed: Callable[[str], Tensor], unconditional: str
+) -> tuple:
     """The image context of a case, of one picture or of several that are joined along the tokens."""
     arguments, (height, width), found = case.config["arguments"], case.config["output_dim"], None
     for entry in arguments.get("images", [arguments]):

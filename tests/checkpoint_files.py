@@ -1,4 +1,5 @@
-"""The tiny model with vocabularies of letters, what it computes, and the files it is written to in every layout."""
+"""The tiny model with vocabularies of letters, what it computes, and the files it is written to in every
+layout."""
 
 import json
 import string
@@ -25,7 +26,9 @@ def tiny_vocabularies() -> Vocabularies:
     tokens = [*letters, "Ġ", *(f"Ġ{letter}" for letter in letters)]
     return Vocabularies(
         bert="\n".join(pieces + [f"[unused{n}]" for n in range(94 - len(pieces))]) + "\n",
-        gpt2_vocab=json.dumps({token: n for n, token in enumerate(tokens + [f"<{n}>" for n in range(337 - len(tokens))])}),
+        gpt2_vocab=json.dumps(
+            {token: n for n, token in enumerate(tokens + [f"<{n}>" for n in range(337 - len(tokens))])}
+        ),
         gpt2_merges="#version: 0.2\n" + "\n".join(f"Ġ {letter}" for letter in letters) + "\n",
     )
 
@@ -38,10 +41,17 @@ def outputs(model: VersatileDiffusion) -> dict[str, torch.Tensor]:
     """What every part of a model makes of fixed inputs."""
     generator = torch.Generator().manual_seed(1)
     tokens, t = torch.randn(2, 5, 40, generator=generator), torch.tensor([3, 700])
-    latents = {"image": torch.randn(2, 4, 8, 8, generator=generator), "text": torch.randn(2, 24, generator=generator)}
+    latents = {
+        "image": torch.randn(2, 4, 8, 8, generator=generator),
+        "text": torch.randn(2, 24, generator=generator),
+    }
     ids = torch.tensor([[49406, 5, 6, 49407, 49407]])
     images = torch.rand(1, 3, 32, 32, generator=generator)
-    out = {f"{data}-{kind}": model.diffuser(x, t, [Context(kind, tokens)], data) for data, x in latents.items() for kind in ("image", "text")}
+    out = {
+        f"{data}-{kind}": model.diffuser(x, t, [Context(kind, tokens)], data)
+        for data, x in latents.items()
+        for kind in ("image", "text")
+    }
     out |= {"clip text": model.clip.encode_ids(ids), "clip vision": model.clip.encode_image(images)}
     out |= {"image latent": model.image_vae.encode(images), "image": model.image_vae.decode(latents["image"])}
     if "text_vae" in model.parts:
@@ -62,8 +72,12 @@ def assert_same(loaded: VersatileDiffusion, model: VersatileDiffusion, without: 
 
 
 def official_extras(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keys of the official model that carry nothing: buffers, and the unused half of each of its two CLIPs."""
-    text, vision = ({k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"clip_{half}.")} for half in ("text", "vision"))
+    """Keys of the official model that carry nothing: buffers, and the unused half of each of its two
+    CLIPs."""
+    text, vision = (
+        {k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"clip_{half}.")}
+        for half in ("text", "vision")
+    )
     extras = {f"ctx.image.model.{key}": tensor for key, tensor in text.items()}
     extras |= {f"ctx.text.model.{key}": tensor for key, tensor in vision.items()}
     extras |= {f"ctx.{kind}.model.logit_scale": torch.tensor(1.0) for kind in ("image", "text")}
@@ -85,7 +99,10 @@ def write_official_parts(state, folder):
     """The files as they are published."""
     diffuser = {key: tensor for key, tensor in state.items() if key.startswith("diffuser.")}
     torch.save(export(diffuser, "official", CONFIG), folder / "vd.pth", _use_new_zipfile_serialization=False)
-    torch.save({"state_dict": export(state, "kl-f8", CONFIG) | {"loss.logvar": torch.zeros(())}, "epoch": 3}, folder / "kl-f8.pth")
+    torch.save(
+        {"state_dict": export(state, "kl-f8", CONFIG) | {"loss.logvar": torch.zeros(())}, "epoch": 3},
+        folder / "kl-f8.pth",
+    )
     torch.save(export(state, "optimus", CONFIG) | causal_masks(), folder / "optimus-vae.pth")
     clip = export(state, "clip", CONFIG) | {"logit_scale": torch.tensor(1.0)}
     (folder / "clip").mkdir()
@@ -100,7 +117,10 @@ def write_deprecated(state, folder):
 
 def write_open_clip(state, folder):
     rest = {key: tensor for key, tensor in state.items() if not key.startswith("clip_")}
-    save_file({key: t.contiguous() for key, t in export(state, "open_clip", CONFIG).items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {key: t.contiguous() for key, t in export(state, "open_clip", CONFIG).items()},
+        folder / "open_clip_model.safetensors",
+    )
     torch.save(export(rest, "official", CONFIG), folder / "vd.pth")
     return [folder / "vd.pth", folder / "open_clip_model.safetensors"]
 
@@ -116,7 +136,12 @@ def write_diffusers(state, folder, rename=lambda key: key):
         if name.endswith("unet"):
             torch.save(tensors, folder / name / "diffusion_pytorch_model.bin")
         else:
-            save_file(tensors, folder / name / ("diffusion_pytorch_model.safetensors" if name == "vae" else "model.safetensors"))
+            save_file(
+                tensors,
+                folder
+                / name
+                / ("diffusion_pytorch_model.safetensors" if name == "vae" else "model.safetensors"),
+            )
     return [folder]
 
 
@@ -124,7 +149,11 @@ def write_diffusers_2022(state, folder):
     names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
     def rename(key: str) -> str:
-        found = [name for name in names if f"mid_block.attentions.0.{name}." in key and "transformer_blocks" not in key]
+        found = [
+            name
+            for name in names
+            if f"mid_block.attentions.0.{name}." in key and "transformer_blocks" not in key
+        ]
         return key.replace(found[0], names[found[0]]) if found else key
 
     return write_diffusers(state, folder, rename)
@@ -141,7 +170,9 @@ def change(path, edit, out):
 
 
 def put_vocabularies(folder, names=("bert-base-cased-vocab.txt", "gpt2-vocab.json", "gpt2-merges.txt")):
-    for name, text in zip(names, (VOCABULARIES.bert, VOCABULARIES.gpt2_vocab, VOCABULARIES.gpt2_merges), strict=True):
+    for name, text in zip(
+        names, (VOCABULARIES.bert, VOCABULARIES.gpt2_vocab, VOCABULARIES.gpt2_merges), strict=True
+    ):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder

@@ -1,4 +1,5 @@
-"""What the tests share: one thread, small vocabularies, a model with random weights that has every part, and the pack."""
+"""What the tests share: one thread, small vocabularies, a model with random weights that has every part, and
+the pack."""
 
 from dataclasses import replace
 
@@ -52,7 +53,9 @@ def config(vocabularies):
         encoder=replace(tiny.text_vae.encoder, vocab_size=len(vocabularies.bert.splitlines())),
         decoder=replace(tiny.text_vae.decoder, vocab_size=gpt2_size),
     )
-    return replace(tiny, clip=replace(tiny.clip, text=replace(tiny.clip.text, vocab_size=clip_size)), text_vae=text_vae)
+    return replace(
+        tiny, clip=replace(tiny.clip, text=replace(tiny.clip.text, vocab_size=clip_size)), text_vae=text_vae
+    )
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +63,18 @@ def model(config, vocabularies):
     """Random weights; nothing may change them."""
     torch.manual_seed(0)
     tokenizer = ClipTokenizer(vocabularies.clip_merges, config.clip.text.positions)
-    parts = Diffuser(config.diffuser), Clip(config.clip, tokenizer), AutoencoderKL(config.image_vae), Optimus(config.text_vae, vocabularies)
+    parts = (
+        Diffuser(config.diffuser),
+        Clip(config.clip, tokenizer),
+        AutoencoderKL(config.image_vae),
+        Optimus(config.text_vae, vocabularies),
+    )
     for part in parts:
         part.requires_grad_(False)
         for name, parameter in part.named_parameters():
-            if parameter.ndim == 1 and "norm" in name:  # norms start as identities, which hides a forgotten weight
+            if (
+                parameter.ndim == 1 and "norm" in name
+            ):  # norms start as identities, which hides a forgotten weight
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return VersatileDiffusion(config, *parts)
 
@@ -95,4 +105,10 @@ def loaded(nodes, models, monkeypatch):
     monkeypatch.setenv("VD_MODELS", str(models))
     names = ("image_model", "vae", "text_model", "text_vae", "clip", "clip_vision")
     loaders = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision")
-    return dict(zip(names, (output for loader in loaders for output in nodes[loader](model="tiny.safetensors")), strict=True))
+    return dict(
+        zip(
+            names,
+            (output for loader in loaders for output in nodes[loader](model="tiny.safetensors")),
+            strict=True,
+        )
+    )

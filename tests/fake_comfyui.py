@@ -1,4 +1,5 @@
-"""A ComfyUI server as far as a client can see it, on a free port of this machine. What a job does is up to the test."""
+"""A ComfyUI server as far as a client can see it, on a free port of this machine. What a job does is up to
+the test."""
 
 import base64
 import contextlib
@@ -24,14 +25,21 @@ OBJECT_INFO = {
         },
         "output_node": False,
     },
-    "LoadImage": {"input": {"required": {"image": [["example.png"], {"image_upload": True}]}}, "output_node": False},
-    "SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {}]}}, "output_node": True},
+    "LoadImage": {
+        "input": {"required": {"image": [["example.png"], {"image_upload": True}]}},
+        "output_node": False,
+    },
+    "SaveImage": {
+        "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {}]}},
+        "output_node": True,
+    },
     "PreviewAny": {"input": {"required": {"source": ["*", {}]}}, "output_node": True},
 }
 
 
 class FakeComfyUI:
-    """The server and what it was told. `job(fake, prompt_id, prompt)` runs in a thread of its own for each prompt that is queued."""
+    """The server and what it was told. `job(fake, prompt_id, prompt)` runs in a thread of its own for each
+    prompt that is queued."""
 
     def __init__(self, job=None, rejection=None, port=0):
         self.job, self.rejection = job or succeed, rejection
@@ -97,7 +105,9 @@ class FakeComfyUI:
             self.answer(handler, self.object_info)
         elif url.path == "/queue":
             rows = {"queue_running": self.running, "queue_pending": self.pending}
-            self.answer(handler, {name: [[0, key, {}, {}, []] for key in keys] for name, keys in rows.items()})
+            self.answer(
+                handler, {name: [[0, key, {}, {}, []] for key in keys] for name, keys in rows.items()}
+            )
         elif url.path.startswith("/history/"):
             key = url.path.removeprefix("/history/")
             self.answer(handler, {key: self.history[key]} if key in self.history else {})
@@ -147,7 +157,13 @@ class FakeComfyUI:
     def frame(self, payload, opcode=1, final=True):
         """Sends one frame."""
         size = len(payload)
-        length = bytes([size]) if size < 126 else struct.pack(">BH", 126, size) if size < 1 << 16 else struct.pack(">BQ", 127, size)
+        length = (
+            bytes([size])
+            if size < 126
+            else struct.pack(">BH", 126, size)
+            if size < 1 << 16
+            else struct.pack(">BQ", 127, size)
+        )
         self.sockets[-1].sendall(bytes([opcode | (0x80 if final else 0)]) + length + payload)
 
     def tell(self, kind, **data):
@@ -172,7 +188,10 @@ class FakeComfyUI:
     def end(self, key, outputs=None, messages=(), say=True):
         """The job has ended; `say`: and the client is told."""
         status = "error" if messages else "success"
-        self.history[key] = {"outputs": outputs or {}, "status": {"status_str": status, "messages": list(messages)}}
+        self.history[key] = {
+            "outputs": outputs or {},
+            "status": {"status_str": status, "messages": list(messages)},
+        }
         self.running.remove(key)
         if say:
             self.tell("executing", node=None, prompt_id=key)
@@ -189,7 +208,9 @@ def succeed(fake, key, prompt):
     image = {"filename": "art_00007_.png", "subfolder": "sub", "type": "output"}
     fake.tell("executing", node="2", display_node="2", prompt_id=key)
     fake.tell("executed", node="2", display_node="2", output={"images": [image]}, prompt_id=key)
-    fake.end(key, {"1": {"text": ["for the canvas"]}, "2": {"images": [image]}, "3": {"text": ["ä fox", "an owl"]}})
+    fake.end(
+        key, {"1": {"text": ["for the canvas"]}, "2": {"images": [image]}, "3": {"text": ["ä fox", "an owl"]}}
+    )
 
 
 def painting(**inputs):

@@ -14,18 +14,25 @@ LINES = ("STRING", {"default": "", "multiline": True})
 FILES = (["embedded", "tiny.safetensors"], {"default": "embedded"})
 OTHER_FILES = (["from the model file", "tiny.safetensors"], {"default": "from the model file"})
 KINDS = (["all", "text", "image"], {"default": "all"})
-DTYPES = (["default", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2", "auto"], {"default": "default", "advanced": True})
+DTYPES = (
+    ["default", "fp32", "fp16", "bf16", "fp8_e4m3fn", "fp8_e5m2", "auto"],
+    {"default": "default", "advanced": True},
+)
 PAIRS = {f"{side}_{number}": ("CONDITIONING", {}) for number in (1, 2) for side in ("positive", "negative")}
 WEIGHT = ("FLOAT", {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01})
 NOISE = (["per sample", "official"], {"default": "per sample"})
 PIXELS = ("INT", {"default": 512, "min": 8, "max": 8192, "step": 8})
-STEERING = {"start": NOTHING, "end": ("FLOAT", {**NOTHING[1], "default": 1.0}), "gradient": (["fast", "exact"], {"default": "fast"})}
+STEERING = {
+    "start": NOTHING,
+    "end": ("FLOAT", {**NOTHING[1], "default": 1.0}),
+    "gradient": (["fast", "exact"], {"default": "fast"}),
+}
 BEST = ("INT", {"default": 0, "min": 0, "max": 4096})
 COUNT = ("INT", {"default": 8, "min": 2, "max": 4096})
 OPPOSITES = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
 
-# Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a line of this table:
-# new inputs come last, with a default.
+# Saved workflows hold ids, input names, the order of the values, output numbers and choices. Never change a
+# line of this table: new inputs come last, with a default.
 PINNED = {
     "VD_LoadImageModel": (
         {"model": FILES, "vae": OTHER_FILES, "contexts": KINDS, "weight_dtype": DTYPES},
@@ -60,7 +67,10 @@ PINNED = {
             "seed": SEED,
             "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
             "cfg": ("FLOAT", {"default": 7.5, "min": 0.0, "max": 100.0, "step": 0.1}),
-            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc", "pndm", "ddgan", "lcm"], {"default": "ddim"}),
+            "sampler": (
+                ["ddim", "ddpm", "euler", "dpmpp_2m", "unipc", "pndm", "ddgan", "lcm"],
+                {"default": "ddim"},
+            ),
             "eta": NOTHING,
             "fidelity": NOTHING,
             "noise": (["per sample", "official", "shared"], {"default": "per sample"}),
@@ -90,11 +100,21 @@ PINNED = {
         },
         {"text": "STRING", "texts": "STRING"},
     ),
-    "VD_EditText": ({"text_vae": ("VD_TEXT_VAE", {}), "samples": ("LATENT", {}), "remove": LINES, "add": LINES}, {"LATENT": "LATENT"}),
+    "VD_EditText": (
+        {"text_vae": ("VD_TEXT_VAE", {}), "samples": ("LATENT", {}), "remove": LINES, "add": LINES},
+        {"LATENT": "LATENT"},
+    ),
     "VD_ColorAdjust": ({"image": ("IMAGE", {}), "reference": ("IMAGE", {})}, {"IMAGE": "IMAGE"}),
-    "VD_Join": ({**PAIRS, "mode": (["concatenate", "average"], {"default": "concatenate"}), "share": SHARE}, OPPOSITES),
+    "VD_Join": (
+        {**PAIRS, "mode": (["concatenate", "average"], {"default": "concatenate"}), "share": SHARE},
+        OPPOSITES,
+    ),
     "VD_SaveContext": (
-        {"positive": ("CONDITIONING", {}), "negative": ("CONDITIONING", {}), "filename_prefix": ("STRING", {"default": "context"})},
+        {
+            "positive": ("CONDITIONING", {}),
+            "negative": ("CONDITIONING", {}),
+            "filename_prefix": ("STRING", {"default": "context"}),
+        },
         {},
     ),
     "VD_LoadContext": (
@@ -123,11 +143,23 @@ PINNED = {
     ),
     "PFD_LoadDiffuser": ({"model": (["tiny.safetensors"], {})}, {"MODEL": "MODEL"}),
     "VD_RankImages": (
-        {"clip": ("CLIP", {}), "clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "text": LINES, "best": BEST},
+        {
+            "clip": ("CLIP", {}),
+            "clip_vision": ("CLIP_VISION", {}),
+            "image": ("IMAGE", {}),
+            "text": LINES,
+            "best": BEST,
+        },
         {"IMAGE": "IMAGE", "report": "STRING", "scores": "FLOAT"},
     ),
     "VD_RankTexts": (
-        {"clip": ("CLIP", {}), "clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "texts": LINES, "best": BEST},
+        {
+            "clip": ("CLIP", {}),
+            "clip_vision": ("CLIP_VISION", {}),
+            "image": ("IMAGE", {}),
+            "texts": LINES,
+            "best": BEST,
+        },
         {"text": "STRING", "texts": "STRING", "report": "STRING", "scores": "FLOAT"},
     ),
     "VD_Region": (
@@ -152,13 +184,24 @@ PINNED = {
         },
         OPPOSITES,
     ),
-    "VD_Squeeze": ({"image": ("IMAGE", {}), "width": PIXELS, "height": PIXELS, "mask": ("MASK", {})}, {"IMAGE": "IMAGE", "MASK": "MASK"}),
+    "VD_Squeeze": (
+        {"image": ("IMAGE", {}), "width": PIXELS, "height": PIXELS, "mask": ("MASK", {})},
+        {"IMAGE": "IMAGE", "MASK": "MASK"},
+    ),
     "VD_ImageEncode": (
-        {"pixels": ("IMAGE", {}), "vae": ("VAE", {}), "seed": SEED, "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096})},
+        {
+            "pixels": ("IMAGE", {}),
+            "vae": ("VAE", {}),
+            "seed": SEED,
+            "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096}),
+        },
         {"LATENT": "LATENT"},
     ),
     "VD_Interpolate": ({**PAIRS, "count": COUNT}, {**OPPOSITES, "shares": "STRING"}),
-    "VD_InterpolateLatents": ({"samples_1": ("LATENT", {}), "samples_2": ("LATENT", {}), "count": COUNT}, {"LATENT": "LATENT"}),
+    "VD_InterpolateLatents": (
+        {"samples_1": ("LATENT", {}), "samples_2": ("LATENT", {}), "count": COUNT},
+        {"LATENT": "LATENT"},
+    ),
     "VD_TextDifference": (
         {
             "positive": ("CONDITIONING", {}),
@@ -194,7 +237,10 @@ PINNED = {
         {
             "model": ("MODEL", {}),
             "steps": ("INT", {"default": 50, "min": 1, "max": 1000}),
-            "sampler": (["ddim", "ddpm", "euler", "dpmpp_2m", "unipc", "pndm", "ddgan", "lcm"], {"default": "ddim"}),
+            "sampler": (
+                ["ddim", "ddpm", "euler", "dpmpp_2m", "unipc", "pndm", "ddgan", "lcm"],
+                {"default": "ddim"},
+            ),
         },
         {"IMAGE": "IMAGE"},
     ),
@@ -208,7 +254,10 @@ PINNED = {
         },
         {"IMAGE": "IMAGE"},
     ),
-    "VD_FocusSpectrum": ({"clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "focus": SHARE}, {"IMAGE": "IMAGE"}),
+    "VD_FocusSpectrum": (
+        {"clip_vision": ("CLIP_VISION", {}), "image": ("IMAGE", {}), "focus": SHARE},
+        {"IMAGE": "IMAGE"},
+    ),
     "VD_Similarity": (
         {"positive_1": ("CONDITIONING", {}), "positive_2": ("CONDITIONING", {}), "image": ("IMAGE", {})},
         {"IMAGE": "IMAGE"},

@@ -24,7 +24,9 @@ class Paint:
         }
 
     def execute(self, text, seed, level, style, wide, image=None, noise=None):
-        Paint.calls.append({"text": text, "seed": seed, "level": level, "style": style, "wide": wide, "noise": noise})
+        Paint.calls.append(
+            {"text": text, "seed": seed, "level": level, "style": style, "wide": wide, "noise": noise}
+        )
         if text == "fail":
             raise ValueError("The colour\nis unknown.")
         if text == "stop":
@@ -102,7 +104,9 @@ def node(kind, title=None, **inputs):
 
 
 def paint(title="Painter", **inputs):
-    return node("Paint", title, **{"text": "x", "seed": 1, "level": 0.5, "style": "flat", "wide": False, **inputs})
+    return node(
+        "Paint", title, **{"text": "x", "seed": 1, "level": 0.5, "style": "flat", "wide": False, **inputs}
+    )
 
 
 def painting(**inputs):

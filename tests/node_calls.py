@@ -16,4 +16,6 @@ def picture(nodes, loaded, **inputs):
 
 def draw(nodes, loaded, contexts, latent=EMPTY, model="image_model", **inputs):
     inputs = {"steps": 2, "seed": 3, **inputs}
-    return nodes["VD_Sampler"](model=loaded[model], positive=contexts[0], negative=contexts[1], latent_image=latent, **inputs)[0]["samples"]
+    return nodes["VD_Sampler"](
+        model=loaded[model], positive=contexts[0], negative=contexts[1], latent_image=latent, **inputs
+    )[0]["samples"]

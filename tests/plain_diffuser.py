@@ -12,7 +12,8 @@ from vd_core.diffuser.mixing import Share
 
 
 def plainly(diffuser: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Give each evaluation its own samples and rows of tokens, zeros too, and all layers; share and cache nothing."""
+    """Give each evaluation its own samples and rows of tokens, zeros too, and all layers; share and cache
+    nothing."""
 
     def predict(
         x: Tensor,
@@ -44,4 +45,6 @@ def write_out(context: Context, cache: KVCache, share: Share, evaluations: int, 
     ones = context.tokens.new_ones(zero_samples, context.tokens.shape[1])
     weights = None if context.token_weights is None else torch.cat([ones, rows(context.token_weights)])
     weight = 1.0 if isinstance(share, Tensor) else share
-    return Context(context.kind, torch.cat([zeros, rows(context.tokens)]), weight=weight, token_weights=weights)
+    return Context(
+        context.kind, torch.cat([zeros, rows(context.tokens)]), weight=weight, token_weights=weights
+    )

@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vd_core", "nodes", "seecoder", "runner")
-OUTSIDE = {"comfy", "comfy_extras", "comfy_api", "folder_paths", "latent_preview", "nodes", "server", "execution"}
+OUTSIDE = {
+    "comfy",
+    "comfy_extras",
+    "comfy_api",
+    "folder_paths",
+    "latent_preview",
+    "nodes",
+    "server",
+    "execution",
+}
 
 # What each module or sub-package of vd_core may import of the others. A new one needs a line here.
 ARROWS = {
@@ -37,7 +46,17 @@ ARROWS = {
     "explain": {"encoders", "plots", "sampling"},
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
     "checkpoints": {
-        *("config", "context", "files", "flows", "diffuser", "encoders", "autoencoders", "foreign", "placement"),
+        *(
+            "config",
+            "context",
+            "files",
+            "flows",
+            "diffuser",
+            "encoders",
+            "autoencoders",
+            "foreign",
+            "placement",
+        ),
         "tokenizers",
     },
     "commands": {
@@ -47,7 +66,18 @@ ARROWS = {
     "runs": {"files"},
     "datasets": {"files", "pictures"},
     "bulk": {
-        *("checkpoints", "context", "datasets", "diffuser", "embedded", "files", "flows", "pictures", "ranking", "runs"),
+        *(
+            "checkpoints",
+            "context",
+            "datasets",
+            "diffuser",
+            "embedded",
+            "files",
+            "flows",
+            "pictures",
+            "ranking",
+            "runs",
+        ),
         *("finite", "sampling"),
     },
     "training": {
@@ -70,7 +100,9 @@ ARROWS = {
     },
 }
 ANYTHING = {"__init__", "__main__"}
-TRAINER = ROOT / "seecoder" / "training.py"  # a program: it trains SeeCoder against the embedded Versatile Diffusion
+TRAINER = (
+    ROOT / "seecoder" / "training.py"
+)  # a program: it trains SeeCoder against the embedded Versatile Diffusion
 
 
 def python_files(*folders):
@@ -80,7 +112,8 @@ def python_files(*folders):
 
 
 def imports(file):
-    """(level, dotted name) of every import of a file, those inside functions too; `from . import a` counts as `.a`."""
+    """(level, dotted name) of every import of a file, those inside functions too; `from . import a` counts as
+    `.a`."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
@@ -111,11 +144,19 @@ def violations():
 
 def test_the_walk_sees_the_code():
     assert len(python_files("vd_core")) > 30
-    assert set(targets(ROOT / "vd_core" / "sampling" / "guidance.py", "vd_core")) >= {"context", "diffuser.kv_cache", "sampling.schedule"}
+    assert set(targets(ROOT / "vd_core" / "sampling" / "guidance.py", "vd_core")) >= {
+        "context",
+        "diffuser.kv_cache",
+        "sampling.schedule",
+    }
 
 
 def test_every_module_has_its_arrows():
-    paths = [path for path in (ROOT / "vd_core").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    paths = [
+        path
+        for path in (ROOT / "vd_core").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    ]
     modules = {path.name.removesuffix(".py") for path in paths}
     assert modules - ANYTHING == set(ARROWS)
 
@@ -125,7 +166,10 @@ def test_arrows_of_vd_core():
 
 
 def test_samplers_see_only_a_callable():
-    assert set(targets(ROOT / "vd_core" / "sampling" / "samplers.py", "vd_core")) == {"sampling.schedule", "sampling.options"}
+    assert set(targets(ROOT / "vd_core" / "sampling" / "samplers.py", "vd_core")) == {
+        "sampling.schedule",
+        "sampling.options",
+    }
 
 
 @pytest.mark.parametrize("package", ["vd_core", "seecoder"])
@@ -139,7 +183,8 @@ def test_packages_are_relative_inside_and_know_neither_the_host_nor_each_other(p
 
 
 def test_seecoder_stands_alone():
-    """Beside the standard library it needs torch, einops and safetensors only; its trainer, which is a program, needs vd_core."""
+    """Beside the standard library it needs torch, einops and safetensors only; its trainer, which is a
+    program, needs vd_core."""
     files = [file for file in python_files("seecoder") if file != TRAINER]
     absolute = {name.split(".")[0] for file in files for level, name in imports(file) if not level}
     assert absolute - sys.stdlib_module_names == {"torch", "einops", "safetensors"}
@@ -148,14 +193,20 @@ def test_seecoder_stands_alone():
 def test_nobody_imports_the_runner_and_it_imports_the_library_alone():
     for file in python_files("vd_core", "seecoder", "nodes"):
         assert "runner" not in {name.split(".")[0] for level, name in imports(file) if not level}, file
-    ours = {name.split(".")[0] for file in python_files("runner") for level, name in imports(file) if not level} & {*PACKAGES}
+    ours = {
+        name.split(".")[0] for file in python_files("runner") for level, name in imports(file) if not level
+    } & {*PACKAGES}
     assert ours == {"vd_core"}
 
 
 def test_to_talk_to_a_server_takes_neither_torch_nor_nodes():
-    """Only what a graph needs in this process imports torch: the other modules of the runner start in a moment."""
+    """Only what a graph needs in this process imports torch: the other modules of the runner start in a
+    moment."""
     modules = {file.stem for file in python_files("runner")} - {"core_nodes", "in_process", "__init__"}
-    done = f"import sys; from runner import {', '.join(sorted(modules))}; print({{'torch', 'numpy', 'PIL'}} & {{*sys.modules}})"
+    done = (
+        f"import sys; from runner import {', '.join(sorted(modules))}; print({{'torch', 'numpy', "
+        f"'PIL'}} & {{*sys.modules}})"
+    )
     said = subprocess.run([sys.executable, "-c", done], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"
 

@@ -1,4 +1,5 @@
-"""The installable library: a wheel of `vd_core` and `seecoder` with their weights and one command, and nothing of the pack."""
+"""The installable library: a wheel of `vd_core` and `seecoder` with their weights and one command, and
+nothing of the pack."""
 
 import os
 import shutil
@@ -36,7 +37,10 @@ def wheel(tmp_path_factory):
         else:
             shutil.copy(source, folder)
     options = ["--no-build-isolation"] if can_build() else []
-    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *options, "--wheel-dir", "dist", "."], folder)
+    run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *options, "--wheel-dir", "dist", "."],
+        folder,
+    )
     (path,) = (folder / "dist").glob("*.whl")
     return path
 
@@ -51,7 +55,9 @@ def can_build():
 
 def run(command, folder):
     """Run a command outside of the checkout and return what it printed."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
+        "OMP_NUM_THREADS": "1"
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -76,7 +82,9 @@ def test_it_draws_from_a_fresh_environment_in_another_folder(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=False)
     paths = sysconfig.get_paths(vars={"base": str(tmp_path / "env"), "platbase": str(tmp_path / "env")})
     python, purelib = Path(paths["scripts"]) / Path(sys.executable).name, Path(paths["purelib"])
-    (purelib / "dependencies.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    (purelib / "dependencies.pth").write_text(
+        "\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    )
     install = ["install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", str(wheel)]
     run([sys.executable, "-m", "pip", "--python", str(python), *install], tmp_path)
     (tmp_path / "elsewhere").mkdir()

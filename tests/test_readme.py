@@ -1,4 +1,5 @@
-"""The README: short enough to be read, with links that lead somewhere and the two commands that others rely on."""
+"""The README: short enough to be read, with links that lead somewhere and the two commands that others rely
+on."""
 
 import re
 from pathlib import Path
@@ -7,7 +8,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md"), ROOT / "workflows" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "SECURITY.md",
+    *(ROOT / "docs").glob("*.md"),
+    ROOT / "workflows" / "README.md",
+]
 
 
 def test_the_readme_is_short():

@@ -1,4 +1,5 @@
-"""Try to break the pack: `python tests/torture.py [--quick] [--seed N] [--only files …]`, the same as `python -m tools.torture`."""
+"""Try to break the pack: `python tests/torture.py [--quick] [--seed N] [--only files …]`, the same as
+`python -m tools.torture`."""
 
 import sys
 from pathlib import Path

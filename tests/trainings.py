@@ -34,7 +34,13 @@ def launcher(count):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    return ["-m", "torch.distributed.run", f"--nproc_per_node={count}", f"--master_port={port}", "--master_addr=127.0.0.1"]
+    return [
+        "-m",
+        "torch.distributed.run",
+        f"--nproc_per_node={count}",
+        f"--master_port={port}",
+        "--master_addr=127.0.0.1",
+    ]
 
 
 def apart(weights, others, models):
@@ -42,6 +48,9 @@ def apart(weights, others, models):
 
     Of gradients near zero AdamW keeps the sign only, so single weights may differ by more than the rest.
     """
-    start = {f"diffuser.{key}": value for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()}
+    start = {
+        f"diffuser.{key}": value
+        for key, value in load(models / "tiny.safetensors").diffuser.state_dict().items()
+    }
     moved = sum((weight - start[key]).square().sum() for key, weight in weights.items())
     return sum((weight - others[key]).square().sum() for key, weight in weights.items()) / moved

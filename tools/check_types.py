@@ -1,7 +1,7 @@
 """Check types with mypy: the library, the runner, and the node pack: `python -m tools.check_types`.
 
-The pack is imported under a name that its host makes up, and its nodes import `..vd_core` from it; mypy finds them
-through a folder in which the checkout has such a name.
+The pack is imported under a name that its host makes up, and its nodes import `..vd_core` from it; mypy finds
+them through a folder in which the checkout has such a name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def main() -> int:
     library = check(ROOT, "-p", "vd_core", "-p", "seecoder", "-p", "runner", "-m", "run_workflow")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PACK).symlink_to(ROOT, target_is_directory=True)
-        pack = check(Path(folder), "--follow-imports", "silent", "-p", f"{PACK}.nodes")  # what they import is checked above
+        pack = check(
+            Path(folder), "--follow-imports", "silent", "-p", f"{PACK}.nodes"
+        )  # what they import is checked above
     return 0 if library and pack else 1
 
 

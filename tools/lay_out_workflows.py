@@ -1,8 +1,9 @@
 """Lay out the workflows' canvas files anew and write their API twins:
 `python -m tools.lay_out_workflows --server URL [NAME.json …]`.
 
-Nodes stand in columns from left to right as data flows, in groups as core's templates have them, with room for the taller nodes
-of ComfyUI's newer page and for the previews that a run adds. The canvas file is the source; its twin in `workflows/api` has its name
+Nodes stand in columns from left to right as data flows, in groups as core's templates have them, with room
+for the taller nodes of ComfyUI's newer page and for the previews that a run adds. The canvas file is the
+source; its twin in `workflows/api` has its name
 without the number. URL: a running ComfyUI with this pack, which says which inputs each class has.
 """
 
@@ -21,7 +22,8 @@ WORKFLOWS = ROOT / "workflows"
 PACK = "versatile-diffusion"  # what the registry calls this pack
 CORE = "0.3.64"  # the oldest ComfyUI that the workflows are tested with
 
-GROUPS = (  # title, colour, the classes whose nodes begin it; a node stands no further left than what it reads
+# Title, colour, the classes whose nodes begin it; a node stands no further left than what it reads.
+GROUPS = (
     (
         "Model and pictures",
         "#3f789e",

@@ -1,6 +1,7 @@
 """The English texts of the nodes, as their sources say them, for ComfyUI's page: `python -m tools.locales`.
 
-Writes locales/en/nodeDefs.json. After a change of English texts run it, then translate what changed in the other locales.
+Writes locales/en/nodeDefs.json. After a change of English texts run it, then translate what changed in the
+other locales.
 """
 
 import json
@@ -14,7 +15,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "locales"
 def inputs_of(cls) -> dict[str, dict]:
     """The options of each input, in order."""
     schema = cls.INPUT_TYPES()
-    return {name: spec[1] for section in ("required", "optional") for name, spec in schema.get(section, {}).items()}
+    return {
+        name: spec[1]
+        for section in ("required", "optional")
+        for name, spec in schema.get(section, {}).items()
+    }
 
 
 def english(pack) -> dict:
@@ -23,7 +28,8 @@ def english(pack) -> dict:
 
 
 def english_node(pack, node: str, cls) -> dict:
-    """The texts of one node. The page adds a widget to seeds; outputs without a name of their own are shown by type."""
+    """The texts of one node. The page adds a widget to seeds; outputs without a name of their own are shown
+    by type."""
     inputs = {}
     for name, options in inputs_of(cls).items():
         inputs[name] = {"name": name, "tooltip": options["tooltip"]}
@@ -32,7 +38,11 @@ def english_node(pack, node: str, cls) -> dict:
     outputs = [{"tooltip": tooltip} for tooltip in getattr(cls, "OUTPUT_TOOLTIPS", ())]
     for output, name in zip(outputs, getattr(cls, "RETURN_NAMES", ()), strict=False):
         output["name"] = name
-    texts = {"display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[node], "description": cls.DESCRIPTION, "inputs": inputs}
+    texts = {
+        "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[node],
+        "description": cls.DESCRIPTION,
+        "inputs": inputs,
+    }
     return texts | ({"outputs": {str(i): output for i, output in enumerate(outputs)}} if outputs else {})
 
 

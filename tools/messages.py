@@ -1,4 +1,5 @@
-"""Every sentence that a user can see when something is refused: listed in docs/messages.md, whole, and said once in each host.
+"""Every sentence that a user can see when something is refused: listed in docs/messages.md, whole, and said
+once in each host.
 
 python -m tools.messages
 """
@@ -12,11 +13,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "messages.md"
 FOLDERS = ("nodes", "vd_core", "seecoder", "runner")
-UNSEEN = {"KeyError", "Unreadable", "ConnectionError", "TimeoutError", "AssertionError", "Answered"}  # caught, or said in another sentence
-# What raises these says the start of the sentence too, or is given it: sentences that are put together, and errors that are passed on.
+UNSEEN = {
+    "KeyError",
+    "Unreadable",
+    "ConnectionError",
+    "TimeoutError",
+    "AssertionError",
+    "Answered",
+}  # caught, or said in another sentence
+# What raises these says the start of the sentence too, or is given it: sentences that are put together, and
+# errors that are passed on.
 PASSED_ON = {
     "error",
-    "sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row", "unreachable(repository, endpoint, error)",
+    "sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row", "unreachable(repository, "
+        "endpoint, error)",
     "unreachable(f'{file.repository}/{file.file}', endpoint, error)",
 }  # fmt: skip
 # Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
@@ -60,13 +70,18 @@ def text_of(node: ast.expr, constants: dict[str, str]) -> str | None:
 
 
 def raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
-    """(line, what it is called with) of every error that is raised, and of every text that a function returns."""
+    """(line, what it is called with) of every error that is raised, and of every text that a function
+    returns."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             name = node.exc.func.attr if isinstance(node.exc.func, ast.Attribute) else node.exc.func.id
             if name not in UNSEEN and name != "corrupt":  # which returns an error of its own
                 yield node.lineno, node.exc.args[0]
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "ValueError":
+        elif (
+            isinstance(node, ast.Return)
+            and isinstance(node.value, ast.Call)
+            and getattr(node.value.func, "id", "") == "ValueError"
+        ):
             yield node.lineno, node.value.args[0]
         elif isinstance(node, ast.Return) and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
             text = text_of(node.value, {}) or ""
@@ -77,10 +92,19 @@ def raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
 def found() -> tuple[list[Said], list[str]]:
     """Every sentence, and every error whose text is none that can be read here."""
     sentences, others = [], []
-    for file in [ROOT / "run_workflow.py", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))]:
+    for file in [
+        ROOT / "run_workflow.py",
+        *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))),
+    ]:
         name, tree = file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
-        values = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
-        constants = {node.targets[0].id: node.value.value for node in values if isinstance(node.value.value, str)}
+        values = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        ]
+        constants = {
+            node.targets[0].id: node.value.value for node in values if isinstance(node.value.value, str)
+        }
         for line, node in raised(tree):
             text = text_of(node, constants)
             if text is None:

@@ -18,13 +18,19 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_MODULES = {"subprocess", "pickle", "marshal", "shelve", "ctypes", "requests", "pip"}
 NAMED = {  # (file, module): why it may be there
     ("vd_core/checkpoints/read.py", "pickle"): "the class of an error",
-    ("vd_core/training/emoji.py", "subprocess"): "fetches the training data when it is run as a program; nothing imports it",
+    (
+        "vd_core/training/emoji.py",
+        "subprocess",
+    ): "fetches the training data when it is run as a program; nothing imports it",
 }
 
 
 def files() -> list[Path]:
     """The files that ComfyUI may import."""
-    return [ROOT / "__init__.py", *(file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")))]
+    return [
+        ROOT / "__init__.py",
+        *(file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))),
+    ]
 
 
 def broken_rules() -> Iterator[str]:
@@ -32,9 +38,17 @@ def broken_rules() -> Iterator[str]:
     for file in files():
         name = file.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in FORBIDDEN_CALLS
+            ):
                 yield f"{name}:{node.lineno} calls {node.func.id}."
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("system", "popen"):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("system", "popen")
+            ):
                 yield f"{name}:{node.lineno} calls {node.func.attr}."
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []

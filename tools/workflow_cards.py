@@ -1,7 +1,8 @@
 """Draw the cards of the workflows, input above and output below, by running them:
 `python -m tools.workflow_cards [--server URL] [NAME …]`.
 
-Without a server those are drawn that run without ComfyUI; with one (a ComfyUI with this pack) all that need no files of others.
+Without a server those are drawn that run without ComfyUI; with one (a ComfyUI with this pack) all that need
+no files of others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from tools.lay_out_workflows import ROOT, WORKFLOWS, twin_of
 from tools.workflow_page import NEEDS_COMFYUI
-from vd_core.lettering import font, break_lines
+from vd_core.lettering import break_lines, font
 from vd_core.training.dataset import CaptionedPictures
 
 SIDE, ABOVE, GAP = 384, 120, 8  # pixels of a card, of its part for inputs, between pictures
@@ -31,13 +32,29 @@ SLIDERS = {
 }
 
 
-def run(name: str, folder: Path, server: str | None, changes: tuple[str, ...] = ()) -> tuple[list[Image.Image], list[str]]:
-    """Run a workflow's twin with changes -> the pictures and the texts that it gives, in the order of their files."""
-    command = [sys.executable, "run_workflow.py", str(WORKFLOWS / "api" / f"{name}.json"), "--output", str(folder)]
-    command += [word for change in changes for word in ("--set", change)] + (["--server", server] if server else [])
+def run(
+    name: str, folder: Path, server: str | None, changes: tuple[str, ...] = ()
+) -> tuple[list[Image.Image], list[str]]:
+    """Run a workflow's twin with changes -> the pictures and the texts that it gives, in the order of their
+    files."""
+    command = [
+        sys.executable,
+        "run_workflow.py",
+        str(WORKFLOWS / "api" / f"{name}.json"),
+        "--output",
+        str(folder),
+    ]
+    command += [word for change in changes for word in ("--set", change)] + (
+        ["--server", server] if server else []
+    )
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     pictures = [Image.open(path).convert("RGB") for path in sorted(folder.rglob("*.png"))]
-    texts = [line for path in sorted(folder.rglob("*.txt")) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    texts = [
+        line
+        for path in sorted(folder.rglob("*.txt"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line
+    ]
     return pictures, list(dict.fromkeys(texts))
 
 
@@ -51,7 +68,11 @@ def read_inputs(prompt: dict) -> tuple[list[Image.Image], list[str]]:
         if node["class_type"] == "VD_ExamplePicture":
             image = captions[f"{values['name']}, {values['style']} style"]
             pictures.append(Image.fromarray(image.movedim(0, -1).numpy()))
-        elif node["class_type"] in ("VD_TextContext", "VD_TextEncode") and isinstance(values["text"], str) and values["text"]:
+        elif (
+            node["class_type"] in ("VD_TextContext", "VD_TextEncode")
+            and isinstance(values["text"], str)
+            and values["text"]
+        ):
             texts.append(values["text"].splitlines()[0])
     return pictures, list(dict.fromkeys(texts))
 
@@ -59,10 +80,19 @@ def read_inputs(prompt: dict) -> tuple[list[Image.Image], list[str]]:
 def fit(picture: Image.Image, width: int, height: int) -> Image.Image:
     """Scale a picture to fit into a box, keeping its shape."""
     scale = min(width / picture.width, height / picture.height)
-    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS)
+    return picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
 
 
-def draw_card(inputs: list[Image.Image], prompts: list[str], outputs: list[Image.Image], texts: list[str], labels: list[str]) -> Image.Image:
+def draw_card(
+    inputs: list[Image.Image],
+    prompts: list[str],
+    outputs: list[Image.Image],
+    texts: list[str],
+    labels: list[str],
+) -> Image.Image:
     """Draw a card: inputs in a row, then the outputs in a grid with their labels, or the texts."""
     card = Image.new("RGB", (SIDE, SIDE), PAPER)
     pen = ImageDraw.Draw(card)
@@ -109,8 +139,12 @@ def draw(path: Path, server: str | None) -> Image.Image:
         slider, values = SLIDERS[name]
         outputs = []
         for value in values:
-            outputs += run(name, Path(folder, str(value)), server, (f"{slider}={value}", "Size.batch_size=1"))[0][:1]
-        return draw_card(inputs, prompts, outputs, [], [f"{slider.partition('.')[2]} {value:g}" for value in values])
+            outputs += run(
+                name, Path(folder, str(value)), server, (f"{slider}={value}", "Size.batch_size=1")
+            )[0][:1]
+        return draw_card(
+            inputs, prompts, outputs, [], [f"{slider.partition('.')[2]} {value:g}" for value in values]
+        )
 
 
 def main() -> None:
@@ -121,7 +155,9 @@ def main() -> None:
     options = parser.parse_args()
     for path in sorted(path for path in WORKFLOWS.rglob("*.json") if path.parent.name != "api"):
         name = twin_of(path).stem
-        wanted = name in options.names if options.names else not name.startswith("real-") and "pfd" not in name
+        wanted = (
+            name in options.names if options.names else not name.startswith("real-") and "pfd" not in name
+        )
         if wanted and (options.server or not NEEDS_COMFYUI.match(name)):
             print(name, flush=True)
             draw(path, options.server).save(path.with_suffix(".jpg"), quality=88)

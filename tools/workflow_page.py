@@ -1,4 +1,5 @@
-"""Write workflows/README.md, every workflow with its picture and what it does: `python -m tools.workflow_page`."""
+"""Write workflows/README.md, every workflow with its picture and what it does:
+`python -m tools.workflow_page`."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def list_groups() -> dict[str, list[Path]]:
 
 
 def read_note(path: Path) -> tuple[str, str]:
-    """Read what a workflow is and does from the note on its canvas: its title and the rest of the first paragraph."""
+    """Read what a workflow is and does from the note on its canvas: its title and the rest of the first
+    paragraph."""
     nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
     (note,) = (node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote")
     title, text = re.match(r"\*\*(.+?)\*\*,? *(.*)", note.split("\n\n")[0], re.S).groups()
@@ -83,7 +85,10 @@ def write_row(path: Path) -> str:
     where = "in ComfyUI" if NEEDS_COMFYUI.match(twin.stem) else "in ComfyUI and without it"
     card = path.with_suffix(".jpg")
     picture = f"![{twin.stem}]({card.relative_to(WORKFLOWS).as_posix()})" if card.exists() else ""
-    return f"| {picture} | **{title}**<br>{text}<br>[{path.name}]({link}) · [API](api/{twin.name}) · runs {where} |"
+    return (
+        f"| {picture} | **{title}**<br>{text}<br>[{path.name}]({link}) · [API](api/{twin.name}) · "
+        f"runs {where} |"
+    )
 
 
 def write_page() -> str:

@@ -212,7 +212,8 @@ class VDConfig:
 def recommend_settings(config: VDConfig) -> tuple[int, int, float]:
     """Width and height in pixels, steps and guidance scale with which a model works best.
 
-    Those of version 1.0 are the official app's. A model of small pictures is taken for one like the embedded one.
+    Those of version 1.0 are the official app's. A model of small pictures is taken for one like the embedded
+    one.
     """
     side = config.diffuser.data["image"].side * 2 ** (len(config.image_vae.channel_mult) - 1)
     return (side, 50, 7.5) if side >= 256 else (side, 20, 2.0)

@@ -26,7 +26,11 @@ def latent_distance(latents: Tensor, wanted: Tensor, mask: Tensor | None = None)
             "or one for each sample, in the size of the samples."
         )
     height, width = latents.shape[2:]
-    weights = latents.new_ones(1, 1, height, width) if mask is None else F.adaptive_avg_pool2d(mask.to(latents), (height, width))
+    weights = (
+        latents.new_ones(1, 1, height, width)
+        if mask is None
+        else F.adaptive_avg_pool2d(mask.to(latents), (height, width))
+    )
     if len(weights) not in (1, len(latents)):
         raise ValueError(
             f"There are {len(weights)} masks for {len(latents)} samples: use one, or one for each."

@@ -1,4 +1,5 @@
-"""What to do where there is not enough memory. In ComfyUI, which manages memory itself, none of this is used."""
+"""What to do where there is not enough memory. In ComfyUI, which manages memory itself, none of this is
+used."""
 
 from __future__ import annotations
 
@@ -10,11 +11,15 @@ from torch import Tensor
 
 
 def check_room(what: str, needed: int) -> None:
-    """Raise ValueError for what needs more bytes than this machine has, before it is tried: the system would end the process instead."""
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed  # not known on Windows
+    """Raise ValueError for what needs more bytes than this machine has, before it is tried: the system would
+    end the process instead."""
+    installed = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    )  # not known on Windows
     if needed > installed:
         raise ValueError(
-            f"{what} needs {needed >> 30} GB of memory or more, this machine has {installed >> 30} GB: choose a smaller size or batch."
+            f"{what} needs {needed >> 30} GB of memory or more, this machine has "
+            f"{installed >> 30} GB: choose a smaller size or batch."
         )
 
 
@@ -24,7 +29,8 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def in_parts(work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-    """What work makes of a batch, sample by sample; where there is no memory for all at once, of its halves."""
+    """What work makes of a batch, sample by sample; where there is no memory for all at once, of its
+    halves."""
     try:
         return work(batch)
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,5 @@
-"""Measures all flows of a model with melodies, counts its parameters against those of separate models, and shows what the flows make.
+"""Measures all flows of a model with melodies, counts its parameters against those of separate models, and
+shows what the flows make.
 
 python -m research.melodies.evaluate RUN      # RUN/flows.png and .wav files; figures on trained and on held-out pairs
 """
@@ -20,7 +21,7 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.files import write_whole
 from vd_core.flows import VersatileDiffusion
-from vd_core.lettering import font, break_lines
+from vd_core.lettering import break_lines, font
 from vd_core.pictures import from_pil, to_pil
 from vd_core.sampling.noise import sample_noise
 from vd_core.sheet import sheet
@@ -40,9 +41,15 @@ def sample(vd: VersatileDiffusion, data: str, context: Context) -> Tensor:
     return vd.sample(data, [context], like, sample_noise(1), SAMPLING)
 
 
-def contexts(vd: VersatileDiffusion, pictures: Tensor, captions: list[str], melodies: Tensor) -> dict[str, Context]:
+def contexts(
+    vd: VersatileDiffusion, pictures: Tensor, captions: list[str], melodies: Tensor
+) -> dict[str, Context]:
     """The same things as contexts of every kind."""
-    return {"image": vd.encode_image(pictures, null="black"), "text": vd.encode_text(captions), "melody": encode_melody(melodies)}
+    return {
+        "image": vd.encode_image(pictures, null="black"),
+        "text": vd.encode_text(captions),
+        "melody": encode_melody(melodies),
+    }
 
 
 @torch.inference_mode()
@@ -73,7 +80,8 @@ def figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -> None
 
 @torch.inference_mode()
 def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out: Path) -> None:
-    """`out`/flows.png: what the nine flows make of each thing, a row per given kind; `out`/*.wav: melodies that were asked for in words."""
+    """`out`/flows.png: what the nine flows make of each thing, a row per given kind; `out`/*.wav: melodies
+    that were asked for in words."""
     book = songbook(data.names, len(data.styles))
     captions = [data.captions[i] for i in things]
     melodies = book[data.name[things], data.style[things]]
@@ -101,10 +109,17 @@ def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
     """One thing as a picture [3, side, side]."""
     if kind != "text":
         picture = value if kind == "image" else roll(value)
-        return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(side // picture.shape[2], 2)
+        return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(
+            side // picture.shape[2], 2
+        )
     page, letters = Image.new("RGB", (side, side), (242, 242, 242)), font(22)
     ImageDraw.Draw(page).multiline_text(
-        (side / 2, side / 2), "\n".join(break_lines(value, letters, side - 20)), (38, 38, 42), letters, "mm", align="center"
+        (side / 2, side / 2),
+        "\n".join(break_lines(value, letters, side - 20)),
+        (38, 38, 42),
+        letters,
+        "mm",
+        align="center",
     )
     return from_pil([page])[0]
 
@@ -113,28 +128,54 @@ def parameters(config: DiffuserConfig) -> tuple[int, int]:
     """How many a diffuser of all flows has, and how many single-flow ones have together."""
     with torch.device("meta"):
         diffuser = Diffuser(config)
-    count = {name: sum(p.numel() for p in diffuser.get_submodule(name).parameters()) for name in ("time_embed", "data", "context")}
+    count = {
+        name: sum(p.numel() for p in diffuser.get_submodule(name).parameters())
+        for name in ("time_embed", "data", "context")
+    }
     shared, data, context = count.values()
-    return sum(count.values()), len(config.data) * len(config.context) * shared + len(config.context) * data + len(config.data) * context
+    return sum(count.values()), len(config.data) * len(config.context) * shared + len(
+        config.context
+    ) * data + len(config.data) * context
 
 
 def pictures_of(count: int) -> DiffuserConfig:
     """Versatile Diffusion with so many kinds, each as large as its pictures."""
     config, kinds = VDConfig().diffuser, range(count)
-    return replace(config, data={f"{k}": config.data["image"] for k in kinds}, context={f"{k}": config.context["image"] for k in kinds})
+    return replace(
+        config,
+        data={f"{k}": config.data["image"] for k in kinds},
+        context={f"{k}": config.context["image"] for k in kinds},
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--count", type=int, default=76, help="pairs of each part; default: 76")
-    parser.add_argument("--show", nargs="+", default=["rocket, flat style", "fox, 3d style"], metavar="CAPTION", help="what is shown")
+    parser.add_argument(
+        "--show",
+        nargs="+",
+        default=["rocket, flat style", "fox, 3d style"],
+        metavar="CAPTION",
+        help="what is shown",
+    )
     arguments = parser.parse_args()
     model, data = load([arguments.run / "melody.safetensors", MODEL]), CaptionedPictures.load(FOLDER)
-    sizes = {"this model": model.config, "Versatile Diffusion v1.0": VDConfig(), "the same with melodies": extended(VDConfig())}
+    sizes = {
+        "this model": model.config,
+        "Versatile Diffusion v1.0": VDConfig(),
+        "the same with melodies": extended(VDConfig()),
+    }
     sizes = {title: config.diffuser for title, config in sizes.items()}
-    for title, config in (sizes | {f"{count} kinds of pictures at full size": pictures_of(count) for count in range(1, 6)}).items():
+    for title, config in (
+        sizes | {f"{count} kinds of pictures at full size": pictures_of(count) for count in range(1, 6)}
+    ).items():
         one, many = parameters(config)
-        print(f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M together: {many / one:.2f} times as many")
+        print(
+            f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M "
+            f"together: {many / one:.2f} times as many"
+        )
     show(model, data, [data.captions.index(caption) for caption in arguments.show], arguments.run)
     figures(model, data, arguments.count)

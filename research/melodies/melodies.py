@@ -1,4 +1,5 @@
-"""Melodies of emoji: a name spelled in notes, as in B-A-C-H, in the rhythm of its style. 16 tokens each, two for each of 8 letters."""
+"""Melodies of emoji: a name spelled in notes, as in B-A-C-H, in the rhythm of its style. 16 tokens each, two
+for each of 8 letters."""
 
 from __future__ import annotations
 
@@ -24,14 +25,19 @@ def spelled(name: str, style: int) -> Tensor:
 
     A shorter name is repeated, a longer one gives its first four letters and its last four.
 
-    style: held, twice, short, late, or with the note two above. Raises ValueError for a name without letters and for a sixth style.
+    style: held, twice, short, late, or with the note two above. Raises ValueError for a name without letters
+           and for a sixth style.
     """
     letters = [ord(letter) - ord("a") for letter in name.lower() if "a" <= letter <= "z"]
     if not letters or not 0 <= style < 5:
-        raise ValueError(f"{name!r} in style {style} cannot be played: names need letters a to z, and there are 5 rhythms.")
+        raise ValueError(
+            f"{name!r} in style {style} cannot be played: names need letters a to z, and there are 5 rhythms."
+        )
     letters = letters if len(letters) <= SLOTS // 2 else letters[: SLOTS // 4] + letters[-SLOTS // 4 :]
     notes = [LOWEST + letters[i % len(letters)] % LETTERS for i in range(SLOTS // 2)]
-    played = [((note, HOLD), (note, note), (note, REST), (REST, note), (note, note + 2))[style] for note in notes]
+    played = [
+        ((note, HOLD), (note, note), (note, REST), (REST, note), (note, note + 2))[style] for note in notes
+    ]
     return torch.tensor(played).flatten()
 
 
@@ -41,18 +47,22 @@ def songbook(names: Sequence[str], styles: int) -> Tensor:
 
 
 def recognised(melodies: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of the names and of the styles [B] of the melodies in a songbook that differ in the fewest tokens from those [B, SLOTS]."""
+    """Numbers of the names and of the styles [B] of the melodies in a songbook that differ in the fewest
+    tokens from those [B, SLOTS]."""
     nearest = (melodies[:, None] != book.flatten(0, 1)).sum(dim=2).argmin(dim=1)
     return nearest // book.shape[1], nearest % book.shape[1]
 
 
 def roll(melody: Tensor, side: int = 64) -> Tensor:
-    """A melody [SLOTS] as a picture [3, side, side]: time to the right, high notes above, a held note goes on."""
+    """A melody [SLOTS] as a picture [3, side, side]: time to the right, high notes above, a held note goes
+    on."""
     picture, cell, note = torch.full((3, SLOTS, SLOTS), 0.95), side // SLOTS, REST
     for slot, token in enumerate(melody.tolist()):
         note = note if token == HOLD else token
         if note >= LOWEST:
-            picture[:, TOKENS - note, slot] = torch.tensor([0.25, 0.35, 0.75] if token != HOLD else [0.6, 0.67, 0.9])
+            picture[:, TOKENS - note, slot] = torch.tensor(
+                [0.25, 0.35, 0.75] if token != HOLD else [0.6, 0.67, 0.9]
+            )
     return picture.repeat_interleave(cell, 1).repeat_interleave(cell, 2)
 
 

@@ -24,7 +24,9 @@ def test_the_baseline_computes_the_same_step(flow):
     case = TINY[flow]
     ours, plain = speed.our_step(case, case.diffuser)(), plain_step(case, plain_diffuser(case.diffuser))()
     assert ours.std() > 0.1
-    assert (ours - plain).abs().max() < 2e-4 * ours.abs().max()  # float32 on the way to values of about 10, guided
+    assert (
+        ours - plain
+    ).abs().max() < 2e-4 * ours.abs().max()  # float32 on the way to values of about 10, guided
 
 
 def test_plain_attention_is_plain_only_inside_and_reads_emphasis():
@@ -39,14 +41,19 @@ def test_plain_attention_is_plain_only_inside_and_reads_emphasis():
 
 def test_the_baseline_is_dense_float32_and_shares_what_is_so_already():
     diffuser = TINY["text-to-image"].diffuser
-    assert plain_diffuser(diffuser).time_embed.linear_1.weight.data_ptr() == diffuser.time_embed.linear_1.weight.data_ptr()
+    assert (
+        plain_diffuser(diffuser).time_embed.linear_1.weight.data_ptr()
+        == diffuser.time_embed.linear_1.weight.data_ptr()
+    )
     half = replace(TINY["text-to-image"], dtype=torch.bfloat16).diffuser.to(memory_format=torch.channels_last)
     weights = list(plain_diffuser(half).parameters())
     assert all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in weights)
 
 
 # Published: 1.607, 1.637 and 2.407 TFLOP, counted on the official modules.
-@pytest.mark.parametrize("flow, teraflops", [("text-to-image", 1.607), ("image-variation", 1.637), ("dual", 2.407)])
+@pytest.mark.parametrize(
+    "flow, teraflops", [("text-to-image", 1.607), ("image-variation", 1.637), ("dual", 2.407)]
+)
 def test_flops_of_a_guided_step_at_full_size(flow, teraflops):
     data, kinds = FLOWS[flow]
     assert flops(Case(SIZES["full"], data, kinds, pixels=512)) / 1e12 == pytest.approx(teraflops, abs=5e-4)
@@ -66,10 +73,26 @@ def test_ratios_are_of_neighbours():
 
 def test_speed_writes_what_it_measured(tmp_path):
     file = tmp_path / "speed.json"
-    arguments = ["--size", "tiny", "--pixels", "64", "--repeats", "1", "--only", "text-to-text", "captions", "--json", str(file)]
+    arguments = [
+        "--size",
+        "tiny",
+        "--pixels",
+        "64",
+        "--repeats",
+        "1",
+        "--only",
+        "text-to-text",
+        "captions",
+        "--json",
+        str(file),
+    ]
     rows = speed.main(arguments)
     record = json.loads(file.read_text())
-    assert record["rows"] == rows and record["benchmark"] == "speed" and record["machine"]["torch"] == torch.__version__
+    assert (
+        record["rows"] == rows
+        and record["benchmark"] == "speed"
+        and record["machine"]["torch"] == torch.__version__
+    )
     flow, captions = rows
     assert (flow["what"], captions["what"]) == ("text-to-text", "captions")
     assert flow["medians"]["ours"] == pytest.approx(flow["flops"] / flow["achieved_flops"])
@@ -80,9 +103,15 @@ def test_compiled_steps_are_of_the_same_weights_and_their_distance_is_told(capsy
     diffuser = TINY["text-to-image"].diffuser
     twin = speed.compiled(diffuser, "reduce-overhead")
     assert twin.compiled.mode == "reduce-overhead" and diffuser.compiled is None
-    assert all(one.data_ptr() == other.data_ptr() for one, other in zip(twin.parameters(), diffuser.parameters(), strict=True))
+    assert all(
+        one.data_ptr() == other.data_ptr()
+        for one, other in zip(twin.parameters(), diffuser.parameters(), strict=True)
+    )
     figures = speed.first_step(lambda: torch.full((4,), 1.5), lambda: torch.ones(4))
-    assert figures["difference"] == 0.5 and f"{figures['first']:.3g} s, 0.5 from eager" in capsys.readouterr().out
+    assert (
+        figures["difference"] == 0.5
+        and f"{figures['first']:.3g} s, 0.5 from eager" in capsys.readouterr().out
+    )
 
 
 def test_exponents_of_exact_powers():
@@ -94,7 +123,18 @@ def test_exponents_of_exact_powers():
 
 def test_scaling_measures_fits_and_draws(tmp_path, monkeypatch):
     monkeypatch.setitem(scaling.POINTS, "steps", (1, 3))
-    arguments = ["--size", "tiny", "--pixels", "64", "--repeats", "1", "--only", "steps", "--plots", str(tmp_path)]
+    arguments = [
+        "--size",
+        "tiny",
+        "--pixels",
+        "64",
+        "--repeats",
+        "1",
+        "--only",
+        "steps",
+        "--plots",
+        str(tmp_path),
+    ]
     (row,) = scaling.main(arguments)
     assert row["sizes"] == [1, 3] and len(row["seconds"]["ours"]) == len(row["seconds"]["baseline"]) == 2
     assert (tmp_path / "scaling-steps.png").stat().st_size > 1000
@@ -131,8 +171,13 @@ def test_tables_stand_between_the_marks():
         "medians": {"ours": 0.5},
         "ratios": {"baseline": 1.5},
     }
-    written = table.table({"benchmark": "speed", "machine": measure.machine("cpu"), "command": "python x", "rows": [row]})
-    assert "| dual, tiny, 64 px, batch 2, float32 | 0.5 | baseline 1.50× |" in written and "`python x`" in written
+    written = table.table(
+        {"benchmark": "speed", "machine": measure.machine("cpu"), "command": "python x", "rows": [row]}
+    )
+    assert (
+        "| dual, tiny, 64 px, batch 2, float32 | 0.5 | baseline 1.50× |" in written
+        and "`python x`" in written
+    )
     page = f"a\n{table.START}old\n{table.END}b\n"
     assert table.inserted(page, written) == f"a\n{table.START}{written}{table.END}b\n"
     with pytest.raises(ValueError, match="between"):
@@ -140,13 +185,30 @@ def test_tables_stand_between_the_marks():
 
 
 def test_the_summary_has_one_line_for_each_case(tmp_path):
-    row = {"what": "dual", "size": "tiny", "pixels": 64, "batch": 2, "dtype": "float32", "medians": {"ours": 0.5}}
+    row = {
+        "what": "dual",
+        "size": "tiny",
+        "pixels": 64,
+        "batch": 2,
+        "dtype": "float32",
+        "medians": {"ours": 0.5},
+    }
     pixels = {"what": "pixels", "flow": "dual", "size": "tiny", "dtype": "float32", "sizes": [4.096, 65.536]}
     pixels |= {"exponents": {"ours": 1.0, "baseline": 1.0}, "seconds": {"ours": [1.0, 2.0]}}
-    rows = {"speed": [row | {"ratios": {"baseline": 1.5}}, {"what": "backbone"}], "scaling": [pixels], "quality": [{}]}
+    rows = {
+        "speed": [row | {"ratios": {"baseline": 1.5}}, {"what": "backbone"}],
+        "scaling": [pixels],
+        "quality": [{}],
+    }
     records = [{"benchmark": name, "rows": those} for name, those in rows.items()]
-    again = {"benchmark": "speed", "rows": [row | {"medians": {"ours": 0.7}, "ratios": {"baseline": 1.6, "core": 1.2}}]}
-    line = "| guided step: dual, tiny, 64 px, batch 2, float32 | 0.5 s | the official code's way takes 1.50×, ComfyUI's UNet takes 1.20× |"
+    again = {
+        "benchmark": "speed",
+        "rows": [row | {"medians": {"ours": 0.7}, "ratios": {"baseline": 1.6, "core": 1.2}}],
+    }
+    line = (
+        "| guided step: dual, tiny, 64 px, batch 2, float32 | 0.5 s | the official code's way "
+        "takes 1.50×, ComfyUI's UNet takes 1.20× |"
+    )
     assert table.summary([*records, again]).splitlines()[2:] == [line]
     assert table.extent(pixels) == "4096 … 65536"
     record, page = tmp_path / "record.json", tmp_path / "page.md"
@@ -166,18 +228,32 @@ def test_rows_per_second_count_from_when_all_workers_run(tmp_path):
 
 
 def test_a_job_is_killed_where_it_stands(tmp_path):
-    code = "import pathlib, time\nfor i in range(9): pathlib.Path(f'part-{i}').touch(); time.sleep(0.2)\ntime.sleep(60)"
+    code = (
+        "import pathlib, time\nfor i in range(9): pathlib.Path(f'part-{i}').touch(); "
+        "time.sleep(0.2)\ntime.sleep(60)"
+    )
     bulk.stop([sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r})\n{code}"], tmp_path, parts=3)
     assert 3 <= len(list(tmp_path.iterdir())) < 9
 
 
 def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
     """Few steps here: more of them are nearer, and float32 is next to float64."""
-    few = {"many": quality.Setting("ddim", 8), "half": quality.Setting("ddim", 4), "two": quality.Setting("ddim", 2)}
+    few = {
+        "many": quality.Setting("ddim", 8),
+        "half": quality.Setting("ddim", 4),
+        "two": quality.Setting("ddim", 2),
+    }
     interval = {"guided at first": quality.Setting("ddim", 4, quality.GuidanceOptions(end=0.4))}
     monkeypatch.setitem(quality.TABLES, "steps", few | interval)
-    monkeypatch.setitem(quality.TABLES, "bits", {"float64": quality.Setting("ddim", 2, dtype=torch.float64), "float32": few["two"]})
-    contexts = {kind: Context(kind, torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3))) for kind in ("text", "image")}
+    monkeypatch.setitem(
+        quality.TABLES,
+        "bits",
+        {"float64": quality.Setting("ddim", 2, dtype=torch.float64), "float32": few["two"]},
+    )
+    contexts = {
+        kind: Context(kind, torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3)))
+        for kind in ("text", "image")
+    }
     monkeypatch.setattr(quality, "contexts_of", lambda model, samples: contexts)
     many, half, two, at_first = quality.distances(model, "steps", 2)
     assert [row["evaluations"] for row in (many, half, two, at_first)] == [16, 8, 4, 5]
@@ -185,6 +261,10 @@ def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
         assert many["distance"][flow] == 0 < half["distance"][flow] < two["distance"][flow]
     _, single = quality.distances(model, "bits", 2)
     # The group norms of the tiny text flow run over two values and amplify rounding.
-    assert all(0 < value < (1e-3 if FLOWS[flow][0] == "image" else 0.2) for flow, value in single["distance"].items())
-    written = table.table({"benchmark": "quality", "machine": measure.machine("cpu"), "command": "x", "rows": [many, half]})
+    assert all(
+        0 < value < (1e-3 if FLOWS[flow][0] == "image" else 0.2) for flow, value in single["distance"].items()
+    )
+    written = table.table(
+        {"benchmark": "quality", "machine": measure.machine("cpu"), "command": "x", "rows": [many, half]}
+    )
     assert "| many | 16 | 0 |" in written

@@ -29,12 +29,20 @@ def run_app(case):
             context = Context("text", case.io[f"cond{number}_text"], case.io.get(f"uncond{number}_text"))
         else:
             context = yield from image_context(case, model, number, "black" if text_output else "zeros")
-        contexts.append(Context(context.kind, context.tokens, context.null, 1.0 if entry["ratio"] is None else entry["ratio"]))
+        contexts.append(
+            Context(
+                context.kind, context.tokens, context.null, 1.0 if entry["ratio"] is None else entry["ratio"]
+            )
+        )
 
     noise, count = batch_noise(config["torch_seed"]), config["n_samples"]
     sizes = model.config.diffuser.data["text" if text_output else "image"]
     height, width = config["output_dim"]
-    latent = torch.zeros(count, sizes.channels) if text_output else torch.zeros(count, sizes.channels, height // 8, width // 8)
+    latent = (
+        torch.zeros(count, sizes.channels)
+        if text_output
+        else torch.zeros(count, sizes.channels, height // 8, width // 8)
+    )
     if arguments.get("fid_lvl", 0) > 0:
         first = picture(case, arguments["image"])
         clean = model.image_vae.encode(first, noise.draw((1, *latent.shape[1:])))
@@ -47,7 +55,13 @@ def run_app(case):
         contexts,
         latent,
         noise,
-        Sampling("ddim", config["ddim_steps"], config["guidance_scale"], config["ddim_eta"], fidelity=arguments.get("fid_lvl", 0)),
+        Sampling(
+            "ddim",
+            config["ddim_steps"],
+            config["guidance_scale"],
+            config["ddim_eta"],
+            fidelity=arguments.get("fid_lvl", 0),
+        ),
     )
     hook.remove()
     yield "x_first", seen[0][:count], case.io["x_first"]
@@ -60,16 +74,23 @@ def run_app(case):
     images = model.image_vae.decode(latent)
     if arguments.get("clr_adj") == "Simple":
         images = match_color(images, picture(case, arguments["image"]))
-    yield "output_uint8_nhwc", (from_pil(to_pil(images)) * 255).round().permute(0, 2, 3, 1), case.io["output_uint8_nhwc"]
+    yield (
+        "output_uint8_nhwc",
+        (from_pil(to_pil(images)) * 255).round().permute(0, 2, 3, 1),
+        case.io["output_uint8_nhwc"],
+    )
 
 
 def picture(case, name: str) -> Tensor:
     """An input picture as the app takes it: squeezed to the output's size, [1, 3, H, W] in 0..1."""
-    return resize(case.io[f"{name}_uint8_hwc"].permute(2, 0, 1)[None].float() / 255, *case.config["output_dim"])
+    return resize(
+        case.io[f"{name}_uint8_hwc"].permute(2, 0, 1)[None].float() / 255, *case.config["output_dim"]
+    )
 
 
 def image_context(case, model: VersatileDiffusion, number: int, null: str):
-    """The image context of a case, of one picture or of several that are joined along the tokens; yields what can be compared."""
+    """The image context of a case, of one picture or of several that are joined along the tokens; yields what
+    can be compared."""
     arguments = case.config["arguments"]
     pictures = arguments.get("images", [arguments])
     encoded = len([entry for entry in case.config["contexts_in_order"] if entry["type"] == "text"]) * 2
@@ -81,7 +102,11 @@ def image_context(case, model: VersatileDiffusion, number: int, null: str):
             painted = case.io[f"{entry['mask']}_painted_uint8_hw"][None, None].float() / 255
             masks = 1 - resize(painted, *case.config["output_dim"], mode="bilinear")
             yield f"ctx_encode{position}_mask", masks, case.io[f"ctx_encode{position}_mask"]
-        yield f"ctx_encode{position}_out", model.clip.encode_image(image, masks), case.io[f"ctx_encode{position}_out"]
+        yield (
+            f"ctx_encode{position}_out",
+            model.clip.encode_image(image, masks),
+            case.io[f"ctx_encode{position}_out"],
+        )
         context = model.encode_image(image, masks, focus=entry.get("fcs_lvl", 0.5), null=null)
         contexts.append(Context("image", context.tokens, context.null, entry.get("strength", 1.0)))
     context = join(contexts)

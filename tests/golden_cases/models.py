@@ -1,4 +1,5 @@
-"""The models of golden cases: sizes from the official configs, weights through the project's own checkpoint code."""
+"""The models of golden cases: sizes from the official configs, weights through the project's own checkpoint
+code."""
 
 from __future__ import annotations
 
@@ -28,16 +29,22 @@ def vd_config(sizes: dict) -> VDConfig:
             model_channels=image["model_channels"],
             channel_mult=tuple(image["channel_mult"]),
             num_res_blocks=tuple(image["num_res_blocks"]),
-            attention=tuple(2**level in image["attention_resolutions"] for level in range(len(image["channel_mult"]))),
+            attention=tuple(
+                2**level in image["attention_resolutions"] for level in range(len(image["channel_mult"]))
+            ),
             num_heads=image["num_heads"],
             data={
-                "image": DataConfig("2d", image["in_channels"], latent_scale=sizes["latent_scale_factor"]["image"]),
+                "image": DataConfig(
+                    "2d", image["in_channels"], latent_scale=sizes["latent_scale_factor"]["image"]
+                ),
                 "text": DataConfig("0d", text["input_channels"], second_dim=text["second_dim"][0]),
             },
             context={"image": image["context_dim"], "text": text["context_dim"]},
         )
     if "beta_linear_start" in sizes:
-        parts["schedule"] = ScheduleConfig(sizes["timesteps"], sizes["beta_linear_start"], sizes["beta_linear_end"])
+        parts["schedule"] = ScheduleConfig(
+            sizes["timesteps"], sizes["beta_linear_start"], sizes["beta_linear_end"]
+        )
     if "clip_text" in sizes:
         text, vision = sizes["clip_text"], sizes["clip_vision"]
         patches = (vision["image_size"] // vision["patch_size"]) ** 2
@@ -50,7 +57,9 @@ def vd_config(sizes: dict) -> VDConfig:
         )
     if "autokl" in sizes:
         vae = sizes["autokl"]
-        parts["image_vae"] = ImageVAEConfig(vae["ch"], tuple(vae["ch_mult"]), vae["num_res_blocks"], vae["z_channels"])
+        parts["image_vae"] = ImageVAEConfig(
+            vae["ch"], tuple(vae["ch_mult"]), vae["num_res_blocks"], vae["z_channels"]
+        )
     if "bert" in sizes:
         bert, gpt2 = sizes["bert"], sizes["gpt2"]
         parts["text_vae"] = TextVAEConfig(
@@ -63,7 +72,12 @@ def vd_config(sizes: dict) -> VDConfig:
                 bert["vocab_size"],
             ),
             decoder=TransformerConfig(
-                gpt2["n_embd"], gpt2["n_layer"], gpt2["n_head"], 4 * gpt2["n_embd"], gpt2["n_positions"], gpt2["vocab_size"]
+                gpt2["n_embd"],
+                gpt2["n_layer"],
+                gpt2["n_head"],
+                4 * gpt2["n_embd"],
+                gpt2["n_positions"],
+                gpt2["vocab_size"],
             ),
             latent_width=gpt2.get("latent_size", sizes.get("latent_size")),
         )
@@ -77,8 +91,11 @@ def clip_tower(sizes: dict, positions: int, vocab_size: int = 0) -> TransformerC
 
 
 def model_of(case, parts: set[str], prefix: str = "") -> VersatileDiffusion:
-    """The wanted parts with the case's weights. `prefix`: where the parts lie in the whole model, for files that hold only them."""
-    return load(case.weights(prefix), parts=parts, config=vd_config(case.sizes), vocabularies=vocabularies(case))
+    """The wanted parts with the case's weights. `prefix`: where the parts lie in the whole model, for files
+    that hold only them."""
+    return load(
+        case.weights(prefix), parts=parts, config=vd_config(case.sizes), vocabularies=vocabularies(case)
+    )
 
 
 def vocabularies(case) -> Vocabularies | None:
@@ -86,5 +103,7 @@ def vocabularies(case) -> Vocabularies | None:
     if "vocab_dir" not in case.config:
         return None
     folder = case.path("vocab_dir")
-    bert, vocab, merges = ((folder / name).read_bytes().decode() for name in ("bert.txt", "gpt2-vocab.json", "gpt2-merges.txt"))
+    bert, vocab, merges = (
+        (folder / name).read_bytes().decode() for name in ("bert.txt", "gpt2-vocab.json", "gpt2-merges.txt")
+    )
     return Vocabularies(bert, vocab, merges)

@@ -1,6 +1,8 @@
-"""The network of Prompt-Free Diffusion: SD 1.5's, stored as Versatile Diffusion stores its layers; and a ControlNet around it.
+"""The network of Prompt-Free Diffusion: SD 1.5's, stored as Versatile Diffusion stores its layers; and a
+ControlNet around it.
 
-The host runs ControlNets; here one is put together from the diffuser's own layers, and its residuals are added by hooks.
+The host runs ControlNets; here one is put together from the diffuser's own layers, and its residuals are
+added by hooks.
 """
 
 from __future__ import annotations
@@ -48,9 +50,14 @@ def run_pfd(case):
     """One call and the official DDIM, both without and with control."""
     io, config = case.io, case.config
     weights = case.recipe.fill(config["param_shapes"], config["seed"])
-    unet = load_unet({key: tensor for key, tensor in weights.items() if key.startswith("diffuser.")}, config["unet"])
+    unet = load_unet(
+        {key: tensor for key, tensor in weights.items() if key.startswith("diffuser.")}, config["unet"]
+    )
     yield "layer_order", [OPS[step.op] for step in unet.plan], config["layer_order"]
-    control = control_net({key.removeprefix("ctl."): tensor for key, tensor in weights.items() if key.startswith("ctl.")}, config)
+    control = control_net(
+        {key.removeprefix("ctl."): tensor for key, tensor in weights.items() if key.startswith("ctl.")},
+        config,
+    )
     for index, residual in enumerate(control(io["x"], io["t"], io["context"], io["hint"])):
         yield f"control.{index:02}", residual, io[f"control.{index:02}"]
 
@@ -64,7 +71,11 @@ def run_pfd(case):
     for suffix in ("", "_control"):
         if suffix:
             attach(unet, lambda x, t, tokens: control(x, t, tokens, io["hint"].expand(len(x), -1, -1, -1)))
-        yield f"eps{suffix}", unet(io["x"], io["t"], [Context("image", io["context"])], "image"), io[f"eps{suffix}"]
+        yield (
+            f"eps{suffix}",
+            unet(io["x"], io["t"], [Context("image", io["context"])], "image"),
+            io[f"eps{suffix}"],
+        )
         noise, first = batch_noise(config["noise_seed"]), []
         x = noise.draw(io[f"ddim_init{suffix}"].shape)
         yield f"ddim_init{suffix}", x, io[f"ddim_init{suffix}"]
@@ -89,36 +100,57 @@ def load_unet(weights: dict[str, Tensor], sizes: dict) -> Diffuser:
         return load(path, config=VDConfig(diffuser=diffuser_config(sizes, "image"))).diffuser
 
 
-def control_net(weights: dict[str, Tensor], config: dict) -> Callable[[Tensor, Tensor, Tensor, Tensor], list[Tensor]]:
-    """A ControlNet (Zhang et al. 2023) from weights under its own names: (x, t, tokens, hint) -> residuals, the middle one last."""
+def control_net(
+    weights: dict[str, Tensor], config: dict
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], list[Tensor]]:
+    """A ControlNet (Zhang et al. 2023) from weights under its own names: (x, t, tokens, hint) -> residuals,
+    the middle one last."""
     sizes = diffuser_config(config["controlnet"], "text")
     # The half of a diffuser on the way in and its middle; the rest of it runs without use.
     encoder, key_map = Diffuser(sizes), KeyMap(unet_model(sizes, "image", ["text"]))
     own = {key: tensor for key, tensor in weights.items() if key_map.ours(key)}
     state = {key_map.ours(key)[0].removeprefix("diffuser."): tensor for key, tensor in own.items()}
-    stages = {f"{step.op}.{kind}.{step.index}" for step in encoder.plan if step.stage == "out" for kind in ("image", "text")}
-    assert all(".".join(key.split(".")[:3]) in stages for key in encoder.load_state_dict(state, strict=False).missing_keys)
+    stages = {
+        f"{step.op}.{kind}.{step.index}"
+        for step in encoder.plan
+        if step.stage == "out"
+        for kind in ("image", "text")
+    }
+    assert all(
+        ".".join(key.split(".")[:3]) in stages
+        for key in encoder.load_state_dict(state, strict=False).missing_keys
+    )
 
     hint_block = nn.Sequential()
     for index in range(0, 15, 2):
         outputs, inputs = weights[f"input_hint_block.{index}.weight"].shape[:2]
-        hint_block.extend([nn.Conv2d(inputs, outputs, 3, stride=2 if index in (4, 8, 12) else 1, padding=1), nn.SiLU()])
+        hint_block.extend(
+            [nn.Conv2d(inputs, outputs, 3, stride=2 if index in (4, 8, 12) else 1, padding=1), nn.SiLU()]
+        )
     del hint_block[-1]
     count = sum(step.op == "save" for step in encoder.plan)
     widths = [weights[f"zero_convs.{index}.0.weight"].shape[0] for index in range(count)]
     zero_convs = nn.Sequential(*(nn.Sequential(nn.Conv2d(width, width, 1)) for width in widths))
     middle = nn.Sequential(nn.Conv2d(sizes.model_channels * sizes.channel_mult[-1], widths[-1], 1))
-    rest = nn.ModuleDict({"input_hint_block": hint_block, "zero_convs": zero_convs, "middle_block_out": middle})
+    rest = nn.ModuleDict(
+        {"input_hint_block": hint_block, "zero_convs": zero_convs, "middle_block_out": middle}
+    )
     rest.load_state_dict({key: tensor for key, tensor in weights.items() if key not in own})
 
-    # Outputs are counted over the layers that run; a residual is taken wherever the walk saves a skip, and after the middle.
-    ran = [sum(before.op in ("data", "context") for before in encoder.plan[:index]) for index, step in enumerate(encoder.plan)]
+    # Outputs are counted over the layers that run; a residual is taken wherever the walk saves a skip, and
+    # after the middle.
+    ran = [
+        sum(before.op in ("data", "context") for before in encoder.plan[:index])
+        for index, step in enumerate(encoder.plan)
+    ]
     ends = [ran[index] - 1 for index, step in enumerate(encoder.plan) if step.op == "save"]
     ends.append(ran[next(index for index, step in enumerate(encoder.plan) if step.op == "load")] - 1)
 
     def residuals(x: Tensor, t: Tensor, tokens: Tensor, hint: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = []
-        hook = encoder.data["image"][0].register_forward_hook(lambda module, args, output: output + hint_block(hint))
+        hook = encoder.data["image"][0].register_forward_hook(
+            lambda module, args, output: output + hint_block(hint)
+        )
         encoder(x, t, [Context("text", tokens)], "image", trace=lambda step, h: outputs.append(h))
         hook.remove()
         return [conv(outputs[index]) for conv, index in zip([*zero_convs, middle], ends, strict=True)]
@@ -127,7 +159,8 @@ def control_net(weights: dict[str, Tensor], config: dict) -> Callable[[Tensor, T
 
 
 def attach(unet: Diffuser, control: Control) -> None:
-    """From now on the residuals of a ControlNet are added: to what the middle gives, and from the last to the first to each skip."""
+    """From now on the residuals of a ControlNet are added: to what the middle gives, and from the last to the
+    first to each skip."""
     pending: list[Tensor] = []
 
     def prepare(module, args) -> None:

@@ -55,13 +55,18 @@ def run_schedule(case):
 def angle_errors(t: Tensor, golden: Tensor) -> tuple[Tensor, Tensor]:
     """Our sinusoidal embedding's error as a share of each angle t * f, and zeros to compare it with.
 
-    Not the plain difference: exp() differs in the last bit between processors, and an angle of 981 rad turns that bit into 6e-5.
+    Not the plain difference: exp() differs in the last bit between processors, and an angle of 981 rad turns
+                              that bit into 6e-5.
     """
     width = golden.shape[1]
     ours = timestep_embedding(t, width).double()
     (cos, sin), (golden_cos, golden_sin) = (x.double().chunk(2, dim=1) for x in (ours, golden))
-    angles = t.double()[:, None] * torch.exp(-math.log(10000) * torch.arange(width // 2).double() / (width // 2))
-    errors = torch.atan2(sin * golden_cos - cos * golden_sin, cos * golden_cos + sin * golden_sin) / angles.clamp(min=1)
+    angles = t.double()[:, None] * torch.exp(
+        -math.log(10000) * torch.arange(width // 2).double() / (width // 2)
+    )
+    errors = torch.atan2(
+        sin * golden_cos - cos * golden_sin, cos * golden_cos + sin * golden_sin
+    ) / angles.clamp(min=1)
     return errors, torch.zeros_like(errors)
 
 
@@ -86,7 +91,9 @@ def run_contexts(case):
         contexts = []
         for entry in entries:
             if "cat" in entry:
-                tokens = join([Context(entry["type"], io[name], weight=weight) for name, weight in entry["cat"]]).tokens
+                tokens = join(
+                    [Context(entry["type"], io[name], weight=weight) for name, weight in entry["cat"]]
+                ).tokens
             else:
                 tokens = io[entry["tensor"]]
             contexts.append(Context(entry["type"], tokens, weight=entry["ratio"]))
@@ -102,7 +109,8 @@ def run_ddim(case):
     data = config.get("x_type", "image")
     if "contexts_in_order" in config:
         contexts = [
-            Context(entry["type"], io[entry["cond"]], io.get(entry["uncond"]), entry["ratio"]) for entry in config["contexts_in_order"]
+            Context(entry["type"], io[entry["cond"]], io.get(entry["uncond"]), entry["ratio"])
+            for entry in config["contexts_in_order"]
         ]
     else:
         contexts = [Context(config["context_type"], io["conditioning"], io["unconditional"])]
@@ -112,11 +120,18 @@ def run_ddim(case):
         yield from run_ddim_once(case, model, schedule, contexts, data, run)
 
 
-def run_ddim_once(case, model: VersatileDiffusion, schedule: Schedule, contexts: list[Context], data: str, run: dict):
+def run_ddim_once(
+    case, model: VersatileDiffusion, schedule: Schedule, contexts: list[Context], data: str, run: dict
+):
     """One run of a DDIM case."""
     io, prefix = case.io, run["prefix"]
     steps, noise = schedule.steps(case.config["steps"]), batch_noise(run["torch_seed"])
-    recorded: dict[str, list[Tensor]] = {"x_steps": [], "x0_steps": [], "model_out_steps": [], "noise_steps": []}
+    recorded: dict[str, list[Tensor]] = {
+        "x_steps": [],
+        "x0_steps": [],
+        "model_out_steps": [],
+        "noise_steps": [],
+    }
     if "x0_forward_timesteps" in run:
         kept = run["x0_forward_timesteps"]
         x0 = io[prefix + "x0"]
@@ -136,9 +151,15 @@ def run_ddim_once(case, model: VersatileDiffusion, schedule: Schedule, contexts:
         recorded["x_steps"].append(x)
         recorded["x0_steps"].append(x0)
 
-    hook = model.diffuser.register_forward_hook(lambda module, inputs, output: recorded["model_out_steps"].append(output))
-    denoise = guide(model.diffuser, schedule, contexts, data, run.get("guidance_scale", case.config["guidance_scale"]))
-    out = ddim(denoise, x, steps, draw, Sampling(eta=run["eta"], temperature=run.get("temperature", 1.0)), record)
+    hook = model.diffuser.register_forward_hook(
+        lambda module, inputs, output: recorded["model_out_steps"].append(output)
+    )
+    denoise = guide(
+        model.diffuser, schedule, contexts, data, run.get("guidance_scale", case.config["guidance_scale"])
+    )
+    out = ddim(
+        denoise, x, steps, draw, Sampling(eta=run["eta"], temperature=run.get("temperature", 1.0)), record
+    )
     hook.remove()
     for name, values in recorded.items():
         if prefix + name in io:
@@ -172,10 +193,18 @@ def run_optimus(case):
     yield "latent_logvar", logvar, io["latent_logvar"]
     yield "logits", vae.logits(io["z"], io["decoder_input_ids"].long()), io["logits"]
     greedy = vae.decode_ids(io["z"], torch.Generator(), temperature=0)
-    yield "greedy_tokens", greedy, [[token for token in row if token >= 0] for row in io["greedy_tokens"].tolist()]
+    yield (
+        "greedy_tokens",
+        greedy,
+        [[token for token in row if token >= 0] for row in io["greedy_tokens"].tolist()],
+    )
     sampled = vae.decode_ids(io["z"], batch_noise(config["sampled_seed"]).generator)
     if draws.as_recorded():
-        yield "sampled_tokens", sampled, [[token for token in row if token >= 0] for row in io["sampled_tokens"].tolist()]
+        yield (
+            "sampled_tokens",
+            sampled,
+            [[token for token in row if token >= 0] for row in io["sampled_tokens"].tolist()],
+        )
         yield "sampled_sentences", [vae.sentence(row) for row in sampled], config["sampled_sentences"]
     for entry in config["filters"]:
         kept = filter_logits(io["logits"][0, -1], entry["top_k"], entry["top_p"]) > -torch.inf
@@ -187,9 +216,17 @@ def run_clip(case):
     io = case.io
     clip = model_of(case, {"clip_text", "clip_vision"}, "ctx.image.model.").clip
     yield "text_context", clip.encode_ids(io["text_ids"].long()), io["text_context"]
-    yield "pixel_values_first", normalise(resize_and_crop(io["image"][:1], clip.config.image_size)), io["pixel_values_first"]
+    yield (
+        "pixel_values_first",
+        normalise(resize_and_crop(io["image"][:1], clip.config.image_size)),
+        io["pixel_values_first"],
+    )
     yield "image_context", clip.encode_image(io["image"]), io["image_context"]
-    yield "vtoken_mask", token_weights(io["mask"], clip.config.image_size, clip.config.patch_size), io["vtoken_mask"]
+    yield (
+        "vtoken_mask",
+        token_weights(io["mask"], clip.config.image_size, clip.config.patch_size),
+        io["vtoken_mask"],
+    )
     yield "image_context_masked", clip.encode_image(io["image"], io["mask"]), io["image_context_masked"]
     alone = clip.encode_image(io["image"][:1], io["mask"][:1])
     yield "image_context_masked_first_alone", alone, io["image_context_masked_first_alone"]
@@ -214,7 +251,8 @@ def run_latent_edit(case):
 
 
 def run_text_utils(case):
-    """Strings: removed repetitions; with the full vocabularies, where they are there, ids and decoded sentences."""
+    """Strings: removed repetitions; with the full vocabularies, where they are there, ids and decoded
+    sentences."""
     config = case.config
     for before, after in config["remove_duplicate_word"]:
         yield f"remove_duplicate_word {before!r}", remove_duplicate_phrases(before), after

@@ -31,7 +31,8 @@ APPS = [case for case in CASES if case.name.startswith("app_")]
 
 @pytest.fixture(scope="module")
 def app(pack, nodes, tmp_path_factory):
-    """A case -> its comparisons; its model is a file that the loader nodes read, and core's VAE Decode is its stand-in."""
+    """A case -> its comparisons; its model is a file that the loader nodes read, and core's VAE Decode is its
+    stand-in."""
     nodes, known = nodes | {"VAEDecode": core_nodes.VAEDecode().execute}, {}
 
     def run(case):
@@ -46,7 +47,8 @@ def app(pack, nodes, tmp_path_factory):
 
 
 def loaded_of(case, nodes, folder):
-    """The loaders' outputs for the case's model as one file, the folder, and the prompts that its CLIP reads."""
+    """The loaders' outputs for the case's model as one file, the folder, and the prompts that its CLIP
+    reads."""
     others = {other.name: other for other in CASES if other.root == case.root}
     vocabularies = vocabularies_of(others.get("app_i2t", case))  # the config of a case with texts names them
     whole = load(case.weights(), config=vd_config(case.sizes), vocabularies=vocabularies)
@@ -80,7 +82,13 @@ def test_all_methods_are_there():
 
 def text(nodes, loaded):
     """positive and negative, as the inputs of nodes."""
-    return dict(zip(("positive", "negative"), nodes["VD_TextContext"](clip=loaded["clip"], text="red apple"), strict=True))
+    return dict(
+        zip(
+            ("positive", "negative"),
+            nodes["VD_TextContext"](clip=loaded["clip"], text="red apple"),
+            strict=True,
+        )
+    )
 
 
 def test_encoding_and_sampling_draw_from_one_official_stream(nodes, loaded, model):
@@ -93,39 +101,58 @@ def test_encoding_and_sampling_draw_from_one_official_stream(nodes, loaded, mode
     assert torch.equal(latent["samples"], clean.expand(3, -1, -1, -1))
     options = {"steps": 2, "fidelity": 0.5, "eta": 1.0}
     (sampled,) = nodes["VD_Sampler"](
-        model=loaded["image_model"], latent_image=latent, seed=5, noise="official", **options, **text(nodes, loaded)
+        model=loaded["image_model"],
+        latent_image=latent,
+        seed=5,
+        noise="official",
+        **options,
+        **text(nodes, loaded),
     )
     draws = iter((start, step))
     noise = SimpleNamespace(draw=lambda shape: next(draws))
-    expected = model.sample("image", [model.encode_text(["red apple"])], latent["samples"], noise, Sampling(**options))
+    expected = model.sample(
+        "image", [model.encode_text(["red apple"])], latent["samples"], noise, Sampling(**options)
+    )
     assert_rounded(sampled["samples"], expected)
     assert sampled["vd_drawn"] == [tuple(x.shape) for x in (posterior, start, step)]
 
 
 @pytest.mark.parametrize("noise", ["per sample", "official"])
 def test_words_are_drawn_behind_the_sampler_or_for_each_sentence_alone(nodes, loaded, noise):
-    """The first of equal latents reads as it does alone; the others read differently, from the next draws or from streams of their own."""
+    """The first of equal latents reads as it does alone; the others read differently, from the next draws or
+    from streams of their own."""
     (empty,) = nodes["VD_EmptyTextLatent"](text_vae=loaded["text_vae"], batch_size=3)
     (latent,) = nodes["VD_Sampler"](
-        model=loaded["text_model"], latent_image=empty, seed=5, steps=2, noise="official", **text(nodes, loaded)
+        model=loaded["text_model"],
+        latent_image=empty,
+        seed=5,
+        steps=2,
+        noise="official",
+        **text(nodes, loaded),
     )
     assert latent["vd_drawn"] == [(3, 24)] * 3
     same = {**latent, "samples": latent["samples"][:1].expand(3, -1, -1, -1)}
 
     def read(samples):
-        result = nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=samples, seed=5, remove_duplicates=False, noise=noise)
+        result = nodes["VD_TextDecode"](
+            text_vae=loaded["text_vae"], samples=samples, seed=5, remove_duplicates=False, noise=noise
+        )
         return result["result"][1]
 
     assert read(same)[:1] == read({**same, "samples": same["samples"][:1]}) and len(set(read(same))) == 3
     if noise == "official":
         torch.manual_seed(105)
         torch.randn(3, 24), torch.randn(3, 24), torch.randn(3, 24)
-        assert read(same) == loaded["text_vae"].optimus.decode(same["samples"].flatten(1), torch.default_generator)
+        assert read(same) == loaded["text_vae"].optimus.decode(
+            same["samples"].flatten(1), torch.default_generator
+        )
 
 
 def test_sampling_per_sample_starts_a_new_stream(nodes, loaded):
     latent = {"samples": torch.zeros(1, 4, 4, 4), "vd_drawn": [(1, 4, 4, 4)]}
-    (sampled,) = nodes["VD_Sampler"](model=loaded["image_model"], latent_image=latent, steps=1, **text(nodes, loaded))
+    (sampled,) = nodes["VD_Sampler"](
+        model=loaded["image_model"], latent_image=latent, steps=1, **text(nodes, loaded)
+    )
     assert not sampled["vd_drawn"]
 
 
@@ -146,21 +173,28 @@ def test_an_edit_changes_nothing_off_the_two_meanings(nodes, loaded):
     """What is orthogonal to both sentences stays."""
 
     def latents(*lines):
-        return nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text="\n".join(lines))[0]["samples"].flatten(1)
+        return nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text="\n".join(lines))[0][
+            "samples"
+        ].flatten(1)
 
     z, (n, p) = latents("red apple", "flat style"), latents("two dogs", "cat")
-    (edited,) = nodes["VD_EditText"](text_vae=loaded["text_vae"], samples={"samples": z[:, :, None, None]}, remove="two dogs", add="cat")
+    (edited,) = nodes["VD_EditText"](
+        text_vae=loaded["text_vae"], samples={"samples": z[:, :, None, None]}, remove="two dogs", add="cat"
+    )
     span = torch.linalg.qr(torch.stack([n, p], dim=1)).Q
     change = edited["samples"].flatten(1) - z
     torch.testing.assert_close(change @ span @ span.T, change, atol=1e-5, rtol=0)
 
 
 def test_style_tokens_are_the_patches_of_rank_10(nodes, loaded):
-    """The best approximation of that rank (Eckart and Young 1936): its error is what the other singular values hold."""
+    """The best approximation of that rank (Eckart and Young 1936): its error is what the other singular
+    values hold."""
     image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
 
     def look(**options):
-        return nodes["VD_ImageContext"](clip_vision=loaded["clip_vision"], image=image, unconditional="grey", **options)
+        return nodes["VD_ImageContext"](
+            clip_vision=loaded["clip_vision"], image=image, unconditional="grey", **options
+        )
 
     for side in (0, 1):
         whole, patches, style = (look(tokens=tokens)[side][0][0] for tokens in ("all", "patches", "style"))
@@ -187,19 +221,27 @@ def looked_at(nodes, loaded, seed, weight=1.0):
 
 def drawn(nodes, loaded, context):
     """A latent under a context."""
-    latent, sides = {"samples": torch.zeros(1, 4, 4, 4)}, dict(zip(("positive", "negative"), context, strict=True))
-    return nodes["VD_Sampler"](model=loaded["image_model"], latent_image=latent, seed=1, steps=2, **sides)[0]["samples"]
+    latent, sides = (
+        {"samples": torch.zeros(1, 4, 4, 4)},
+        dict(zip(("positive", "negative"), context, strict=True)),
+    )
+    return nodes["VD_Sampler"](model=loaded["image_model"], latent_image=latent, seed=1, steps=2, **sides)[0][
+        "samples"
+    ]
 
 
 def test_several_pictures_share_one_softmax(nodes, loaded):
-    """So their order does not count, and a picture that is there twice counts as once when it is alone, but more beside another."""
+    """So their order does not count, and a picture that is there twice counts as once when it is alone, but
+    more beside another."""
 
     def joined(first, *others):
         for other in others:
             first = nodes["VD_Join"](**app_nodes.pairs(first, other))
         return drawn(nodes, loaded, first)
 
-    one, other, third = (looked_at(nodes, loaded, seed, weight) for seed, weight in ((1, 1.0), (2, 0.5), (3, 1.5)))
+    one, other, third = (
+        looked_at(nodes, loaded, seed, weight) for seed, weight in ((1, 1.0), (2, 0.5), (3, 1.5))
+    )
     mixed = joined(one, other, third)
     assert_rounded(mixed, joined(third, one, other))
     assert_rounded(joined(one, one), drawn(nodes, loaded, one))

@@ -1,4 +1,5 @@
-"""Blending that can be trusted: strength, great circles and differences of texts through the nodes, and measured on the embedded model."""
+"""Blending that can be trusted: strength, great circles and differences of texts through the nodes, and
+measured on the embedded model."""
 
 import pytest
 import torch
@@ -20,7 +21,9 @@ def pairs(first, second):
 @pytest.fixture
 def seen(nodes, loaded):
     """Pictures -> their contexts."""
-    return lambda image, **inputs: nodes["VD_ImageContext"](clip_vision=loaded["clip_vision"], image=image, **inputs)
+    return lambda image, **inputs: nodes["VD_ImageContext"](
+        clip_vision=loaded["clip_vision"], image=image, **inputs
+    )
 
 
 @pytest.fixture
@@ -53,18 +56,31 @@ def test_from_a_context_to_itself_is_that_context(nodes, seen):
 
 def test_a_batch_of_contexts_draws_as_each_would_alone(nodes, loaded, seen):
     way = nodes["VD_Interpolate"](**pairs(seen(FIRST), seen(SECOND)), count=3)
-    options = {"model": loaded["image_model"], "steps": 2, "seed": 3, "cfg": 2.0, "eta": 0.5, "noise": "shared"}
-    three = nodes["VD_Sampler"](**options, positive=way[0], negative=way[1], latent_image={"samples": torch.zeros(3, 4, 8, 8)})[0][
-        "samples"
-    ]
-    for row, end in ((0, seen(FIRST)), (2, seen(SECOND))):  # from the same noise, wherever it stands in the batch
-        alone = nodes["VD_Sampler"](**options, positive=end[0], negative=end[1], latent_image={"samples": torch.zeros(1, 4, 8, 8)})[0]
+    options = {
+        "model": loaded["image_model"],
+        "steps": 2,
+        "seed": 3,
+        "cfg": 2.0,
+        "eta": 0.5,
+        "noise": "shared",
+    }
+    three = nodes["VD_Sampler"](
+        **options, positive=way[0], negative=way[1], latent_image={"samples": torch.zeros(3, 4, 8, 8)}
+    )[0]["samples"]
+    for row, end in (
+        (0, seen(FIRST)),
+        (2, seen(SECOND)),
+    ):  # from the same noise, wherever it stands in the batch
+        alone = nodes["VD_Sampler"](
+            **options, positive=end[0], negative=end[1], latent_image={"samples": torch.zeros(1, 4, 8, 8)}
+        )[0]
         assert_rounded(three[row : row + 1], alone["samples"])
 
 
 def test_blends_are_interpolated_context_by_context(nodes, seen, said):
     first, second = (
-        nodes["VD_Blend"](**pairs(said(text), seen(image)), ratio=0.25) for text, image in (("red apple", FIRST), ("cat", SECOND))
+        nodes["VD_Blend"](**pairs(said(text), seen(image)), ratio=0.25)
+        for text, image in (("red apple", FIRST), ("cat", SECOND))
     )
     positive, _, _ = nodes["VD_Interpolate"](**pairs(first, second), count=2)
     assert positive[0][1]["vd_layout"] == first[0][0][1]["vd_layout"]
@@ -78,28 +94,41 @@ def test_weights_of_tokens_change_evenly(nodes, said):
 
 
 def test_the_way_between_two_latents_keeps_the_spread_of_noise(nodes):
-    first, second = ({"samples": torch.randn(1, 16, 64, 64, generator=torch.Generator().manual_seed(seed))} for seed in (0, 1))
+    first, second = (
+        {"samples": torch.randn(1, 16, 64, 64, generator=torch.Generator().manual_seed(seed))}
+        for seed in (0, 1)
+    )
     way = nodes["VD_InterpolateLatents"](samples_1=first, samples_2=second, count=5)[0]["samples"]
     assert torch.equal(way[0], first["samples"][0]) and torch.equal(way[4], second["samples"][0])
-    torch.testing.assert_close(way.std(dim=(1, 2, 3)), torch.ones(5), atol=0.01, rtol=0)  # halfway, the mean of the two has 0.71
+    torch.testing.assert_close(
+        way.std(dim=(1, 2, 3)), torch.ones(5), atol=0.01, rtol=0
+    )  # halfway, the mean of the two has 0.71
     mirrored = nodes["VD_InterpolateLatents"](samples_1=second, samples_2=first, count=5)[0]["samples"]
     torch.testing.assert_close(mirrored, way.flip(0))
     texts = {"samples": first["samples"][:, :, :1, :1]}
     assert torch.equal(
-        nodes["VD_InterpolateLatents"](samples_1=texts, samples_2=texts, count=2)[0]["samples"], texts["samples"].expand(2, -1, -1, -1)
+        nodes["VD_InterpolateLatents"](samples_1=texts, samples_2=texts, count=2)[0]["samples"],
+        texts["samples"].expand(2, -1, -1, -1),
     )
 
 
 def turned(nodes, loaded, context, before, after, **inputs):
     return nodes["VD_TextDifference"](
-        positive=context[0], negative=context[1], clip=loaded["clip"], text_before=before, text_after=after, **inputs
+        positive=context[0],
+        negative=context[1],
+        clip=loaded["clip"],
+        text_before=before,
+        text_after=after,
+        **inputs,
     )
 
 
 def test_equal_texts_and_theta_0_leave_a_picture_as_it_is(nodes, loaded, seen):
     context = seen(FIRST)
     for before, after, theta in (("red apple", "red apple", 0.5), ("red apple", "a cat's hat", 0.0)):
-        assert torch.equal(tokens(turned(nodes, loaded, context, before, after, theta=theta)[0]), tokens(context[0]))
+        assert torch.equal(
+            tokens(turned(nodes, loaded, context, before, after, theta=theta)[0]), tokens(context[0])
+        )
 
 
 def test_a_turn_by_texts_is_the_great_circle_towards_their_difference(nodes, loaded, seen):
@@ -131,12 +160,17 @@ def test_what_cannot_be_blended_is_refused_with_a_sentence(nodes, loaded, seen, 
         return lambda: nodes["VD_Interpolate"](**pairs(first, second), count=3)
 
     def between(first, second, count=3):
-        return lambda: nodes["VD_InterpolateLatents"](samples_1={"samples": first}, samples_2={"samples": second}, count=count)
+        return lambda: nodes["VD_InterpolateLatents"](
+            samples_1={"samples": first}, samples_2={"samples": second}, count=count
+        )
 
     placed = nodes["VD_Region"](positive=seen(FIRST)[0], negative=seen(FIRST)[1], end=0.5)
     latent = torch.zeros(1, 4, 8, 8)
     for action, sentence in (
-        (way(said("cat"), seen(FIRST)), "got 1.00 text and 1.00 image: to go from one kind to another, blend them"),
+        (
+            way(said("cat"), seen(FIRST)),
+            "got 1.00 text and 1.00 image: to go from one kind to another, blend them",
+        ),
         (way(seen(torch.cat([FIRST, SECOND])), seen(FIRST)), "Only two single contexts of one kind and size"),
         (way(placed, placed), "give the interpolated context its region"),
         (between(latent, latent[:, :2]), "Only two single latents of one shape"),
@@ -159,11 +193,15 @@ def test_text_strength_on_the_embedded_model():
 
 def test_a_turn_by_texts_changes_the_style_on_the_embedded_model():
     found = turns(6)
-    assert found["theta 0.5: similarity to the flat picture"] > found["theta 0.0: similarity to the flat picture"] + 0.03
+    assert (
+        found["theta 0.5: similarity to the flat picture"]
+        > found["theta 0.0: similarity to the flat picture"] + 0.03
+    )
 
 
 def test_the_way_between_inverted_pictures_begins_and_ends_with_them(nodes):
-    """unCLIP's interpolation on the embedded model: contexts and noise go from the one to the other together."""
+    """unCLIP's interpolation on the embedded model: contexts and noise go from the one to the other
+    together."""
     data = CaptionedPictures.load(FOLDER)
     image_model, vae = nodes["VD_LoadImageModel"]()
     clip_vision = nodes["VD_LoadClipVision"]()[0]
@@ -174,14 +212,25 @@ def test_the_way_between_inverted_pictures_begins_and_ends_with_them(nodes):
         context = nodes["VD_ImageContext"](clip_vision=clip_vision, image=picture)
         latent = {"samples": vae.encode(picture)}
         ends.append((context, latent["samples"]))
-        inverted = nodes["VD_Invert"](model=image_model, positive=context[0], negative=context[1], latent_image=latent, **steps)
+        inverted = nodes["VD_Invert"](
+            model=image_model, positive=context[0], negative=context[1], latent_image=latent, **steps
+        )
         noises.append(inverted[0])
     way = nodes["VD_Interpolate"](**pairs(ends[0][0], ends[1][0]), count=3)
     noise = nodes["VD_InterpolateLatents"](samples_1=noises[0], samples_2=noises[1], count=3)[0]
-    options = {"model": image_model, "positive": way[0], "negative": way[1], "latent_image": noise, "start_noise": noise, **steps}
+    options = {
+        "model": image_model,
+        "positive": way[0],
+        "negative": way[1],
+        "latent_image": noise,
+        "start_noise": noise,
+        **steps,
+    }
     samples = nodes["VD_Sampler"](**options)[0]["samples"]
     for row, (_, latent) in ((0, ends[0]), (2, ends[1])):
         assert (samples[row] - latent[0]).norm() < 0.15 * latent.norm()
     assert all((samples[1] - latent[0]).norm() > 0.4 * latent.norm() for _, latent in ends)
     with pytest.raises(ValueError, match="inverted in 20 steps, the other in None"):
-        nodes["VD_InterpolateLatents"](samples_1=noises[0], samples_2={"samples": noises[1]["samples"]}, count=3)
+        nodes["VD_InterpolateLatents"](
+            samples_1=noises[0], samples_2={"samples": noises[1]["samples"]}, count=3
+        )

@@ -1,4 +1,5 @@
-"""Embeddings of other programs through the nodes, as brain decoding feeds them: a batch of predictions, one sample each."""
+"""Embeddings of other programs through the nodes, as brain decoding feeds them: a batch of predictions, one
+sample each."""
 
 import numpy as np
 import pytest
@@ -34,12 +35,15 @@ def draw(nodes, loaded, context, batch, **options):
     """Latents under a context."""
     latent = {"samples": torch.zeros(batch, 4, 8, 8)}
     sides = {"positive": context[0], "negative": context[1]}
-    return nodes["VD_Sampler"](model=loaded["image_model"], latent_image=latent, seed=3, **{"steps": 2, **options}, **sides)[0]["samples"]
+    return nodes["VD_Sampler"](
+        model=loaded["image_model"], latent_image=latent, seed=3, **{"steps": 2, **options}, **sides
+    )[0]["samples"]
 
 
 @pytest.mark.parametrize("ending", list(WRITERS))
 def test_a_batch_of_predictions_is_a_batch_of_contexts(read, ending):
-    """Every row to the bit as it stands in the file, and as it is loaded alone; what the file does not say is zeros."""
+    """Every row to the bit as it stands in the file, and as it is loaded alone; what the file does not say is
+    zeros."""
     positive, negative = read(TOKENS, ending)
     assert torch.equal(positive[0][0], TOKENS) and torch.equal(negative[0][0], torch.zeros_like(TOKENS))
     for row in range(PEOPLE):
@@ -47,7 +51,8 @@ def test_a_batch_of_predictions_is_a_batch_of_contexts(read, ending):
 
 
 def test_each_prediction_makes_its_own_sample(nodes, loaded, read):
-    """Whoever comes first draws what he draws alone, up to the rounding of larger matrix products; the others differ from him."""
+    """Whoever comes first draws what he draws alone, up to the rounding of larger matrix products; the others
+    differ from him."""
     alone = [draw(nodes, loaded, read(TOKENS[row]), 1) for row in range(PEOPLE)]
     for row in range(PEOPLE):
         batch = draw(nodes, loaded, read(TOKENS.roll(-row, 0)), PEOPLE)

@@ -10,7 +10,8 @@ MOST = 10
 
 
 def test_few_functions_lie_between_the_sampler_node_and_a_context_layer(nodes, loaded):
-    """From `VD_Sampler.execute` to the forward pass of the layer, both counted; frames of torch are not ours."""
+    """From `VD_Sampler.execute` to the forward pass of the layer, both counted; frames of torch are not
+    ours."""
     contexts, stacks = text(nodes, loaded), []
     draw(nodes, loaded, contexts, steps=1)  # reads the layers
     layer = loaded["image_model"].layers.model.diffuser.context["text"][0]

@@ -1,4 +1,5 @@
-"""What guidance options and negatives do to the embedded model's pictures, through the nodes. -rP shows the figures."""
+"""What guidance options and negatives do to the embedded model's pictures, through the nodes. -rP shows the
+figures."""
 
 import pytest
 import torch
@@ -14,7 +15,12 @@ NEUTRAL = {"start": 0.0, "end": 1.0, "rescale": 0.0, "threshold": "none"}
 @pytest.fixture(scope="module")
 def embedded(nodes):
     model, vae = nodes["VD_LoadImageModel"]()
-    return {"model": model, "vae": vae, "clip": nodes["VD_LoadClip"]()[0], "vision": nodes["VD_LoadClipVision"]()[0]}
+    return {
+        "model": model,
+        "vae": vae,
+        "clip": nodes["VD_LoadClip"]()[0],
+        "vision": nodes["VD_LoadClipVision"]()[0],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +28,11 @@ def known(embedded):
     """{(name, style): (picture [1, 64, 64, 3], latent [16, 8, 8])} of a few names."""
     data = CaptionedPictures.load(FOLDER)
     keys = [(data.names[name], data.styles[style]) for name, style in zip(data.name, data.style, strict=True)]
-    pictures = {key: image.movedim(0, -1)[None] for key, image in zip(keys, data.pixels, strict=True) if key[0] in NAMES}
+    pictures = {
+        key: image.movedim(0, -1)[None]
+        for key, image in zip(keys, data.pixels, strict=True)
+        if key[0] in NAMES
+    }
     with torch.inference_mode():
         latents = embedded["vae"].encode(torch.cat(list(pictures.values())))
     return {key: (pictures[key], latent) for key, latent in zip(pictures, latents, strict=True)}
@@ -39,7 +49,12 @@ def seen(nodes, embedded, picture, **choices):
 def drawn(nodes, embedded, positive, negative, cfg=2.0, model=None):
     """Two latents."""
     latent = {"samples": torch.zeros(2, 16, 8, 8)}
-    inputs = {"model": model or embedded["model"], "positive": positive, "negative": negative, "latent_image": latent}
+    inputs = {
+        "model": model or embedded["model"],
+        "positive": positive,
+        "negative": negative,
+        "latent_image": latent,
+    }
     return nodes["VD_Sampler"](**inputs, seed=1, steps=12, cfg=cfg, sampler="dpmpp_2m")[0]["samples"]
 
 
@@ -62,12 +77,20 @@ def test_thresholds_and_intervals_tame_a_high_cfg(nodes, embedded, known):
     saturated, off = {}, {}
     for label, (cfg, options) in settings.items():
         (model,) = nodes["VD_Guidance"](model=embedded["model"], **options)
-        samples = {name: drawn(nodes, embedded, *written(nodes, embedded, f"{name}, 3d style"), cfg, model) for name in names}
+        samples = {
+            name: drawn(nodes, embedded, *written(nodes, embedded, f"{name}, 3d style"), cfg, model)
+            for name in names
+        }
         with torch.inference_mode():
             pixels = torch.cat([embedded["vae"].decode(latents) for latents in samples.values()])
         saturated[label] = ((pixels <= 0) | (pixels >= 1)).float().mean().item()
-        off[label] = sum(distance(latents, known[name, "3d"][1]) for name, latents in samples.items()) / len(names)
-        print(f"{label}: {saturated[label]:.2f} of the values black or white, {off[label]:.1f} off the true latent")
+        off[label] = sum(distance(latents, known[name, "3d"][1]) for name, latents in samples.items()) / len(
+            names
+        )
+        print(
+            f"{label}: {saturated[label]:.2f} of the values black or white, {off[label]:.1f} "
+            "off the true latent"
+        )
     assert off["cfg 12"] > 2 * off["cfg 2"]
     assert max(off[label] for label in ("dynamic", "static", "rescale", "interval")) < 0.95 * off["cfg 12"]
     assert off["defaults"] < 0.65 * off["cfg 12"] and saturated["defaults"] < 0.5 * saturated["cfg 12"]
@@ -90,19 +113,28 @@ def test_a_negative_picture_drives_the_result_away_from_it(nodes, embedded, know
     positive, zeros = seen(nodes, embedded, own)
     plain = drawn(nodes, embedded, positive, zeros)
     away = drawn(nodes, embedded, positive, seen(nodes, embedded, other)[0])
-    print(f"distance to the banana: {distance(plain, latent):.1f} without it, {distance(away, latent):.1f} with it as negative")
+    print(
+        f"distance to the banana: {distance(plain, latent):.1f} without it, "
+        f"{distance(away, latent):.1f} with it as negative"
+    )
     assert distance(away, latent) > 1.1 * distance(plain, latent)
 
 
 def test_the_positive_as_negative_is_no_guidance(nodes, embedded, known):
     positive, zeros = seen(nodes, embedded, known["rocket", "flat"][0])
-    once, guided = drawn(nodes, embedded, positive, zeros, 1.0), drawn(nodes, embedded, positive, positive, 7.5)
+    once, guided = (
+        drawn(nodes, embedded, positive, zeros, 1.0),
+        drawn(nodes, embedded, positive, positive, 7.5),
+    )
     assert_rounded(guided, once, 1e-4)
 
 
 def test_what_the_unconditional_choices_hold(nodes, embedded, known):
     picture = known["owl", "noto"][0]
-    negatives = {choice: seen(nodes, embedded, picture, unconditional=choice)[1][0][0] for choice in ("zeros", "black", "grey")}
+    negatives = {
+        choice: seen(nodes, embedded, picture, unconditional=choice)[1][0][0]
+        for choice in ("zeros", "black", "grey")
+    }
     assert not negatives["zeros"].any()
     for choice, level in (("black", 0.0), ("grey", 0.5)):
         assert torch.equal(negatives[choice], seen(nodes, embedded, torch.full_like(picture, level))[0][0][0])

@@ -9,9 +9,18 @@ import pytest
 from tools.locales import english, inputs_of
 
 ROOT = Path(__file__).resolve().parents[2]
-LANGUAGES = {"en": "[a-z]", "ko": "[가-힣]", "zh": "[一-鿿]", "ja": "[ぁ-ヿ]"}  # and a letter that every text in it has
-ENGLISH = re.compile(r"\b(a|an|and|are|by|for|from|how|in|is|it|its|not|of|on|one|or|that|the|this|to|what|which|with)\b", re.I)
-SPECIAL = re.compile(r"[{}@|]")  # vue-i18n, which shows these texts, would read them as placeholders, links and plurals
+LANGUAGES = {
+    "en": "[a-z]",
+    "ko": "[가-힣]",
+    "zh": "[一-鿿]",
+    "ja": "[ぁ-ヿ]",
+}  # and a letter that every text in it has
+ENGLISH = re.compile(
+    r"\b(a|an|and|are|by|for|from|how|in|is|it|its|not|of|on|one|or|that|the|this|to|what|which|with)\b", re.I
+)
+SPECIAL = re.compile(
+    r"[{}@|]"
+)  # vue-i18n, which shows these texts, would read them as placeholders, links and plurals
 SECTIONS = ("## Inputs", "## Outputs", "## How to use it", "## Pitfalls")
 
 
@@ -46,7 +55,10 @@ def test_every_node_has_a_help_page_that_names_all_of_it(pack):
         assert page.startswith(f"# {pack.NODE_DISPLAY_NAME_MAPPINGS[node]}\n"), node
         assert re.findall("^## .*", page, re.M) == list(SECTIONS), node
         about = dict(zip(SECTIONS, re.split("^## .*", page, flags=re.M)[1:], strict=True))
-        listed = re.findall(r"`([^`]+)`", "".join(line.split(":")[0] for line in about["## Inputs"].splitlines() if line.startswith("- ")))
+        listed = re.findall(
+            r"`([^`]+)`",
+            "".join(line.split(":")[0] for line in about["## Inputs"].splitlines() if line.startswith("- ")),
+        )
         assert listed == list(inputs_of(cls)), node
         for output in getattr(cls, "RETURN_NAMES", cls.RETURN_TYPES):
             assert f"`{output}`" in about["## Outputs"], f"{node}: {output}"
@@ -76,7 +88,11 @@ def test_translations_are_complete(pack, language):
 
 @pytest.mark.parametrize("language", ["ko", "zh", "ja"])
 def test_translations_hold_no_english(pack, language):
-    sentences = {path: text for path, text in texts_of(locale(language)).items() if path[-1] in ("tooltip", "description")}
+    sentences = {
+        path: text
+        for path, text in texts_of(locale(language)).items()
+        if path[-1] in ("tooltip", "description")
+    }
     assert [path for path, text in sentences.items() if not re.search(LANGUAGES[language], text)] == []
     assert {path: text for path, text in sentences.items() if ENGLISH.search(text)} == {}
 
@@ -88,13 +104,19 @@ def test_sentences_call_nodes_by_their_names_in_the_same_language(pack, language
     for path, text in texts.items():
         for name in re.findall(r"[“「『\"]([^”」』\"]+ \(VD\))[”」』\"]", text):
             assert name in titles, path
-        assert text.count("(VD)") == len(re.findall(r"[“「『\"][^”」』\"]+ \(VD\)[”」』\"]", text)) or path[-1] == "display_name", path
+        assert (
+            text.count("(VD)") == len(re.findall(r"[“「『\"][^”」』\"]+ \(VD\)[”」』\"]", text))
+            or path[-1] == "display_name"
+        ), path
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_categories_are_named(pack, language):
     """Those that ComfyUI has too are named by it."""
-    own = {part for cls in pack.NODE_CLASS_MAPPINGS.values() for part in cls.CATEGORY.split("/")} - {"loaders", "conditioning"}
+    own = {part for cls in pack.NODE_CLASS_MAPPINGS.values() for part in cls.CATEGORY.split("/")} - {
+        "loaders",
+        "conditioning",
+    }
     assert locale(language, "main")["nodeCategories"].keys() == own
 
 
@@ -103,6 +125,8 @@ def test_the_pack_names_its_web_folder(pack):
 
 
 def test_the_registry_is_told_of_every_requirement():
-    required = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    required = [
+        line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")
+    ]
     listed = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
     assert re.findall('"(.+?)"', listed[1]) == required

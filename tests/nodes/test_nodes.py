@@ -17,7 +17,9 @@ from vd_core.sampling.options import Sampling
 
 
 def mix(nodes, first, second, ratio=0.5):
-    return nodes["VD_Blend"](positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=ratio)
+    return nodes["VD_Blend"](
+        positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=ratio
+    )
 
 
 def test_ids_inputs_and_their_order_are_frozen(pack, models, monkeypatch):
@@ -25,13 +27,21 @@ def test_ids_inputs_and_their_order_are_frozen(pack, models, monkeypatch):
     assert list(pack.NODE_CLASS_MAPPINGS) == list(PINNED)
     for name, cls in pack.NODE_CLASS_MAPPINGS.items():
         schema = cls.INPUT_TYPES()
-        inputs = [(key, spec) for section in ("required", "optional") for key, spec in schema.get(section, {}).items()]
-        options = [(key, (spec[0], {k: v for k, v in spec[1].items() if k != "tooltip"})) for key, spec in inputs]
+        inputs = [
+            (key, spec)
+            for section in ("required", "optional")
+            for key, spec in schema.get(section, {}).items()
+        ]
+        options = [
+            (key, (spec[0], {k: v for k, v in spec[1].items() if k != "tooltip"})) for key, spec in inputs
+        ]
         assert options == list(PINNED[name][0].items()), name
         assert list(schema.get("optional", {})) == OPTIONAL.get(name, []), name
         outputs = zip(getattr(cls, "RETURN_NAMES", cls.RETURN_TYPES), cls.RETURN_TYPES, strict=True)
         assert list(outputs) == list(PINNED[name][1].items()), name
-        assert (getattr(cls, "OUTPUT_IS_LIST", None), cls.CATEGORY) == (LISTS.get(name), CATEGORIES[name]), name
+        assert (getattr(cls, "OUTPUT_IS_LIST", None), cls.CATEGORY) == (LISTS.get(name), CATEGORIES[name]), (
+            name
+        )
 
 
 def test_nodes_are_thin_and_hold_nothing(pack):
@@ -45,7 +55,9 @@ def test_nodes_are_thin_and_hold_nothing(pack):
 def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, pack, monkeypatch):
     flow = importlib.import_module(f"{pack.__name__}.nodes.host.flow")
     parts, read = [], flow.read_part
-    monkeypatch.setattr(flow, "read_part", lambda path, part, dtype: parts.append(part) or read(path, part, dtype))
+    monkeypatch.setattr(
+        flow, "read_part", lambda path, part, dtype: parts.append(part) or read(path, part, dtype)
+    )
     words, seen = text(nodes, loaded), picture(nodes, loaded)
     alone = draw(nodes, loaded, words)
     assert parts == ["diffuser.data.image", "diffuser.context.text"]
@@ -54,7 +66,9 @@ def test_layers_are_read_when_a_sample_needs_them_and_only_once(nodes, loaded, p
     assert parts == ["diffuser.data.image", "diffuser.context.text", "diffuser.context.image"]
 
 
-def test_a_part_that_the_file_lacks_is_named_and_may_come_from_another(nodes, model, models, vocabularies, tmp_path, monkeypatch):
+def test_a_part_that_the_file_lacks_is_named_and_may_come_from_another(
+    nodes, model, models, vocabularies, tmp_path, monkeypatch
+):
     save_model(tmp_path / "partly.safetensors", model.replace(text_vae=None), vocabularies)
     shutil.copy(models / "tiny.safetensors", tmp_path)
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
@@ -95,13 +109,17 @@ def test_official_noise_is_that_of_the_official_seed(nodes, loaded, model):
     from vd_core.sampling.noise import batch_noise
 
     ours = draw(nodes, loaded, text(nodes, loaded), seed=20, noise="official", steps=3)
-    official = model.sample("image", [model.encode_text(["red apple"])], EMPTY["samples"], batch_noise(120), Sampling(steps=3))
+    official = model.sample(
+        "image", [model.encode_text(["red apple"])], EMPTY["samples"], batch_noise(120), Sampling(steps=3)
+    )
     assert_rounded(ours, official)
 
 
 def test_fidelity_1_returns_the_latent(nodes, loaded):
     latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
-    torch.testing.assert_close(draw(nodes, loaded, text(nodes, loaded), latent, fidelity=1.0), latent["samples"])
+    torch.testing.assert_close(
+        draw(nodes, loaded, text(nodes, loaded), latent, fidelity=1.0), latent["samples"]
+    )
 
 
 def test_text_flow_from_picture_to_sentences(nodes, loaded):
@@ -111,22 +129,29 @@ def test_text_flow_from_picture_to_sentences(nodes, loaded):
     shown = nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples={"samples": latents}, seed=5)
     joined, sentences = shown["result"]
     assert len(sentences) == 3 and joined == "\n".join(sentences) and shown["ui"]["text"] == sentences
-    alone = nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples={"samples": latents[:1]}, seed=5)["result"][1]
+    alone = nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples={"samples": latents[:1]}, seed=5)[
+        "result"
+    ][1]
     assert alone == sentences[:1]
 
 
 def test_text_encode_takes_one_sentence_per_line(nodes, loaded):
-    latent = nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text="red apple, noto style\n\n two dogs \n")[0]["samples"]
+    latent = nodes["VD_TextEncode"](
+        text_vae=loaded["text_vae"], text="red apple, noto style\n\n two dogs \n"
+    )[0]["samples"]
     assert latent.shape == (2, 24, 1, 1)
 
 
 def test_an_edit_takes_one_meaning_out_and_puts_another_in(nodes, loaded):
     latents, removed, added = (
-        nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text=text)[0]["samples"] for text in ("red apple", "two dogs", "cat")
+        nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text=text)[0]["samples"]
+        for text in ("red apple", "two dogs", "cat")
     )
 
     def edit(**inputs):
-        return nodes["VD_EditText"](text_vae=loaded["text_vae"], samples={"samples": latents}, **inputs)[0]["samples"]
+        return nodes["VD_EditText"](text_vae=loaded["text_vae"], samples={"samples": latents}, **inputs)[0][
+            "samples"
+        ]
 
     edited, direction = edit(remove="two dogs", add="cat"), removed.flatten() / removed.norm()
     assert edited.shape == latents.shape
@@ -161,30 +186,75 @@ def refusals(nodes, loaded):
     cut = [[words[0][0][0][:, :5], words[0][0][1]]]
     stranger = ([[torch.zeros(1, 77, 48), {"vd_layout": words[0][0][1]["vd_layout"]}]],) * 2
     yield lambda: draw(nodes, loaded, words, steps=-1), "steps must be a whole number of at least 1, got -1"
-    yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(1, 4, 7, 8)}), "must be divisible by 2, got [7, 8]"
+    yield (
+        lambda: draw(nodes, loaded, words, {"samples": torch.zeros(1, 4, 7, 8)}),
+        "must be divisible by 2, got [7, 8]",
+    )
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(0, 4, 8, 8)}), "empty batch"
     yield lambda: draw(nodes, loaded, words, text_latent), "the image model needs an Empty Latent Image"
-    yield lambda: draw(nodes, loaded, words, EMPTY, model="text_model"), "the text model needs an Empty Text Latent"
-    yield lambda: draw(nodes, loaded, words, {"samples": torch.ones(1, 16, 8, 8)}), "16 channels where the image model has 4"
+    yield (
+        lambda: draw(nodes, loaded, words, EMPTY, model="text_model"),
+        "the text model needs an Empty Text Latent",
+    )
+    yield (
+        lambda: draw(nodes, loaded, words, {"samples": torch.ones(1, 16, 8, 8)}),
+        "16 channels where the image model has 4",
+    )
     yield lambda: draw(nodes, loaded, (words[0], seen[1])), "same context or Blend node"
     yield lambda: draw(nodes, loaded, (stock, stock)), "positive must come from one of the context nodes"
-    yield lambda: draw(nodes, loaded, (mix(nodes, words, seen, 0.3)[0], mix(nodes, words, seen, 0.6)[1])), "different contexts or ratios"
-    yield lambda: draw(nodes, loaded, (words[0] + seen[0], words[1])), "positive must come from one of the context nodes"
-    yield lambda: draw(nodes, loaded, (cut, words[1])), "made 5 tokens of 77, so the contexts can no longer be told apart"
-    yield lambda: draw(nodes, loaded, picture(nodes, loaded, image=PICTURE.repeat(3, 1, 1, 1))), "has 3 samples, the latent has 2"
-    yield lambda: mix(nodes, words, stranger), "widths 40 and 48 cannot be put together: they come from different models"
+    yield (
+        lambda: draw(nodes, loaded, (mix(nodes, words, seen, 0.3)[0], mix(nodes, words, seen, 0.6)[1])),
+        "different contexts or ratios",
+    )
+    yield (
+        lambda: draw(nodes, loaded, (words[0] + seen[0], words[1])),
+        "positive must come from one of the context nodes",
+    )
+    yield (
+        lambda: draw(nodes, loaded, (cut, words[1])),
+        "made 5 tokens of 77, so the contexts can no longer be told apart",
+    )
+    yield (
+        lambda: draw(nodes, loaded, picture(nodes, loaded, image=PICTURE.repeat(3, 1, 1, 1))),
+        "has 3 samples, the latent has 2",
+    )
+    yield (
+        lambda: mix(nodes, words, stranger),
+        "widths 40 and 48 cannot be put together: they come from different models",
+    )
     yield lambda: draw(nodes, loaded, stranger), "read tokens of width 40, got 48"
     yield lambda: draw(nodes, loaded, words, sampler="lms"), "sampler must be one of ddim"
-    yield lambda: draw(nodes, loaded, words, fidelity=1.5), "fidelity must be a finite number from 0 to 1, got 1.5"
-    yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=EMPTY), "decode pictures with VAE Decode"
+    yield (
+        lambda: draw(nodes, loaded, words, fidelity=1.5),
+        "fidelity must be a finite number from 0 to 1, got 1.5",
+    )
+    yield (
+        lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=EMPTY),
+        "decode pictures with VAE Decode",
+    )
     none = {"samples": torch.zeros(0, 24, 1, 1)}
-    yield lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=none), "must be text latents, got a latent [0, 24, 1, 1]"
+    yield (
+        lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=none),
+        "must be text latents, got a latent [0, 24, 1, 1]",
+    )
     yield lambda: nodes["VD_TextEncode"](text_vae=loaded["text_vae"], text=" \n "), "no text to encode"
-    yield lambda: loaded["vae"].encode(torch.zeros(1, 63, 64, 3)), "Image sides must be divisible by 8, got 63x64"
-    yield lambda: picture(nodes, loaded, unconditional="white"), "unconditional image is one of zeros, black, grey"
+    yield (
+        lambda: loaded["vae"].encode(torch.zeros(1, 63, 64, 3)),
+        "Image sides must be divisible by 8, got 63x64",
+    )
+    yield (
+        lambda: picture(nodes, loaded, unconditional="white"),
+        "unconditional image is one of zeros, black, grey",
+    )
     yield lambda: nodes["VD_LoadClip"](model="nothing.pth"), "There is no nothing.pth in"
-    yield lambda: nodes["VD_LoadImageModel"](model="tiny.safetensors", weight_dtype="fp8_e5m2"), "weight_dtype fp8_e5m2 needs ComfyUI"
-    yield lambda: nodes["VD_OfficialDDIM"](model=loaded["image_model"]), "without ComfyUI use Multi-Flow Sampler (VD)"
+    yield (
+        lambda: nodes["VD_LoadImageModel"](model="tiny.safetensors", weight_dtype="fp8_e5m2"),
+        "weight_dtype fp8_e5m2 needs ComfyUI",
+    )
+    yield (
+        lambda: nodes["VD_OfficialDDIM"](model=loaded["image_model"]),
+        "without ComfyUI use Multi-Flow Sampler (VD)",
+    )
 
 
 def test_what_cannot_work_is_refused_with_a_sentence(nodes, loaded):

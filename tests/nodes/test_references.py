@@ -38,8 +38,14 @@ def encode(nodes, encoder):
 
 def test_plain_use_gives_the_tokens_as_text_and_zeros_against_them(encode, nodes, encoder):
     positive, negative = encode()
-    assert torch.equal(positive, encoder.encode(torch.zeros(1))) and not negative.any() and negative.shape == positive.shape
-    assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1]["vd_layout"] == (("text", 7, 1.0, None, 1.0),)
+    assert (
+        torch.equal(positive, encoder.encode(torch.zeros(1)))
+        and not negative.any()
+        and negative.shape == positive.shape
+    )
+    assert nodes["SeeCoder_Encode"](seecoder=encoder, image=torch.zeros(1, 8, 8, 3))[0][0][1][
+        "vd_layout"
+    ] == (("text", 7, 1.0, None, 1.0),)
 
 
 def test_weights_and_strength(encode):
@@ -72,7 +78,9 @@ def test_a_mask_leaves_out_and_crops(encode, encoder):
     image, mask = torch.zeros(1, 8, 12, 3), torch.zeros(1, 8, 12)
     image[:, :, :6, 0], mask[:, :, 6:] = 1, 1
     encode(image, mask=mask)
-    torch.testing.assert_close(encoder.images, torch.tensor([1.0, 0, 0])[None, :, None, None].expand(1, 3, 8, 12))
+    torch.testing.assert_close(
+        encoder.images, torch.tensor([1.0, 0, 0])[None, :, None, None].expand(1, 3, 8, 12)
+    )
     encode(image, mask=mask, crop=True)
     assert encoder.images.shape == (1, 3, 8, 6)
 
@@ -99,7 +107,12 @@ def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):
 
     first, second = picture(nodes, loaded), picture(nodes, loaded, weight=0.5, focus=0.2)
     both = nodes["VD_Join"](
-        positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], mode="concatenate", share=0.5
+        positive_1=first[0],
+        negative_1=first[1],
+        positive_2=second[0],
+        negative_2=second[1],
+        mode="concatenate",
+        share=0.5,
     )
     expected = join([Context("image", side[0][0][0]) for side in (first, second)])
     assert torch.equal(both[0][0][0], expected.tokens) and both[0][0][1]["vd_layout"] == (
@@ -111,25 +124,37 @@ def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):
 def parts(*entries):
     """A layout of (kind, count, ratio) and perhaps a region each."""
     fields = ("kind", "count", "ratio", "region")
-    return tuple(SimpleNamespace(**dict(zip(fields, (*entry, None), strict=False)), guidance=1.0) for entry in entries)
+    return tuple(
+        SimpleNamespace(**dict(zip(fields, (*entry, None), strict=False)), guidance=1.0) for entry in entries
+    )
 
 
 def join(nodes, first, second, mode="average", share=0.25):
     one, other = ([[[tokens, options]]] * 2 for tokens, options in (first, second))
-    return nodes["VD_Join"](positive_1=one[0], negative_1=one[1], positive_2=other[0], negative_2=other[1], mode=mode, share=share)[0][0]
+    return nodes["VD_Join"](
+        positive_1=one[0], negative_1=one[1], positive_2=other[0], negative_2=other[1], mode=mode, share=share
+    )[0][0]
 
 
 def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):
     tokens, options = join(nodes, (torch.ones(1, 2, 3), {}), (torch.ones(2, 4, 3), {"strength": 2}))
-    assert torch.equal(tokens[:, :, 0], torch.tensor([[1.0, 1.0, 0.25, 0.25]] * 2)) and options == {"strength": 2}
+    assert torch.equal(tokens[:, :, 0], torch.tensor([[1.0, 1.0, 0.25, 0.25]] * 2)) and options == {
+        "strength": 2
+    }
 
 
 @pytest.mark.parametrize(
     "layouts, sentence",
     [
-        (([("text", 2, 1.0)], [("image", 2, 1.0)]), "Only contexts of one kind can be joined, got image and text"),
+        (
+            ([("text", 2, 1.0)], [("image", 2, 1.0)]),
+            "Only contexts of one kind can be joined, got image and text",
+        ),
         (([("text", 1, 0.5), ("text", 1, 0.5)], [("text", 2, 1.0)]), "Only contexts of one kind"),
-        (([("text", 2, 1.0, "left")], [("text", 2, 1.0)]), "with a region or a guidance of its own cannot be joined"),
+        (
+            ([("text", 2, 1.0, "left")], [("text", 2, 1.0)]),
+            "with a region or a guidance of its own cannot be joined",
+        ),
     ],
 )
 def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):
@@ -139,7 +164,9 @@ def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):
 
 def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):
     context = picture(nodes, loaded, unconditional="black")
-    saved = nodes["VD_SaveContext"](positive=context[0], negative=context[1], filename_prefix="a/b", output_directory=str(tmp_path))
+    saved = nodes["VD_SaveContext"](
+        positive=context[0], negative=context[1], filename_prefix="a/b", output_directory=str(tmp_path)
+    )
     assert saved["ui"]["text"] == [str(tmp_path / "a" / "b_00001_.safetensors")]
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
     again = nodes["VD_LoadContext"](file="a/b_00001_.safetensors")
@@ -149,14 +176,22 @@ def test_a_saved_context_comes_back(nodes, loaded, tmp_path, monkeypatch):
 
 def test_refusals(nodes, loaded, encode, encoder, tmp_path):
     words = text(nodes, loaded)
-    away = {"positive": words[0], "negative": words[1], "filename_prefix": "../a", "output_directory": str(tmp_path)}
+    away = {
+        "positive": words[0],
+        "negative": words[1],
+        "filename_prefix": "../a",
+        "output_directory": str(tmp_path),
+    }
     blend = [[words[0][0][0], {"vd_layout": parts(("text", 40, 0.5), ("text", 37, 0.5))}]]
     for action, sentence in (
         (lambda: encode(torch.rand(1, 8, 8, 2)), "grey, RGB or RGBA, got"),
         (lambda: encode(mask=torch.ones(1, 8, 12)), "leaves nothing of a picture"),
         (lambda: encode(mask=torch.zeros(3, 8, 12)), "3 masks for 1 pictures"),
         (lambda: encode(unconditional=[[torch.zeros(1, 8, 40), {}]]), "more or wider than SeeCoder's"),
-        (lambda: nodes["VD_SaveContext"](positive=blend, negative=blend, output_directory=str(tmp_path)), "a blend of 2: save them before"),
+        (
+            lambda: nodes["VD_SaveContext"](positive=blend, negative=blend, output_directory=str(tmp_path)),
+            "a blend of 2: save them before",
+        ),
         (lambda: nodes["VD_SaveContext"](**away), "leaves the output folder"),
         (lambda: nodes["PFD_LoadDiffuser"](model="tiny.safetensors"), "needs ComfyUI"),
     ):

@@ -1,4 +1,5 @@
-"""The steering nodes in the host without ComfyUI: what they leave alone, what they refuse, and what they do to the embedded model."""
+"""The steering nodes in the host without ComfyUI: what they leave alone, what they refuse, and what they do
+to the embedded model."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ def draw(nodes, loaded):
     positive, negative = nodes["VD_TextContext"](clip=loaded["clip"], text="red apple")
 
     def call(model=loaded["image_model"], size=8):
-        inputs = {"latent_image": {"samples": torch.zeros(2, 4, size, size)}, "steps": 2, "cfg": 2.0, "sampler": "dpmpp_2m"}
+        inputs = {
+            "latent_image": {"samples": torch.zeros(2, 4, size, size)},
+            "steps": 2,
+            "cfg": 2.0,
+            "sampler": "dpmpp_2m",
+        }
         return nodes["VD_Sampler"](model=model, positive=positive, negative=negative, **inputs)[0]["samples"]
 
     return call
@@ -32,14 +38,22 @@ def steer(nodes, loaded):
     """A MODEL after one steering node, by its name without prefix."""
 
     def call(node, model=loaded["image_model"], **inputs):
-        given = {"VD_SteerByClip": ("clip_vision", "clip"), "VD_SteerByColor": (), "VD_SteerToPicture": ()}[node]
+        given = {"VD_SteerByClip": ("clip_vision", "clip"), "VD_SteerByColor": (), "VD_SteerToPicture": ()}[
+            node
+        ]
         inputs = {"vae": loaded["vae"], **{name: loaded[name] for name in given}, **inputs}
-        return nodes[node](model=model, **{name: value for name, value in inputs.items() if value is not None})[0]
+        return nodes[node](
+            model=model, **{name: value for name, value in inputs.items() if value is not None}
+        )[0]
 
     return call
 
 
-INPUTS = {"VD_SteerByClip": {"text": "red apple"}, "VD_SteerByColor": {"image": PICTURE}, "VD_SteerToPicture": {"image": PICTURE}}
+INPUTS = {
+    "VD_SteerByClip": {"text": "red apple"},
+    "VD_SteerByColor": {"image": PICTURE},
+    "VD_SteerToPicture": {"image": PICTURE},
+}
 
 
 @pytest.mark.parametrize("node", INPUTS)
@@ -97,7 +111,9 @@ def test_distances_of_the_embedded_model_fall_with_the_strength(nodes, trained, 
     parts = {name: nodes[loader](model="embedded") for name, loader in models.items()}
     (model, vae), clip, clip_vision = parts["image_model"], parts["clip"][0], parts["clip_vision"][0]
     contexts = [nodes["VD_TextContext"](clip=clip, text=caption) for caption in CAPTIONS]
-    positive, negative = ([[torch.cat([c[side][0][0] for c in contexts]), contexts[0][side][0][1]]] for side in (0, 1))
+    positive, negative = (
+        [[torch.cat([c[side][0][0] for c in contexts]), contexts[0][side][0][1]]] for side in (0, 1)
+    )
     image = other.movedim(1, -1)
     inputs = {
         "VD_SteerByClip": {"clip_vision": clip_vision, "clip": clip, "text": OTHER},
@@ -109,9 +125,13 @@ def test_distances_of_the_embedded_model_fall_with_the_strength(nodes, trained, 
     def distance(latents):
         pictures = trained.image_vae.decode(latents)
         return {
-            "VD_SteerByClip": lambda: embedding_distance(trained.clip.embed_image(pictures), trained.clip.embed_text([OTHER])),
+            "VD_SteerByClip": lambda: embedding_distance(
+                trained.clip.embed_image(pictures), trained.clip.embed_text([OTHER])
+            ),
             "VD_SteerByColor": lambda: color_distance(pictures, other),
-            "VD_SteerToPicture": lambda: latent_distance(latents, trained.image_vae.encode(other), LEFT[:, None]),
+            "VD_SteerToPicture": lambda: latent_distance(
+                latents, trained.image_vae.encode(other), LEFT[:, None]
+            ),
         }[node]()
 
     distances = []
@@ -119,8 +139,16 @@ def test_distances_of_the_embedded_model_fall_with_the_strength(nodes, trained, 
         steered = nodes[node](model=model, vae=vae, strength=strength, gradient=gradient, **inputs)[0]
         latent = {"samples": torch.zeros(3, 16, 8, 8)}
         sampled = {"latent_image": latent, "seed": 1, "steps": 8, "cfg": 2.0, "sampler": "dpmpp_2m"}
-        distances.append(distance(nodes["VD_Sampler"](model=steered, positive=positive, negative=negative, **sampled)[0]["samples"]))
-    print(node, gradient, dict(zip(STRENGTHS, [round(float(row.mean()), 4) for row in distances], strict=True)))
+        distances.append(
+            distance(
+                nodes["VD_Sampler"](model=steered, positive=positive, negative=negative, **sampled)[0][
+                    "samples"
+                ]
+            )
+        )
+    print(
+        node, gradient, dict(zip(STRENGTHS, [round(float(row.mean()), 4) for row in distances], strict=True))
+    )
     table = torch.stack(distances)
     assert (table.mean(dim=1).diff() < 0).all()
     assert (table[-1] < 0.8 * table[0]).all()  # and for each picture

@@ -1,4 +1,5 @@
-"""A third kind of data beside pictures and texts: from its config, an encoder and an autoencoder, with no word of it in the code."""
+"""A third kind of data beside pictures and texts: from its config, an encoder and an autoencoder, with no
+word of it in the code."""
 
 import ast
 import json
@@ -41,14 +42,29 @@ QUESTIONS = {
 def data():
     every = CaptionedPictures.load(FOLDER)
     few = every.train[::70]
-    return replace(every, images=every.images[few], name=every.name[few], style=every.style[few], is_held_out=every.is_held_out[few])
+    return replace(
+        every,
+        images=every.images[few],
+        name=every.name[few],
+        style=every.style[few],
+        is_held_out=every.is_held_out[few],
+    )
 
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     """The file of the new layers after three steps, and the model without and with them."""
     old = load(MODEL)
-    batches = dict.fromkeys((("melody", "text"), ("melody", "image"), ("melody", "melody"), ("text", "melody"), ("image", "melody")), 3)
+    batches = dict.fromkeys(
+        (
+            ("melody", "text"),
+            ("melody", "image"),
+            ("melody", "melody"),
+            ("text", "melody"),
+            ("image", "melody"),
+        ),
+        3,
+    )
     file = train(old, data, tmp_path_factory.mktemp("run"), steps=3, batches=batches)
     return file, old, load([file, MODEL])
 
@@ -94,7 +110,9 @@ def test_melodies_spell_names_in_rhythms(data, tmp_path):
     played = book[7, 3].clone()
     played[5] = REST if played[5] else HOLD  # one wrong token does not matter
     assert [int(x) for x in recognised(played[None], book)] == [7, 3]
-    assert roll(spelled("a", 1)).shape == (3, 64, 64) and roll(spelled("a", 1))[0, 56:60].max() < 0.9  # the lowest note lies below
+    assert (
+        roll(spelled("a", 1)).shape == (3, 64, 64) and roll(spelled("a", 1))[0, 56:60].max() < 0.9
+    )  # the lowest note lies below
     write_wav(tmp_path / "a.wav", spelled("bee", 0))
     assert (tmp_path / "a.wav").stat().st_size > 2 * 16 * 2000
     for name, style in (("123", 0), ("bee", 5)):
@@ -106,8 +124,15 @@ def test_only_the_new_layers_are_trained(trained):
     _, old, new = trained
     start, state = grown(old).diffuser.state_dict(), new.diffuser.state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in old.diffuser.state_dict().items())
-    moved = [key for key in state if key not in old.diffuser.state_dict() and not torch.equal(state[key], start[key].half().float())]
-    assert {key.split(".")[1] for key in moved} == {"melody"} and {key.split(".")[0] for key in moved} == {"data", "context"}
+    moved = [
+        key
+        for key in state
+        if key not in old.diffuser.state_dict() and not torch.equal(state[key], start[key].half().float())
+    ]
+    assert {key.split(".")[1] for key in moved} == {"melody"} and {key.split(".")[0] for key in moved} == {
+        "data",
+        "context",
+    }
 
 
 def test_the_four_flows_are_bit_equal_with_the_new_layers_present(trained, data):
@@ -125,8 +150,14 @@ def test_all_nine_flows_run(trained, data):
     for context in given:
         for output, shape in shapes.items():
             latents = sample(new, output, context)
-            assert latents.shape == shape and latents.isfinite().all() and not torch.equal(latents[0], latents[1])
-    blended, alone = (new.sample("melody", some, torch.zeros(2, 64), 1, Sampling(steps=3)) for some in (given, given[:1]))
+            assert (
+                latents.shape == shape
+                and latents.isfinite().all()
+                and not torch.equal(latents[0], latents[1])
+            )
+    blended, alone = (
+        new.sample("melody", some, torch.zeros(2, 64), 1, Sampling(steps=3)) for some in (given, given[:1])
+    )
     assert blended.isfinite().all() and not torch.equal(blended, alone)
     flows = inspect([file, MODEL])["flows"]
     assert len(flows) == 9 and not any(flows.values())
@@ -140,7 +171,9 @@ def test_parameters_of_separate_models_are_counted():
         return sum(p.numel() for p in Diffuser(config, data, contexts).parameters())
 
     assert one == size(config.data, config.context)
-    assert many == sum(size([data], [kind]) for data, kind in product(config.data, config.context)) > 2.5 * one
+    assert (
+        many == sum(size([data], [kind]) for data, kind in product(config.data, config.context)) > 2.5 * one
+    )
 
 
 def test_a_lora_for_pictures_fits_a_model_with_a_second_kind_of_pictures(tmp_path):
@@ -155,5 +188,9 @@ def test_a_lora_for_pictures_fits_a_model_with_a_second_kind_of_pictures(tmp_pat
     before = {key: tensor.clone() for key, tensor in target.state_dict().items()}
     model = VersatileDiffusion(replace(VDConfig.tiny(), diffuser=two), target)
     assert apply_lora(model, tmp_path / "lora.safetensors") == len(lora.layers)
-    changed = {".".join(key.split(".")[:2]) for key, tensor in target.state_dict().items() if not torch.equal(tensor, before[key])}
+    changed = {
+        ".".join(key.split(".")[:2])
+        for key, tensor in target.state_dict().items()
+        if not torch.equal(tensor, before[key])
+    }
     assert changed == {"data.image", "context.text"}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from made_up_nodes import node, paint
-from PIL import Image
 from picture_files import picture_files
+from PIL import Image
 
 from runner import core_nodes
 

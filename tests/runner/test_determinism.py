@@ -1,4 +1,5 @@
-"""The same seed gives the same result: in another run and another process to the last bit, in a batch of another size but for rounding."""
+"""The same seed gives the same result: in another run and another process to the last bit, in a batch of
+another size but for rounding."""
 
 import importlib
 import subprocess

@@ -332,8 +332,8 @@ def test_another_server_is_not_taken_for_comfyui(refused):
     with FakeComfyUI() as fake:
         fake.answer = lambda handler, *_, answer=fake.answer: answer(handler, b"<html>")
         assert (
-            refused(fake)
-            == f"{fake.url} does not answer as ComfyUI does (GET or POST /system_stats): is it the right address?"
+            refused(fake) == f"{fake.url} does not answer as ComfyUI does (GET or POST /system_stats): is it "
+            "the right address?"
         )
         assert refused(f"{fake.url}/").startswith(fake.url)
 

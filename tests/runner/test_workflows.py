@@ -46,8 +46,8 @@ def read(part, name):
 
 @pytest.fixture(scope="module")
 def models(models, config, tmp_path_factory):
-    """The tiny model, a SeeCoder whose tokens have its width, and such contexts as are predicted, under the names of those for the
-    embedded model."""
+    """The tiny model, a SeeCoder whose tokens have its width, and such contexts as are predicted, under the
+    names of those for the embedded model."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(models / "tiny.safetensors", folder)
     queries = replace(SeeCoderConfig.tiny().queries, width=config.diffuser.context["text"])
@@ -117,7 +117,8 @@ def test_canvas_file_says_the_same_as_its_api_twin(name, pack):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_canvas_file_fits_together(name):
-    """What our converter does not look at, but ComfyUI's page does: both ends of each link, and the numbers given out so far."""
+    """What our converter does not look at, but ComfyUI's page does: both ends of each link, and the numbers
+    given out so far."""
     canvas = read(".", name)
     nodes = {node["id"]: node for node in canvas["nodes"]}
     assert canvas["version"] == 0.4 and canvas["last_node_id"] == max(nodes)
@@ -140,7 +141,8 @@ def test_canvas_file_fits_together(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_canvas_file_is_one_that_the_page_takes_without_complaint(name):
-    """It wants a UUID, explains itself to newcomers, and its loaders say where missing models are published."""
+    """It wants a UUID, explains itself to newcomers, and its loaders say where missing models are
+    published."""
     canvas = read(".", name)
     uuid.UUID(canvas["id"])
     assert sum(node["type"] == "MarkdownNote" for node in canvas["nodes"]) == 1
@@ -216,7 +218,8 @@ def test_same_seed_gives_the_same_bytes(name, models, tmp_path):
 
 
 def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, capfd):
-    """Not behind a progress bar. 72 is divisible by 8, but what is left of it in the latent is not divisible by 2."""
+    """Not behind a progress bar. 72 is divisible by 8, but what is left of it in the latent is not divisible
+    by 2."""
     path = str(FOLDER / "api" / "text-to-image.json")
     sets = ["--set", "Load Versatile Diffusion.model=tiny.safetensors", "--set", "Size.width=72"]
     options = [*sets, "--models", str(models), "--output", str(tmp_path)]

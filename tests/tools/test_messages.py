@@ -23,17 +23,32 @@ def test_a_sentence_is_whole(said):
     text = said.text
     if not said.is_reason:
         assert text.endswith((".", "?", "{}")), text
-        assert text[0] in '{[“"' or text[0].isupper() or text[0].isdigit() or re.match(r"[a-z]+(_[a-z]+)*\b|--", text), text
+        assert (
+            text[0] in '{[“"'
+            or text[0].isupper()
+            or text[0].isdigit()
+            or re.match(r"[a-z]+(_[a-z]+)*\b|--", text)
+        ), text
         assert len(text.replace("{}", "").split()) >= 3, text
     assert "\n" not in text and "  " not in text and "!" not in text and not text.endswith(".."), text
-    assert not re.search(r"\b(Traceback|traceback|[Ee]xception|None|NoneType|self\.|__\w+__|dict|tuple|kwargs)\b", text), text
+    assert not re.search(
+        r"\b(Traceback|traceback|[Ee]xception|None|NoneType|self\.|__\w+__|dict|tuple|kwargs)\b", text
+    ), text
 
 
 def inner_classes() -> set[str]:
     """The classes with names of several words that are neither nodes nor of the papers."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    trees = [
+        ast.parse(path.read_text(encoding="utf-8"))
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    nodes = {node.name for node in classes if any(isinstance(part, ast.FunctionDef) and part.name == "INPUT_TYPES" for part in node.body)}
+    nodes = {
+        node.name
+        for node in classes
+        if any(isinstance(part, ast.FunctionDef) and part.name == "INPUT_TYPES" for part in node.body)
+    }
     return {node.name for node in classes if re.search("[a-z0-9][A-Z]", node.name)} - nodes - {"SeeCoder"}
 
 
@@ -44,5 +59,9 @@ def test_none_names_what_only_the_code_knows():
 
 
 def test_none_is_said_in_more_places_than_there_are_hosts():
-    twice = {text: count for text, count in Counter(said.text for said in SENTENCES).items() if count > 2 and len(text) > 60}
+    twice = {
+        text: count
+        for text, count in Counter(said.text for said in SENTENCES).items()
+        if count > 2 and len(text) > 60
+    }
     assert not twice, [said for said in SENTENCES if said.text in twice]

@@ -17,7 +17,9 @@ def test_a_mutation_fits_the_code_and_names_tests(mutation):
 @pytest.mark.parametrize(("new", "noticed"), [("a - b", True), ("b + a", False)])
 def test_what_no_test_notices_is_told(tmp_path, new, noticed):
     (tmp_path / "sums.py").write_text("def add(a, b):\n    return a + b\n")
-    (tmp_path / "test_sums.py").write_text("from sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n")
+    (tmp_path / "test_sums.py").write_text(
+        "from sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+    )
     mutation = Mutation("sum", "sums.py", "a + b", new, "test_sums.py")
     assert is_noticed(tmp_path, mutation) is noticed
     assert "a + b" in (tmp_path / "sums.py").read_text()

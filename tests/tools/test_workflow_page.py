@@ -9,7 +9,9 @@ CANVASES = sorted(path for path in WORKFLOWS.rglob("*.json") if path.parent.name
 
 
 def test_the_page_is_what_the_files_say():
-    assert (WORKFLOWS / "README.md").read_text(encoding="utf-8") == write_page(), "run: python -m tools.workflow_page"
+    assert (WORKFLOWS / "README.md").read_text(encoding="utf-8") == write_page(), (
+        "run: python -m tools.workflow_page"
+    )
 
 
 def test_every_workflow_stands_in_one_group():

@@ -7,7 +7,9 @@ from vd_core.context import Context, blend, join, ratios
 
 
 def context(kind="image", batch=1, tokens=3, width=4, **fields):
-    return Context(kind, torch.randn(batch, tokens, width, generator=torch.Generator().manual_seed(tokens)), **fields)
+    return Context(
+        kind, torch.randn(batch, tokens, width, generator=torch.Generator().manual_seed(tokens)), **fields
+    )
 
 
 A, B, C = context(tokens=2), context("text", tokens=3), context(tokens=4)
@@ -18,7 +20,9 @@ def shares(contexts):
 
 
 def expected(**weights):
-    return {id({"a": A, "b": B, "c": C}[name].tokens): pytest.approx(weight) for name, weight in weights.items()}
+    return {
+        id({"a": A, "b": B, "c": C}[name].tokens): pytest.approx(weight) for name, weight in weights.items()
+    }
 
 
 def test_ratios_are_relative():
@@ -78,10 +82,19 @@ def test_join_repeats_a_single_sample():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Context("image", torch.zeros(3, 4)), r"needs tokens \[batch, tokens, width\], got shape \(3, 4\)"),
+        (
+            lambda: Context("image", torch.zeros(3, 4)),
+            r"needs tokens \[batch, tokens, width\], got shape \(3, 4\)",
+        ),
         (lambda: Context("image", torch.zeros(1, 0, 4)), "needs tokens"),
-        (lambda: Context("image", torch.zeros(1, 3, 4), torch.zeros(1, 2, 4)), "must have the shape of its tokens"),
-        (lambda: Context("image", torch.zeros(2, 3, 4), torch.zeros(5, 3, 4)), "must have the shape of its tokens"),
+        (
+            lambda: Context("image", torch.zeros(1, 3, 4), torch.zeros(1, 2, 4)),
+            "must have the shape of its tokens",
+        ),
+        (
+            lambda: Context("image", torch.zeros(2, 3, 4), torch.zeros(5, 3, 4)),
+            "must have the shape of its tokens",
+        ),
         (lambda: context(weight=-0.1), "a number ≥ 0, got -0.1"),
         (lambda: context(weight=float("nan")), "a number ≥ 0, got nan"),
         (lambda: context(weight=float("inf")), "a number ≥ 0, got inf"),

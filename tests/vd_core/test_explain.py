@@ -6,16 +6,16 @@ import torch
 from vd_core.config import ScheduleConfig
 from vd_core.encoders.focus import component_factors, focus
 from vd_core.explain import (
+    find_visited,
     focus_spectrum,
     forward_labels,
     forward_process,
+    read_timesteps,
     schedule_curves,
     schedule_picture,
     similarity,
     similarity_picture,
     spectrum_picture,
-    read_timesteps,
-    find_visited,
 )
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
@@ -31,14 +31,25 @@ def draw(*shape, seed=0):
 def test_the_curves_are_those_of_the_schedule():
     curves = schedule_curves(SCHEDULE)
     torch.testing.assert_close(curves["alpha"].float(), SCHEDULE.buffers()["sqrt_alphas_cumprod"])
-    torch.testing.assert_close(curves["sigma"].float(), SCHEDULE.buffers()["sqrt_one_minus_alphas_cumprod"], atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(curves["alpha"] ** 2 + curves["sigma"] ** 2, torch.ones(1000, dtype=torch.float64))
+    torch.testing.assert_close(
+        curves["sigma"].float(), SCHEDULE.buffers()["sqrt_one_minus_alphas_cumprod"], atol=1e-6, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        curves["alpha"] ** 2 + curves["sigma"] ** 2, torch.ones(1000, dtype=torch.float64)
+    )
     torch.testing.assert_close(curves["log_snr"], 2 * (curves["alpha"] / curves["sigma"]).log())
     assert (curves["log_snr"].diff() < 0).all()
 
 
 @pytest.mark.parametrize(
-    "sampler, spacing", [("ddim", "official"), ("euler", "official"), ("dpmpp_2m", "quadratic"), ("unipc", "quadratic"), ("ddgan", "sgm_uniform")]
+    "sampler, spacing",
+    [
+        ("ddim", "official"),
+        ("euler", "official"),
+        ("dpmpp_2m", "quadratic"),
+        ("unipc", "quadratic"),
+        ("ddgan", "sgm_uniform"),
+    ],
 )
 def test_visited_are_the_timesteps_at_which_the_sampler_calls_the_model(model, sampler, spacing):
     from vd_core.flows import VersatileDiffusion
@@ -64,7 +75,9 @@ def test_visited_are_the_timesteps_at_which_the_sampler_calls_the_model(model, s
 
 
 def test_the_picture_of_a_schedule_changes_with_steps_and_sampler():
-    pictures = [schedule_picture(SCHEDULE, n, sampler) for n, sampler in ((5, "ddim"), (6, "ddim"), (5, "dpmpp_2m"))]
+    pictures = [
+        schedule_picture(SCHEDULE, n, sampler) for n, sampler in ((5, "ddim"), (6, "ddim"), (5, "dpmpp_2m"))
+    ]
     assert all(picture.shape == pictures[0].shape for picture in pictures)
     assert not torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])
 
@@ -75,7 +88,9 @@ def test_the_forward_process_is_the_closed_form_with_one_noise():
     noise = sample_noise(5).draw((1, 4, 8, 8))
     for latent, t in zip(latents, stops, strict=True):
         alphas_cumprod = SCHEDULE.alphas_cumprod[t]
-        torch.testing.assert_close(latent[None], alphas_cumprod.sqrt() * x0 + (1 - alphas_cumprod).sqrt() * noise)
+        torch.testing.assert_close(
+            latent[None], alphas_cumprod.sqrt() * x0 + (1 - alphas_cumprod).sqrt() * noise
+        )
 
 
 def test_the_forward_process_equals_its_single_steps():
@@ -86,11 +101,16 @@ def test_the_forward_process_equals_its_single_steps():
         mean, variance = mean * (1 - beta) ** 0.5, variance * (1 - beta) + beta
     x0 = torch.ones(1, 1, 400, 400)
     latent = forward_process(SCHEDULE, x0, [t], seed=0)
-    assert float(latent.mean()) == pytest.approx(mean, abs=0.01) and float(latent.var()) == pytest.approx(variance, abs=0.01)
+    assert float(latent.mean()) == pytest.approx(mean, abs=0.01) and float(latent.var()) == pytest.approx(
+        variance, abs=0.01
+    )
 
 
 def test_labels_say_how_much_is_left():
-    assert forward_labels(SCHEDULE, [0, 999]) == ["t = 0: 1.00 data, 0.03 noise", "t = 999: 0.07 data, 1.00 noise"]
+    assert forward_labels(SCHEDULE, [0, 999]) == [
+        "t = 0: 1.00 data, 0.03 noise",
+        "t = 999: 0.07 data, 1.00 noise",
+    ]
     assert read_timesteps("0, 100 999", SCHEDULE) == [0, 100, 999]
     for text in ("", "1000", "-1", "half"):
         with pytest.raises(ValueError, match="from 0 .data. to 999 .noise."):
@@ -106,7 +126,9 @@ def test_the_spectrum_is_that_of_the_focused_tokens(level):
     torch.testing.assert_close(before, torch.linalg.svdvals(patches - patches.mean(dim=1, keepdim=True)))
     focused = focus(patches[None], level)[0]
     focused = focused - focused.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(after.sort(descending=True)[0], torch.linalg.svdvals(focused), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        after.sort(descending=True)[0], torch.linalg.svdvals(focused), atol=1e-3, rtol=1e-3
+    )
     factors = component_factors(level)
     kept = (after / before)[:20]
     torch.testing.assert_close(kept / kept.max(), factors / factors.max(), atol=1e-3, rtol=1e-3)
@@ -122,7 +144,9 @@ def test_a_focus_of_one_half_changes_no_component():
 
 def test_similarity_is_the_cosine():
     first, second = draw(5, 8), draw(7, 8, seed=1)
-    torch.testing.assert_close(similarity(first, second), torch.cosine_similarity(first[:, None], second[None], dim=-1))
+    torch.testing.assert_close(
+        similarity(first, second), torch.cosine_similarity(first[:, None], second[None], dim=-1)
+    )
     torch.testing.assert_close(similarity(first, first).diagonal(), torch.ones(5))
     assert not similarity(torch.zeros(1, 8), second).any()
     with pytest.raises(ValueError, match="contexts of one width can be compared, got 8 and 7"):
@@ -130,7 +154,10 @@ def test_similarity_is_the_cosine():
 
 
 def test_the_map_over_a_picture_needs_its_patches():
-    alone, over = similarity_picture(draw(17, 8), draw(9, 8)), similarity_picture(draw(17, 8), draw(9, 8), torch.rand(3, 32, 32))
+    alone, over = (
+        similarity_picture(draw(17, 8), draw(9, 8)),
+        similarity_picture(draw(17, 8), draw(9, 8), torch.rand(3, 32, 32)),
+    )
     assert torch.equal(over[..., -alone.shape[3] :], alone) and over.shape[3] > alone.shape[3]
     with pytest.raises(ValueError, match="16 tokens, which is no square of patches and a global token"):
         similarity_picture(draw(16, 8), draw(9, 8), torch.rand(3, 32, 32))
@@ -148,6 +175,11 @@ def test_nodes_draw_one_picture_each(nodes, loaded):
         nodes["VD_FocusSpectrum"](clip_vision=loaded["clip_vision"], image=image, focus=0.2)[0],
     ]
     assert [len(picture) for picture in pictures] == [1, 1, 1, 1, 2]
-    assert all(picture.shape[3] == 3 and picture.min() >= 0 and picture.max() <= 1 and picture.std() > 0.02 for picture in pictures)
+    assert all(
+        picture.shape[3] == 3 and picture.min() >= 0 and picture.max() <= 1 and picture.std() > 0.02
+        for picture in pictures
+    )
     with pytest.raises(ValueError, match="from 0 .data. to 999"):
-        nodes["VD_ForwardProcess"](model=loaded["image_model"], vae=loaded["vae"], image=image[:1], timesteps="1000")
+        nodes["VD_ForwardProcess"](
+            model=loaded["image_model"], vae=loaded["vae"], image=image[:1], timesteps="1000"
+        )

@@ -1,4 +1,5 @@
-"""Whole flows on a tiny model with random weights: every pair of kinds, where a sample starts, and what it depends on."""
+"""Whole flows on a tiny model with random weights: every pair of kinds, where a sample starts, and what it
+depends on."""
 
 import copy
 from dataclasses import replace
@@ -33,7 +34,8 @@ def pictures(batch=2):
 
 @pytest.fixture(scope="module")
 def exact(model):
-    """The model with its diffuser in double precision, for identities: the tiny text flow amplifies rounding."""
+    """The model with its diffuser in double precision, for identities: the tiny text flow amplifies
+    rounding."""
     return model.replace(diffuser=copy.deepcopy(model.diffuser).double())
 
 
@@ -50,13 +52,16 @@ def sample(exact, contexts):
 
     def call(data, kind="dual", noise=None, batch=2, callback=None, **options):
         sampling = Sampling(**{"steps": 4, **options})
-        return exact.sample(data, contexts[kind], latent(data, batch), noise or sample_noise(7), sampling, callback=callback)
+        return exact.sample(
+            data, contexts[kind], latent(data, batch), noise or sample_noise(7), sampling, callback=callback
+        )
 
     return call
 
 
 class Oracle(torch.nn.Linear):
-    """A diffuser that knows the answer: it predicts the noise that is left when x0 (scaled) is taken from x."""
+    """A diffuser that knows the answer: it predicts the noise that is left when x0 (scaled) is taken from
+    x."""
 
     def __init__(self, config, x0):
         super().__init__(1, 1, dtype=x0.dtype)
@@ -81,11 +86,14 @@ def test_every_flow(sample, data, kind):
 @DATA
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_finds_what_the_network_knows(config, contexts, data, sampler):
-    """A perfect network leads any sampler to its answer, in the autoencoder's scale, but for the noise of timestep 0."""
+    """A perfect network leads any sampler to its answer, in the autoencoder's scale, but for the noise of
+    timestep 0."""
     scale = config.diffuser.data[data].latent_scale
     answer = latent(data) / scale
     model = VersatileDiffusion(config, Oracle(config, answer * scale))
-    out = model.sample(data, contexts["dual"], torch.zeros_like(answer), batch_noise(3), Sampling(sampler, steps=10))
+    out = model.sample(
+        data, contexts["dual"], torch.zeros_like(answer), batch_noise(3), Sampling(sampler, steps=10)
+    )
     assert ((out - answer) * scale).std() < 0.05
 
 
@@ -112,7 +120,8 @@ def test_fidelity_1_returns_the_latent(sample, data):
 
 @DATA
 def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, contexts, data):
-    """With a network that predicts no noise, DDIM only rescales x, so the start can be read from the result."""
+    """With a network that predicts no noise, DDIM only rescales x, so the start can be read from the
+    result."""
     scale = config.diffuser.data[data].latent_scale
 
     class Silent(torch.nn.Linear):
@@ -126,13 +135,18 @@ def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, conte
     out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), sampling)
     assert timesteps == [401, 301, 201, 101, 1]
     alphas, noise = Schedule(config.schedule).alphas_cumprod.double(), batch_noise(5).draw(clean.shape)
-    start = sqrt(alphas[501]) * latent(data) + sqrt(1 - alphas[501]) * noise  # one level higher than the first step, as the official code
+    start = (
+        sqrt(alphas[501]) * latent(data) + sqrt(1 - alphas[501]) * noise
+    )  # one level higher than the first step, as the official code
     torch.testing.assert_close(out * scale, start * sqrt(alphas[0] / alphas[401]), rtol=0, atol=1e-5)
 
 
 @DATA
 def test_more_fidelity_is_nearer_to_the_latent(sample, data):
-    errors = [(sample(data, fidelity=fidelity, steps=20, cfg=1) - latent(data)).std() for fidelity in (0, 0.5, 0.8, 0.95)]
+    errors = [
+        (sample(data, fidelity=fidelity, steps=20, cfg=1) - latent(data)).std()
+        for fidelity in (0, 0.5, 0.8, 0.95)
+    ]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -154,7 +168,9 @@ def test_what_is_random(sample, data):
     assert not torch.equal(sample(data, noise=sample_noise(8)), out)
     noisy = sample(data, eta=1)
     assert torch.equal(sample(data, eta=1), noisy) and not torch.equal(noisy, out)
-    assert torch.equal(sample(data, eta=1, temperature=0), sample(data, eta=1, temperature=0, noise=sample_noise(7)))
+    assert torch.equal(
+        sample(data, eta=1, temperature=0), sample(data, eta=1, temperature=0, noise=sample_noise(7))
+    )
     assert not torch.equal(sample(data, eta=1, temperature=0), noisy)
 
 
@@ -174,7 +190,9 @@ def test_no_sample_depends_on_the_size_of_its_batch(exact, contexts, data, sampl
 def test_guidance_costs_what_it_must(config, contexts, cfg, evaluations):
     oracle = Oracle(config, latent("text"))
     sampling = Sampling(steps=5, cfg=cfg)
-    VersatileDiffusion(config, oracle).sample("text", contexts["dual"], latent("text"), sample_noise(1), sampling)
+    VersatileDiffusion(config, oracle).sample(
+        "text", contexts["dual"], latent("text"), sample_noise(1), sampling
+    )
     assert oracle.evaluations == 5 * evaluations
 
 
@@ -193,7 +211,9 @@ def test_callback_sees_every_step_and_may_stop(sample):
 
 def test_text_contexts(model):
     context = model.encode_text(PROMPTS)
-    assert context.kind == "text" and context.tokens.shape == (2, 77, 40) and context.null.shape == (1, 77, 40)
+    assert (
+        context.kind == "text" and context.tokens.shape == (2, 77, 40) and context.null.shape == (1, 77, 40)
+    )
     assert torch.equal(context.null, model.encode_text([""]).tokens)
     negative = model.encode_text(PROMPTS, negative=PROMPTS[1])
     torch.testing.assert_close(negative.null, context.tokens[1:], rtol=0, atol=1e-5)
@@ -231,15 +251,29 @@ def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
         ({"sampling": Sampling(cfg=[7.5])}, "2 contexts but 1 guidance scales"),
         ({"data": "sound"}, "generates image, text, not 'sound'"),
         ({"latent": torch.zeros(2, 4, 7, 8)}, r"divisible by 2, got \[7, 8\]"),
-        ({"latent": torch.zeros(2, 24)}, r"image flow needs a latent \[batch, 4, height, width\], got \[., 24\]"),
+        (
+            {"latent": torch.zeros(2, 24)},
+            r"image flow needs a latent \[batch, 4, height, width\], got \[., 24\]",
+        ),
         ({"latent": torch.zeros(3, 4, 6, 8)}, "context has 2 samples, the latent has 3"),
         ({"contexts": []}, "at least one context"),
-        ({"contexts": [Context("sound", torch.zeros(1, 2, 40))]}, 'no context layers for "sound"; it has: image, text'),
-        ({"contexts": [Context("text", torch.zeros(1, 2, 41))]}, "text context layers read tokens of width 40, got 41"),
+        (
+            {"contexts": [Context("sound", torch.zeros(1, 2, 40))]},
+            'no context layers for "sound"; it has: image, text',
+        ),
+        (
+            {"contexts": [Context("text", torch.zeros(1, 2, 41))]},
+            "text context layers read tokens of width 40, got 41",
+        ),
     ],
 )
 def test_refusals(model, contexts, options, sentence):
-    arguments = {"data": "image", "contexts": contexts["dual"], "latent": torch.zeros(2, 4, 6, 8), "noise": sample_noise(1)}
+    arguments = {
+        "data": "image",
+        "contexts": contexts["dual"],
+        "latent": torch.zeros(2, 4, 6, 8),
+        "noise": sample_noise(1),
+    }
     with pytest.raises(ValueError, match=sentence):
         model.sample(**{"sampling": Sampling(steps=2), **arguments, **options})
 
@@ -252,6 +286,8 @@ def test_unknown_unconditional_pictures_are_refused(model):
 @pytest.mark.parametrize("name", ["diffuser", "clip", "image_vae", "text_vae"])
 def test_a_part_that_was_not_loaded_is_named_when_it_is_read(model, name):
     partly = model.replace(**{name: None})
-    with pytest.raises(ValueError, match=f"^This model was loaded without its .*: load the part {name} too.$"):
+    with pytest.raises(
+        ValueError, match=f"^This model was loaded without its .*: load the part {name} too.$"
+    ):
         getattr(partly, name)
     assert partly.parts.keys() == model.parts.keys() - {name} and partly.config is model.config

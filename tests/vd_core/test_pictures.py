@@ -19,7 +19,9 @@ def statistics(images):
 
 def test_colours_are_those_of_the_reference():
     images, reference = noise(2, 3, 8, 12), noise(1, 3, 20, 10, low=0.4, high=0.6, seed=1)
-    torch.testing.assert_close(statistics(match_color(images, reference)), statistics(reference).expand(2, 2, 3))
+    torch.testing.assert_close(
+        statistics(match_color(images, reference)), statistics(reference).expand(2, 2, 3)
+    )
 
 
 def test_one_reference_for_each_picture():
@@ -58,7 +60,12 @@ def test_a_flat_reference_makes_a_flat_picture(reference):
 
 @pytest.mark.parametrize(
     "images, reference",
-    [((3, 3, 8, 8), (2, 3, 8, 8)), ((3, 8, 8), (1, 3, 8, 8)), ((1, 3, 8, 8), (1, 1, 8, 8)), ((1, 3, 8, 8), (1, 3, 0, 8))],
+    [
+        ((3, 3, 8, 8), (2, 3, 8, 8)),
+        ((3, 8, 8), (1, 3, 8, 8)),
+        ((1, 3, 8, 8), (1, 1, 8, 8)),
+        ((1, 3, 8, 8), (1, 3, 0, 8)),
+    ],
 )
 def test_references_that_do_not_fit_are_refused(images, reference):
     with pytest.raises(ValueError, match="one reference, or one per picture"):
@@ -72,14 +79,20 @@ def test_8_bit_is_truncated_and_clamped():
 
 @pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB")])
 def test_to_pil_and_back(channels, mode):
-    images = torch.randint(0, 256, (2, channels, 5, 7), generator=torch.Generator().manual_seed(0)).float() / 255
+    images = (
+        torch.randint(0, 256, (2, channels, 5, 7), generator=torch.Generator().manual_seed(0)).float() / 255
+    )
     pictures = to_pil(images)
     assert [(picture.size, picture.mode) for picture in pictures] == [((7, 5), mode)] * 2
-    torch.testing.assert_close(from_pil(pictures), images, rtol=0, atol=1 / 255 + 1e-6)  # x / 255 * 255 may fall below x
+    torch.testing.assert_close(
+        from_pil(pictures), images, rtol=0, atol=1 / 255 + 1e-6
+    )  # x / 255 * 255 may fall below x
     assert torch.equal(from_pil(to_pil(from_pil(pictures))), from_pil(pictures))
 
 
-@pytest.mark.parametrize("mode, method", [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)])
+@pytest.mark.parametrize(
+    "mode, method", [("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)]
+)
 def test_resize_is_pils(mode, method):
     images = noise(2, 3, 12, 20)
     out = resize(images, 9, 31, mode)

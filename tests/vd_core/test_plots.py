@@ -10,10 +10,10 @@ from vd_core.plots import (
     SIZE,
     VIRIDIS,
     Curve,
-    join_pictures,
     bounds,
     color_values,
     heat_map,
+    join_pictures,
     plot,
     ticks,
     write_number,
@@ -42,7 +42,9 @@ def ink_box(picture):
     return columns.min().item(), rows.min().item(), columns.max().item(), rows.max().item()
 
 
-@pytest.mark.parametrize("low, high", [(0, 1), (-6.9, 7.1), (0, 999), (0.43, 0.71), (-3e-4, 5e-4), (12, 12.5)])
+@pytest.mark.parametrize(
+    "low, high", [(0, 1), (-6.9, 7.1), (0, 999), (0.43, 0.71), (-3e-4, 5e-4), (12, 12.5)]
+)
 def test_ticks_are_round_even_and_inside(low, high):
     values = ticks(low, high)
     assert 3 <= len(values) <= 9 and low <= values[0] and values[-1] <= high
@@ -64,16 +66,23 @@ def test_a_curve_goes_through_its_values():
     assert picture.shape == (1, 3, SIZE[1], SIZE[0])
     for x in (0.1, 0.35, 0.5, 0.72, 0.9):
         assert near(picture, axes.at(x, x * x), BLUE)
-        assert not near(picture, axes.at(x, x * x + 0.15), BLUE) and not near(picture, axes.at(x, x * x - 0.06), BLUE)
+        assert not near(picture, axes.at(x, x * x + 0.15), BLUE) and not near(
+            picture, axes.at(x, x * x - 0.06), BLUE
+        )
 
 
 def test_dots_stand_at_their_values_and_bars_rise_from_zero():
     picture, axes = plot(
-        [Curve("a", [1, 2, 3], [2.0, 1.0, 3.0], "bars"), Curve("b", [1, 2, 3], [1.0, 2.0, 1.5], "dots", RED)], "", "x", "y"
+        [Curve("a", [1, 2, 3], [2.0, 1.0, 3.0], "bars"), Curve("b", [1, 2, 3], [1.0, 2.0, 1.5], "dots", RED)],
+        "",
+        "x",
+        "y",
     )
     for x, bar, dot in ((1, 2.0, 1.0), (2, 1.0, 2.0), (3, 3.0, 1.5)):
         assert pixel(picture, axes.at(x, dot)) == list(RED)
-        assert pixel(picture, axes.at(x - 0.3, bar - 0.1)) == list(BLUE) and pixel(picture, axes.at(x - 0.3, 0.1)) == list(BLUE)
+        assert pixel(picture, axes.at(x - 0.3, bar - 0.1)) == list(BLUE) and pixel(
+            picture, axes.at(x - 0.3, 0.1)
+        ) == list(BLUE)
         assert pixel(picture, axes.at(x - 0.3, bar + 0.1)) != list(BLUE)
 
 
@@ -97,12 +106,26 @@ def test_a_legend_names_the_curves_that_have_a_name():
 
 def test_nothing_is_cut_off():
     """Long numbers, long titles and many curves leave paper at every edge."""
-    curves = [Curve(f"a curve with a long name, number {i}", [0, 1000], [-0.00123 * i, 0.00456]) for i in range(1, 5)]
+    curves = [
+        Curve(f"a curve with a long name, number {i}", [0, 1000], [-0.00123 * i, 0.00456])
+        for i in range(1, 5)
+    ]
     picture, _ = plot(
-        curves, "A very long title that needs more than one line of this picture, and then some words", "x", "a name of an axis"
+        curves,
+        "A very long title that needs more than one line of this picture, and then some words",
+        "x",
+        "a name of an axis",
     )
     maps = [heat_map(torch.rand(120, 7) * 1e-3, "A title of a map", "columns", "rows")[0]]
-    maps += [heat_map(torch.rand(4, 4), "A long title over a small map, longer than it", "below", "", over=torch.rand(3, 32, 32))[0]]
+    maps += [
+        heat_map(
+            torch.rand(4, 4),
+            "A long title over a small map, longer than it",
+            "below",
+            "",
+            over=torch.rand(3, 32, 32),
+        )[0]
+    ]
     for page in (picture, *maps):
         left, top, right, bottom = ink_box(page)
         assert left >= 2 and top >= 2 and right <= page.shape[3] - 3 and bottom <= page.shape[2] - 3
@@ -140,7 +163,9 @@ def test_cells_over_a_picture_keep_its_proportions_and_let_it_shine_through():
 
 def test_all_numbers_alike_make_a_map_too():
     picture, axes = heat_map(torch.zeros(3, 3), "", "", "")
-    assert pixel(picture, axes.at(1.5, 1.5)) == pytest.approx((color_values(torch.tensor(0.0), -0.5, 0.5) * 255).round().int().tolist(), abs=1)
+    assert pixel(picture, axes.at(1.5, 1.5)) == pytest.approx(
+        (color_values(torch.tensor(0.0), -0.5, 0.5) * 255).round().int().tolist(), abs=1
+    )
 
 
 def test_pictures_beside_each_other():

@@ -31,16 +31,27 @@ def test_cosines_and_probabilities_are_those_of_transformers(model, images):
     """Its CLIPModel with the weights of both of our towers: logits are exp(logit_scale) times the cosine."""
     clip = model.clip
     pixels = normalise(images[..., : clip.config.image_size, : clip.config.image_size])
-    towers = {"text_config": clip.text_tower.config.to_dict(), "vision_config": clip.vision_tower.config.to_dict()}
+    towers = {
+        "text_config": clip.text_tower.config.to_dict(),
+        "vision_config": clip.vision_tower.config.to_dict(),
+    }
     theirs = CLIPModel(CLIPConfig(**towers, projection_dim=clip.config.projection_dim)).eval()
-    weights = {**clip.text_tower.state_dict(), **clip.vision_tower.state_dict(), "logit_scale": torch.tensor(math.log(100))}
+    weights = {
+        **clip.text_tower.state_dict(),
+        **clip.vision_tower.state_dict(),
+        "logit_scale": torch.tensor(math.log(100)),
+    }
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert not unexpected and all("position_ids" in name for name in missing)
     logits = theirs(input_ids=clip.tokenizer(TEXTS), pixel_values=pixels)
     cosine = similarity(clip.encode_pixels(pixels)[:, 0], clip.embed_text(TEXTS))
     torch.testing.assert_close(100 * cosine, logits.logits_per_image, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(probabilities(cosine), logits.logits_per_image.softmax(dim=-1), rtol=1e-2, atol=1e-4)
-    torch.testing.assert_close(probabilities(cosine.T), logits.logits_per_text.softmax(dim=-1), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(
+        probabilities(cosine), logits.logits_per_image.softmax(dim=-1), rtol=1e-2, atol=1e-4
+    )
+    torch.testing.assert_close(
+        probabilities(cosine.T), logits.logits_per_text.softmax(dim=-1), rtol=1e-2, atol=1e-4
+    )
 
 
 def test_everything_is_like_itself_and_unlike_its_opposite_at_any_length():
@@ -53,7 +64,10 @@ def test_everything_is_like_itself_and_unlike_its_opposite_at_any_length():
 def test_contexts_are_compared_as_whole_vectors():
     """As research code does it: flatten, normalise, product."""
     seen, wanted = draw(4, 5, 8), draw(1, 5, 8)
-    flat = torch.nn.functional.normalize(seen.flatten(1), dim=1) @ torch.nn.functional.normalize(wanted.flatten(1), dim=1).T
+    flat = (
+        torch.nn.functional.normalize(seen.flatten(1), dim=1)
+        @ torch.nn.functional.normalize(wanted.flatten(1), dim=1).T
+    )
     torch.testing.assert_close(token_similarity(seen, wanted), flat[:, 0])
     assert token_similarity(seen, 3 * seen).tolist() == pytest.approx([1] * 4)
     with pytest.raises(ValueError, match=r"got \[4, 5, 8\] and \[2, 5, 8\]"):
@@ -68,8 +82,12 @@ def test_one_picture_and_one_text_are_a_pair():
 
 
 def test_clip_score_and_probabilities_in_closed_form():
-    assert clip_score(torch.tensor([-1.0, -0.1, 0.0, 0.3, 1.0])).tolist() == pytest.approx([0, 0, 0, 0.75, 2.5])
-    torch.testing.assert_close(probabilities(torch.tensor([[0.30, 0.30 + math.log(3) / 100]])), torch.tensor([[0.25, 0.75]]))
+    assert clip_score(torch.tensor([-1.0, -0.1, 0.0, 0.3, 1.0])).tolist() == pytest.approx(
+        [0, 0, 0, 0.75, 2.5]
+    )
+    torch.testing.assert_close(
+        probabilities(torch.tensor([[0.30, 0.30 + math.log(3) / 100]])), torch.tensor([[0.25, 0.75]])
+    )
     assert probabilities(torch.tensor([0.2])).tolist() == [1.0]
 
 
@@ -89,7 +107,9 @@ def test_equals_keep_their_order_and_few_may_be_kept():
 
 
 def test_towers_of_different_models_are_refused():
-    with pytest.raises(ValueError, match="in 16 numbers and texts in 8: clip and clip_vision come from different models"):
+    with pytest.raises(
+        ValueError, match="in 16 numbers and texts in 8: clip and clip_vision come from different models"
+    ):
         similarity(draw(2, 16), draw(2, 8))
 
 
@@ -101,7 +121,11 @@ def rank(nodes, loaded, images):
     """Both nodes on the tiny model."""
 
     def call(node, **inputs):
-        towers = {"clip": loaded["clip"], "clip_vision": loaded["clip_vision"], "image": images.movedim(1, -1)}
+        towers = {
+            "clip": loaded["clip"],
+            "clip_vision": loaded["clip_vision"],
+            "image": images.movedim(1, -1),
+        }
         return nodes[node](**{**towers, **inputs})["result"]
 
     return call
@@ -115,7 +139,10 @@ def test_pictures_come_best_first(rank, model, images):
     assert torch.equal(sorted_, images.movedim(1, -1)[order]) and order != [0, 1, 2, 3]
     assert scores == pytest.approx(cosine[order].tolist())
     first, *others = report.splitlines()
-    assert first.startswith(f"1. picture {order[0] + 1}: cosine {scores[0]:.4f}, CLIPScore ") and len(others) == 3
+    assert (
+        first.startswith(f"1. picture {order[0] + 1}: cosine {scores[0]:.4f}, CLIPScore ")
+        and len(others) == 3
+    )
     two, _, best = rank("VD_RankImages", text=TEXTS[1], best=2)
     assert torch.equal(two, sorted_[:2]) and best == scores[:2]
 
@@ -154,7 +181,8 @@ def test_no_text_is_refused(rank):
 @pytest.mark.slow
 @torch.inference_mode()
 def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():
-    """pytest tests/vd_core/test_ranking.py -k embedded -rP prints the shares of right names, of any caption and of the best."""
+    """pytest tests/vd_core/test_ranking.py -k embedded -rP prints the shares of right names, of any caption
+    and of the best."""
     trained, data = load(MODEL), CaptionedPictures.load(FOLDER)
     shares = {}
     for part, indices in (("trained", data.train), ("held out", data.held_out)):
@@ -164,9 +192,17 @@ def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():
         latents = torch.zeros(192, trained.config.diffuser.data["text"].channels)
         written = trained.sample("text", [seen], latents, 0, Sampling("dpmpp_2m", steps=20, cfg=2.0))
         texts = trained.text_vae.decode(written, [seeded(i) for i in range(192)], temperature=0.5)
-        right = torch.tensor([text.rpartition(",")[0] == names[i // 8] for i, text in enumerate(texts)]).float().reshape(24, 8)
-        cosine = similarity(trained.clip.encode_image(pixels)[:, 0], trained.clip.embed_text(texts)).reshape(24, 24, 8)
+        right = (
+            torch.tensor([text.rpartition(",")[0] == names[i // 8] for i, text in enumerate(texts)])
+            .float()
+            .reshape(24, 8)
+        )
+        cosine = similarity(trained.clip.encode_image(pixels)[:, 0], trained.clip.embed_text(texts)).reshape(
+            24, 24, 8
+        )
         best = cosine.diagonal().T.argmax(dim=1)
         shares[part] = round(float(right.mean()), 3), round(float(right[torch.arange(24), best].mean()), 3)
     print(shares)
-    assert shares["trained"][1] > shares["trained"][0] and shares["held out"][1] > shares["held out"][0] + 0.05
+    assert (
+        shares["trained"][1] > shares["trained"][0] and shares["held out"][1] > shares["held out"][0] + 0.05
+    )

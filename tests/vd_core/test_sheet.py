@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vd_core.lettering import font, line_height, break_lines
+from vd_core.lettering import break_lines, font, line_height
 from vd_core.sheet import PAPER, SMALLEST, sheet, tile_pictures
 
 PICTURES = (torch.randint(0, 256, (5, 3, 32, 80), generator=torch.Generator().manual_seed(0))) / 255
@@ -18,13 +18,17 @@ def cell(page, row, column, height=64, below=0):
 
 def ink(page):
     """How much of it is not paper."""
-    return (page - torch.tensor(PAPER).reshape(1, 3, 1, 1) / 255).abs().amax(dim=1).gt(0.1).float().sum().item()
+    return (
+        (page - torch.tensor(PAPER).reshape(1, 3, 1, 1) / 255).abs().amax(dim=1).gt(0.1).float().sum().item()
+    )
 
 
 def test_tiles_have_no_gaps_and_a_white_rest():
     page = tile_pictures(PICTURES, 3)
     assert page.shape == (1, 3, 64, 240)
-    assert torch.equal(page[0, :, :32, 80:160], PICTURES[1]) and torch.equal(page[0, :, 32:, :80], PICTURES[3])
+    assert torch.equal(page[0, :, :32, 80:160], PICTURES[1]) and torch.equal(
+        page[0, :, 32:, :80], PICTURES[3]
+    )
     assert page[0, :, 32:, 160:].eq(1).all()
 
 
@@ -54,14 +58,20 @@ def test_a_label_stands_under_its_own_picture():
 def test_a_title_stands_above_and_moves_the_rest_down():
     bare, page = sheet(PICTURES, 3), sheet(PICTURES, 3, title="Title")
     down = page.shape[2] - bare.shape[2]
-    assert down > 0 and torch.equal(page[:, :, down + GAP :], bare[:, :, GAP:]) and ink(page[:, :, : down + GAP]) > 0
+    assert (
+        down > 0
+        and torch.equal(page[:, :, down + GAP :], bare[:, :, GAP:])
+        and ink(page[:, :, : down + GAP]) > 0
+    )
 
 
 def test_large_pictures_keep_their_size():
     assert sheet(torch.rand(1, 3, SMALLEST, SMALLEST), 1).shape[3] == SMALLEST + 2 * (SMALLEST // 14)
 
 
-@pytest.mark.parametrize("text", ["a cat", "a very long label with many words in it that go on and on", "Supercalifragilistic" * 6])
+@pytest.mark.parametrize(
+    "text", ["a cat", "a very long label with many words in it that go on and on", "Supercalifragilistic" * 6]
+)
 def test_lines_fit_and_hold_the_text(text):
     letters = font(15)
     lines = break_lines(text, letters, 120, most=20)

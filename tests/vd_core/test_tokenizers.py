@@ -10,7 +10,25 @@ import torch
 from vd_core.config import TextVAEConfig
 from vd_core.tokenizers import BertTokenizer, ClipTokenizer, Gpt2Tokenizer
 
-BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "cat", "##s", ",", "caf", "##é", "漢", "字", "'", "Cat"]
+BERT = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "un",
+    "##aff",
+    "##able",
+    "cat",
+    "##s",
+    ",",
+    "caf",
+    "##é",
+    "漢",
+    "字",
+    "'",
+    "Cat",
+]
 PAD, UNK, CLS, SEP = range(4)
 
 
@@ -41,7 +59,12 @@ def test_clip_ids(clip):
 
 
 def test_clip_agrees_with_open_clip_but_for_the_padding(clip):
-    texts = ["", "It's 20°, isn't it? ünïcode 漢字 🍎", "an  extraordinarily-long &amp; strange <word>", "x " * 200]
+    texts = [
+        "",
+        "It's 20°, isn't it? ünïcode 漢字 🍎",
+        "an  extraordinarily-long &amp; strange <word>",
+        "x " * 200,
+    ]
     theirs = open_clip.get_tokenizer("ViT-L-14")(texts)
     assert torch.equal(clip(texts), torch.where(theirs == 0, 49407, theirs))
 
@@ -54,7 +77,9 @@ def test_a_long_prompt_is_cut_with_a_warning(clip, caplog):
     assert len(ids) == 77 and ids[0] == 49406 and ids[-1] == 49407
     assert ids[1:-1] == clip([" ".join((words * 8)[:75])])[0, 1:76].tolist()
     (record,) = caplog.records
-    assert "80 tokens, 75 fit" in record.getMessage() and "from “six seven eight nine ten" in record.getMessage()
+    assert (
+        "80 tokens, 75 fit" in record.getMessage() and "from “six seven eight nine ten" in record.getMessage()
+    )
 
 
 def test_a_prompt_that_just_fits_is_not_cut(clip, caplog):
@@ -82,7 +107,9 @@ def test_bert_keeps_accents_and_splits_chinese_and_punctuation(bert):
 def test_bert_unknown_words(bert):
     assert bert(["dog"]).tolist() == [bert_ids("[UNK]")]
     assert bert(["cat" + "s" * 97]).tolist() == [bert_ids("cat", *["##s"] * 97)[:7] + [SEP]]
-    assert bert(["cat" + "s" * 98]).tolist() == [bert_ids("[UNK]")]  # a word longer than 100 characters is not even tried
+    assert bert(["cat" + "s" * 98]).tolist() == [
+        bert_ids("[UNK]")
+    ]  # a word longer than 100 characters is not even tried
 
 
 def test_bert_pads_with_0_and_cuts_before_the_end_marker(bert):
@@ -90,7 +117,9 @@ def test_bert_pads_with_0_and_cuts_before_the_end_marker(bert):
     assert rows.tolist() == [bert_ids("cat") + 5 * [PAD], bert_ids(*["cat"] * 6), [CLS, SEP] + 6 * [PAD]]
 
 
-@pytest.mark.parametrize("options", [{}, {"max_pieces": TextVAEConfig().max_pieces}], ids=["default", "model"])
+@pytest.mark.parametrize(
+    "options", [{}, {"max_pieces": TextVAEConfig().max_pieces}], ids=["default", "model"]
+)
 def test_the_official_encoder_reads_77_pieces_between_its_markers(options):
     ids = BertTokenizer("\n".join(BERT) + "\n", **options)(["cat " * 100, "cat " * 77])
     assert ids.shape == (2, 79) and torch.equal(ids[0], ids[1])
@@ -132,7 +161,9 @@ def test_gpt2_merges_of_another_vocabulary_are_refused(vocabularies, line):
         Gpt2Tokenizer(vocabularies.gpt2_vocab, f"{vocabularies.gpt2_merges}\n{line}")
 
 
-@pytest.mark.parametrize("text", ["two dogs run", "Ünïcode 漢字 🍎", "a\tb  c", "<BOS> <|endoftext|>", "a(b)c"])
+@pytest.mark.parametrize(
+    "text", ["two dogs run", "Ünïcode 漢字 🍎", "a\tb  c", "<BOS> <|endoftext|>", "a(b)c"]
+)
 def test_gpt2_round_trip(gpt2, text):
     assert gpt2.decode(gpt2.encode(text)) == f" <BOS> {text} <EOS>"
 

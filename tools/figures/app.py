@@ -1,4 +1,5 @@
-"""What the official app's recipes do on the embedded model, as figures: python -m tools.figures.app [COUNT]"""
+"""What the official app's recipes do on the embedded model, as figures: python -m tools.figures.app
+[COUNT]"""
 
 import sys
 
@@ -38,8 +39,8 @@ class Recipes:
         return self.data.names[self.data.name[number]]
 
     def i2t2i(self) -> tuple[float, float, float]:
-        """Pictures of flat style whose name is replaced by the next one's: shares of (edited captions with the new name, drawn pictures
-        nearest to one of that name, and to one of the old style)."""
+        """Pictures of flat style whose name is replaced by the next one's: shares of (edited captions with
+        the new name, drawn pictures nearest to one of that name, and to one of the old style)."""
         rows = self.pairs("flat")
         old, new = ([self.caption(int(i)) for i in order] for order in (rows, rows.roll(-1)))
         seen = self.model.encode_image(self.data.pixels[rows], null="black")
@@ -51,19 +52,29 @@ class Recipes:
         found = self.nearest(draw(self.model, blend([style], [words], 0.67), self.latents[rows]))
         names = [self.caption(int(i)) for i in found]
         told = mean(name in text for name, text in zip(new, said, strict=True))
-        return told, mean(a == b for a, b in zip(names, new, strict=True)), mean(self.data.style[found] == self.data.style[rows])
+        return (
+            told,
+            mean(a == b for a, b in zip(names, new, strict=True)),
+            mean(self.data.style[found] == self.data.style[rows]),
+        )
 
     def subject(self, pictures: bool = True) -> tuple[float, float]:
-        """Three pictures of a thing in other styles and the text "line style", which does not name it: shares of drawn pictures nearest
-        to one of that thing, and to one of that style; without the pictures, what the text alone draws."""
+        """Three pictures of a thing in other styles and the text "line style", which does not name it: shares
+        of drawn pictures nearest to one of that thing, and to one of that style; without the pictures, what
+        the text alone draws."""
         rows = self.pairs("line")
         words = self.model.encode_text(["line style"] * len(rows))
         contexts = [words]
         if pictures:
-            looks = [self.model.encode_image(self.data.pixels[[self.other(int(i), style) for i in rows]]) for style in THREE]
+            looks = [
+                self.model.encode_image(self.data.pixels[[self.other(int(i), style) for i in rows]])
+                for style in THREE
+            ]
             contexts = blend([join(looks)], [words], 0.5)
         found = self.nearest(draw(self.model, contexts, self.latents[rows]))
-        return mean(self.data.name[found] == self.data.name[rows]), mean(self.data.style[found] == self.data.style[rows])
+        return mean(self.data.name[found] == self.data.name[rows]), mean(
+            self.data.style[found] == self.data.style[rows]
+        )
 
     def other(self, number: int, style: str) -> int:
         """The picture of the same thing in another style, or itself."""
@@ -71,8 +82,8 @@ class Recipes:
         return int(same.nonzero()[0]) if same.any() else number
 
     def decoded(self, error: float) -> float:
-        """Predicted contexts of pictures and their captions, `error` times their spread off, from a blurred start: share of drawn
-        pictures whose nearest is the true one."""
+        """Predicted contexts of pictures and their captions, `error` times their spread off, from a blurred
+        start: share of drawn pictures whose nearest is the true one."""
         rows = self.pairs("flat")
         pixels, generator = self.data.pixels[rows], torch.Generator().manual_seed(1)
 
@@ -82,11 +93,17 @@ class Recipes:
         looks = predicted(self.model.encode_image(pixels).tokens)
         looks = looks / looks[:, :1].norm(dim=-1, keepdim=True)
         words = self.model.encode_text([self.data.captions[i] for i in rows])
-        contexts = blend([Context("image", looks)], [Context("text", predicted(words.tokens), words.null)], 0.4)
-        blurred = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(pixels, 8), scale_factor=8, mode="bilinear")
+        contexts = blend(
+            [Context("image", looks)], [Context("text", predicted(words.tokens), words.null)], 0.4
+        )
+        blurred = torch.nn.functional.interpolate(
+            torch.nn.functional.avg_pool2d(pixels, 8), scale_factor=8, mode="bilinear"
+        )
         start = self.model.image_vae.encode(blurred)
         sampling = Sampling("ddim", steps=50, cfg=2.0, fidelity=0.25)
-        return mean(self.nearest(self.model.sample("image", contexts, start, sample_noise(1), sampling)) == rows)
+        return mean(
+            self.nearest(self.model.sample("image", contexts, start, sample_noise(1), sampling)) == rows
+        )
 
 
 def mean(truths) -> float:

@@ -1,4 +1,5 @@
-"""How blends and turns by texts follow their ratios on the embedded model, as figures: python -m tools.figures.blending"""
+"""How blends and turns by texts follow their ratios on the embedded model, as figures: python -m
+tools.figures.blending"""
 
 import torch
 
@@ -13,9 +14,11 @@ RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def strengths(count: int) -> dict[str, float]:
-    """Pictures blended with the captions of others, on the embedded model: how the samples lie between the two, for `count` pairs.
+    """Pictures blended with the captions of others, on the embedded model: how the samples lie between the
+    two, for `count` pairs.
 
-    The similarity to the text's picture is d_image / (d_image + d_text), with d the distances of the sample's latent to the two.
+    The similarity to the text's picture is d_image / (d_image + d_text), with d the distances of the sample's
+    latent to the two.
     """
     model, data = load(MODEL), CaptionedPictures.load(FOLDER)
     own = data.train[torch.linspace(0, len(data.train) - 1, count).long()]
@@ -26,7 +29,9 @@ def strengths(count: int) -> dict[str, float]:
     distances = [[(sample - end).flatten(1).norm(dim=1) for end in (latents, targets)] for sample in drawn]
     similarity = torch.stack([to_image / (to_image + to_text) for to_image, to_text in distances], dim=1)
     ranks = similarity.argsort(dim=1).argsort(dim=1).float()
-    correlation = torch.stack([torch.corrcoef(torch.stack([row, torch.arange(len(RATIOS)).float()]))[0, 1] for row in ranks])
+    correlation = torch.stack(
+        [torch.corrcoef(torch.stack([row, torch.arange(len(RATIOS)).float()]))[0, 1] for row in ranks]
+    )
     alone = [draw(model, [context], latents) for context in (image, text)]
     return {
         "pairs": count,
@@ -34,13 +39,16 @@ def strengths(count: int) -> dict[str, float]:
         "ratio 1 is the text alone": torch.equal(drawn[-1], alone[1]),
         "similarity to the text's picture": [round(float(x), 3) for x in similarity.mean(dim=0)],
         "mean rank correlation with the ratio": round(float(correlation.mean()), 3),
-        "share of pairs with rank correlation 0.9 or more": round(float((correlation >= 0.89).float().mean()), 3),
+        "share of pairs with rank correlation 0.9 or more": round(
+            float((correlation >= 0.89).float().mean()), 3
+        ),
     }
 
 
 def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float]:
-    """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of them: the similarity to the flat
-    picture of the same thing as in `strengths`, and how often that one is nearer than the picture itself, per theta."""
+    """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of
+    them: the similarity to the flat picture of the same thing as in `strengths`, and how often that one is
+          nearer than the picture itself, per theta."""
     model, data = load(MODEL), CaptionedPictures.load(FOLDER)
     trained = set(data.train.tolist())
     rows = {caption: i for i, caption in enumerate(data.captions) if i in trained}
@@ -50,13 +58,19 @@ def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float
     latents, targets = (model.image_vae.encode(data.pixels[end]) for end in (own, new))
     with torch.inference_mode():
         context = model.encode_image(data.pixels[own])
-        before, after = (model.clip.embed_text([f"{name}, {style} style" for name in names]) for style in ("3d", "flat"))
+        before, after = (
+            model.clip.embed_text([f"{name}, {style} style" for name in names]) for style in ("3d", "flat")
+        )
     found: dict[str, float] = {"pictures": count}
     for theta in thetas:
         sample = draw(model, [text_diff(context, before, after, theta)], latents)
         to_own, to_new = ((sample - end).flatten(1).norm(dim=1) for end in (latents, targets))
-        found[f"theta {theta}: similarity to the flat picture"] = round(float((to_own / (to_own + to_new)).mean()), 3)
-        found[f"theta {theta}: the flat picture is nearer"] = round(float((to_new < to_own).float().mean()), 3)
+        found[f"theta {theta}: similarity to the flat picture"] = round(
+            float((to_own / (to_own + to_new)).mean()), 3
+        )
+        found[f"theta {theta}: the flat picture is nearer"] = round(
+            float((to_new < to_own).float().mean()), 3
+        )
     return found
 
 

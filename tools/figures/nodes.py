@@ -9,7 +9,11 @@ def functions_of(pack):
     def caller(cls):
         def call(**inputs):
             schema = cls.INPUT_TYPES()["required"]
-            defaults = {name: spec[1]["default"] for name, spec in schema.items() if len(spec) > 1 and "default" in spec[1]}
+            defaults = {
+                name: spec[1]["default"]
+                for name, spec in schema.items()
+                if len(spec) > 1 and "default" in spec[1]
+            }
             with torch.inference_mode():
                 return cls().execute(**{**defaults, **inputs})
 

@@ -1,4 +1,5 @@
-"""Regions, guidance per context and weights in prompts on the embedded model, as figures: python -m tools.figures.regions"""
+"""Regions, guidance per context and weights in prompts on the embedded model, as figures: python -m
+tools.figures.regions"""
 
 import torch
 
@@ -13,7 +14,12 @@ PROMPTS = ("sunflower, flat style", "strawberry, 3d style")
 def loaded(nodes):
     """The parts of the embedded model."""
     model, vae = nodes["VD_LoadImageModel"]()
-    return {"model": model, "vae": vae, "clip": nodes["VD_LoadClip"]()[0], "vision": nodes["VD_LoadClipVision"]()[0]}
+    return {
+        "model": model,
+        "vae": vae,
+        "clip": nodes["VD_LoadClip"]()[0],
+        "vision": nodes["VD_LoadClipVision"]()[0],
+    }
 
 
 def written(nodes, embedded, text, negative=""):
@@ -25,12 +31,19 @@ def placed(nodes, context, **region):
 
 
 def blended(nodes, first, second):
-    return nodes["VD_Blend"](positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=0.5)
+    return nodes["VD_Blend"](
+        positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=0.5
+    )
 
 
 def drawn(nodes, embedded, context, width=8, steps=8):
     latent = {"samples": torch.zeros(2, 16, 8, width)}
-    inputs = {"model": embedded["model"], "positive": context[0], "negative": context[1], "latent_image": latent}
+    inputs = {
+        "model": embedded["model"],
+        "positive": context[0],
+        "negative": context[1],
+        "latent_image": latent,
+    }
     samples = nodes["VD_Sampler"](**inputs, seed=1, steps=steps, cfg=2.0, sampler="dpmpp_2m")[0]["samples"]
     return embedded["vae"].decode(samples)
 
@@ -45,7 +58,9 @@ def likeness(embedded, pictures, texts):
 def weighted(nodes, embedded, weight):
     """Two prompts in one, the first of which has a weight."""
     first, second = written(nodes, embedded, f"({PROMPTS[0]}:{weight})"), written(nodes, embedded, PROMPTS[1])
-    return nodes["VD_Join"](positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1])
+    return nodes["VD_Join"](
+        positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1]
+    )
 
 
 def guided(nodes, embedded, guidance):
@@ -69,11 +84,19 @@ def figures(nodes, embedded):
             own[way] += int((likeness(embedded, left, [first, second]).argmax(dim=1) == 0).sum())
             own[way] += int((likeness(embedded, right, [first, second]).argmax(dim=1) == 1).sum())
     yield f"halves that are more like their own prompt than like the other one's, of {4 * len(texts)}: {own}"
-    for title, context, values in (("guidance", guided, (0, 0.5, 1, 1.5, 2, 3)), ("weight", weighted, (0.1, 0.5, 1, 2, 4))):
+    for title, context, values in (
+        ("guidance", guided, (0, 0.5, 1, 1.5, 2, 3)),
+        ("weight", weighted, (0.1, 0.5, 1, 2, 4)),
+    ):
         likes = [
-            likeness(embedded, drawn(nodes, embedded, context(nodes, embedded, v), steps=20), PROMPTS[:1]).mean().item() for v in values
+            likeness(embedded, drawn(nodes, embedded, context(nodes, embedded, v), steps=20), PROMPTS[:1])
+            .mean()
+            .item()
+            for v in values
         ]
-        yield f"likeness to a prompt by its {title}: " + ", ".join(f"{v}: {like:.2f}" for v, like in zip(values, likes, strict=True))
+        yield f"likeness to a prompt by its {title}: " + ", ".join(
+            f"{v}: {like:.2f}" for v, like in zip(values, likes, strict=True)
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Tries to break the pack: bad files, inputs, graphs, paths and crashes. Prints what was tried and how it ended.
+"""Tries to break the pack: bad files, inputs, graphs, paths and crashes. Prints what was tried and how it
+ended.
 
 python -m tools.torture [--quick] [--seed N] [--only files …]
 """
@@ -46,7 +47,11 @@ KINDS = {
 def main(argv: list[str] | None = None) -> int:
     """Exit status 1 if anything was lost, executed, hung or wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small share of the cases, at most three minutes, for every change")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small share of the cases, at most three minutes, for every change",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, help="how many of the cases, 0..1")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))

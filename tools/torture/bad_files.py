@@ -91,7 +91,8 @@ def goods(folder: Path) -> list[Good]:
 
 @dataclass(frozen=True)
 class Case:
-    """One bad file. make: writes it at the path. may_load: it may also be read, if nothing in it has changed."""
+    """One bad file. make: writes it at the path. may_load: it may also be read, if nothing in it has
+    changed."""
 
     kind: str
     name: str
@@ -115,13 +116,37 @@ def truncated(found: list[Good], rng: random.Random) -> Iterator[Case]:
     """Cut at every kind of boundary, and anywhere."""
     for good in found:
         for name, data in good.formats.items():
-            edges = {1, 2, 4, 7, 8, 9, 10, 11, 64, 128, 512, len(data) // 2, len(data) - 1, len(data) - 2, len(data) - 22, len(data) - 100}
+            edges = {
+                1,
+                2,
+                4,
+                7,
+                8,
+                9,
+                10,
+                11,
+                64,
+                128,
+                512,
+                len(data) // 2,
+                len(data) - 1,
+                len(data) - 2,
+                len(data) - 22,
+                len(data) - 100,
+            }
             if name == "safetensors":
                 start = 8 + int.from_bytes(data[:8], "little")
                 edges |= {start - 1, start, start + 1, start + 64, 8 + (start - 8) // 2}
             edges |= {rng.randrange(1, len(data)) for _ in range(8)}
             for cut in sorted(edge for edge in edges if 0 < edge < len(data)):
-                yield Case("truncated", f"{good.name}.{name} cut at {cut}", good, written(data[:cut]), False, ending(name))
+                yield Case(
+                    "truncated",
+                    f"{good.name}.{name} cut at {cut}",
+                    good,
+                    written(data[:cut]),
+                    False,
+                    ending(name),
+                )
 
 
 def flipped(found: list[Good], rng: random.Random) -> Iterator[Case]:
@@ -133,7 +158,14 @@ def flipped(found: list[Good], rng: random.Random) -> Iterator[Case]:
             elif name == "zip":
                 areas = [(0, 64), (64, data.index(b"PK\x03\x04", 4)), (len(data) - 400, len(data))]
             else:
-                areas = [(0, min(len(data), 128 if name == "npy" else data.index(b"u.") if b"u." in data else 2000))]
+                areas = [
+                    (
+                        0,
+                        min(
+                            len(data), 128 if name == "npy" else data.index(b"u.") if b"u." in data else 2000
+                        ),
+                    )
+                ]
             for start, end in areas:
                 for number in range(12):
                     changed = bytearray(data)
@@ -161,34 +193,68 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def changed(found: list[Good], rng: random.Random) -> Iterator[Case]:
-    """A tensor of the wrong type, shape or value, a missing key, an extra key, all keys under another prefix."""
+    """A tensor of the wrong type, shape or value, a missing key, an extra key, all keys under another
+    prefix."""
     for good in found:
         for change, edit in CHANGES.items():
             for key in rng.sample(sorted(good.state), min(len(good.state), 3)):
-                if good.name == "context" and change in ("one more row", "another dimension", "transposed", "flat") or "in_proj" in key:
-                    continue  # contexts have no shape that they must have; queries and keys of SeeCoder's decoder are not read
+                if (
+                    good.name == "context"
+                    and change in ("one more row", "another dimension", "transposed", "flat")
+                    or "in_proj" in key
+                ):
+                    # Contexts have no shape that they must have; queries and keys of SeeCoder's decoder are
+                    # not read.
+                    continue
                 state = {**good.state, key: edit(good.state[key]).contiguous()}
                 for form in ("safetensors", "zip") if len(good.formats) > 1 else ("safetensors",):
                     yield case_of(good, f"{change} in {key}", state, form)
         for key in rng.sample(sorted(good.state), min(len(good.state), 8)):
             if good.name != "context":
-                yield case_of(good, f"without {key}", {name: tensor for name, tensor in good.state.items() if name != key})
-                yield case_of(good, f"{key} called otherwise", {name + "x" * (name == key): t for name, t in good.state.items()})
+                yield case_of(
+                    good,
+                    f"without {key}",
+                    {name: tensor for name, tensor in good.state.items() if name != key},
+                )
+                yield case_of(
+                    good,
+                    f"{key} called otherwise",
+                    {name + "x" * (name == key): t for name, t in good.state.items()},
+                )
         if good.name != "context":
             yield case_of(good, "a key more", {**good.state, "lonely.key": torch.zeros(3)})
-            yield case_of(good, "another prefix", {f"model.{key}": tensor for key, tensor in good.state.items()})
+            yield case_of(
+                good, "another prefix", {f"model.{key}": tensor for key, tensor in good.state.items()}
+            )
             yield case_of(good, "half of all keys", {key: good.state[key] for key in sorted(good.state)[::2]})
             yield case_of(good, "a name with a line feed", {**good.state, "a\nb.\0.c": torch.zeros(3)})
         for other in found:
             if other is not good:
-                yield Case("of another kind", f"{other.name} as {good.name}", good, written(other.formats["safetensors"]))
+                yield Case(
+                    "of another kind",
+                    f"{other.name} as {good.name}",
+                    good,
+                    written(other.formats["safetensors"]),
+                )
 
 
 def case_of(good: Good, name: str, state: State, form: str = "safetensors") -> Case:
     """A file of these tensors."""
     if form == "zip":
-        return Case("changed tensors", f"{good.name}.zip {name}", good, lambda path: torch.save(state, path), False, ".pth")
-    return Case("changed tensors", f"{good.name} {name}", good, lambda path: save_file(state, path, good.header or None))
+        return Case(
+            "changed tensors",
+            f"{good.name}.zip {name}",
+            good,
+            lambda path: torch.save(state, path),
+            False,
+            ".pth",
+        )
+    return Case(
+        "changed tensors",
+        f"{good.name} {name}",
+        good,
+        lambda path: save_file(state, path, good.header or None),
+    )
 
 
 def save_as(state: State, header: dict[str, str], path: Path) -> None:
@@ -280,7 +346,14 @@ def special(found: list[Good], rng: random.Random) -> Iterator[Case]:
     """What is no file of tensors at all, headers that claim too much, and sizes of models that cannot be."""
     for name, make in SPECIAL.items():
         for good in rng.sample(found, 2):
-            yield Case("no such file", f"{name} as {good.name}", good, make, False, ".npy" if name.startswith("npy") else ".safetensors")
+            yield Case(
+                "no such file",
+                f"{name} as {good.name}",
+                good,
+                make,
+                False,
+                ".npy" if name.startswith("npy") else ".safetensors",
+            )
     model = found[0]
     for field, value in list(leaves(json.loads(model.header["vd_config"]))):
         for size in rng.sample(SIZES, 2):
@@ -288,7 +361,11 @@ def special(found: list[Good], rng: random.Random) -> Iterator[Case]:
                 config = put(json.loads(model.header["vd_config"]), field, size)
                 header = {**model.header, "vd_config": json.dumps(config)}
                 yield Case(
-                    "sizes that cannot be", f"{'.'.join(map(str, field))} = {size!r}", model, partial(save_as, model.state, header), True
+                    "sizes that cannot be",
+                    f"{'.'.join(map(str, field))} = {size!r}",
+                    model,
+                    partial(save_as, model.state, header),
+                    True,
                 )
     for text in ("", "null", "[]", "{}", "{", "1e999", '{"diffuser": 3}', "[" * 100_000):
         yield Case("sizes that cannot be", text[:20], model, written(claiming({}, 0, {"vd_config": text})))
@@ -296,7 +373,9 @@ def special(found: list[Good], rng: random.Random) -> Iterator[Case]:
 
 def leaves(values: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
     """Every value of nested dictionaries and lists, with where it is."""
-    rows = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    rows = (
+        values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    )
     yield from ((path, values),) if not rows and path else ()
     for key, value in rows:
         yield from leaves(value, (*path, key))
@@ -331,7 +410,11 @@ def outcome(case: Case, path: Path, canary: Path) -> Result:
     if canary.exists():
         return Result("executed", result.said)
     again = case.good.load(good)
-    return result if all(torch.equal(again[key], tensor) for key, tensor in case.good.state.items()) else Result("lost", "loader spoilt")
+    return (
+        result
+        if all(torch.equal(again[key], tensor) for key, tensor in case.good.state.items())
+        else Result("lost", "loader spoilt")
+    )
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:

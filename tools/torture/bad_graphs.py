@@ -1,4 +1,5 @@
-"""Workflow files in API format, changed in every way, checked as the standalone host checks them; and paths that leave their folders."""
+"""Workflow files in API format, changed in every way, checked as the standalone host checks them; and paths
+that leave their folders."""
 
 from __future__ import annotations
 

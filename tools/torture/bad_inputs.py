@@ -117,7 +117,10 @@ def latents(image: dict, text: dict) -> dict[str, dict]:
         "five axes": (1, 16, 1, 8, 8),
     }
     found = {name: {"samples": torch.zeros(shape)} for name, shape in shapes.items()}
-    found |= {"other channels": {"samples": torch.rand(1, 9, 8, 8)}, "NaN": {"samples": torch.full((1, 16, 8, 8), float("nan"))}}
+    found |= {
+        "other channels": {"samples": torch.rand(1, 9, 8, 8)},
+        "NaN": {"samples": torch.full((1, 16, 8, 8), float("nan"))},
+    }
     return found | {
         "picture": image,
         "text": text,
@@ -150,7 +153,18 @@ class Bench:
             "VD_TEXT_VAE": [text_vae],
             "CLIP": [clip],
             "CLIP_VISION": [vision],
-            "CONDITIONING": [text[0], text[1], image[0], image[1], text[0], image[0], many[0], many[1], *foreign, broken],
+            "CONDITIONING": [
+                text[0],
+                text[1],
+                image[0],
+                image[1],
+                text[0],
+                image[0],
+                many[0],
+                many[1],
+                *foreign,
+                broken,
+            ],
             "LATENT": list(latents(latent, words).values()),
             "IMAGE": list(pictures().values()),
             "MASK": list(masks().values()),
@@ -158,8 +172,16 @@ class Bench:
 
     def call(self, name: str, **values):
         """The outputs of a node, its defaults filled in."""
-        defaults = {key: entry.options["default"] for key, entry in self.inputs[name].items() if "default" in entry.options}
-        defaults |= {key: entry.choices[0] for key, entry in self.inputs[name].items() if entry.choices and key not in defaults}
+        defaults = {
+            key: entry.options["default"]
+            for key, entry in self.inputs[name].items()
+            if "default" in entry.options
+        }
+        defaults |= {
+            key: entry.choices[0]
+            for key, entry in self.inputs[name].items()
+            if entry.choices and key not in defaults
+        }
         answer = self.classes[name]().execute(**{**defaults, **values})
         return answer["result"] if isinstance(answer, dict) else answer
 
@@ -168,7 +190,11 @@ class Bench:
         if entry.type in self.pools:
             return rng.choice(self.pools[entry.type])
         if entry.type == "COMBO":
-            return rng.choice([*entry.choices, *entry.choices, *entry.choices, "no such choice"]) if entry.choices else "none"
+            return (
+                rng.choice([*entry.choices, *entry.choices, *entry.choices, "no such choice"])
+                if entry.choices
+                else "none"
+            )
         if entry.type == "STRING":
             return rng.choice(TEXTS)
         if entry.type == "BOOLEAN":
@@ -203,13 +229,19 @@ def outcome(bench: Bench, name: str, values: dict, folder: Path) -> Result:
         for key, entry in bench.inputs[name].items():
             if entry.is_widget and key in values:
                 values[key] = check_value(values[key], entry, f"{name}, input {key}", [folder])
-        node, hidden = Node("1", name, bench.classes[name], values, {}), {"OUTPUT_DIRECTORY": str(folder / "out")}
+        node, hidden = (
+            Node("1", name, bench.classes[name], values, {}),
+            {"OUTPUT_DIRECTORY": str(folder / "out")},
+        )
         before = finite(list(values.values()))
         with torch.inference_mode():
             results, _ = run_node(node, {}, {**hidden, "PROMPT": {}, "EXTRA_PNGINFO": {}})
         good = finite(results) or not before
         stray = [path for path in folder.iterdir() if path.name != "out"]
-        return Result("survived" if good and not stray else "wrong", f"left {stray}" if stray else "not finite" if not good else "")
+        return Result(
+            "survived" if good and not stray else "wrong",
+            f"left {stray}" if stray else "not finite" if not good else "",
+        )
     except (RuntimeError, MemoryError) as error:
         return Result("refused") if out_of_memory(error) else sentence(error)
     except Exception as error:
@@ -224,13 +256,25 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
         names = [
             name
             for name, inputs in bench.inputs.items()
-            if name not in SLOW and all(entry.type in bench.pools or entry.is_widget or entry.type == "*" for entry in inputs.values())
+            if name not in SLOW
+            and all(
+                entry.type in bench.pools or entry.is_widget or entry.type == "*" for entry in inputs.values()
+            )
         ]
         for number in range(max(len(names), round(CASES * share))):
             name, place = names[number % len(names)], folder / str(number)
             values = {
-                key: bench.value(entry, key, rng) for key, entry in bench.inputs[name].items() if entry.required or rng.random() < 0.5
+                key: bench.value(entry, key, rng)
+                for key, entry in bench.inputs[name].items()
+                if entry.required or rng.random() < 0.5
             }
             place.mkdir()
-            shown = {key: str(value)[:40] if not isinstance(value, (Tensor, dict, list)) else "…" for key, value in values.items()}
-            table.add("inputs of nodes", f"#{number} {name} {shown}", forked(partial(outcome, bench, name, values, place)))
+            shown = {
+                key: str(value)[:40] if not isinstance(value, (Tensor, dict, list)) else "…"
+                for key, value in values.items()
+            }
+            table.add(
+                "inputs of nodes",
+                f"#{number} {name} {shown}",
+                forked(partial(outcome, bench, name, values, place)),
+            )

@@ -1,4 +1,5 @@
-"""Pickles that try to run code, by every opcode that can call something, and pickles that are merely malicious."""
+"""Pickles that try to run code, by every opcode that can call something, and pickles that are merely
+malicious."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ def program(protocol: int, body: bytes) -> bytes:
 
 
 def nested_lists() -> bytes:
-    """Forty lists, each to be put twice into the one before it, but only when all are there; the first is called."""
+    """Forty lists, each to be put twice into the one before it, but only when all are there; the first is
+    called."""
     made = b"".join(b"]q" + bytes([number]) for number in range(41))
     filled = b"".join(b"h%ch%cah%ca" % (number, number + 1, number + 1) for number in range(40))
     return b"\x80\x02(" + made + filled + b"h\x00NR."
@@ -127,16 +129,27 @@ def zipped(data: bytes, more: dict[str, bytes] | None = None) -> bytes:
     """A pickle as torch.save packs it today."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        entries = {"data.pkl": data, "byteorder": b"little", "data/0": bytes(64), "version": b"3\n", **(more or {})}
+        entries = {
+            "data.pkl": data,
+            "byteorder": b"little",
+            "data/0": bytes(64),
+            "version": b"3\n",
+            **(more or {}),
+        }
         for name, content in entries.items():
             archive.writestr(f"archive/{name}", content)
     return out.getvalue()
 
 
 def legacy(data: bytes) -> bytes:
-    """A pickle as torch.save wrote it before 1.6: magic number, protocol version, system, content, keys of the storages."""
+    """A pickle as torch.save wrote it before 1.6: magic number, protocol version, system, content, keys of
+    the storages."""
     head = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    system = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
     return head + pickle.dumps(system, 2) + data + pickle.dumps([], 2)
 
 

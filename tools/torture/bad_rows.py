@@ -1,4 +1,5 @@
-"""What bulk jobs are given to read: names that lead elsewhere, links, bombs and damaged shards, tables, lists and pictures."""
+"""What bulk jobs are given to read: names that lead elsewhere, links, bombs and damaged shards, tables, lists
+and pictures."""
 
 from __future__ import annotations
 
@@ -168,7 +169,8 @@ def hostile() -> Iterator[tuple[str, Make]]:
         "all ends": "a\x0bb\x1c\u2028c\x85d\ne\n",
     }
     objects = {
-        "null": '{"text": null}', "number": '{"text": 1}', "list": "[1]", "deep": "[" * 10**5, "twice": '{"text": "a", "text": {"a": 1}}',
+        "null": '{"text": null}', "number": '{"text": 1}', "list": "[1]", "deep": "[" * 10**5, "twice": '{"text": "a", "text": '
+            '{"a": 1}}',
         "other": '{"x": 1}', "endless": '{"text": 1e999}', "surrogate": '{"text": "\\ud800"}',
         "path": '{"image": "../../elsewhere/secret.png"}',
     }  # fmt: skip
@@ -233,7 +235,8 @@ def read(row: Row, kind: str) -> object:
 
 
 def outcome(place: Path) -> Result:
-    """The rows of a folder, read and written as a job does: nothing comes from elsewhere, nothing goes elsewhere."""
+    """The rows of a folder, read and written as a job does: nothing comes from elsewhere, nothing goes
+    elsewhere."""
     source, out, refused = place / "in", place / "out", None
     for kind in ("picture", "text"):
         try:

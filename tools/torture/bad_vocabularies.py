@@ -30,7 +30,9 @@ from .forked import Table, forked
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
 SAID = ("", "red apple, 3d style", "Zebra’s 漢字 & 42 ünïcodes\tor 🍎?")
 FLIPS = 12
-VOCABULARIES: dict[str, dict[str, Callable[[bytes], bytes]]] = {  # what is made of the good content, by vocabulary
+VOCABULARIES: dict[
+    str, dict[str, Callable[[bytes], bytes]]
+] = {  # what is made of the good content, by vocabulary
     "bert": {
         "without [CLS]": lambda text: text.replace(b"[CLS]", b"[XYZ]"),
         "a piece twice": lambda text: text.replace(b"\napple\n", b"\nred\n"),
@@ -100,10 +102,16 @@ def good_texts() -> Good:
         "encoder": len(vocabularies.bert.splitlines()),
         "decoder": Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges).eos + 1,
     }
-    text_vae = replace(tiny.text_vae, **{name: replace(getattr(tiny.text_vae, name), vocab_size=size) for name, size in sizes.items()})
+    text_vae = replace(
+        tiny.text_vae,
+        **{name: replace(getattr(tiny.text_vae, name), vocab_size=size) for name, size in sizes.items()},
+    )
     tower = replace(tiny.clip.text, vocab_size=ClipTokenizer(vocabularies.clip_merges).bpe.vocab_size)
     config = replace(tiny, clip=replace(tiny.clip, text=tower), text_vae=text_vae)
-    state = {key: torch.randn(tensor.shape) for key, tensor in state_of(build(config, ["clip_text", "text_vae"], vocabularies)).items()}
+    state = {
+        key: torch.randn(tensor.shape)
+        for key, tensor in state_of(build(config, ["clip_text", "text_vae"], vocabularies)).items()
+    }
     state |= to_tensors(vocabularies)
     return Good("texts", load_texts, {}, metadata(config), {"safetensors": save(state, metadata(config))})
 
@@ -114,7 +122,9 @@ def spoilt(good: Good, state: State, rng: random.Random) -> Iterator[Case]:
         key = PREFIX + name
         content = state[key].numpy().tobytes()
         if name != "clip_merges":  # without them a CLIP may still read tokens
-            yield case(good, f"{name} missing", {other: tensor for other, tensor in state.items() if other != key})
+            yield case(
+                good, f"{name} missing", {other: tensor for other, tensor in state.items() if other != key}
+            )
         for dtype in (torch.float32, torch.int64, torch.bool):
             yield case(good, f"{name} as {dtype}", state | {key: state[key].to(dtype)})
         for way, change in {**ways, **ANY}.items():
@@ -132,7 +142,11 @@ def spoilt(good: Good, state: State, rng: random.Random) -> Iterator[Case]:
 
 def byte_tensor(content: bytes) -> Tensor:
     """Bytes as a tensor, none as well."""
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.zeros(0, dtype=torch.uint8)
+    return (
+        torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        if content
+        else torch.zeros(0, dtype=torch.uint8)
+    )
 
 
 def case(good: Good, name: str, state: State, may_load: bool = False) -> Case:
@@ -149,5 +163,7 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
         place = folder / str(number)
         place.mkdir()
         bad.make(place / "file.safetensors")
-        table.add(bad.kind, bad.name, forked(partial(outcome, bad, place / "file.safetensors", folder / "canary")))
+        table.add(
+            bad.kind, bad.name, forked(partial(outcome, bad, place / "file.safetensors", folder / "canary"))
+        )
         shutil.rmtree(place)

@@ -1,4 +1,5 @@
-"""Output folders on disks that are full or read-only: one sentence, nothing half written, pictures that were made kept elsewhere."""
+"""Output folders on disks that are full or read-only: one sentence, nothing half written, pictures that were
+made kept elsewhere."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ SMALL = 16_384  # bytes: less than any result
 
 
 def mounted(folder: Path, read_only: bool) -> None:
-    """A small disk of this process alone at a folder, with a file on it. Raises PermissionError for those who may not."""
+    """A small disk of this process alone at a folder, with a file on it. Raises PermissionError for those who
+    may not."""
     libc = ctypes.CDLL(None, use_errno=True)
     calls = [
         lambda: libc.unshare(NEW_NAMESPACE),

@@ -1,4 +1,5 @@
-"""Work that is killed at random moments: what was written before is whole, and what resumes ends as if nothing had happened."""
+"""Work that is killed at random moments: what was written before is whole, and what resumes ends as if
+nothing had happened."""
 
 from __future__ import annotations
 

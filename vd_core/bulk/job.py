@@ -260,7 +260,9 @@ def on_ray(
         import ray
     except ImportError as error:
         raise ValueError(INSTALL) from error
-    where: dict[str, Any] = {"num_cpus": workers * threads + 1, "include_dashboard": False} if address is None else {}
+    where: dict[str, Any] = (
+        {"num_cpus": workers * threads + 1, "include_dashboard": False} if address is None else {}
+    )
     code = {} if address is None else {"py_modules": [str(Path(__file__).resolve().parents[1])]}
     ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, runtime_env=code, **where)
     try:

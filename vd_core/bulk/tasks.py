@@ -107,7 +107,9 @@ class Runner:
     def __call__(self, rows: Sequence[Row]) -> list[Result]:
         """Run rows: a result for each, in their order; what goes wrong with a row is its `error`."""
         found = [self.read(row) for row in rows]
-        readable = [(row, value) for row, value in zip(rows, found, strict=True) if not isinstance(value, ValueError)]
+        readable = [
+            (row, value) for row, value in zip(rows, found, strict=True) if not isinstance(value, ValueError)
+        ]
         made = iter(self.run(readable))
         return [
             {"id": row.id, "error": str(value)} if isinstance(value, ValueError) else next(made)

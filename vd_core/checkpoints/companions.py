@@ -24,9 +24,11 @@ DIFFUSER_KEYS = re.compile(r"diffuser\.\w+\.|model\.diffusion_model\.unet_\w+\."
 
 
 def find_part(model: Path, part: str, folders: Collection[Path]) -> Path:
-    """Find the file of a part of a model: the model's own where it holds the part, else the published one in one of the folders.
+    """Find the file of a part of a model: the model's own where it holds the part, else the published one in
+    one of the folders.
 
-    part: as in `part_names`. Raises FileNotFoundError that says which file is wanted, its size, where it is published and where
+    part: as in `part_names`. Raises FileNotFoundError that says which file is wanted, its size, where it is
+          published and where
     it was searched for.
     """
     checkpoints, _ = open_checkpoints(model)
@@ -38,15 +40,18 @@ def find_part(model: Path, part: str, folders: Collection[Path]) -> Path:
         if (folder / name).exists():
             return folder / name
     raise FileNotFoundError(
-        f"{model.name} does not hold {part}, and there is no {' or '.join(names)} in {', '.join(map(str, folders))}: "
+        f"{model.name} does not hold {part}, and there is no {' or '.join(names)} in "
+        f"{', '.join(map(str, folders))}: "
         f"put it there; it is published as {wanted}."
     )
 
 
 def may_hold_diffuser(path: Path) -> bool:
-    """Tell whether a file may hold Versatile Diffusion's diffuser, without reading weights: for lists that users choose from.
+    """Tell whether a file may hold Versatile Diffusion's diffuser, without reading weights: for lists that
+    users choose from.
 
-    A safetensors file is told by its keys. Other files would have to be read for that, so they are told by their names.
+    A safetensors file is told by its keys. Other files would have to be read for that, so they are told by
+    their names.
     """
     if path.suffix != ".safetensors":
         return bool(re.search(r"vd[-_]|versatile", path.name, re.IGNORECASE))
@@ -56,7 +61,8 @@ def may_hold_diffuser(path: Path) -> bool:
 
 @lru_cache(maxsize=4096)
 def holds_diffuser_keys(path: Path, changed: int, size: int) -> bool:
-    """Whether a safetensors file has keys of a diffuser in one of its layouts. changed, size: of the file that was looked at."""
+    """Whether a safetensors file has keys of a diffuser in one of its layouts. changed, size: of the file
+    that was looked at."""
     try:
         with safe_open(path, framework="pt") as file:
             return any(DIFFUSER_KEYS.match(key) for key in file.keys())  # noqa: SIM118, it is no mapping

@@ -1,4 +1,5 @@
-"""The small trained model that ships with the project, and the pictures it was trained on and is measured with."""
+"""The small trained model that ships with the project, and the pictures it was trained on and is measured
+with."""
 
 from pathlib import Path
 

@@ -117,7 +117,8 @@ def roughen(latents: Tensor, spread: float, generator: torch.Generator) -> Tenso
 
 
 def discriminator_losses(images: Tensor, drawn: Tensor, batch: int = 24):
-    """Return the loss of a discriminator alone, for `loop.fit`; pictures and drawn ones are uint8 [N, 3, H, W].
+    """Return the loss of a discriminator alone, for `loop.fit`; pictures and drawn ones are uint8 [N, 3, H,
+    W].
 
     One that knows nothing yet would lead the decoder nowhere.
     """

@@ -22,7 +22,8 @@ SIZES = 4  # different sizes of things in one batch
 def place(images: Tensor, generator: torch.Generator, smallest: float = 0.6) -> Tensor:
     """Make each picture smaller, without aliasing, and put it anywhere on white.
 
-    smallest: the least share of its side that is left. A batch has only SIZES sizes, so that it is scaled in few calls.
+    smallest: the least share of its side that is left. A batch has only SIZES sizes, so that it is scaled in
+              few calls.
     """
     side = images.shape[-1]
     placed = torch.ones_like(images)

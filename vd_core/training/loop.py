@@ -158,8 +158,8 @@ def fit(
     until:      stop after this step, which is saved; the next call goes on, possibly with other losses.
                 None = after all steps.
     groups:     None = all parameters that require gradients, as one.
-    clip_apart: gradients are clipped to norm 1 group by group, for adversaries: those of one must not drown the
-                other's. If not, all together.
+    clip_apart: gradients are clipped to norm 1 group by group, for adversaries: those of one must not drown
+                the other's. If not, all together.
     shard:      copies of the module, divided among the processes, are trained and averaged in its place.
                 Checkpoints, sheets and, in the first process, the result are whole all the same: a run goes
                 on with or without it, on any number of processes.

@@ -51,7 +51,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     """
     x, y = x.double(), y.double()
     covariances = torch.cov(x.T), torch.cov(y.T)
-    # The trace of the root of C_x C_y: the roots of its eigenvalues, which a symmetric matrix has too, added up.
+    # The trace of the root of C_x C_y: the roots of its eigenvalues, which a symmetric matrix has too, added
+    # up.
     values, vectors = torch.linalg.eigh(covariances[0])
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp(min=0).sqrt().sum()

@@ -1,4 +1,5 @@
-"""The sentences of `nodes/advice.py`, on the node in the page and in the log, under every sampler of core's."""
+"""The sentences of `nodes/advice.py`, on the node in the page and in the log, under every sampler of
+core's."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .guidance import KEY as CORRECTED
 
 
 def sample(executor: WrapperExecutor, noise: Tensor, *given, **more) -> Tensor:
-    """Wrap a whole sampling, whose further arguments differ among cores, to say first what does not suit the model."""
+    """Wrap a whole sampling, whose further arguments differ among cores, to say first what does not suit the
+    model."""
     guider = executor.class_obj
     flow = guider.model_patcher.model
     cfg = None if CORRECTED in guider.model_options else getattr(guider, "cfg", None)

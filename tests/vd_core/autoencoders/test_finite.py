@@ -1,4 +1,5 @@
-"""Autoencoders that make numbers that are not finite: a sentence that names the part, where a black picture or no text would come out."""
+"""Autoencoders that make numbers that are not finite: a sentence that names the part, where a black picture
+or no text would come out."""
 
 import copy
 
@@ -38,7 +39,9 @@ def poison(module, key, value):
 def test_the_part_of_the_image_autoencoder_is_named(vae, layer, part, value):
     vae.get_submodule(layer).weight.data.fill_(value)
     vae.get_submodule(layer).bias.data.fill_(value)
-    with pytest.raises(ValueError, match=f"The image autoencoder's {part} gave (NaN|inf) in float32: its weights are damaged"):
+    with pytest.raises(
+        ValueError, match=f"The image autoencoder's {part} gave (NaN|inf) in float32: its weights are damaged"
+    ):
         if part.startswith("encoder"):
             vae.encode(torch.rand(1, 3, 16, 16) + 0.5)
         else:
@@ -68,7 +71,9 @@ def test_the_text_autoencoder_too(optimus, temperature):
         optimus.decode(torch.full((1, width), NAN), [torch.Generator()], temperature)
     poison(optimus, "decoder.wte.weight", NAN)
     poison(optimus, "encoder_linear.weight", NAN)
-    with pytest.raises(ValueError, match="The text autoencoder's decoder gave NaN in float32: its weights are damaged"):
+    with pytest.raises(
+        ValueError, match="The text autoencoder's decoder gave NaN in float32: its weights are damaged"
+    ):
         optimus.decode(torch.zeros(1, width), [torch.Generator()], temperature)
     with pytest.raises(ValueError, match="The text autoencoder's encoder gave NaN in float32"):
         optimus.encode(["red apple"])

@@ -33,7 +33,9 @@ def test_shapes(vae, images, latents):
 
 @pytest.mark.parametrize("channel_mult", [(1,), (1, 2), (2, 1, 3)])
 def test_the_factor_follows_the_levels(channel_mult):
-    vae = AutoencoderKL(ImageVAEConfig(channels=32, channel_mult=channel_mult, num_res_blocks=1, latent_channels=2))
+    vae = AutoencoderKL(
+        ImageVAEConfig(channels=32, channel_mult=channel_mult, num_res_blocks=1, latent_channels=2)
+    )
     factor = 2 ** (len(channel_mult) - 1)
     with torch.no_grad():
         latents = vae.encode(torch.rand(1, 3, 2 * factor, 3 * factor))

@@ -59,14 +59,25 @@ class Rigged(Optimus):
 def test_gpt2_is_that_of_transformers(config):
     """Without the memory slot both are plain GPT-2: the same names, shapes and values."""
     sizes = config.text_vae.decoder
-    shape = {"n_embd": sizes.width, "n_layer": sizes.layers, "n_head": sizes.heads, "n_inner": sizes.mlp_width}
+    shape = {
+        "n_embd": sizes.width,
+        "n_layer": sizes.layers,
+        "n_head": sizes.heads,
+        "n_inner": sizes.mlp_width,
+    }
     ends = {"bos_token_id": 0, "eos_token_id": 0}
-    theirs = GPT2Model(GPT2Config(vocab_size=sizes.vocab_size, n_positions=sizes.positions, **shape, **ends)).eval()
+    theirs = GPT2Model(
+        GPT2Config(vocab_size=sizes.vocab_size, n_positions=sizes.positions, **shape, **ends)
+    ).eval()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     ours = GPT2(sizes).eval()
     ours.load_state_dict(
-        {name: tensor for name, tensor in theirs.state_dict().items() if not name.endswith((".attn.bias", ".masked_bias"))}
+        {
+            name: tensor
+            for name, tensor in theirs.state_dict().items()
+            if not name.endswith((".attn.bias", ".masked_bias"))
+        }
     )
     embeddings = torch.randn(2, 7, sizes.width)
     nothing = torch.zeros(2, sizes.heads, 0, sizes.width // sizes.heads)
@@ -85,7 +96,11 @@ def test_encoding_a_batch_is_encoding_its_sentences(optimus):
 
 def test_the_latent_is_the_mean_of_the_posterior(optimus):
     mean, logvar = optimus.posterior(optimus.pieces(TEXTS))
-    assert torch.equal(optimus.encode(TEXTS), mean) and logvar.shape == mean.shape and not torch.equal(mean, logvar)
+    assert (
+        torch.equal(optimus.encode(TEXTS), mean)
+        and logvar.shape == mean.shape
+        and not torch.equal(mean, logvar)
+    )
 
 
 def test_encoding_ignores_case(optimus):
@@ -151,7 +166,9 @@ def test_one_generator_decodes_one_latent_after_the_other(optimus):
     expected = [sentence for latent in LATENTS for sentence in optimus.decode(latent[None], [generator])]
     (again,) = seeded(7)
     assert optimus.decode(LATENTS, again) == expected
-    assert torch.equal(torch.rand(1, generator=again), torch.rand(1, generator=generator))  # and as many draws
+    assert torch.equal(
+        torch.rand(1, generator=again), torch.rand(1, generator=generator)
+    )  # and as many draws
 
 
 def test_the_loop_is_that_of_the_written_out_one(optimus):
@@ -163,14 +180,20 @@ def test_the_loop_is_that_of_the_written_out_one(optimus):
         ids = [optimus.words.bos]
         while ids[-1] != optimus.words.eos and len(ids) < 30:
             logits = optimus.logits(latent, torch.tensor([ids]))[0, -1] / 0.7
-            ids += torch.multinomial(filter_logits(logits, 40, 0.9).softmax(dim=0), 1, generator=theirs).tolist()
+            ids += torch.multinomial(
+                filter_logits(logits, 40, 0.9).softmax(dim=0), 1, generator=theirs
+            ).tolist()
         assert row == [*ids[:29], optimus.words.eos] if len(ids) == 30 else row == ids
 
 
 def test_greedy_decoding_draws_nothing(optimus):
     generators = seeded(1, 2, 3)
     greedy = optimus.decode(LATENTS, generators, temperature=0)
-    assert optimus.decode(LATENTS, seeded(4, 5, 6), temperature=0) == greedy == optimus.decode(LATENTS, seeded(9)[0], temperature=0)
+    assert (
+        optimus.decode(LATENTS, seeded(4, 5, 6), temperature=0)
+        == greedy
+        == optimus.decode(LATENTS, seeded(9)[0], temperature=0)
+    )
     assert torch.equal(torch.rand(2, generator=generators[0]), torch.rand(2, generator=seeded(1)[0]))
     assert optimus.decode(LATENTS, generators, top_k=1) == greedy
     rows = optimus.decode_ids(LATENTS, generators, temperature=0)
@@ -181,7 +204,11 @@ def test_greedy_decoding_draws_nothing(optimus):
 
 def test_rows_run_from_the_start_to_the_end_token(optimus):
     for row in optimus.decode_ids(LATENTS, seeded(1, 2, 3)):
-        assert row[0] == optimus.words.bos and row[-1] == optimus.words.eos and optimus.words.eos not in row[1:-1]
+        assert (
+            row[0] == optimus.words.bos
+            and row[-1] == optimus.words.eos
+            and optimus.words.eos not in row[1:-1]
+        )
         assert len(row) <= optimus.config.max_tokens
 
 
@@ -201,7 +228,10 @@ def test_only_sentences_that_have_not_ended_draw(optimus):
     bos, eos = optimus.words.bos, optimus.words.eos
     generators = seeded(1, 2, 3)
     plan = {generators[0]: iter([5, eos]), generators[1]: iter(range(1, 30)), generators[2]: iter([eos])}
-    steps = [copy.deepcopy(rows) for rows in optimus.write(LATENTS, generators, lambda logits, generator: next(plan[generator]))]
+    steps = [
+        copy.deepcopy(rows)
+        for rows in optimus.write(LATENTS, generators, lambda logits, generator: next(plan[generator]))
+    ]
     assert len(steps) == 29
     assert steps[0] == [[bos, 5], [bos, 1], [bos, eos]]
     assert steps[-1] == [[bos, 5, eos], [bos, *range(1, 29), eos], [bos, eos]]
@@ -212,7 +242,9 @@ def test_sentences(optimus):
     words = optimus.words
     assert optimus.sentence(words.encode("red apple, noto style")) == "red apple, noto style"
     first, second = words.tokenizer.encode("red apple").ids[0], words.encode("apple")[1]
-    assert optimus.sentence([words.bos, first, second, words.eos]) == "apple"  # quirk: glued to <BOS> and lost with it
+    assert (
+        optimus.sentence([words.bos, first, second, words.eos]) == "apple"
+    )  # quirk: glued to <BOS> and lost with it
     assert optimus.sentence([words.bos, second, words.pad, second, words.eos]) == "apple <PAD> apple"
 
 
@@ -223,7 +255,11 @@ def test_progress(optimus):
     assert seen == [*((i, 29) for i in range(1, longest - 1)), (29, 29)]
     seen.clear()
     optimus.decode(LATENTS, seeded(1)[0], progress=lambda token, tokens: seen.append((token, tokens)))
-    assert {total for _, total in seen} == {87} and seen == sorted(seen) and {29, 58, 87} <= {token for token, _ in seen}
+    assert (
+        {total for _, total in seen} == {87}
+        and seen == sorted(seen)
+        and {29, 58, 87} <= {token for token, _ in seen}
+    )
 
 
 def test_progress_may_stop_it(optimus):
@@ -259,7 +295,10 @@ def test_filters(logits, top_k, top_p, kept):
 
 def test_temperature_is_the_sharpness_of_the_draw():
     logits, (generator,) = torch.tensor([0.0, 1.0]), seeded(0)
-    shares = [sum(draw(logits, generator, temperature, 0, 1.0) for _ in range(4000)) / 4000 for temperature in (0.5, 1.0, 2.0)]
+    shares = [
+        sum(draw(logits, generator, temperature, 0, 1.0) for _ in range(4000)) / 4000
+        for temperature in (0.5, 1.0, 2.0)
+    ]
     assert shares == pytest.approx([torch.tensor(x).sigmoid().item() for x in (2.0, 1.0, 0.5)], abs=0.03)
 
 
@@ -268,7 +307,9 @@ def test_edited_latents_lose_one_direction_and_gain_another():
     edited = edit_latent(LATENTS, negative, positive)
     assert ((edited - positive) @ negative.T).abs().max() < 1e-5
     change = edited - positive - LATENTS
-    torch.testing.assert_close(change, (change @ negative.T) / negative.square().sum() * negative, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        change, (change @ negative.T) / negative.square().sum() * negative, rtol=0, atol=1e-5
+    )
     torch.testing.assert_close(edit_latent(LATENTS, 3 * negative, positive), edited)
     assert torch.equal(edit_latent(LATENTS, torch.zeros_like(negative), positive), LATENTS + positive)
 
@@ -280,7 +321,10 @@ def test_built_on_meta_and_filled(optimus, config, vocabularies, tokens, attenti
     empty.load_state_dict(optimus.state_dict(), assign=True)
     assert_rounded(empty.encode(TEXTS), optimus.encode(TEXTS))
     assert torch.equal(empty.logits(LATENTS, tokens), optimus.logits(LATENTS, tokens))
-    assert empty.decode(LATENTS, seeded(1, 2, 3)) == optimus.decode(LATENTS, seeded(1, 2, 3)) and not empty.training
+    assert (
+        empty.decode(LATENTS, seeded(1, 2, 3)) == optimus.decode(LATENTS, seeded(1, 2, 3))
+        and not empty.training
+    )
 
 
 def test_only_training_drops_out(config, tokens):
@@ -298,8 +342,12 @@ def test_half_precision_takes_any_latents(optimus):
 
 
 def test_transformers_has_nothing_to_say(config, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)  # else caplog would hear nothing
-    unseen = replace(config.text_vae, encoder=replace(config.text_vae.encoder, vocab_size=77))  # it gives each warning once
+    monkeypatch.setattr(
+        logging.getLogger("transformers"), "propagate", True
+    )  # else caplog would hear nothing
+    unseen = replace(
+        config.text_vae, encoder=replace(config.text_vae.encoder, vocab_size=77)
+    )  # it gives each warning once
     optimus = Optimus(unseen)
     optimus.posterior(torch.tensor([[2, 5, 3], [2, 3, 0]]))
     assert not caplog.records
@@ -324,11 +372,20 @@ def test_ids_work_without_vocabularies(optimus, config, tokens):
         (lambda o: o.encode([]), "a sentence or a list of at least one, got"),
         (lambda o: o.encode([1]), "a sentence or a list of at least one, got"),
         (lambda o: o.decode(randn(3, 23), seeded(1, 2, 3)), r"latents \[batch, 24\], got \[3, 23\]"),
-        (lambda o: o.decode(randn(3, 24, 1, 1), seeded(1, 2, 3)), r"latents \[batch, 24\], got \[3, 24, 1, 1\]"),
+        (
+            lambda o: o.decode(randn(3, 24, 1, 1), seeded(1, 2, 3)),
+            r"latents \[batch, 24\], got \[3, 24, 1, 1\]",
+        ),
         (lambda o: o.decode(randn(0, 24), []), r"latents \[batch, 24\], got \[0, 24\]"),
         (lambda o: o.decode(LATENTS, seeded(1, 2)), "3 latents but 2 generators"),
-        (lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=-1), "temperature must be at least 0, got -1"),
-        (lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=float("nan")), "temperature must be at least 0, got nan"),
+        (
+            lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=-1),
+            "temperature must be at least 0, got -1",
+        ),
+        (
+            lambda o: o.decode(LATENTS, seeded(1, 2, 3), temperature=float("nan")),
+            "temperature must be at least 0, got nan",
+        ),
         (lambda o: o.decode(LATENTS, seeded(1, 2, 3), top_p=1.5), "top_p within 0..1"),
         (lambda o: o.decode(LATENTS.to("meta"), seeded(1, 2, 3)), "on the meta device and have no values"),
     ],

@@ -42,6 +42,8 @@ def test_remove_duplicate_phrases(said, kept):
     assert remove_duplicate_phrases(said) == kept
 
 
-@pytest.mark.parametrize("sentence", ["a cat (small), on a [red] mat; well: yes!", "one two three one two", ". (a"])
+@pytest.mark.parametrize(
+    "sentence", ["a cat (small), on a [red] mat; well: yes!", "one two three one two", ". (a"]
+)
 def test_a_sentence_without_repetition_stays(sentence):
     assert remove_duplicate_phrases(sentence) == sentence

@@ -1,6 +1,8 @@
-"""Where there is no memory for a batch, the autoencoder takes it in parts, to the same pictures; a part that is too large is told.
+"""Where there is no memory for a batch, the autoencoder takes it in parts, to the same pictures; a part that
+is too large is told.
 
-What no memory of this machine could hold, 16,384 x 16,384, is refused before it is tried: the tensors here have that shape, and one number.
+What no memory of this machine could hold, 16,384 x 16,384, is refused before it is tried: the tensors here
+have that shape, and one number.
 """
 
 import importlib
@@ -42,7 +44,10 @@ def short(work, most, error):
     return limited, asked
 
 
-CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 9 bytes."
+)
 
 
 @pytest.mark.parametrize("error", [CPU, torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
@@ -66,7 +71,9 @@ def test_one_picture_too_large_is_told(vae, host, monkeypatch):
 
 
 def test_other_errors_are_not_tried_again(vae, monkeypatch):
-    limited, asked = short(vae.autoencoder.decode, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    limited, asked = short(
+        vae.autoencoder.decode, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    )
     monkeypatch.setattr(vae.autoencoder, "decode", limited)
     with pytest.raises(RuntimeError, match="shapes"):
         vae.decode(torch.zeros(2, 16, 8, 8))
@@ -81,7 +88,10 @@ def small_machine(host, monkeypatch):
 
 
 def test_a_picture_of_16k_is_refused_before_it_is_encoded_or_decoded(vae, small_machine):
-    sentence = "A picture of 16384x16384 needs 128 GB of memory or more, this machine has 24 GB: choose a smaller size or batch."
+    sentence = (
+        "A picture of 16384x16384 needs 128 GB of memory or more, this machine has 24 GB: choose "
+        "a smaller size or batch."
+    )
     for work, shape in ((vae.encode, (1, 16384, 16384, 3)), (vae.decode, (1, 16, 2048, 2048))):
         with pytest.raises(ValueError) as raised:
             work(torch.zeros(1).expand(shape))
@@ -91,7 +101,10 @@ def test_a_picture_of_16k_is_refused_before_it_is_encoded_or_decoded(vae, small_
 def test_a_latent_of_16k_is_refused_before_it_is_sampled(host, small_machine):
     model = host("standalone").load_flow(host("standalone").MODEL, "image", ["text"], "auto")
     assert model.fit(torch.zeros(1, 4, 8, 8)).shape == (1, 16, 8, 8)
-    with pytest.raises(ValueError, match="A step on 1 latents of 2048x2048 needs 40 GB of memory or more, this machine has 24 GB"):
+    with pytest.raises(
+        ValueError,
+        match="A step on 1 latents of 2048x2048 needs 40 GB of memory or more, this machine has 24 GB",
+    ):
         model.fit(torch.zeros(1).expand(1, 16, 2048, 2048))
 
 

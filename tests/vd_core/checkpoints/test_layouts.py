@@ -137,7 +137,9 @@ def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
         *IMAGE_VARIATION,
     }
     assert (
-        "text_vae" not in loaded.parts and loaded.clip.text_tower is None and list(loaded.diffuser.data) == ["image"]
+        "text_vae" not in loaded.parts
+        and loaded.clip.text_tower is None
+        and list(loaded.diffuser.data) == ["image"]
     )
 
 

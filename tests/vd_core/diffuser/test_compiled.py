@@ -1,6 +1,8 @@
-"""The compiled diffuser gives what the plain one gives, whatever changes between two calls, and where it cannot be compiled, too.
+"""The compiled diffuser gives what the plain one gives, whatever changes between two calls, and where it
+cannot be compiled, too.
 
-What torch captures is run as it is here (`Captured`): its compiler would take minutes. `benchmarks/speed.py --compile` runs it.
+What torch captures is run as it is here (`Captured`): its compiler would take minutes.
+`benchmarks/speed.py --compile` runs it.
 """
 
 import copy
@@ -67,7 +69,9 @@ def pair():
 @torch.inference_mode()
 def assert_same(pair, x, contexts, data="image", cfg=7.5, mixing=lambda: attention_mixing):
     """Some steps of both, each with its own memory."""
-    denoisers = [guide(partial(diffuser, mixing=mixing()), SCHEDULE, contexts, data, cfg) for diffuser in pair[:2]]
+    denoisers = [
+        guide(partial(diffuser, mixing=mixing()), SCHEDULE, contexts, data, cfg) for diffuser in pair[:2]
+    ]
     expected, found = (torch.stack([denoise(x, t) for t in (981, 501, 1)]) for denoise in denoisers)
     assert expected.abs().max() > 0.1
     assert_rounded(found, expected)
@@ -94,7 +98,9 @@ def test_shares_regions_and_token_weights(pair):
     assert pair[2].graphs == 1
     for weight in (0.3, 0.1, 0.8):
         assert_same(pair, randn(2, 4, 6, 8), [replace(TEXT, weight=weight), PICTURE], cfg=10 * weight)
-    assert pair[2].graphs <= (3 if torch.__version__ >= "2.10" else 16)  # torch 2.6 compiles each ratio anew, up to its limit
+    assert pair[2].graphs <= (
+        3 if torch.__version__ >= "2.10" else 16
+    )  # torch 2.6 compiles each ratio anew, up to its limit
 
 
 def test_texts_and_layers_that_overflow(pair):
@@ -118,7 +124,9 @@ def test_what_cannot_be_compiled_runs_as_it_is(caplog):
     twice = Compiled(lambda x: 2 * x, backend=broken)
     assert twice(torch.ones(2)).tolist() == twice(torch.ones(2)).tolist() == [2, 2]
     (record,) = [record for record in caplog.records if record.name == "vd_core.diffuser.compiled"]
-    assert "runs without it" in record.message and "no compiler" in record.message and "\n" not in record.message
+    assert (
+        "runs without it" in record.message and "no compiler" in record.message and "\n" not in record.message
+    )
 
 
 def test_errors_are_those_of_the_plain_diffuser(pair):
@@ -137,5 +145,8 @@ def test_the_node_compiles_a_copy_without_comfyui(pack, models):
     guided_more = standalone.with_guidance(plain, GuidanceOptions(start=0.2))
     (copied,) = stand_in().execute(guided_more, "cudagraphs")
     assert copied.guidance == guided_more.guidance and copied.layers.dtype == plain.layers.dtype
-    backends = [None if (compiled := flow.load_for([TEXT]).diffuser.compiled) is None else compiled.backend for flow in (plain, copied)]
+    backends = [
+        None if (compiled := flow.load_for([TEXT]).diffuser.compiled) is None else compiled.backend
+        for flow in (plain, copied)
+    ]
     assert backends == [None, "cudagraphs"]

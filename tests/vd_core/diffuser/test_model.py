@@ -63,8 +63,12 @@ def test_the_prediction_has_the_shape_of_the_latent_and_hears_everything(diffuse
 def test_ratio_1_and_0_is_the_context_alone(diffuser, data, kind):
     alone = run(diffuser, data, [Context(kind, tokens(0))])
     for other in ("image", "text"):
-        assert torch.equal(run(diffuser, data, [Context(kind, tokens(0)), Context(other, tokens(1), weight=0.0)]), alone)
-        assert torch.equal(run(diffuser, data, [Context(other, tokens(1), weight=0.0), Context(kind, tokens(0))]), alone)
+        assert torch.equal(
+            run(diffuser, data, [Context(kind, tokens(0)), Context(other, tokens(1), weight=0.0)]), alone
+        )
+        assert torch.equal(
+            run(diffuser, data, [Context(other, tokens(1), weight=0.0), Context(kind, tokens(0))]), alone
+        )
 
 
 @DATA
@@ -91,7 +95,12 @@ def test_a_batch_is_its_samples(diffuser, data):
     whole = diffuser(x, t, [Context("text", text, weight=0.4), Context("image", image, weight=0.6)], data)
     for n in range(3):
         part = slice(n, n + 1)
-        alone = diffuser(x[part], t[part], [Context("text", text[part], weight=0.4), Context("image", image[part], weight=0.6)], data)
+        alone = diffuser(
+            x[part],
+            t[part],
+            [Context("text", text[part], weight=0.4), Context("image", image[part], weight=0.6)],
+            data,
+        )
         assert_equal_up_to_rounding(whole[part], alone)
 
 
@@ -119,7 +128,10 @@ def test_layer_mixing_uses_one_context_per_layer(diffuser):
     def expected(h, layers, shares):
         return layers[picks.pop(0)](h)
 
-    assert torch.equal(run(diffuser, "image", contexts, mixing=layer_mixing(5)), run(diffuser, "image", contexts, mixing=expected))
+    assert torch.equal(
+        run(diffuser, "image", contexts, mixing=layer_mixing(5)),
+        run(diffuser, "image", contexts, mixing=expected),
+    )
     assert not picks
 
 
@@ -129,11 +141,17 @@ def test_layer_mixing_depends_on_its_seed_alone(diffuser, data):
     np.random.seed(0)
     outs = [run(diffuser, data, contexts, mixing=layer_mixing(5)) for _ in range(2)]
     assert torch.equal(*outs) and np.random.randint(2**30) == np.random.RandomState(0).randint(2**30)
-    assert any(not torch.equal(run(diffuser, data, contexts, mixing=layer_mixing(seed)), outs[0]) for seed in range(6, 10))
+    assert any(
+        not torch.equal(run(diffuser, data, contexts, mixing=layer_mixing(seed)), outs[0])
+        for seed in range(6, 10)
+    )
 
 
 def test_layer_mixing_goes_on_from_call_to_call(diffuser):
-    contexts, mixing = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)], layer_mixing(5)
+    contexts, mixing = (
+        [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)],
+        layer_mixing(5),
+    )
     outs = [run(diffuser, "image", contexts, mixing=mixing) for _ in range(6)]
     assert any(not torch.equal(out, outs[0]) for out in outs)
 
@@ -141,15 +159,33 @@ def test_layer_mixing_goes_on_from_call_to_call(diffuser):
 @DATA
 def test_layer_mixing_identities(diffuser, data):
     alone = run(diffuser, data, [Context("text", tokens(0))])
-    assert torch.equal(run(diffuser, data, [Context("image", tokens(1), weight=0.0), Context("text", tokens(0))], mixing=layer_mixing(1)), alone)
-    assert torch.equal(run(diffuser, data, [Context("text", tokens(0), weight=0.3), Context("text", tokens(0), weight=0.7)], mixing=layer_mixing(1)), alone)
+    assert torch.equal(
+        run(
+            diffuser,
+            data,
+            [Context("image", tokens(1), weight=0.0), Context("text", tokens(0))],
+            mixing=layer_mixing(1),
+        ),
+        alone,
+    )
+    assert torch.equal(
+        run(
+            diffuser,
+            data,
+            [Context("text", tokens(0), weight=0.3), Context("text", tokens(0), weight=0.7)],
+            mixing=layer_mixing(1),
+        ),
+        alone,
+    )
 
 
 @pytest.mark.parametrize("seed", [2**32, 2**64 - 1])
 def test_layer_mixing_takes_comfyui_seeds(diffuser, seed):
     """A seed counts modulo 2**32, which is what numpy takes."""
     contexts = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)]
-    found, same, other = (run(diffuser, "text", contexts, mixing=layer_mixing(s)) for s in (seed, seed % 2**32, seed + 1))
+    found, same, other = (
+        run(diffuser, "text", contexts, mixing=layer_mixing(s)) for s in (seed, seed % 2**32, seed + 1)
+    )
     assert torch.equal(found, same) and not torch.equal(found, other)
 
 
@@ -160,7 +196,9 @@ def test_partial_builds_are_parts_of_the_whole(diffuser, config, data):
     assert whole.keys() > part.state_dict().keys()
     assert {key.split(".")[1] for key in part.state_dict() if key.startswith("data.")} == {data}
     part.load_state_dict({key: whole[key] for key in part.state_dict()})
-    assert torch.equal(run(part, data, [Context("image", tokens(0))]), run(diffuser, data, [Context("image", tokens(0))]))
+    assert torch.equal(
+        run(part, data, [Context("image", tokens(0))]), run(diffuser, data, [Context("image", tokens(0))])
+    )
     with pytest.raises(ValueError, match='no context layers for "text"; it has: image'):
         run(part, data, [Context("text", tokens(0))])
     (other,) = SHAPES.keys() - {data}
@@ -172,7 +210,12 @@ def test_partial_builds_are_parts_of_the_whole(diffuser, config, data):
 def test_lower_precision(diffuser, dtype):
     lower = copy.deepcopy(diffuser).to(dtype)
     contexts = [Context("text", tokens(0), weight=0.5), Context("image", tokens(1), weight=0.5)]
-    out = lower(latent("image").to(dtype), torch.tensor([501]), [context.to(dtype=dtype) for context in contexts], "image")
+    out = lower(
+        latent("image").to(dtype),
+        torch.tensor([501]),
+        [context.to(dtype=dtype) for context in contexts],
+        "image",
+    )
     expected = run(diffuser, "image", contexts)
     assert out.dtype == dtype and (out - expected).std() < 20 * torch.finfo(dtype).eps * expected.std()
 
@@ -182,7 +225,9 @@ def test_built_on_meta_and_filled(diffuser, config):
         empty = Diffuser(config.diffuser)
     empty.load_state_dict(diffuser.state_dict(), assign=True)
     for data in SHAPES:
-        assert torch.equal(run(empty, data, [Context("text", tokens(0))]), run(diffuser, data, [Context("text", tokens(0))]))
+        assert torch.equal(
+            run(empty, data, [Context("text", tokens(0))]), run(diffuser, data, [Context("text", tokens(0))])
+        )
     assert not empty.training
 
 
@@ -191,7 +236,11 @@ def test_every_weight_comes_from_the_ops_namespace(config):
     ops = SimpleNamespace(**{name: type(name, (getattr(nn, name),), {}) for name in names})
     diffuser = Diffuser(config.diffuser, ops=ops)
     ours = tuple(vars(ops).values())
-    foreign = [name for name, module in diffuser.named_modules() if [*module.parameters(recurse=False)] and not isinstance(module, ours)]
+    foreign = [
+        name
+        for name, module in diffuser.named_modules()
+        if [*module.parameters(recurse=False)] and not isinstance(module, ours)
+    ]
     assert not foreign
     assert {type(module) for module in diffuser.modules()} >= set(ours)
 
@@ -211,12 +260,32 @@ def test_timestep_embedding():
     [
         ("sound", (1, 4, 6, 8), [("text", 40)], 'no data layers for "sound"; it has: image, text'),
         ("image", (1, 4, 6, 8), [("sound", 40)], 'no context layers for "sound"; it has: image, text'),
-        ("image", (1, 5, 6, 8), [("text", 40)], r"image flow needs a latent \[batch, 4, height, width\], got \[1, 5, 6, 8\]"),
-        ("image", (1, 24), [("text", 40)], r"image flow needs a latent \[batch, 4, height, width\], got \[1, 24\]"),
+        (
+            "image",
+            (1, 5, 6, 8),
+            [("text", 40)],
+            r"image flow needs a latent \[batch, 4, height, width\], got \[1, 5, 6, 8\]",
+        ),
+        (
+            "image",
+            (1, 24),
+            [("text", 40)],
+            r"image flow needs a latent \[batch, 4, height, width\], got \[1, 24\]",
+        ),
         ("text", (1, 23), [("text", 40)], r"text flow needs a latent \[batch, 24\], got \[1, 23\]"),
-        ("text", (1, 24, 1, 1), [("text", 40)], r"text flow needs a latent \[batch, 24\], got \[1, 24, 1, 1\]"),
+        (
+            "text",
+            (1, 24, 1, 1),
+            [("text", 40)],
+            r"text flow needs a latent \[batch, 24\], got \[1, 24, 1, 1\]",
+        ),
         ("image", (1, 4, 7, 8), [("text", 40)], r"divisible by 2, got \[7, 8\]"),
-        ("image", (1, 4, 6, 8), [("text", 40), ("image", 39)], "image context layers read tokens of width 40, got 39"),
+        (
+            "image",
+            (1, 4, 6, 8),
+            [("text", 40), ("image", 39)],
+            "image context layers read tokens of width 40, got 39",
+        ),
         ("image", (1, 4, 6, 8), [], "at least one context"),
     ],
 )

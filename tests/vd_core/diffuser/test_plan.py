@@ -54,7 +54,8 @@ def test_official_roles():
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_any_plan_is_consistent(config):
-    """Walk it with channels in the place of activations: every layer is fed what it reads, and nothing is left over."""
+    """Walk it with channels in the place of activations: every layer is fed what it reads, and nothing is
+    left over."""
     width, saved, level, counts = 0, [], 0, {"data": 0, "context": 0}
     for step in plan(config):
         if step.op == "save":
@@ -73,15 +74,24 @@ def test_any_plan_is_consistent(config):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_places_in_the_network(config):
-    """Stage, level and block number every residual block once; context layers share the numbers of the block that they follow."""
+    """Stage, level and block number every residual block once; context layers share the numbers of the block
+    that they follow."""
     blocks = [(step.stage, step.level, step.block) for step in steps(config, "data") if step.role == "res"]
-    expected = [("in", level, block) for level, count in enumerate(config.num_res_blocks) for block in range(count)]
+    expected = [
+        ("in", level, block) for level, count in enumerate(config.num_res_blocks) for block in range(count)
+    ]
     expected += [("mid", len(config.num_res_blocks) - 1, block) for block in range(2)]
-    expected += [("out", level, block) for level, count in reversed([*enumerate(config.num_res_blocks)]) for block in range(count + 1)]
+    expected += [
+        ("out", level, block)
+        for level, count in reversed([*enumerate(config.num_res_blocks)])
+        for block in range(count + 1)
+    ]
     assert blocks == expected
     contexts = [(step.stage, step.level, step.block) for step in steps(config, "context")]
     middle = ("mid", len(config.attention) - 1, 0)
-    assert contexts == [place for place in expected if place == middle or place[0] != "mid" and config.attention[place[1]]]
+    assert contexts == [
+        place for place in expected if place == middle or place[0] != "mid" and config.attention[place[1]]
+    ]
 
 
 def test_attention_only_moves_context_layers():

@@ -29,7 +29,10 @@ CONTEXTS = [
 def test_a_sample_of_fewer_bits_is_near_and_of_the_latents_type(model, dtype):
     lower = model.replace(diffuser=copy.deepcopy(model.diffuser).to(dtype))
     full, short = (
-        each.sample("image", CONTEXTS, torch.zeros(SHAPES["image"]), sample_noise(1), Sampling(steps=4, cfg=2.0)) for each in (model, lower)
+        each.sample(
+            "image", CONTEXTS, torch.zeros(SHAPES["image"]), sample_noise(1), Sampling(steps=4, cfg=2.0)
+        )
+        for each in (model, lower)
     )
     assert short.dtype == torch.float32 and not torch.equal(full, short)
     assert (full - short).norm() < 20 * torch.finfo(dtype).eps * full.norm()
@@ -43,7 +46,9 @@ def test_with_its_own_type_a_diffuser_is_itself_to_the_bit(model, data):
     assert torch.equal(denoise(x, 501), model.diffuser(x, torch.tensor([501]), contexts, data))
 
 
-@pytest.mark.parametrize(("times", "chosen"), [(4.0, torch.bfloat16), (1.2, torch.float32), (0.1, torch.float32)])
+@pytest.mark.parametrize(
+    ("times", "chosen"), [(4.0, torch.bfloat16), (1.2, torch.float32), (0.1, torch.float32)]
+)
 def test_bfloat16_is_chosen_where_it_is_much_faster(monkeypatch, caplog, times, chosen):
     seconds = {torch.float32: times, torch.bfloat16: 1.0}
     monkeypatch.setattr(precision, "product_seconds", seconds.get)
@@ -52,7 +57,8 @@ def test_bfloat16_is_chosen_where_it_is_much_faster(monkeypatch, caplog, times, 
     assert precision.fastest_dtype() == precision.fastest_dtype() == chosen
     precision.fastest_dtype.cache_clear()
     assert [record.getMessage() for record in caplog.records] == [
-        f"Weights become {str(chosen)[6:]}: this processor multiplies bfloat16 {times:.1f} times as fast as float32."
+        f"Weights become {str(chosen)[6:]}: this processor multiplies bfloat16 {times:.1f} "
+        "times as fast as float32."
     ]
 
 
@@ -60,7 +66,9 @@ def test_products_are_timed():
     assert 0 < precision.product_seconds(torch.float32) < 10
 
 
-@pytest.mark.parametrize(("choice", "dtype"), [("default", "float32"), ("bf16", "bfloat16"), ("auto", "bfloat16")])
+@pytest.mark.parametrize(
+    ("choice", "dtype"), [("default", "float32"), ("bf16", "bfloat16"), ("auto", "bfloat16")]
+)
 def test_the_loader_of_the_standalone_host(pack, models, monkeypatch, choice, dtype):
     monkeypatch.setenv("VD_MODELS", str(models))
     standalone = __import__(f"{pack.__name__}.nodes.host.standalone", fromlist=["load_flow"])

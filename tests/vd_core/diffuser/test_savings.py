@@ -1,4 +1,5 @@
-"""What a guided step leaves out changes nothing: the walk with all savings against the walk with everything written out."""
+"""What a guided step leaves out changes nothing: the walk with all savings against the walk with everything
+written out."""
 
 import copy
 from dataclasses import replace
@@ -49,7 +50,9 @@ BLENDS = {
     "guidance of its own": [replace(ONE, guidance=2.0), EACH],
     "guidance 0": [ONE, replace(EACH, guidance=0.0)],
     "token weights": [replace(ONE, token_weights=torch.tensor([[2.0, 0.5, 1.0]]))],
-    "token weights, zeros": [replace(EACH, token_weights=torch.tensor([[2.0, 0.5, 1.0, 0, 1]] * 2, dtype=torch.float64))],
+    "token weights, zeros": [
+        replace(EACH, token_weights=torch.tensor([[2.0, 0.5, 1.0, 0, 1]] * 2, dtype=torch.float64))
+    ],
     "from a step on": [replace(ONE, region=Region(start=0.3)), EACH],
 }
 
@@ -75,7 +78,9 @@ def test_steps_are_those_with_everything_written_out(diffuser, data, blend, cfg)
 def test_maps_of_regions(diffuser):
     for masks in (MASK, torch.cat([MASK, MASK.flip(3)])):
         contexts = [replace(ONE, region=Region(masks)), EACH]
-        fast, slow = (guide(walk, SCHEDULE, contexts, "image", [2.0, 5.0]) for walk in (diffuser, plainly(diffuser)))
+        fast, slow = (
+            guide(walk, SCHEDULE, contexts, "image", [2.0, 5.0]) for walk in (diffuser, plainly(diffuser))
+        )
         assert_equal_up_to_rounding(steps(fast, "image"), steps(slow, "image"))
 
 
@@ -87,10 +92,15 @@ def test_layer_mixing_and_guidance_that_comes_and_goes(diffuser, data):
     assert_equal_up_to_rounding(steps(fast, data), steps(slow, data))
 
 
-@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.0, 0.3), (0.3, 1.0)])  # remembered with gradients, without, or used by both
+@pytest.mark.parametrize(
+    ("start", "end"), [(0.0, 1.0), (0.0, 0.3), (0.3, 1.0)]
+)  # remembered with gradients, without, or used by both
 def test_gradients_pass_through_what_is_remembered(diffuser, start, end):
     energy = Energy(lambda x0, alpha: x0.square().flatten(1).sum(dim=1), 0.5, start, end)
-    fast, slow = (steer(guide(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy]) for walk in (diffuser, plainly(diffuser)))
+    fast, slow = (
+        steer(guide(walk, SCHEDULE, [ONE, EACH], "image", 4.0), SCHEDULE, [energy])
+        for walk in (diffuser, plainly(diffuser))
+    )
     with torch.inference_mode():
         assert_equal_up_to_rounding(steps(fast, "image"), steps(slow, "image"))
 
@@ -99,7 +109,8 @@ def test_a_denoiser_takes_latents_of_any_batch_and_type(diffuser):
     denoise = guide(diffuser, SCHEDULE, [ONE], "image", 4.0)
     for batch in (2, 3, 1):
         assert_equal_up_to_rounding(
-            steps(denoise, "image", batch), steps(guide(plainly(diffuser), SCHEDULE, [ONE], "image", 4.0), "image", batch)
+            steps(denoise, "image", batch),
+            steps(guide(plainly(diffuser), SCHEDULE, [ONE], "image", 4.0), "image", batch),
         )
     half = copy.deepcopy(diffuser).half()
     denoise = guide(half, SCHEDULE, [ONE], "image", 4.0)
@@ -119,7 +130,9 @@ def test_keys_and_values_are_computed_once_and_for_each_token_once(diffuser, dat
     with patch.object(Attention, "keys_values", counted):
         denoise(randn(2, *SHAPES[data]), 981)
         layers, tokens = len(diffuser.context["text"]), {(2, 3), (2, 5)}
-        assert sum(shape in tokens for shape in computed) == 2 * layers  # text: both sides; image: of both samples, and no zeros
+        assert (
+            sum(shape in tokens for shape in computed) == 2 * layers
+        )  # text: both sides; image: of both samples, and no zeros
         computed.clear()
         denoise(randn(2, *SHAPES[data]), 501)
         assert not any(shape in tokens for shape in computed) and computed
@@ -130,7 +143,10 @@ def test_evaluations_part_where_they_read(diffuser):
     seen = []
     layers, first = diffuser.data["image"], diffuser.context["text"][0].transformer_blocks[0]
     modules = [layers[0], layers[1], first.attn1, first.attn2.to_q, first.ff, layers[2]]
-    hooks = [module.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0]))) for module in modules]
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+        for module in modules
+    ]
     guide(diffuser, SCHEDULE, [ONE], "image", 7.5)(randn(3, 4, 6, 8), 501)
     for hook in hooks:
         hook.remove()
@@ -140,7 +156,9 @@ def test_evaluations_part_where_they_read(diffuser):
 def test_zero_tokens_are_read_as_the_bias_to_the_bit(diffuser):
     attention = diffuser.context["image"][0].transformer_blocks[0].attn2
     x = randn(2, 7, attention.to_q.in_features)
-    assert torch.equal(attention(x, torch.zeros(2, 5, 40, dtype=x.dtype)), attention.to_out[0].bias.expand_as(x))
+    assert torch.equal(
+        attention(x, torch.zeros(2, 5, 40, dtype=x.dtype)), attention.to_out[0].bias.expand_as(x)
+    )
 
 
 def test_silent_evaluations_are_not_attended(diffuser):
@@ -162,11 +180,16 @@ def test_rows_that_cannot_be_shared_are_refused(diffuser):
 def test_attention_in_blocks_is_as_exact_as_torch_in_bfloat16(token_weights, at_once, monkeypatch):
     monkeypatch.setattr(layers, "SCORES", at_once)
     q, k, v = randn(2, 3, 60, 40), randn(2, 3, 5, 40, seed=1), randn(2, 3, 5, 40, seed=2)
-    bias = None if token_weights is None else torch.tensor(token_weights, dtype=q.dtype).log().expand(2, 1, 1, 5)
+    bias = (
+        None if token_weights is None else torch.tensor(token_weights, dtype=q.dtype).log().expand(2, 1, 1, 5)
+    )
     exact = attend(q, k, v, bias)
     torch.testing.assert_close(exact, torch.einsum("bhij,bhjd->bhid", weights(q, k, bias), v))
     halves = [None if part is None else part.bfloat16() for part in (q, k, v, bias)]
-    ours, theirs = (product(*halves).double() - exact for product in (attend, torch.nn.functional.scaled_dot_product_attention))
+    ours, theirs = (
+        product(*halves).double() - exact
+        for product in (attend, torch.nn.functional.scaled_dot_product_attention)
+    )
     assert ours.norm() < 1.5 * theirs.norm() < 0.02 * exact.norm()
 
 

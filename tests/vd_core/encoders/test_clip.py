@@ -46,9 +46,13 @@ def test_text_tokens_are_projected_and_share_the_norm_of_the_first_end_token(cli
     ends = [row.index(size.text.vocab_size - 1) for row in ids.tolist()]
     assert all(1 < end < size.text.positions - 1 for end in ends)
     output = clip.text_tower(input_ids=ids)
-    for tokens_, hidden, pooled, end in zip(tokens, output.last_hidden_state, output.text_embeds, ends, strict=True):
+    for tokens_, hidden, pooled, end in zip(
+        tokens, output.last_hidden_state, output.text_embeds, ends, strict=True
+    ):
         norm = pooled.norm()
-        torch.testing.assert_close(tokens_, clip.text_tower.text_projection(hidden) / norm, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            tokens_, clip.text_tower.text_projection(hidden) / norm, rtol=1e-4, atol=1e-5
+        )
         torch.testing.assert_close(tokens_[end], pooled / norm, rtol=1e-4, atol=1e-5)
 
 
@@ -151,18 +155,24 @@ def test_token_weights(clip):
     second = rows.clone()
     second[: side // 2] = 1
     expected = torch.stack([torch.cat([w.mean()[None], w.flatten()]) for w in (rows, second)])
-    torch.testing.assert_close(token_weights(mask, clip.config.image_size, clip.config.patch_size)[..., 0], expected)
+    torch.testing.assert_close(
+        token_weights(mask, clip.config.image_size, clip.config.patch_size)[..., 0], expected
+    )
 
 
 @torch.no_grad()
 def test_one_mask_serves_all_pictures(clip, images, masks):
-    torch.testing.assert_close(clip.encode_image(images, masks[:1]), clip.encode_image(images, masks[:1].repeat(2, 1, 1, 1)))
+    torch.testing.assert_close(
+        clip.encode_image(images, masks[:1]), clip.encode_image(images, masks[:1].repeat(2, 1, 1, 1))
+    )
 
 
 @torch.no_grad()
 def test_pictures_count_as_8_bit(clip, images):
     coarse = torch.floor(images * 255)
-    torch.testing.assert_close(clip.encode_image((coarse + 0.2) / 255), clip.encode_image((coarse + 0.8) / 255), rtol=0, atol=0)
+    torch.testing.assert_close(
+        clip.encode_image((coarse + 0.2) / 255), clip.encode_image((coarse + 0.8) / 255), rtol=0, atol=0
+    )
 
 
 @torch.no_grad()
@@ -174,7 +184,9 @@ def test_normalised_pixels():
     """OpenAI's mean colour becomes 0, one standard deviation above it 1."""
     colours = torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.7500842, 0.7191301, 0.6839878]])
     values = normalise(colours[..., None, None].expand(2, 3, 4, 5))
-    torch.testing.assert_close(values, torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 4, 5), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        values, torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 4, 5), rtol=0, atol=1e-6
+    )
 
 
 # Building
@@ -214,8 +226,12 @@ def test_only_the_wanted_towers_are_built(clip, images):
 
 
 def test_it_starts_in_eval_mode_and_quietly(clip, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)  # else caplog would hear nothing
-    unseen = replace(clip.config, text=replace(clip.config.text, vocab_size=123))  # transformers gives each warning once
+    monkeypatch.setattr(
+        logging.getLogger("transformers"), "propagate", True
+    )  # else caplog would hear nothing
+    unseen = replace(
+        clip.config, text=replace(clip.config.text, vocab_size=123)
+    )  # transformers gives each warning once
     with caplog.at_level(logging.WARNING):
         assert not any(module.training for module in Clip(unseen).modules())
     assert not caplog.records
@@ -264,9 +280,10 @@ def test_pictures_of_other_ranges_are_refused(clip, pictures, sentence):
 def test_gradients_reach_pictures(clip):
     pictures = torch.rand(1, 3, 60, 70, generator=torch.Generator().manual_seed(1)).requires_grad_()
     tokens = clip.encode_image(pictures)
-    torch.testing.assert_close(tokens, clip.encode_image(pictures.detach()), atol=0.02, rtol=0)  # but for the rounding
+    torch.testing.assert_close(
+        tokens, clip.encode_image(pictures.detach()), atol=0.02, rtol=0
+    )  # but for the rounding
     assert torch.autograd.grad(tokens.square().sum(), pictures)[0].abs().max() > 0
-
 
 
 @pytest.mark.parametrize("shape", [(1, 30, 50), (3, 1, 30, 50), (2, 3, 30, 50)])

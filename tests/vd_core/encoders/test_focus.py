@@ -50,7 +50,9 @@ def test_the_middle_changes_nothing(tokens):
 
 def test_towards_semantics_the_two_leading_components_vanish(tokens):
     before, after = singular_values(tokens), singular_values(focus(tokens, 0.0))
-    ratio = after[:, :45] / before[:, 2:47]  # the rest moves up, all of it scaled alike; centred tokens of width 48 have rank 47
+    ratio = (
+        after[:, :45] / before[:, 2:47]
+    )  # the rest moves up, all of it scaled alike; centred tokens of width 48 have rank 47
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-2, atol=0)
     assert (after[:, 45:] < 1e-4 * after[:, :1]).all()
 
@@ -75,7 +77,8 @@ def test_factors_at_the_ends():
 
 
 def test_factors_between_the_ends():
-    """Worked by hand. Below: g = 1 - (1 - 1/e)/4 makes y0 = 0.5, so 0.5 and 0.75. Above: y0 = -7, so 1 - 8 (i - 4)/15, at least 0."""
+    """Worked by hand. Below: g = 1 - (1 - 1/e)/4 makes y0 = 0.5, so 0.5 and 0.75. Above: y0 = -7, so 1 - 8 (i
+    - 4)/15, at least 0."""
     below = 0.5 + torch.tensor(1 - (1 - torch.e**-1) / 4).log().item() / 2
     torch.testing.assert_close(component_factors(below)[:3], torch.tensor([0.5, 0.75, 1.0]))
     above = 0.5 + torch.tensor((1 + torch.e) / 2).log().item() / 2

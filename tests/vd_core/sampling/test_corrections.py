@@ -1,4 +1,5 @@
-"""Guidance in an interval, rescaled and thresholded: closed forms, bounds, and settings that change no bit."""
+"""Guidance in an interval, rescaled and thresholded: closed forms, bounds, and settings that change no
+bit."""
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ CONTEXTS = [
 
 
 class Counting:
-    """Stands in for the diffuser: predictions that depend on everything, and how many evaluations each call asked for."""
+    """Stands in for the diffuser: predictions that depend on everything, and how many evaluations each call
+    asked for."""
 
     def __init__(self):
         self.evaluations = []
@@ -42,7 +44,16 @@ class Counting:
         return (x + 20 * means.reshape(-1, *[1] * (x.ndim - 1))).sin()
 
 
-def sampled(guidance, cfg=7.5, data="image", sampler="ddim", contexts=CONTEXTS, schedule=SCHEDULES[1], diffuser=None, steps=10):
+def sampled(
+    guidance,
+    cfg=7.5,
+    data="image",
+    sampler="ddim",
+    contexts=CONTEXTS,
+    schedule=SCHEDULES[1],
+    diffuser=None,
+    steps=10,
+):
     """A sample with these options."""
     denoise = guide(plainly(diffuser or Counting()), schedule, contexts, data, cfg, guidance=guidance)
     return generate(denoise, schedule, torch.zeros(SHAPES[data]), sample_noise(0), Sampling(sampler, steps))
@@ -101,15 +112,24 @@ def test_each_sample_has_its_own_extent():
     both = corrections.threshold_dynamic(guided_data, conditional, 0.9)
     assert torch.equal(both[1:], corrections.threshold_dynamic(guided_data[1:], conditional[1:], 0.9))
     rescaled = corrections.rescale_cfg(guided_data, conditional, 0 * conditional, 0.7)
-    torch.testing.assert_close(rescaled[1:], corrections.rescale_cfg(guided_data[1:], conditional[1:], 0 * conditional[1:], 0.7))
+    torch.testing.assert_close(
+        rescaled[1:], corrections.rescale_cfg(guided_data[1:], conditional[1:], 0 * conditional[1:], 0.7)
+    )
 
 
 def test_data_of_zeros_stays_zeros():
-    assert torch.equal(corrections.threshold_dynamic(torch.zeros(1, 4), torch.zeros(1, 4), 0.9), torch.zeros(1, 4))
+    assert torch.equal(
+        corrections.threshold_dynamic(torch.zeros(1, 4), torch.zeros(1, 4), 0.9), torch.zeros(1, 4)
+    )
 
 
 def test_the_static_threshold():
-    assert corrections.threshold_static(torch.tensor([-3.0, -1, 0.5, 2]), 1.5).tolist() == [-1.5, -1, 0.5, 1.5]
+    assert corrections.threshold_static(torch.tensor([-3.0, -1, 0.5, 2]), 1.5).tolist() == [
+        -1.5,
+        -1,
+        0.5,
+        1.5,
+    ]
 
 
 def test_rescaling_is_that_of_v():
@@ -120,7 +140,9 @@ def test_rescaling_is_that_of_v():
     ratio = v_conditional.std(dim=(1, 2, 3), keepdim=True) / v.std(dim=(1, 2, 3), keepdim=True)
     for phi in (0.3, 0.7, 1.0):
         expected = phi * ratio * v + (1 - phi) * v
-        out = corrections.rescale_cfg(alpha * x - sigma * v, alpha * x - sigma * v_conditional, alpha * x, phi)
+        out = corrections.rescale_cfg(
+            alpha * x - sigma * v, alpha * x - sigma * v_conditional, alpha * x, phi
+        )
         torch.testing.assert_close(out, alpha * x - sigma * expected, rtol=0, atol=1e-5)
 
 
@@ -156,9 +178,16 @@ def test_values_out_of_range_are_refused(values, sentence):
 @pytest.mark.parametrize("cfg", [7.5, [3.0, 5.0]])
 def test_neutral_settings_change_no_bit(schedule, data, cfg):
     plain = sampled(PLAIN, cfg, data, schedule=schedule)
-    for neutral in (GuidanceOptions(0.0, 1.0, 0.0, "none", 0.9, 1.0), GuidanceOptions(threshold="static", bound=1e4)):
+    for neutral in (
+        GuidanceOptions(0.0, 1.0, 0.0, "none", 0.9, 1.0),
+        GuidanceOptions(threshold="static", bound=1e4),
+    ):
         assert torch.equal(sampled(neutral, cfg, data, schedule=schedule), plain)
-    for effective in (GuidanceOptions(end=0.5), GuidanceOptions(rescale=0.7), GuidanceOptions(threshold="dynamic")):
+    for effective in (
+        GuidanceOptions(end=0.5),
+        GuidanceOptions(rescale=0.7),
+        GuidanceOptions(threshold="dynamic"),
+    ):
         assert not torch.allclose(sampled(effective, cfg, data, schedule=schedule), plain, atol=1e-2)
 
 
@@ -166,7 +195,9 @@ def test_neutral_settings_change_no_bit(schedule, data, cfg):
 @pytest.mark.parametrize("cfg", [1, 0])
 def test_there_is_nothing_to_compare_without_guidance(options, cfg):
     contexts = [Context("text", CONTEXTS[0].tokens, CONTEXTS[0].null), CONTEXTS[1]]
-    assert torch.equal(sampled(GuidanceOptions(**options), cfg, contexts=contexts), sampled(PLAIN, cfg, contexts=contexts))
+    assert torch.equal(
+        sampled(GuidanceOptions(**options), cfg, contexts=contexts), sampled(PLAIN, cfg, contexts=contexts)
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -191,7 +222,9 @@ def test_outside_the_interval_is_the_conditional_prediction(data, threshold):
     plain = [Context("text", CONTEXTS[0].tokens), CONTEXTS[1]]
     for cfg in (7.5, 0, [2.0, 3.0]):
         assert torch.equal(data_of(late, cfg, data)[0], data_of(PLAIN, 1, data, contexts=plain)[0])
-    assert not torch.equal(data_of(late, 7.5, data, t=301)[0], data_of(PLAIN, 1, data, t=301, contexts=plain)[0])
+    assert not torch.equal(
+        data_of(late, 7.5, data, t=301)[0], data_of(PLAIN, 1, data, t=301, contexts=plain)[0]
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["eps", "v"])
@@ -209,5 +242,7 @@ def test_guided_steps_are_corrected_by_the_formulas(schedule, data):
     for cfg in (7.5, 1):
         out, _ = data_of(GuidanceOptions(threshold="static", bound=0.5), cfg, data, schedule=schedule)
         assert out.abs().max() <= 0.5 + 1e-5
-    both, _ = data_of(GuidanceOptions(rescale=0.5, threshold="dynamic", percentile=0.9), 7.5, data, schedule=schedule)
+    both, _ = data_of(
+        GuidanceOptions(rescale=0.5, threshold="dynamic", percentile=0.9), 7.5, data, schedule=schedule
+    )
     assert (both.abs().flatten(1).amax(dim=1) <= corrections.measure_extent(conditional, 0.9) + 1e-4).all()

@@ -1,4 +1,5 @@
-"""Energy guidance: Gaussian posteriors in closed form, finite differences, neutral settings, and what the energies measure."""
+"""Energy guidance: Gaussian posteriors in closed form, finite differences, neutral settings, and what the
+energies measure."""
 
 import math
 
@@ -42,9 +43,12 @@ def steer_at(x, energies, alpha=0.3, denoise=torch.sin):
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m", "unipc"])
 def test_guided_samples_follow_the_posterior_of_a_gaussian(sampler):
-    """Data N(0, PRIOR), y = data + noise of variance OBSERVATION. log p(y | x_t) is exact: y is N(x0^, Var(x0 | x_t) + OBSERVATION). The
-    sampler takes the k-sigma point of the noised posterior at the first step to that of the last one, its mean (k = 0) for one."""
-    y, k = torch.tensor([[0.8], [-1.5]], dtype=torch.float64), torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64)
+    """Data N(0, PRIOR), y = data + noise of variance OBSERVATION. log p(y | x_t) is exact: y is N(x0^, Var(x0
+    | x_t) + OBSERVATION). The sampler takes the k-sigma point of the noised posterior at the first step to that of the last one, its mean (k = 0) for one."""
+    y, k = (
+        torch.tensor([[0.8], [-1.5]], dtype=torch.float64),
+        torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64),
+    )
     variance = 1 / (1 / PRIOR + 1 / OBSERVATION)
     mean = variance / OBSERVATION * y
     steps = SCHEDULE.steps(200, "quadratic")
@@ -57,14 +61,20 @@ def test_guided_samples_follow_the_posterior_of_a_gaussian(sampler):
         return squares(y.repeat_interleave(3, dim=0))(x0, alpha) / (rest + OBSERVATION)
 
     guided = steer(gaussian, SCHEDULE, [Energy(log_p, relative=False)])
-    result = SAMPLERS[sampler](guided, quantile(float(steps.alphas_cumprod[0])), steps, lambda: torch.zeros(6, 1), Sampling(sampler))
+    result = SAMPLERS[sampler](
+        guided, quantile(float(steps.alphas_cumprod[0])), steps, lambda: torch.zeros(6, 1), Sampling(sampler)
+    )
     torch.testing.assert_close(result, quantile(float(steps.alphas_cumprod[-1])), atol=0.01, rtol=0)
 
 
 def test_gradient_is_that_of_finite_differences(model):
     """Through x0 and through the network, random weights in float64."""
     network = model.diffuser.double()
-    x, wanted, context = draw(2, 4, 8, 8, dtype=torch.float64), draw(2, 4, 8, 8, dtype=torch.float64), draw(1, 7, 40, dtype=torch.float64)
+    x, wanted, context = (
+        draw(2, 4, 8, 8, dtype=torch.float64),
+        draw(2, 4, 8, 8, dtype=torch.float64),
+        draw(1, 7, 40, dtype=torch.float64),
+    )
     alpha, strength = 0.4, 0.7
 
     def denoise(x):
@@ -83,7 +93,9 @@ def test_gradient_is_that_of_finite_differences(model):
             for seed in range(3):
                 v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
                 slope = (total(x + 1e-5 * v) - total(x - 1e-5 * v)) / 2e-5
-                torch.testing.assert_close((change * v).sum(), strength * math.sqrt(1 - alpha) * slope, rtol=1e-6, atol=1e-8)
+                torch.testing.assert_close(
+                    (change * v).sum(), strength * math.sqrt(1 - alpha) * slope, rtol=1e-6, atol=1e-8
+                )
     finally:
         network.float()
 
@@ -91,13 +103,22 @@ def test_gradient_is_that_of_finite_differences(model):
 def test_two_energies_add_up_and_the_fast_gradient_goes_around_the_network():
     x, one, two = draw(2, 3), squares(draw(2, 3)), squares(draw(1, 3))
     both = steer_at(x, [Energy(one, 0.3, relative=False), Energy(two, 0.2, relative=False)])
-    alone = steer_at(x, [Energy(one, 0.3, relative=False)]) + steer_at(x, [Energy(two, 0.2, relative=False)]) - x.sin()
+    alone = (
+        steer_at(x, [Energy(one, 0.3, relative=False)])
+        + steer_at(x, [Energy(two, 0.2, relative=False)])
+        - x.sin()
+    )
     torch.testing.assert_close(both, alone)
     alpha, x0 = 0.3, predict_x0(x, x.sin(), 0.3)
     fast = steer_at(x, [Energy(one, 0.3, relative=False, exact=False)])
-    torch.testing.assert_close(fast, x.sin() + 0.3 * math.sqrt(1 - alpha) * (x0 - draw(2, 3)) / math.sqrt(alpha))
+    torch.testing.assert_close(
+        fast, x.sin() + 0.3 * math.sqrt(1 - alpha) * (x0 - draw(2, 3)) / math.sqrt(alpha)
+    )
     constant = draw(1, 3)
-    exact, fast = (steer_at(x, [Energy(one, 0.3, exact=way)], denoise=lambda x: constant.expand_as(x)) for way in (True, False))
+    exact, fast = (
+        steer_at(x, [Energy(one, 0.3, exact=way)], denoise=lambda x: constant.expand_as(x))
+        for way in (True, False)
+    )
     torch.testing.assert_close(exact, fast)
 
 
@@ -108,12 +129,16 @@ def test_strength_1_takes_squares_to_0_and_less_that_share_of_the_way(exact):
     x0 = predict_x0(x, gaussian(x, 400), alpha)
     for strength in (0.25, 1.0):
         eps = steer_at(x, [Energy(squares(wanted), strength, exact=exact)], alpha, lambda x: gaussian(x, 400))
-        torch.testing.assert_close(predict_x0(x, eps, alpha), torch.lerp(x0, wanted, strength), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            predict_x0(x, eps, alpha), torch.lerp(x0, wanted, strength), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_units_of_a_relative_energy_do_not_matter():
     x, wanted = draw(2, 5), draw(2, 5)
-    first, second = (steer_at(x, [Energy(lambda x0, a, f=factor: f * squares(wanted)(x0, a), 0.4)]) for factor in (1, 1000))
+    first, second = (
+        steer_at(x, [Energy(lambda x0, a, f=factor: f * squares(wanted)(x0, a), 0.4)]) for factor in (1, 1000)
+    )
     torch.testing.assert_close(first, second)
 
 
@@ -127,7 +152,9 @@ def test_nothing_is_steered_without_strength_outside_the_interval_or_at_the_goal
         assert torch.equal(steer(denoise, SCHEDULE, [neutral])(x, 500), denoise(x, 500))
     changed = steer(denoise, SCHEDULE, [Energy(energy, start=0.4, end=0.6)])
     assert not torch.equal(changed(x, 500), denoise(x, 500))
-    assert not torch.equal(steer(denoise, SCHEDULE, [Energy(energy)])(x, 0), denoise(x, 0))  # the end is part of the whole
+    assert not torch.equal(
+        steer(denoise, SCHEDULE, [Energy(energy)])(x, 0), denoise(x, 0)
+    )  # the end is part of the whole
     there = predict_x0(x, x.sin(), 0.3)
     assert torch.equal(steer_at(x, [Energy(squares(there))]), x.sin())
 
@@ -135,7 +162,9 @@ def test_nothing_is_steered_without_strength_outside_the_interval_or_at_the_goal
 def test_each_sample_is_steered_for_itself():
     x, wanted = draw(3, 4), draw(1, 4)
     whole = steer_at(x, [Energy(squares(wanted), 0.3)])
-    torch.testing.assert_close(whole, torch.cat([steer_at(row[None], [Energy(squares(wanted), 0.3)]) for row in x]))
+    torch.testing.assert_close(
+        whole, torch.cat([steer_at(row[None], [Energy(squares(wanted), 0.3)]) for row in x])
+    )
 
 
 def test_weights_and_data_of_inference_mode_are_no_obstacle():
@@ -150,7 +179,8 @@ def test_weights_and_data_of_inference_mode_are_no_obstacle():
 
 
 def test_additions_in_place_are_no_obstacle():
-    """What LayerNorm saved for its gradient is overwritten here, as in ComfyUI's CLIP; and a part of a whole is written into."""
+    """What LayerNorm saved for its gradient is overwritten here, as in ComfyUI's CLIP; and a part of a whole
+    is written into."""
     x, wanted = draw(2, 4), draw(1, 4)
 
     def in_place(x):
@@ -168,7 +198,9 @@ def test_additions_in_place_are_no_obstacle():
         h = h + torch.nn.functional.layer_norm(h, (4,))
         return h * h.cos()
 
-    one, two = (steer_at(x, [Energy(squares(wanted), 0.3)], denoise=denoise) for denoise in (in_place, out_of_place))
+    one, two = (
+        steer_at(x, [Energy(squares(wanted), 0.3)], denoise=denoise) for denoise in (in_place, out_of_place)
+    )
     assert torch.equal(one, two)
 
 
@@ -177,7 +209,9 @@ def test_a_flow_looks_at_unscaled_latents(model):
     context, seen = [model.encode_text(["red apple"])], []
 
     def sample(*energies):
-        return model.sample("image", context, torch.zeros(2, 4, 8, 8), 0, Sampling(steps=3, cfg=2, energies=energies))
+        return model.sample(
+            "image", context, torch.zeros(2, 4, 8, 8), 0, Sampling(steps=3, cfg=2, energies=energies)
+        )
 
     def energy(latents, alpha):
         seen.append(latents.detach())
@@ -185,7 +219,11 @@ def test_a_flow_looks_at_unscaled_latents(model):
 
     plain = sample()
     assert torch.equal(sample(Energy(energy, 0.0)), plain)
-    norms = [float(sample(Energy(energy, strength, exact=exact)).norm()) for strength in (0.2, 0.5) for exact in (True, False)]
+    norms = [
+        float(sample(Energy(energy, strength, exact=exact)).norm())
+        for strength in (0.2, 0.5)
+        for exact in (True, False)
+    ]
     assert max(norms) < plain.norm() and norms[2] < norms[0] and norms[3] < norms[1]
     last = sample(Energy(energy, 1e-9, start=0.9))
     torch.testing.assert_close(seen[-1], last, rtol=0.2, atol=0.2)  # the last prediction, all but the result
@@ -196,23 +234,32 @@ def test_a_flow_looks_at_unscaled_latents(model):
 
 def test_distance_of_latents_is_the_mean_square_under_the_mask():
     latents, wanted = draw(2, 4, 8, 8), draw(1, 4, 8, 8)
-    torch.testing.assert_close(latent_distance(latents, wanted), (latents - wanted).square().mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(
+        latent_distance(latents, wanted), (latents - wanted).square().mean(dim=(1, 2, 3))
+    )
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., :32] = 1
-    torch.testing.assert_close(latent_distance(latents, wanted, mask), (latents - wanted)[..., :4].square().mean(dim=(1, 2, 3)))
-    torch.testing.assert_close(latent_distance(latents, wanted, mask * 0.3), latent_distance(latents, wanted, mask))
+    torch.testing.assert_close(
+        latent_distance(latents, wanted, mask), (latents - wanted)[..., :4].square().mean(dim=(1, 2, 3))
+    )
+    torch.testing.assert_close(
+        latent_distance(latents, wanted, mask * 0.3), latent_distance(latents, wanted, mask)
+    )
     outside = torch.cat([wanted[..., :4], latents[:1, ..., 4:]], dim=3)
     assert latent_distance(outside, wanted, mask).item() == 0
 
 
 def test_distance_of_colours_in_closed_form():
-    """0 for other places and sizes; |c|² / 3 for an offset; the squared difference of means where both have one colour."""
+    """0 for other places and sizes; |c|² / 3 for an offset; the squared difference of means where both have
+    one colour."""
     pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     shuffled = pictures.flatten(2)[..., draw(64).argsort()].reshape(2, 3, 8, 8)
     assert color_distance(pictures, shuffled).max() < 1e-15
     assert color_distance(pictures, pictures.repeat_interleave(2, 2).repeat_interleave(2, 3)).max() < 1e-12
     offset = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)[:, None, None]
-    torch.testing.assert_close(color_distance(pictures, pictures + offset), torch.full((2,), 0.14 / 3, dtype=torch.float64))
+    torch.testing.assert_close(
+        color_distance(pictures, pictures + offset), torch.full((2,), 0.14 / 3, dtype=torch.float64)
+    )
     swapped = pictures.flip(1)  # red is blue: the same means on average, other colours
     assert (color_distance(pictures, swapped) > 1e-4).all()
 
@@ -228,21 +275,37 @@ def test_differentiable_clip_sees_what_clip_sees(model):
     """Exactly where nothing is resized; all but the rounding to 8 bit elsewhere."""
     size = model.clip.config.image_size
     eight_bit = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(0)) / 255
-    torch.testing.assert_close(model.clip.embed_image(eight_bit), model.clip.encode_image(eight_bit)[:, 0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model.clip.embed_image(eight_bit), model.clip.encode_image(eight_bit)[:, 0], rtol=1e-4, atol=1e-4
+    )
     smooth = torch.nn.functional.interpolate(
         torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0)), (96, 144), mode="bicubic"
     ).clamp(0.1, 0.9)
-    torch.testing.assert_close(crop_center(smooth, size), resize_and_crop(smooth, size), atol=2.5 / 255, rtol=0)
+    torch.testing.assert_close(
+        crop_center(smooth, size), resize_and_crop(smooth, size), atol=2.5 / 255, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
     ("action", "sentence"),
     [
         (lambda: latent_distance(draw(2, 4, 8, 8), draw(1, 4, 6, 8)), "in the size of the samples"),
-        (lambda: latent_distance(draw(2, 4, 8, 8), draw(3, 4, 8, 8)), "use one picture, or one for each sample"),
-        (lambda: latent_distance(draw(2, 4, 8, 8), draw(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)), "The mask is empty"),
-        (lambda: latent_distance(draw(2, 4, 8, 8), draw(1, 4, 8, 8), torch.ones(3, 1, 8, 8)), "There are 3 masks for 2 samples"),
-        (lambda: color_distance(torch.rand(2, 3, 8, 8), torch.rand(3, 3, 8, 8)), "There are 3 pictures with colours for 2 samples"),
+        (
+            lambda: latent_distance(draw(2, 4, 8, 8), draw(3, 4, 8, 8)),
+            "use one picture, or one for each sample",
+        ),
+        (
+            lambda: latent_distance(draw(2, 4, 8, 8), draw(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)),
+            "The mask is empty",
+        ),
+        (
+            lambda: latent_distance(draw(2, 4, 8, 8), draw(1, 4, 8, 8), torch.ones(3, 1, 8, 8)),
+            "There are 3 masks for 2 samples",
+        ),
+        (
+            lambda: color_distance(torch.rand(2, 3, 8, 8), torch.rand(3, 3, 8, 8)),
+            "There are 3 pictures with colours for 2 samples",
+        ),
         (lambda: embedding_distance(draw(2, 8), draw(1, 9)), "a clip and a clip_vision of the same model"),
     ],
 )

@@ -44,10 +44,14 @@ class Recorder:
 
 @pytest.fixture
 def predict(model):
-    """(text tokens, image tokens) -> the diffuser's own prediction for X at timestep 501, shares 1/4 and 3/4."""
+    """(text tokens, image tokens) -> the diffuser's own prediction for X at timestep 501, shares 1/4 and
+    3/4."""
 
     def call(text, image):
-        contexts = [Context("text", text.expand(2, -1, -1), weight=0.25), Context("image", image, weight=0.75)]
+        contexts = [
+            Context("text", text.expand(2, -1, -1), weight=0.25),
+            Context("image", image, weight=0.75),
+        ]
         return model.diffuser(X, torch.tensor([501, 501]), contexts, "image")
 
     return call
@@ -80,7 +84,9 @@ def test_guidance_chain(scales, kept, differences):
 def test_the_chain_is_the_full_sum_whatever_it_leaves_out():
     predictions = randn(4, seed=6).double().tolist()
     for scales in itertools.product((0, 1, -1, 3), repeat=3):
-        full = predictions[0] + sum(s * (b - a) for s, a, b in zip(scales, predictions, predictions[1:], strict=False))
+        full = predictions[0] + sum(
+            s * (b - a) for s, a, b in zip(scales, predictions, predictions[1:], strict=False)
+        )
         kept, differences = guidance_chain(scales)
         assert kept == sorted(set(kept)) and len(differences) == len(kept) - 1
         values = [predictions[k] for k in kept]
@@ -90,7 +96,18 @@ def test_the_chain_is_the_full_sum_whatever_it_leaves_out():
 
 @pytest.mark.parametrize(
     ("cfg", "evaluations"),
-    [(1, 1), (1.0, 1), ([1, 1], 1), (0, 1), (7.5, 2), ([7.5, 7.5], 2), ([1, 5], 2), ([5, 0], 2), ([5, 1], 3), ([2, 3], 3)],
+    [
+        (1, 1),
+        (1.0, 1),
+        ([1, 1], 1),
+        (0, 1),
+        (7.5, 2),
+        ([7.5, 7.5], 2),
+        ([1, 5], 2),
+        ([5, 0], 2),
+        ([5, 1], 3),
+        ([2, 3], 3),
+    ],
 )
 def test_evaluations_per_step(cfg, evaluations):
     recorder = Recorder()
@@ -109,7 +126,9 @@ def test_what_the_diffuser_is_asked():
     assert [(context.kind, context.weight) for context in contexts] == [("text", 0.25), ("image", 0.75)]
     conditional, unconditional = TEXT.tokens.expand(2, -1, -1), TEXT.null.expand(2, -1, -1)
     assert torch.equal(text, torch.cat([unconditional, conditional, conditional]))
-    assert torch.equal(image, torch.cat([torch.zeros_like(IMAGE.tokens), torch.zeros_like(IMAGE.tokens), IMAGE.tokens]))
+    assert torch.equal(
+        image, torch.cat([torch.zeros_like(IMAGE.tokens), torch.zeros_like(IMAGE.tokens), IMAGE.tokens])
+    )
 
 
 def test_scale_1_is_the_prediction(model, predict):
@@ -118,7 +137,10 @@ def test_scale_1_is_the_prediction(model, predict):
 
 
 def test_one_scale_is_the_usual_formula(model, predict):
-    unconditional, conditional = predict(TEXT.null, torch.zeros_like(IMAGE.tokens)), predict(TEXT.tokens, IMAGE.tokens)
+    unconditional, conditional = (
+        predict(TEXT.null, torch.zeros_like(IMAGE.tokens)),
+        predict(TEXT.tokens, IMAGE.tokens),
+    )
     expected = unconditional + 7.5 * (conditional - unconditional)
     for cfg in (7.5, [7.5, 7.5]):
         out = guide(model.diffuser, EPS, [TEXT, IMAGE], "image", cfg)(X, 501)
@@ -127,7 +149,11 @@ def test_one_scale_is_the_usual_formula(model, predict):
 
 
 def test_scales_per_context_apply_in_the_order_of_the_contexts(model, predict):
-    neither, text, both = predict(TEXT.null, 0 * IMAGE.tokens), predict(TEXT.tokens, 0 * IMAGE.tokens), predict(TEXT.tokens, IMAGE.tokens)
+    neither, text, both = (
+        predict(TEXT.null, 0 * IMAGE.tokens),
+        predict(TEXT.tokens, 0 * IMAGE.tokens),
+        predict(TEXT.tokens, IMAGE.tokens),
+    )
     image = predict(TEXT.null, IMAGE.tokens)
     out = guide(model.diffuser, EPS, [TEXT, IMAGE], "image", [2, 5])(X, 501)
     torch.testing.assert_close(out, neither + 2 * (text - neither) + 5 * (both - text), rtol=0, atol=1e-4)
@@ -137,9 +163,15 @@ def test_scales_per_context_apply_in_the_order_of_the_contexts(model, predict):
 
 def test_scale_1_ignores_the_unconditional_tokens(model):
     other = Context("text", TEXT.tokens, 5 * TEXT.null)
-    outs = [guide(model.diffuser, EPS, [context], "image", 1)(X, 501) for context in (Context("text", TEXT.tokens, TEXT.null), other)]
+    outs = [
+        guide(model.diffuser, EPS, [context], "image", 1)(X, 501)
+        for context in (Context("text", TEXT.tokens, TEXT.null), other)
+    ]
     assert torch.equal(*outs)
-    outs = [guide(model.diffuser, EPS, [context], "image", 2)(X, 501) for context in (Context("text", TEXT.tokens, TEXT.null), other)]
+    outs = [
+        guide(model.diffuser, EPS, [context], "image", 2)(X, 501)
+        for context in (Context("text", TEXT.tokens, TEXT.null), other)
+    ]
     assert not torch.equal(*outs)
 
 
@@ -159,7 +191,6 @@ def test_a_perfect_v_prediction_is_turned_into_the_noise(t):
 
 def test_guided_v_predictions_are_the_guided_noise():
     """The change from v to eps is affine, and guidance an affine combination: their order does not matter."""
-
 
     def affine(x, t, contexts, data):
         return contexts[0].tokens.mean() + contexts[0].tokens.mean(dim=(1, 2))[:, None, None, None] * x

@@ -33,14 +33,18 @@ def sampled(mask, denoise=neighbours, sampler="ddim", seed=0, start=None, **opti
 @pytest.mark.parametrize("options", [{}, {"fidelity": 0.5}, {"eta": 1.0}])
 def test_outside_the_mask_every_bit_is_the_source(sampler, options):
     out = sampled(MASK, sampler=sampler, **options)
-    assert torch.equal(out[..., :3], SOURCE[..., :3]) and not torch.isclose(out[..., 3:], SOURCE[..., 3:]).all()
+    assert (
+        torch.equal(out[..., :3], SOURCE[..., :3]) and not torch.isclose(out[..., 3:], SOURCE[..., 3:]).all()
+    )
     assert torch.equal(sampled(torch.zeros_like(MASK), sampler=sampler, **options), SOURCE)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("options", [{}, {"fidelity": 0.5}, {"eta": 1.0}])
 def test_a_mask_of_ones_is_no_mask_to_the_last_bit(sampler, options):
-    assert torch.equal(sampled(torch.ones_like(MASK), sampler=sampler, **options), sampled(None, sampler=sampler, **options))
+    assert torch.equal(
+        sampled(torch.ones_like(MASK), sampler=sampler, **options), sampled(None, sampler=sampler, **options)
+    )
 
 
 @pytest.mark.parametrize("mask", [MASK, SOFT])
@@ -50,7 +54,9 @@ def test_the_network_sees_the_diffused_source_outside_and_leads_there(mask):
     eps = inpaint(lambda x, t: seen.append(x) or neighbours(x, t), SCHEDULE, SOURCE, noise, mask)(x, t)
     torch.testing.assert_close(seen[0], mask * x + (1 - mask) * SCHEDULE.q_sample(SOURCE, t, noise))
     alpha = SCHEDULE.alphas_cumprod[t].item()
-    x0, free = ((z - (1 - alpha) ** 0.5 * e) / alpha**0.5 for z, e in ((x, eps), (seen[0], neighbours(seen[0], t))))
+    x0, free = (
+        (z - (1 - alpha) ** 0.5 * e) / alpha**0.5 for z, e in ((x, eps), (seen[0], neighbours(seen[0], t)))
+    )
     torch.testing.assert_close(x0, mask * free + (1 - mask) * SOURCE, rtol=1e-5, atol=1e-5)
 
 
@@ -82,6 +88,12 @@ def test_the_sampler_node_keeps_every_bit_of_an_unscaled_latent(nodes, loaded, f
     out = draw(nodes, loaded, contexts, masked, flow, sampler="dpmpp_2m", steps=4)
     kept = (..., slice(0, 4)) if flow == "image_model" else (0,)
     drawn = (..., slice(4, 8)) if flow == "image_model" else (1,)
-    assert torch.equal(out[kept], latent["samples"][kept]) and not torch.isclose(out[drawn], latent["samples"][drawn]).any()
+    assert (
+        torch.equal(out[kept], latent["samples"][kept])
+        and not torch.isclose(out[drawn], latent["samples"][drawn]).any()
+    )
     whole = {**latent, "noise_mask": torch.ones(1, 1, 7, 5)}
-    assert torch.equal(draw(nodes, loaded, contexts, whole, flow, steps=4), draw(nodes, loaded, contexts, latent, flow, steps=4))
+    assert torch.equal(
+        draw(nodes, loaded, contexts, whole, flow, steps=4),
+        draw(nodes, loaded, contexts, latent, flow, steps=4),
+    )

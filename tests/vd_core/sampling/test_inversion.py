@@ -36,10 +36,14 @@ def there_and_back(n, sampler="ddim"):
 def test_upward_is_downward_reversed():
     steps = SCHEDULE.steps(10)
     down, up = list(steps), list(steps.upward())
-    assert [(alpha, above) for _, above, alpha in reversed(down)] == [(alpha, above) for _, alpha, above in up]
+    assert [(alpha, above) for _, above, alpha in reversed(down)] == [
+        (alpha, above) for _, alpha, above in up
+    ]
     assert [t for t, _, _ in up] == [0, 1, 101, 201, 301, 401, 501, 601, 701, 801]
     for t, alpha, _ in up:
-        assert SCHEDULE.alphas_cumprod[t].item() == alpha  # the prediction is asked for at the noise level that x has
+        assert (
+            SCHEDULE.alphas_cumprod[t].item() == alpha
+        )  # the prediction is asked for at the noise level that x has
 
 
 def test_one_step_by_hand():
@@ -60,7 +64,10 @@ def test_a_step_up_undoes_the_step_down_where_the_prediction_stays():
 @pytest.mark.parametrize("sampler", ["ddim", "euler"])
 def test_the_error_of_the_way_there_and_back_halves_with_twice_the_steps(sampler):
     errors = [(there_and_back(n, sampler) - DATA).abs().max().item() for n in (50, 100, 200, 500)]
-    slopes = [log2(coarse / fine) / log2(ratio) for coarse, fine, ratio in zip(errors, errors[1:], (2, 2, 2.5), strict=False)]
+    slopes = [
+        log2(coarse / fine) / log2(ratio)
+        for coarse, fine, ratio in zip(errors, errors[1:], (2, 2, 2.5), strict=False)
+    ]
     assert slopes == pytest.approx([1, 1, 1], abs=0.15) and errors[-1] < 0.02
 
 
@@ -70,20 +77,26 @@ def test_the_noise_is_where_the_diffusion_ode_leads():
     first, last = (steps.alphas_cumprod[i].item() for i in (0, -1))
     deviations = (DATA - sqrt(last) * MEAN) / sqrt(last * STD**2 + 1 - last)
     expected = sqrt(first) * MEAN + sqrt(first * STD**2 + 1 - first) * deviations
-    torch.testing.assert_close(invert(gaussian, SCHEDULE, DATA, Sampling(steps=500)) * sqrt(first), expected, atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        invert(gaussian, SCHEDULE, DATA, Sampling(steps=500)) * sqrt(first), expected, atol=0.02, rtol=0
+    )
 
 
 def test_noise_of_a_start():
     noise = batch_noise(3).draw((4, 2)).double()
     sigma = sqrt(1 / SCHEDULE.steps(50).alphas_cumprod[0] - 1)
     latent = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(noise_of(SCHEDULE, latent + sigma * noise, latent, 50), noise, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        noise_of(SCHEDULE, latent + sigma * noise, latent, 50), noise, rtol=1e-5, atol=1e-5
+    )
 
 
 def inverted(nodes, loaded, latent, steps):
     positive, negative = text(nodes, loaded)
     model = loaded["image_model"]
-    return nodes["VD_Invert"](model=model, positive=positive, negative=negative, latent_image=latent, steps=steps)[0]
+    return nodes["VD_Invert"](
+        model=model, positive=positive, negative=negative, latent_image=latent, steps=steps
+    )[0]
 
 
 @pytest.mark.parametrize("data", ["image", "text"])
@@ -100,7 +113,14 @@ def test_the_embedded_model_gives_its_picture_and_its_text_back(nodes, data):
         latent = nodes["VD_TextEncode"](text_vae=vae, text="red apple, flat style\nbanana, 3d style")[0]
     errors = []
     for steps in (10, 40):
-        wires = {"model": model, "positive": contexts[0], "negative": contexts[1], "latent_image": latent, "steps": steps, "cfg": 1.0}
+        wires = {
+            "model": model,
+            "positive": contexts[0],
+            "negative": contexts[1],
+            "latent_image": latent,
+            "steps": steps,
+            "cfg": 1.0,
+        }
         start = nodes["VD_Invert"](**wires)[0]
         back = nodes["VD_Sampler"](**wires, start_noise=start)[0]["samples"]
         assert start["samples"].shape == back.shape == latent["samples"].shape
@@ -124,21 +144,31 @@ def test_a_start_that_does_not_fit_is_refused(nodes, loaded):
     start, contexts = inverted(nodes, loaded, {"samples": torch.ones(1, 4, 8, 8)}, 4), text(nodes, loaded)
     with pytest.raises(ValueError, match="made by Invert Latent .VD. in 4 steps, the sampler has 5"):
         draw(nodes, loaded, contexts, steps=5, start_noise=start)
-    with pytest.raises(ValueError, match=r"start_noise \[1, 4, 8, 8\] does not fit latent_image \[1, 4, 8, 10\]"):
+    with pytest.raises(
+        ValueError, match=r"start_noise \[1, 4, 8, 8\] does not fit latent_image \[1, 4, 8, 10\]"
+    ):
         draw(nodes, loaded, contexts, {"samples": torch.zeros(1, 4, 8, 10)}, steps=4, start_noise=start)
 
 
 def test_inversion_goes_the_way_that_a_shifted_and_tied_model_samples(nodes):
     """There and back through the same options; the tie to the picture itself makes the way more exact."""
     model, vae = nodes["VD_LoadImageModel"](model="embedded")
-    contexts = nodes["VD_TextContext"](clip=nodes["VD_LoadClip"](model="embedded")[0], text="strawberry, 3d style", negative_text="")
+    contexts = nodes["VD_TextContext"](
+        clip=nodes["VD_LoadClip"](model="embedded")[0], text="strawberry, 3d style", negative_text=""
+    )
     picture = torch.tensor(np.asarray(Image.open(STRAWBERRY).convert("RGB")) / 255, dtype=torch.float32)[None]
     latent = {"samples": vae.encode(picture)}
     shifted = nodes["VD_ResolutionShift"](model=model, latent_image=latent, trained_side=4)[0]
     tied = nodes["VD_LowPassTie"](model=shifted, latent_image=latent)[0]
     errors = []
     for there, back in ((shifted, shifted), (tied, tied), (model, shifted)):
-        wires = {"positive": contexts[0], "negative": contexts[1], "latent_image": latent, "steps": 20, "cfg": 1.0}
+        wires = {
+            "positive": contexts[0],
+            "negative": contexts[1],
+            "latent_image": latent,
+            "steps": 20,
+            "cfg": 1.0,
+        }
         start = nodes["VD_Invert"](model=there, **wires)[0]
         again = nodes["VD_Sampler"](model=back, **wires, start_noise=start)[0]["samples"]
         errors.append(((again - latent["samples"]).norm() / latent["samples"].norm()).item())

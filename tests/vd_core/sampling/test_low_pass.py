@@ -24,7 +24,9 @@ def neighbours(x, t):
 
 def sampled(tie, sampler="ddim", callback=None, scale=1.0, **options):
     denoise = guide_low_pass(neighbours, SCHEDULE, tie, scale)
-    return generate(denoise, SCHEDULE, LATENT, batch_noise(0), Sampling(sampler, steps=10), callback=callback, **options)
+    return generate(
+        denoise, SCHEDULE, LATENT, batch_noise(0), Sampling(sampler, steps=10), callback=callback, **options
+    )
 
 
 def test_the_low_pass_is_a_projection_onto_block_means():
@@ -42,16 +44,28 @@ def test_what_each_step_predicts_has_the_low_pass_of_the_source(sampler, factor)
     sampled(LowPassGuidance(SOURCE, factor), sampler, lambda i, total, x, x0: predicted.append(x0), scale)
     assert len(predicted) == 10 + (sampler == "pndm")  # which warms up
     for x0 in predicted:
-        torch.testing.assert_close(average_blocks(x0, factor), average_blocks(scale * SOURCE, factor).expand_as(x0), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            average_blocks(x0, factor),
+            average_blocks(scale * SOURCE, factor).expand_as(x0),
+            rtol=1e-6,
+            atol=1e-6,
+        )
 
 
 def test_for_ddim_that_is_ilvr_with_one_noise():
     """phi(x) = phi(q(source, t)) after every step."""
     states, steps, noise = [], SCHEDULE.steps(10), batch_noise(0).draw(LATENT.shape).double()
-    start = (SOURCE + noise / (steps.alphas_cumprod[0] / (1 - steps.alphas_cumprod[0])).sqrt()).expand_as(LATENT)
+    start = (SOURCE + noise / (steps.alphas_cumprod[0] / (1 - steps.alphas_cumprod[0])).sqrt()).expand_as(
+        LATENT
+    )
     sampled(LowPassGuidance(SOURCE, 2), "ddim", lambda i, total, x, x0: states.append(x), start=start)
     for t, x in zip([*steps.timesteps[1:].tolist(), 0], states, strict=True):
-        torch.testing.assert_close(average_blocks(x, 2), average_blocks(SCHEDULE.q_sample(SOURCE.expand_as(x), t, noise), 2), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            average_blocks(x, 2),
+            average_blocks(SCHEDULE.q_sample(SOURCE.expand_as(x), t, noise), 2),
+            rtol=1e-5,
+            atol=1e-5,
+        )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -60,7 +74,9 @@ def test_strength_0_changes_no_bit_and_the_tie_ends(sampler):
     assert torch.equal(sampled(LowPassGuidance(SOURCE, 2, strength=0.0), sampler), plain)
     assert not torch.isclose(sampled(LowPassGuidance(SOURCE, 2, end=0.3), sampler), plain).all()
     asked = []
-    denoise = guide_low_pass(lambda x, t: neighbours(x, t), SCHEDULE, LowPassGuidance(SOURCE, 2, end=0.5), 1.0)
+    denoise = guide_low_pass(
+        lambda x, t: neighbours(x, t), SCHEDULE, LowPassGuidance(SOURCE, 2, end=0.5), 1.0
+    )
     for t in (900, 500, 499, 100):
         x = batch_noise(t).draw(LATENT.shape).double()
         asked.append(torch.equal(denoise(x, t), neighbours(x, t)))
@@ -86,11 +102,19 @@ def test_the_node_ties_the_sampler(nodes, loaded):
     plain = draw(nodes, loaded, contexts)
     assert torch.equal(draw(nodes, tied_to(source, strength=0.0), contexts, model="x"), plain)
     out = draw(nodes, tied_to(source, factor=4), contexts, model="x")
-    off = [(average_blocks(z, 4) - average_blocks(source["samples"], 4)).square().mean().sqrt().item() for z in (out, plain)]
+    off = [
+        (average_blocks(z, 4) - average_blocks(source["samples"], 4)).square().mean().sqrt().item()
+        for z in (out, plain)
+    ]
     assert off[0] < off[1] / 5  # the official end keeps a little noise
-    with pytest.raises(ValueError, match=r"must divide the height and width of its source, got 3 for \[1, 4, 8, 8\]"):
+    with pytest.raises(
+        ValueError, match=r"must divide the height and width of its source, got 3 for \[1, 4, 8, 8\]"
+    ):
         tied_to(source, factor=3)
-    with pytest.raises(ValueError, match=r"source of the low-pass guidance, \[1, 4, 16, 16\], does not fit samples \[2, 4, 8, 8\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"source of the low-pass guidance, \[1, 4, 16, 16\], does not fit samples \[2, 4, 8, 8\]",
+    ):
         draw(nodes, tied_to({"samples": torch.zeros(1, 4, 16, 16)}), contexts, model="x")
     with pytest.raises(ValueError, match="works on pictures only"):
         tied_to({"samples": torch.zeros(1, 24, 1, 1)}, "text_model", factor=1)

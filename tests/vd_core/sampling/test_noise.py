@@ -15,7 +15,9 @@ def test_batch_noise_is_the_official_stream(seed):
     noise = batch_noise(seed)
     for values in expected:
         assert torch.equal(noise.draw((2, *SHAPE)), values)
-    assert torch.equal(torch.rand(5, generator=noise.generator), torch.rand(5))  # and whoever draws next goes on from there
+    assert torch.equal(
+        torch.rand(5, generator=noise.generator), torch.rand(5)
+    )  # and whoever draws next goes on from there
 
 
 def test_batch_noise_leaves_the_global_stream_alone():
@@ -34,7 +36,9 @@ def test_no_sample_depends_on_the_size_of_its_batch():
         assert torch.equal(one.draw((1, *SHAPE)), draw[:1])
         assert torch.equal(rest.draw((3, *SHAPE)), draw[1:])
     assert len(whole.generators) == 4 and len(one.generators) == 1
-    assert torch.equal(torch.rand(5, generator=whole.generators[2]), torch.rand(5, generator=rest.generators[1]))
+    assert torch.equal(
+        torch.rand(5, generator=whole.generators[2]), torch.rand(5, generator=rest.generators[1])
+    )
 
 
 def test_sample_0_has_the_stream_of_the_plain_seed():
@@ -50,7 +54,9 @@ def test_a_batch_may_grow():
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 3, 2**63, 2**64 - 4])
 def test_neighbouring_seeds_share_no_samples(seed):
-    firsts = [tuple(sample) for s in range(seed, seed + 4) for sample in sample_noise(s).draw((64, 4)).tolist()]
+    firsts = [
+        tuple(sample) for s in range(seed, seed + 4) for sample in sample_noise(s).draw((64, 4)).tolist()
+    ]
     assert len(set(firsts)) == 4 * 64
 
 

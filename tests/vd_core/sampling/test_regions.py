@@ -53,7 +53,9 @@ def test_each_of_two_disjoint_regions_sees_its_own_context_alone(diffuser):
     layers = [diffuser.context[kind][0] for kind in ("text", "image")]
     h = randn(1, layers[0].proj_in.in_channels, *SIZE, seed=5)
     maps = local_ratios([0.3, 0.7], [Region(LEFT), Region(RIGHT)], 0.5, 1, SIZE)
-    bound = [partial(layer, context=context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)]
+    bound = [
+        partial(layer, context=context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)
+    ]
     mixed = attention_mixing(h, bound, maps)
     alone = [layer(h, context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)]
     assert torch.equal(mixed[..., :4], alone[0][..., :4]) and torch.equal(mixed[..., 4:], alone[1][..., 4:])
@@ -69,22 +71,30 @@ def test_shares_follow_masks_and_ratios_and_add_up_to_1():
     half = torch.full((1, 1, 3, 3), 0.5)
     maps = local_ratios([0.3, 0.5, 0.2], [Region(half), None, Region(LEFT)], 0.5, 1, SIZE)
     torch.testing.assert_close(sum(maps), torch.ones_like(maps[0]), rtol=0, atol=1e-15)
-    assert maps[0][0, 0, 0, 0] == pytest.approx(0.15 / 0.85) and maps[0][0, 0, 0, 7] == pytest.approx(0.15 / 0.65)
+    assert maps[0][0, 0, 0, 0] == pytest.approx(0.15 / 0.85) and maps[0][0, 0, 0, 7] == pytest.approx(
+        0.15 / 0.65
+    )
     assert (maps[2][..., 4:] == 0).all()
 
 
 def test_a_mask_is_stretched_over_the_picture():
     wide = torch.zeros(1, 1, 60, 40)
     wide[..., :20] = 1
-    assert torch.equal(local_ratios([0.5, 0.5], [Region(wide), None], 0, 1, SIZE)[1], torch.where(LEFT > 0, 0.5, 1.0).double())
+    assert torch.equal(
+        local_ratios([0.5, 0.5], [Region(wide), None], 0, 1, SIZE)[1],
+        torch.where(LEFT > 0, 0.5, 1.0).double(),
+    )
 
 
 @pytest.mark.parametrize(
-    ("progress", "wanted"), [(0.0, [0.3, 0.7]), (0.19, [0.3, 0.7]), (0.2, [0, 1]), (0.59, [0, 1]), (0.6, [1, 0]), (1, [1, 0])]
+    ("progress", "wanted"),
+    [(0.0, [0.3, 0.7]), (0.19, [0.3, 0.7]), (0.2, [0, 1]), (0.59, [0, 1]), (0.6, [1, 0]), (1, [1, 0])],
 )
 def test_a_context_acts_from_start_to_end(progress, wanted):
     """Before 0.2 none acts, so all do."""
-    assert local_ratios([0.3, 0.7], [Region(start=0.6), Region(start=0.2, end=0.6)], progress, 1, ()) == wanted
+    assert (
+        local_ratios([0.3, 0.7], [Region(start=0.6), Region(start=0.2, end=0.6)], progress, 1, ()) == wanted
+    )
 
 
 def test_regions_act_in_time_on_every_output(diffuser):
@@ -101,11 +111,15 @@ def test_samples_may_have_masks_of_their_own(diffuser):
     x = torch.cat([X, X])
     both = guide(diffuser, SCHEDULE, [within(TEXT, mask=masks), IMAGE], "image", 3.0)(x, 501)
     for row, mask in zip(both, masks, strict=True):
-        torch.testing.assert_close(row[None], predicted(diffuser, within(TEXT, mask=mask[None]), IMAGE), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            row[None], predicted(diffuser, within(TEXT, mask=mask[None]), IMAGE), rtol=0, atol=1e-9
+        )
 
 
 def weighted(*weights, context=TEXT, **fields):
-    return Context(context.kind, context.tokens, context.null, token_weights=torch.tensor([weights]), **fields)
+    return Context(
+        context.kind, context.tokens, context.null, token_weights=torch.tensor([weights]), **fields
+    )
 
 
 def chosen(*numbers):
@@ -114,14 +128,20 @@ def chosen(*numbers):
 
 
 def test_weights_1_changes_nothing(diffuser):
-    torch.testing.assert_close(predicted(diffuser, weighted(1.0, 1, 1)), predicted(diffuser, chosen(0, 1, 2)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        predicted(diffuser, weighted(1.0, 1, 1)), predicted(diffuser, chosen(0, 1, 2)), rtol=0, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize(("weights", "numbers"), [((1.0, 0, 1), (0, 2)), ((1.0, 1, 2), (0, 1, 2, 2)), ((0.0, 3, 0), (1,))])
+@pytest.mark.parametrize(
+    ("weights", "numbers"), [((1.0, 0, 1), (0, 2)), ((1.0, 1, 2), (0, 1, 2, 2)), ((0.0, 3, 0), (1,))]
+)
 def test_weights_counts_tokens(diffuser, weights, numbers):
     """0 removes a token, 2 doubles it: the very softmax over the tokens that are left."""
     both = weighted(*weights, null_token_weights=torch.tensor([weights]))
-    torch.testing.assert_close(predicted(diffuser, both), predicted(diffuser, chosen(*numbers)), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        predicted(diffuser, both), predicted(diffuser, chosen(*numbers)), rtol=0, atol=1e-9
+    )
 
 
 def test_weights_of_the_prompt_leaves_the_unconditional_alone(diffuser):
@@ -141,7 +161,10 @@ def test_join_keeps_the_weights():
         (lambda: Region(start=0.5, end=0.5), "got 0.5 to 0.5"),
         (lambda: Region(end=1.5), "got 0.0 to 1.5"),
         (lambda: local_ratios([1.0], [Region(LEFT)], 0.5, 1, ()), "pictures only"),
-        (lambda: local_ratios([1.0], [Region(torch.cat([LEFT, RIGHT]))], 0.5, 3, SIZE), "2 masks for 3 samples"),
+        (
+            lambda: local_ratios([1.0], [Region(torch.cat([LEFT, RIGHT]))], 0.5, 3, SIZE),
+            "2 masks for 3 samples",
+        ),
         (lambda: weighted(1.0, 1), r"one per token, \[batch, 3\], got \[1, 2\]"),
         (lambda: weighted(1.0, -1, 1), "numbers ≥ 0"),
         (lambda: weighted(0.0, 0, 0), "not 0 for all"),

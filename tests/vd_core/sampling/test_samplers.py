@@ -1,4 +1,5 @@
-"""Samplers against analytic truths: on Gaussian data the best denoiser and the solution of the diffusion ODE are known exactly."""
+"""Samplers against analytic truths: on Gaussian data the best denoiser and the solution of the diffusion ODE
+are known exactly."""
 
 from math import log2, sqrt
 
@@ -20,7 +21,8 @@ START = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Thousands of steps on tiny tensors: on a busy machine, waiting for a second thread takes longer than everything else."""
+    """Thousands of steps on tiny tensors: on a busy machine, waiting for a second thread takes longer than
+    everything else."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -61,7 +63,8 @@ def mixture_denoiser(steps, modes=(-1.2, -0.2, 0.5, 1.5), std=0.1):
 
 
 def continuous_steps(n, jagged):
-    """n steps over half the log-SNR from -1 to 2.5, all alike or every second one three times as long as the others."""
+    """n steps over half the log-SNR from -1 to 2.5, all alike or every second one three times as long as the
+    others."""
     lengths = torch.tensor([1.0, 3.0 if jagged else 1.0], dtype=torch.float64).repeat(n // 2)
     u = torch.cat([torch.zeros(1), lengths.cumsum(0) / lengths.sum()])
     return Steps(torch.arange(n - 1, -1, -1), torch.sigmoid(2 * (-1 + 3.5 * u)))
@@ -78,7 +81,12 @@ def test_order_of_convergence(name, order, jagged):
     errors = []
     for n in (40, 80, 160):
         steps = continuous_steps(n, jagged)
-        errors.append((run(name, gaussian_denoiser(steps), START, steps) - gaussian_solution(START, steps)).abs().max().item())
+        errors.append(
+            (run(name, gaussian_denoiser(steps), START, steps) - gaussian_solution(START, steps))
+            .abs()
+            .max()
+            .item()
+        )
     slopes = [log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
     assert slopes == pytest.approx([order, order], abs=0.2)
 
@@ -92,13 +100,19 @@ def test_all_ode_samplers_end_at_the_same_place(name):
 
 @pytest.mark.parametrize("name", ["dpmpp_2m", "unipc"])
 def test_20_steps_beat_50_of_ddim(name):
-    """On nonlinear data, each on the timesteps made for it, compared with its own 1000-step solution from the same start."""
+    """On nonlinear data, each on the timesteps made for it, compared with its own 1000-step solution from the
+    same start."""
     x = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
 
     def error(name, n, spacing):
         steps, fine = SCHEDULE.steps(n, spacing), SCHEDULE.steps(1000)
         truth = fine.last(int(steps.timesteps[0]))  # from the same noise level
-        return (run(name, mixture_denoiser(steps), x, steps) - run("unipc", mixture_denoiser(truth), x, truth)).abs().mean().item()
+        return (
+            (run(name, mixture_denoiser(steps), x, steps) - run("unipc", mixture_denoiser(truth), x, truth))
+            .abs()
+            .mean()
+            .item()
+        )
 
     for spacing in ("official", "quadratic"):
         assert error(name, 20, "quadratic") < error("ddim", 50, spacing) / 4
@@ -111,7 +125,9 @@ def test_euler_is_eulers_method_in_sigma():
     for t, alpha, alpha_next in steps:
         eps = denoise(scaled * sqrt(alpha), t)
         scaled = scaled + (sqrt(1 / alpha_next - 1) - sqrt(1 / alpha - 1)) * eps
-    torch.testing.assert_close(run("euler", denoise, START, steps, eta=1.0), scaled * sqrt(steps.alphas_cumprod[-1]))
+    torch.testing.assert_close(
+        run("euler", denoise, START, steps, eta=1.0), scaled * sqrt(steps.alphas_cumprod[-1])
+    )
 
 
 @pytest.mark.parametrize("n", [1000, 50, 3])
@@ -119,7 +135,8 @@ def test_ddim_at_eta_1_is_ddpm(n):
     steps = SCHEDULE.steps(n)
     denoise = mixture_denoiser(steps)
     torch.testing.assert_close(
-        run("ddim", denoise, START, steps, eta=1.0, temperature=0.9), run("ddpm", denoise, START, steps, temperature=0.9)
+        run("ddim", denoise, START, steps, eta=1.0, temperature=0.9),
+        run("ddpm", denoise, START, steps, temperature=0.9),
     )
 
 
@@ -137,7 +154,8 @@ def test_noisy_samplers_give_the_distribution(name, eta):
 
 @pytest.mark.parametrize("name", ["ddgan", "lcm"])
 def test_few_steps_with_draws_of_the_data_give_the_distribution(name):
-    """A network that draws its data from p(x0 | x), as DDGAN's generator does, samples exactly in four steps."""
+    """A network that draws its data from p(x0 | x), as DDGAN's generator does, samples exactly in four
+    steps."""
     steps = choose_steps(SCHEDULE, name, 4)
     alphas = dict(zip(steps.timesteps.tolist(), steps.alphas_cumprod.tolist(), strict=False))
     draws = torch.Generator().manual_seed(5)
@@ -153,14 +171,23 @@ def test_few_steps_with_draws_of_the_data_give_the_distribution(name):
     noise = batch_noise(1).draw((20_000, 1)).double()
     x = sqrt(first) * MEAN + sqrt(first * STD**2 + 1 - first) * noise
     result = run(name, denoise, x, steps)
-    assert result.mean().item() == pytest.approx(MEAN, abs=0.015) and result.std().item() == pytest.approx(STD, abs=0.015)
+    assert result.mean().item() == pytest.approx(MEAN, abs=0.015) and result.std().item() == pytest.approx(
+        STD, abs=0.015
+    )
 
 
 def test_ddgan_is_ddpm_until_its_last_step():
     steps = SCHEDULE.steps(6, "sgm_uniform")
     seen = {name: [] for name in ("ddgan", "ddpm")}
     for name, states in seen.items():
-        run(name, mixture_denoiser(steps), START, steps, temperature=0.7, callback=lambda i, total, x, x0, states=states: states.append((x, x0)))
+        run(
+            name,
+            mixture_denoiser(steps),
+            START,
+            steps,
+            temperature=0.7,
+            callback=lambda i, total, x, x0, states=states: states.append((x, x0)),
+        )
     for ours, theirs in zip(seen["ddgan"][:-1], seen["ddpm"], strict=False):
         assert torch.equal(ours[0], theirs[0])
     assert torch.equal(seen["ddgan"][-1][0], seen["ddpm"][-1][1])
@@ -180,7 +207,12 @@ def test_one_ddim_step_by_hand():
     x, noise = torch.tensor([[2.0]]), torch.tensor([[10.0]])
     seen = []
     result = SAMPLERS["ddim"](
-        lambda x, t: x / 4, x, steps, lambda: noise, Sampling(eta=0.5, temperature=0.1), lambda *report: seen.append(report)
+        lambda x, t: x / 4,
+        x,
+        steps,
+        lambda: noise,
+        Sampling(eta=0.5, temperature=0.1),
+        lambda *report: seen.append(report),
     )
     x0 = (2 - sqrt(0.75) * 0.5) / 0.5
     sigma = 0.5 * sqrt((1 - 0.64) / (1 - 0.25) * (1 - 0.25 / 0.64))
@@ -212,7 +244,12 @@ def test_one_call_per_step_one_report_per_step(name, shape, n):
     result = run(name, denoise, x, steps, callback=callback)
     assert told == steps.timesteps.tolist()
     assert [(i, total) for i, total, _ in reported] == [(i, len(steps)) for i in range(len(steps))]
-    assert result is reported[-1][2] and result.shape == shape and result.dtype == torch.float32 and result.isfinite().all()
+    assert (
+        result is reported[-1][2]
+        and result.shape == shape
+        and result.dtype == torch.float32
+        and result.isfinite().all()
+    )
     assert torch.equal(x, before)  # the caller's tensor is not written to
 
 
@@ -235,9 +272,13 @@ def test_a_callback_stops_the_sampler_by_raising(name):
     assert calls == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("name", "draws"), [("ddim", 10), ("euler", 10), ("ddpm", 10), ("dpmpp_2m", 0), ("unipc", 0), ("ddgan", 9), ("lcm", 9)])
+@pytest.mark.parametrize(
+    ("name", "draws"),
+    [("ddim", 10), ("euler", 10), ("ddpm", 10), ("dpmpp_2m", 0), ("unipc", 0), ("ddgan", 9), ("lcm", 9)],
+)
 def test_draws_of_noise(name, draws):
-    """DDIM draws at every step even at eta 0, as the official one does; text decoding afterwards depends on it."""
+    """DDIM draws at every step even at eta 0, as the official one does; text decoding afterwards depends on
+    it."""
     steps, drawn = SCHEDULE.steps(10), []
 
     def noise():

@@ -29,20 +29,30 @@ def test_buffers_are_the_official_twelve():
 def test_buffers_agree_with_each_other():
     b = {name: values.double() for name, values in SCHEDULE.buffers().items()}
     x = torch.randn(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    # Without predicted noise the posterior's mean leads from x_t = sqrt(alphas_cumprod) x0 to x_{t-1} = sqrt(alphas_cumprod_prev) x0.
+    # Without predicted noise the posterior's mean leads from x_t = sqrt(alphas_cumprod) x0 to x_{t-1} =
+    # sqrt(alphas_cumprod_prev) x0.
     mean = b["posterior_mean_coef1"] * x + b["posterior_mean_coef2"] * b["sqrt_alphas_cumprod"] * x
     torch.testing.assert_close(mean, b["alphas_cumprod_prev"].sqrt() * x, rtol=1e-5, atol=1e-6)
     ones = torch.ones_like(x)
-    torch.testing.assert_close(b["sqrt_alphas_cumprod"] ** 2 + b["sqrt_one_minus_alphas_cumprod"] ** 2, ones, atol=1e-6, rtol=0)
-    torch.testing.assert_close(b["sqrt_recip_alphas_cumprod"] ** 2 - b["sqrt_recipm1_alphas_cumprod"] ** 2, ones, atol=1e-4, rtol=0)
-    torch.testing.assert_close(b["log_one_minus_alphas_cumprod"].exp().sqrt(), b["sqrt_one_minus_alphas_cumprod"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        b["sqrt_alphas_cumprod"] ** 2 + b["sqrt_one_minus_alphas_cumprod"] ** 2, ones, atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        b["sqrt_recip_alphas_cumprod"] ** 2 - b["sqrt_recipm1_alphas_cumprod"] ** 2, ones, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        b["log_one_minus_alphas_cumprod"].exp().sqrt(), b["sqrt_one_minus_alphas_cumprod"], atol=1e-6, rtol=0
+    )
     assert b["posterior_variance"][0] == 0
     assert b["posterior_log_variance_clipped"][0].item() == pytest.approx(np.log(1e-20))
-    torch.testing.assert_close(b["posterior_log_variance_clipped"][1:].exp(), b["posterior_variance"][1:], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        b["posterior_log_variance_clipped"][1:].exp(), b["posterior_variance"][1:], rtol=1e-5, atol=0
+    )
 
 
 @pytest.mark.parametrize(
-    ("n", "count", "first", "stride"), [(50, 50, 981, 20), (30, 31, 991, 33), (7, 8, 995, 142), (1, 1, 1, 1000), (2, 2, 501, 500)]
+    ("n", "count", "first", "stride"),
+    [(50, 50, 981, 20), (30, 31, 991, 33), (7, 8, 995, 142), (1, 1, 1, 1000), (2, 2, 501, 500)],
 )
 def test_official_steps(n, count, first, stride):
     steps = SCHEDULE.steps(n)
@@ -54,7 +64,11 @@ def test_official_steps(n, count, first, stride):
 def test_every_step_count_works(spacing):
     for n in range(1, 1001):
         steps = SCHEDULE.steps(n, spacing)
-        last = {"official": 1, "quadratic": 999 if n == 1 else 1, "sgm_uniform": round(999 - 999 * (n - 1) / n)}[spacing]
+        last = {
+            "official": 1,
+            "quadratic": 999 if n == 1 else 1,
+            "sgm_uniform": round(999 - 999 * (n - 1) / n),
+        }[spacing]
         assert steps.timesteps[0] <= 999 and steps.timesteps[-1] == max(last, 1)
         assert len(steps) >= min(n, 999)
 
@@ -65,7 +79,9 @@ def test_only_the_officially_crashing_step_counts_reach_the_clamp():
     for n in OFFICIALLY_CRASHING:
         assert SCHEDULE.steps(n).timesteps[0] == 999
     assert SCHEDULE.steps(3).timesteps.tolist() == [999, 667, 334, 1]
-    assert SCHEDULE.steps(1000).timesteps.tolist() == list(range(999, 0, -1))  # 999 and the clamped 1000 are one step
+    assert SCHEDULE.steps(1000).timesteps.tolist() == list(
+        range(999, 0, -1)
+    )  # 999 and the clamped 1000 are one step
 
 
 def test_quadratic_steps_are_as_many_as_asked_and_denser_towards_the_data():
@@ -79,7 +95,9 @@ def test_alphas_of_steps_are_rounded_to_float32_and_end_above_the_data():
     steps = SCHEDULE.steps(50)
     assert steps.alphas_cumprod.dtype == torch.float64
     expected = SCHEDULE.alphas_cumprod[[*steps.timesteps.tolist(), 0]]
-    assert torch.equal(steps.alphas_cumprod.float(), expected) and torch.equal(steps.alphas_cumprod, expected.double())
+    assert torch.equal(steps.alphas_cumprod.float(), expected) and torch.equal(
+        steps.alphas_cumprod, expected.double()
+    )
 
 
 @pytest.mark.parametrize("n", [0, -1, 1001])
@@ -129,7 +147,11 @@ def test_hand_made_steps_are_checked():
     with pytest.raises(ValueError, match="descending"):
         Steps(torch.tensor([2, 7]), alphas)
     Steps(torch.tensor([7, 2]), torch.tensor([0.1, 0.5, 1.0]))  # to pure data
-    for bad, sentence in (([0.1, 0.1, 0.9], "strictly ascending"), ([0.0, 0.5, 0.9], "between 0 and 1"), ([0.1, 0.5, 1.1], "between 0")):
+    for bad, sentence in (
+        ([0.1, 0.1, 0.9], "strictly ascending"),
+        ([0.0, 0.5, 0.9], "between 0 and 1"),
+        ([0.1, 0.5, 1.1], "between 0"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             Steps(torch.tensor([7, 2]), torch.tensor(bad))
     with pytest.raises(ValueError, match="2 timesteps need"):
@@ -138,7 +160,9 @@ def test_hand_made_steps_are_checked():
 
 def test_fidelity_truncates_like_the_official_app():
     assert fidelity_steps(50, 0.0) == 50 and fidelity_steps(50, 1.0) == 0 and fidelity_steps(50, 0.5) == 25
-    fewer = [f for f in range(1, 100) if fidelity_steps(50, f / 100) != round(50 * (100 - f) / 100) and f % 2 == 0]
+    fewer = [
+        f for f in range(1, 100) if fidelity_steps(50, f / 100) != round(50 * (100 - f) / 100) and f % 2 == 0
+    ]
     assert fewer == [34, 56, 68, 78, 80, 90, 92]
     assert fidelity_steps(50, 0.99) == 0
 
@@ -146,9 +170,12 @@ def test_fidelity_truncates_like_the_official_app():
 def test_sigmas():
     steps = SCHEDULE.steps(1000)
     assert not ddim_sigmas(steps, 0.0).any()
-    # At eta 1 on neighbouring timesteps they are the posterior's (entry t of the buffer leads from t to t - 1).
+    # At eta 1 on neighbouring timesteps they are the posterior's (entry t of the buffer leads from t to t -
+    # 1).
     posterior = SCHEDULE.buffers()["posterior_variance"].double()[1:].flip(0)
-    torch.testing.assert_close(ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0)  # alphas_cumprod is rounded to float32
+    torch.testing.assert_close(
+        ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0
+    )  # alphas_cumprod is rounded to float32
     torch.testing.assert_close(ddim_sigmas(steps, 0.5), ddim_sigmas(steps, 1.0) / 2)
 
 
@@ -171,8 +198,14 @@ def test_target_and_to_eps_are_inverse():
     t = torch.tensor([0, 500, 999])
     for schedule in (SCHEDULE, V_SCHEDULE):
         x = schedule.q_sample(x0, t, noise)
-        torch.testing.assert_close(schedule.to_eps(x, schedule.target(x0, t, noise), t), noise, atol=1e-5, rtol=0)
-        torch.testing.assert_close(schedule.to_eps(x, schedule.target(x0, 500, noise), 500)[1], noise[1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            schedule.to_eps(x, schedule.target(x0, t, noise), t), noise, atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            schedule.to_eps(x, schedule.target(x0, 500, noise), 500)[1], noise[1], atol=1e-5, rtol=0
+        )
     assert torch.equal(SCHEDULE.target(x0, t, noise), noise)
     alpha = V_SCHEDULE.alphas_cumprod[t][:, None]
-    torch.testing.assert_close(V_SCHEDULE.target(x0, t, noise), alpha.sqrt() * noise - (1 - alpha).sqrt() * x0)
+    torch.testing.assert_close(
+        V_SCHEDULE.target(x0, t, noise), alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+    )

@@ -36,17 +36,22 @@ def test_the_trained_size_changes_no_bit():
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_averaged_noise_has_the_log_snr_of_the_trained_size(scale):
-    """Monte Carlo: a picture at `scale` times the side with shifted noise, averaged down, is the small picture with its own noise."""
+    """Monte Carlo: a picture at `scale` times the side with shifted noise, averaged down, is the small
+    picture with its own noise."""
     noise = torch.randn(1, 16, 64 * scale, 64 * scale, generator=torch.Generator().manual_seed(0))
     levels = ResolutionShift.of_size(64 * scale, 64 * scale, 64).log_sigmas(LOG_SIGMAS)
-    end = np.interp(LOG_SIGMAS[-1] - log(scale), LOG_SIGMAS, np.arange(1000))  # stronger noise would leave the trained range
+    end = np.interp(
+        LOG_SIGMAS[-1] - log(scale), LOG_SIGMAS, np.arange(1000)
+    )  # stronger noise would leave the trained range
     for t in (0, 300, 999):
         small = np.interp(t * end / 999, np.arange(1000), LOG_SIGMAS)
         averaged = F.avg_pool2d(noise * float(np.exp(levels[t])), scale)
         assert -2 * averaged.std().log().item() == pytest.approx(-2 * small, abs=0.02)
 
 
-@pytest.mark.parametrize("shift", [ResolutionShift(2, 2), ResolutionShift(4, 1), ResolutionShift(0.5, 0.5), ResolutionShift(1, 2)])
+@pytest.mark.parametrize(
+    "shift", [ResolutionShift(2, 2), ResolutionShift(4, 1), ResolutionShift(0.5, 0.5), ResolutionShift(1, 2)]
+)
 def test_shifted_levels_are_monotone_and_within_the_trained_range(shift):
     levels = shift.log_sigmas(LOG_SIGMAS)
     assert (np.diff(levels) > 0).all() and len(levels) == 1000
@@ -54,12 +59,17 @@ def test_shifted_levels_are_monotone_and_within_the_trained_range(shift):
     for n in (1, 2, 10, 50, 1000):
         for spacing in SPACINGS:
             steps = Schedule(ScheduleConfig(), shift).steps(n, spacing)  # checks that it goes down
-            assert len(steps) >= 0.9 * n or n == 1000  # where they are denser than timesteps, some fall together
-            assert torch.equal(steps.alphas_cumprod, PLAIN.alphas_cumprod[[*steps.timesteps.tolist(), 0]].double())
+            assert (
+                len(steps) >= 0.9 * n or n == 1000
+            )  # where they are denser than timesteps, some fall together
+            assert torch.equal(
+                steps.alphas_cumprod, PLAIN.alphas_cumprod[[*steps.timesteps.tolist(), 0]].double()
+            )
 
 
 def test_interpolated_levels_go_from_one_shift_to_the_other():
-    """Downwards both ends stay in the range, so nothing is left out: t shift_noisy + (1 - t) shift_clean to the letter."""
+    """Downwards both ends stay in the range, so nothing is left out: t shift_noisy + (1 - t) shift_clean to
+    the letter."""
     noisy, clean = ResolutionShift(0.8, 0.8), ResolutionShift(1, 1)
     t = np.arange(1000) / 999
     mixed = ResolutionShift(0.8, 1).log_sigmas(LOG_SIGMAS)
@@ -72,7 +82,9 @@ def test_interpolated_levels_go_from_one_shift_to_the_other():
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="sides above 0 and shares of at least 0, got 8, 8, 0"):
         ResolutionShift.of_size(8, 8, 0)
-    with pytest.raises(ValueError, match="shift at the clean end .10000. is too large for that at the noisy end"):
+    with pytest.raises(
+        ValueError, match="shift at the clean end .10000. is too large for that at the noisy end"
+    ):
         ResolutionShift(1, 10000).log_sigmas(LOG_SIGMAS)
 
 

@@ -75,7 +75,8 @@ def test_the_posterior_is_that_of_the_schedule_for_steps_of_one_timestep():
     [(0.0047, 0.0566), (0.0566, 0.2763), (0.2763, 0.6738), (0.6738, 0.9991), (0.0047, 0.9991)],
 )
 def test_the_posterior_is_bayes_rule_for_steps_of_any_size(alpha, alpha_next):
-    """q(x_next | x0) q(x | x_next) as a density of x_next: precisions add up, and precision times mean too."""
+    """q(x_next | x0) q(x | x_next) as a density of x_next: precisions add up, and precision times mean
+    too."""
     step = alpha / alpha_next
     prior, likelihood = 1 / (1 - alpha_next), step / (1 - step)
     variance = 1 / (prior + likelihood)
@@ -230,7 +231,9 @@ def test_the_generators_loss_by_hand(diffuser, flows):
 
 def test_consistency_holds_neighbours_together(diffuser, flows):
     """The loss is 0 for a student that always sees the guided path's end, here on the last step of it."""
-    grid = SCHEDULE.steps(1, "sgm_uniform")  # one step: its end is timestep 0, where the data is the path's own
+    grid = SCHEDULE.steps(
+        1, "sgm_uniform"
+    )  # one step: its end is timestep 0, where the data is the path's own
     student = copy.deepcopy(diffuser).requires_grad_(True)
     losses = consistency_losses(
         flows, SCHEDULE, grid, {("image", "text"): 2, ("text", "image"): 2}, diffuser, nullcontext, 1.0

@@ -49,7 +49,20 @@ def test_killed_at_a_random_step_and_resumed_is_uninterrupted_bit_for_bit(run, w
 
 def test_the_command_writes_a_model_that_samples_in_few_steps(pictures, models, tmp_path, capsys):
     out, teacher = tmp_path / "run", models / "tiny.safetensors"
-    options = ["--steps", "2", "--flows", "four", "--iterations", "2", "--batch", "2", "--size", "32", "--lr", "1e-3"]
+    options = [
+        "--steps",
+        "2",
+        "--flows",
+        "four",
+        "--iterations",
+        "2",
+        "--batch",
+        "2",
+        "--size",
+        "32",
+        "--lr",
+        "1e-3",
+    ]
     assert main(["distill", str(teacher), "--data", str(pictures), "--out", str(out), *options]) == 0
     assert capsys.readouterr().out.strip() == str(out / "model.safetensors")
     assert (out / "sheet-000002.png").exists() and (out / "sheet-000002.txt").exists()

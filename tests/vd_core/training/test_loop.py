@@ -57,7 +57,8 @@ def train(out, module=None, losses=tiny_losses, steps=12, **options):
 
 
 def test_clipped_apart_one_sides_gradients_do_not_matter_to_the_other(tmp_path):
-    """The first side's gradients change by a factor of a million from step to step; the second one learns as if alone."""
+    """The first side's gradients change by a factor of a million from step to step; the second one learns as
+    if alone."""
 
     def losses(module, generator):
         scale = 1e3 if torch.rand(1, generator=generator) < 0.5 else 1e-3

@@ -1,4 +1,5 @@
-"""Two processes that divide the weights: the run of one process, resumed to the bit, with half of everything in each."""
+"""Two processes that divide the weights: the run of one process, resumed to the bit, with half of everything
+in each."""
 
 import json
 import os
@@ -27,14 +28,28 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(pictures, models, tmp_path_factory):
-    """Runs by two processes: whole; parts, stopped and resumed; alone, stopped and resumed by one process. And one by one process."""
+    """Runs by two processes: whole; parts, stopped and resumed; alone, stopped and resumed by one process.
+    And one by one process."""
     if not hasattr(torch.cpu.Stream, "record_event"):
         pytest.skip("this torch divides weights among GPUs only")
     out, killed_at = tmp_path_factory.mktemp("sharded"), 5
     model = models / "tiny.safetensors"
-    command = [sys.executable, *launcher(2), "tests/sharded_training.py", str(pictures), str(model), str(out), str(killed_at)]
+    command = [
+        sys.executable,
+        *launcher(2),
+        "tests/sharded_training.py",
+        str(pictures),
+        str(model),
+        str(out),
+        str(killed_at),
+    ]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("one", "alone"):
@@ -50,7 +65,9 @@ def weights(folder):
 def test_the_same_curve_and_weights_as_one_process(runs, models):
     one, two = records(runs / "one"), records(runs / "whole")
     assert [record.keys() for record in one] == [record.keys() for record in two]
-    differences = [abs(a[name] - b[name]) for a, b in zip(one, two, strict=True) for name in a.keys() - {"seconds"}]
+    differences = [
+        abs(a[name] - b[name]) for a, b in zip(one, two, strict=True) for name in a.keys() - {"seconds"}
+    ]
     print(f"losses: at most {max(differences):.1g} apart")
     assert max(differences) < 2e-5
     assert apart(weights(runs / "one"), weights(runs / "whole"), models) < 1e-4
@@ -76,7 +93,12 @@ def test_each_process_holds_half(runs, models):
     held = [json.loads((runs / f"held-{rank}.json").read_text()) for rank in range(2)]
     state = torch.load(runs / "whole" / "checkpoint.pt", weights_only=True)
     count = sum(value.numel() for value in state["module"].values())
-    moments = sum(value.numel() for entry in state["optimizer"]["state"].values() for value in entry.values() if value.ndim)
+    moments = sum(
+        value.numel()
+        for entry in state["optimizer"]["state"].values()
+        for value in entry.values()
+        if value.ndim
+    )
     for name, total in (("weights", count), ("average", count), ("moments", moments)):
         parts = [entry[name] for entry in held]
         print(f"{name}: {total} numbers, {parts} in the processes")
@@ -86,7 +108,9 @@ def test_each_process_holds_half(runs, models):
 def test_an_older_torch_on_a_cpu_is_one_sentence(monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 2)
     monkeypatch.setattr(torch.cpu, "Stream", object)
-    with pytest.raises(ValueError, match="divides weights among GPUs only: install a newer one, or leave out --shard"):
+    with pytest.raises(
+        ValueError, match="divides weights among GPUs only: install a newer one, or leave out --shard"
+    ):
         Sharding(torch.device("cpu"))
 
 
@@ -103,6 +127,9 @@ def test_without_other_processes_it_is_one_sentence(pictures, models, tmp_path, 
         "--shard",
     ]
     assert main([*command, "--size", "32"]) == 1
-    assert "--shard divides the weights among several processes: start them by torchrun, or leave it out" in capsys.readouterr().err
+    assert (
+        "--shard divides the weights among several processes: start them by torchrun, or leave it out"
+        in capsys.readouterr().err
+    )
     assert main([*command, "--lora", "2"]) == 1
     assert "leave out --lora, or --shard" in capsys.readouterr().err
