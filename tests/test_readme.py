@@ -38,3 +38,9 @@ def test_the_python_block_draws_a_picture():
     names = {}
     exec(compile(block, "README.md", "exec"), names)
     assert names["images"].shape == (1, 3, 64, 64) and names["images"].std() > 0.05
+
+
+def test_the_tests_that_hold_the_promises_exist():
+    promises = (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## What is not promised")[0]
+    named = re.findall(r"`(tests/[^`]+\.py)`", promises)
+    assert len(named) > 10 and [name for name in named if not (ROOT / name).is_file()] == []
