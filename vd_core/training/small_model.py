@@ -47,7 +47,7 @@ STEPS = {
     "captioner": 9000,
     "classifier": 500,
     "discriminator": 300,
-    "decoder": 1600,
+    "decoder": 500,
 }
 
 # Samples per step of each flow (output kind, condition kind). The text flows cost a fifth of the image flows.
