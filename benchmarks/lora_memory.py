@@ -1,6 +1,8 @@
 """Memory of one LoRA step on the image flow of Versatile Diffusion at full size, with random weights.
 
-python benchmarks/lora_memory.py [--checkpointing]    # batch 1, latents 4x64x64, frozen weights and matrix products in bf16, on the CPU
+Batch 1, latents 4x64x64, frozen weights and matrix products in bf16, on the CPU:
+
+python benchmarks/lora_memory.py [--checkpointing]
 """
 
 from __future__ import annotations

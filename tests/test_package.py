@@ -19,7 +19,8 @@ DRAW = """
 import torch, vd_core, seecoder
 from vd_core import MODEL, Sampling, load
 vd = load(MODEL)
-latents = vd.sample("image", [vd.encode_text(["red apple, 3d style"])], torch.zeros(1, 16, 8, 8), 1, Sampling(steps=3))
+prompt = vd.encode_text(["red apple, 3d style"])
+latents = vd.sample("image", [prompt], torch.zeros(1, 16, 8, 8), 1, Sampling(steps=3))
 picture = vd.image_vae.decode(latents)
 assert picture.shape == (1, 3, 64, 64) and picture.isfinite().all() and picture.std() > 0.05, picture
 print(vd_core.__file__, seecoder.__file__)

@@ -25,22 +25,33 @@ UNSEEN = {
 # errors that are passed on.
 PASSED_ON = {
     "error",
-    "sentence", "' '.join(unwritten)", "missing_vocabularies(folders)", "reply", "row", "unreachable(repository, "
-        "endpoint, error)",
+    "sentence",
+    "' '.join(unwritten)",
+    "missing_vocabularies(folders)",
+    "reply",
+    "row",
+    "unreachable(repository, endpoint, error)",
     "unreachable(f'{file.repository}/{file.file}', endpoint, error)",
-}  # fmt: skip
+}
 # Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
 REASONS = (
-    "vd_core/config.py", "vd_core/checkpoints/formats.py", "vd_core/checkpoints/pickles.py", "vd_core/checkpoints/vocabularies.py",
-    "vd_core/pictures.py", "vd_core/datasets/read.py", "vd_core/datasets/shards.py", "vd_core/datasets/texts.py",
-    "seecoder/sizes.py", "runner/http.py",
-)  # fmt: skip
+    "vd_core/config.py",
+    "vd_core/checkpoints/formats.py",
+    "vd_core/checkpoints/pickles.py",
+    "vd_core/checkpoints/vocabularies.py",
+    "vd_core/pictures.py",
+    "vd_core/datasets/read.py",
+    "vd_core/datasets/shards.py",
+    "vd_core/datasets/texts.py",
+    "seecoder/sizes.py",
+    "runner/http.py",
+)
 HEAD = """# What is said when something is refused
 
-Each sentence that the nodes, `run_workflow.py` and `python -m vd_core` can end in, by the file that says it; … is filled in. In ComfyUI
-it stands in the dialog of the node, on the command line on the last line of stderr, with exit status 1, or
-2, 3 and 4 of `run_workflow.py`. Reasons without a full stop are
-parts of other sentences.
+Each sentence that the nodes, `run_workflow.py` and `versatile-diffusion` can end in, by the file that says
+it; … is filled in. In ComfyUI it stands in the dialog of the node, on the command line on the last line of
+stderr, with exit status 1, or 2, 3 and 4 of `run_workflow.py`. Reasons without a full stop are parts of other
+sentences.
 
 Written by `python -m tools.messages`.
 """

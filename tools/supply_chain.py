@@ -64,9 +64,8 @@ def tool(name: str, *arguments: str) -> bool:
         return True
     done = subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, capture_output=True, text=True)
     offline = any(word in done.stderr for word in ("ConnectionError", "Max retries", "timed out"))
-    print(
-        f"{name}: {'skipped, it needs the network' if offline else 'nothing found' if not done.returncode else done.stdout + done.stderr}"
-    )
+    found = done.stdout + done.stderr if done.returncode else "nothing found"
+    print(f"{name}: {'skipped, it needs the network' if offline else found}")
     return offline or not done.returncode
 
 

@@ -12,9 +12,11 @@ from tools.lay_out_workflows import WORKFLOWS, twin_of
 NEEDS_COMFYUI = re.compile("^(ksampler-|official-ddim|real-seecoder)")
 HEAD = """# Workflows
 
-In ComfyUI the first seventeen stand under *Templates → versatile-diffusion*; drag any other `.json` file onto the canvas. Scripts
-take the twin in `api/`: `python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small
-model that comes with the pack. All run at the first click but those of *With the real files*, which say what they need.
+In ComfyUI the first seventeen stand under *Templates → versatile-diffusion*; drag any other `.json` file
+onto the canvas. Scripts take the twin in `api/`:
+`python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small model
+that comes with the pack. All run at the first click but those of *With the real files*, which say what they
+need.
 
 This page is written by `python -m tools.workflow_page`.
 """

@@ -225,9 +225,9 @@ def temporary_file(folder: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     remove_abandoned(folder)
     while True:
         path = folder / f".vd_{secrets.token_hex(8)}.part"
-        file = open(
+        file = open(  # noqa: SIM115
             path, "xb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), mode)
-        )  # noqa: SIM115
+        )
         if fcntl:
             with suppress(
                 OSError

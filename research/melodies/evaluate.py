@@ -1,7 +1,7 @@
 """Measures all flows of a model with melodies, counts its parameters against those of separate models, and
 shows what the flows make.
 
-python -m research.melodies.evaluate RUN      # RUN/flows.png and .wav files; figures on trained and on held-out pairs
+python -m research.melodies.evaluate RUN   # RUN/flows.png and .wav files; figures on both halves
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adds melodies to the embedded model as a third kind, trains its five new flows beside the four old ones,
 which stay as they are.
 
-python -m research.melodies.train RUN      # resumes where it was stopped; writes RUN/melody.safetensors, the new layers
+python -m research.melodies.train RUN   # resumes; writes RUN/melody.safetensors, the new layers
 """
 
 from __future__ import annotations

@@ -11,9 +11,16 @@ def canvas(**changes):
     """Words -> Painter (text linked) -> SaveImage, and a note, as ComfyUI's page saves them."""
     words = {"id": 5, "type": "Words", "mode": 0, "inputs": [], "widgets_values": ["sea"]}
     painter = {
-        "id": 6, "type": "Paint", "title": "Sea", "mode": 0, "widgets_values": ["", 4, "randomize", 0.25, "round", True],
-        "inputs": [{"name": "image", "type": "IMAGE", "link": None}, {"name": "text", "link": 1, "widget": {"name": "text"}}],
-    }  # fmt: skip
+        "id": 6,
+        "type": "Paint",
+        "title": "Sea",
+        "mode": 0,
+        "widgets_values": ["", 4, "randomize", 0.25, "round", True],
+        "inputs": [
+            {"name": "image", "type": "IMAGE", "link": None},
+            {"name": "text", "link": 1, "widget": {"name": "text"}},
+        ],
+    }
     save = {
         "id": 7,
         "type": "SaveImage",

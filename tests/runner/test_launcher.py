@@ -13,7 +13,8 @@ from runner.errors import WorkflowError
 
 MAIN = """
 import http.server, json, os, pathlib, sys
-pathlib.Path("started.json").write_text(json.dumps({"argv": sys.argv, "pid": os.getpid(), "file": __file__, "path": sys.path[0]}))
+started = {"argv": sys.argv, "pid": os.getpid(), "file": __file__, "path": sys.path[0]}
+pathlib.Path("started.json").write_text(json.dumps(started))
 if "--die" in sys.argv:
     sys.exit("one\\n\\nlast words")
 

@@ -299,7 +299,9 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
     "empty": written(b""),
     "one byte": written(b"\x80"),
     "directory": lambda path: path.mkdir(),
-    "directory of directories": lambda path: (path / "vae" / "diffusion_pytorch_model.safetensors").mkdir(parents=True),
+    "directory of directories": lambda path: (path / "vae" / "diffusion_pytorch_model.safetensors").mkdir(
+        parents=True
+    ),
     "link loop": loop,
     "link to itself": lambda path: path.symlink_to(path),
     "dangling link": lambda path: path.symlink_to(path.with_name("nothing")),
@@ -310,17 +312,31 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
     "header of 100 GB": written(HUGE.to_bytes(8, "little") + b"{}"),
     "header of 2^64 - 1": written(b"\xff" * 8 + b"{}"),
     "header of 0": written(bytes(8) + b"{"),
-    "tensor of 100 GB": written(claiming({"clip_text.a": {"dtype": "F32", "shape": [HUGE // 4], "data_offsets": [0, HUGE]}}, 64)),
-    "shape that overflows": written(claiming({"clip_text.a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 64]}}, 64)),
-    "negative shape": written(claiming({"clip_text.a": {"dtype": "F32", "shape": [-16], "data_offsets": [0, 64]}}, 64)),
-    "unknown type": written(claiming({"clip_text.a": {"dtype": "F3", "shape": [16], "data_offsets": [0, 64]}}, 64)),
-    "overlap": written(claiming({f"clip_text.{k}": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]} for k in "ab"}, 64)),
+    "tensor of 100 GB": written(
+        claiming({"clip_text.a": {"dtype": "F32", "shape": [HUGE // 4], "data_offsets": [0, HUGE]}}, 64)
+    ),
+    "shape that overflows": written(
+        claiming({"clip_text.a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 64]}}, 64)
+    ),
+    "negative shape": written(
+        claiming({"clip_text.a": {"dtype": "F32", "shape": [-16], "data_offsets": [0, 64]}}, 64)
+    ),
+    "unknown type": written(
+        claiming({"clip_text.a": {"dtype": "F3", "shape": [16], "data_offsets": [0, 64]}}, 64)
+    ),
+    "overlap": written(
+        claiming(
+            {f"clip_text.{k}": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]} for k in "ab"}, 64
+        )
+    ),
     "hole": written(claiming({"clip_text.a": {"dtype": "F32", "shape": [8], "data_offsets": [32, 64]}}, 64)),
     "no tensors": written(claiming({})),
     "header that is a list": written((4).to_bytes(8, "little") + b"[{}]"),
     "header of 10000 brackets": written((20000).to_bytes(8, "little") + b"{" + b"[" * 19999),
     "nested header": written((60006).to_bytes(8, "little") + b'{"a":' + b"[" * 30000 + b"]" * 30000 + b"}"),
-    "million keys": written(claiming({f"k{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_000)})),
+    "million keys": written(
+        claiming({f"k{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_000)})
+    ),
     "100 GB of zeros": lambda path: sparse(path, b""),
     "100 GB behind a header": lambda path: sparse(path, claiming({}, 0)),
     "100 GB behind a pickle": lambda path: sparse(path, b"\x80\x02}X\x01\x00\x00\x00a"),
@@ -337,7 +353,7 @@ SPECIAL: dict[str, Callable[[Path], object]] = {
     "npy of objects": npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
     "npy of 100 GB": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (26843545600,), }"),
     "npy with code": npy(b"{'descr': __import__('os').system('true'), 'shape': (1,), }"),
-}  # fmt: skip
+}
 
 SIZES = (10**12, 10**6 + 1, -1, 0, 1.5, "8", None, [], {}, True, float("nan"))
 

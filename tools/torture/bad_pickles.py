@@ -74,8 +74,11 @@ ROUTES = {
     "BINPERSID": (2, lambda m, n, a: text("storage") + named(m, n) + text(a) + b"\x87Q"),
     "getattr": (2, lambda m, n, a: GETATTR + text(m) + b"\x85R" + text(n) + b"\x86R" + text(a) + b"\x85R"),
     "dotted GLOBAL": (2, lambda m, n, a: named("torch", f"serialization.os.{n}") + text(a) + b"\x85R"),
-    "behind 200 tensors": (2, lambda m, n, a: b"0".join([text("x")] * 200) + b"0" + named(m, n) + text(a) + b"\x85R"),
-}  # fmt: skip
+    "behind 200 tensors": (
+        2,
+        lambda m, n, a: b"0".join([text("x")] * 200) + b"0" + named(m, n) + text(a) + b"\x85R",
+    ),
+}
 
 
 def program(protocol: int, body: bytes) -> bytes:
@@ -99,8 +102,12 @@ ODD = {
     "a long of 2 GB": lambda: b"\x80\x02\x8b\xff\xff\xff\x7f.",
     "memo index 2^32": lambda: b"\x80\x02}r\xff\xff\xff\xff.",
     "memo that is not there": lambda: b"\x80\x02h\x07.",
-    "nested pairs as a key": lambda: b"\x80\x02}" + text("a") + b"q\x00" + b"h\x00\x86q\x00" * 60 + b"K\x01s.",
-    "nested wide tuples as a key": lambda: b"\x80\x02}K\x01q\x00" + (b"(" + b"h\x00" * 900 + b"tq\x00") * 4 + b"K\x01s.",
+    "nested pairs as a key": lambda: (
+        b"\x80\x02}" + text("a") + b"q\x00" + b"h\x00\x86q\x00" * 60 + b"K\x01s."
+    ),
+    "nested wide tuples as a key": lambda: (
+        b"\x80\x02}K\x01q\x00" + (b"(" + b"h\x00" * 900 + b"tq\x00") * 4 + b"K\x01s."
+    ),
     "nested pairs called": lambda: b"\x80\x02}" + text("a") + b"q\x00" + b"h\x00\x86q\x00" * 60 + b"NR.",
     "nested lists called": nested_lists,
     "a million lists": lambda: b"\x80\x02" + b"]" * 2_000_000 + b".",
@@ -111,18 +118,26 @@ ODD = {
     "a dictionary in itself": lambda: b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",
     "unhashable key": lambda: b"\x80\x02}]K\x01s.",
     "a tensor without a storage": lambda: b"\x80\x02}" + TENSOR + b")Rs.",
-    "a tensor of a string": lambda: (
-        b"\x80\x02}" + TENSOR + b"(" + text("x") + b"K\x00))\x89}tRs."
-    ),
+    "a tensor of a string": lambda: b"\x80\x02}" + TENSOR + b"(" + text("x") + b"K\x00))\x89}tRs.",
     "a storage of 100 GB": lambda: (
-        b"\x80\x02}" + TENSOR
-        + b"((" + text("storage") + named("torch", "FloatStorage") + text("0") + text("cpu") + GIGABYTES_25
+        b"\x80\x02}"
+        + TENSOR
+        + b"(("
+        + text("storage")
+        + named("torch", "FloatStorage")
+        + text("0")
+        + text("cpu")
+        + GIGABYTES_25
         + b"tQK\x00K\x01\x85K\x01\x85\x89}tRs."
     ),
-    "a parameter of nothing": lambda: b"\x80\x02}" + text("a") + named("torch._utils", "_rebuild_parameter") + b"NNN\x87Rs.",
+    "a parameter of nothing": lambda: (
+        b"\x80\x02}" + text("a") + named("torch._utils", "_rebuild_parameter") + b"NNN\x87Rs."
+    ),
     "zeros of 100 GB": lambda: b"\x80\x02}" + text("a") + named("torch", "zeros") + GIGABYTES_25 + b"\x85Rs.",
-    "bytearray of 25 GB": lambda: b"\x80\x02}" + text("a") + named("builtins", "bytearray") + GIGABYTES_25 + b"\x85Rs.",
-}  # fmt: skip
+    "bytearray of 25 GB": lambda: (
+        b"\x80\x02}" + text("a") + named("builtins", "bytearray") + GIGABYTES_25 + b"\x85Rs."
+    ),
+}
 
 
 def zipped(data: bytes, more: dict[str, bytes] | None = None) -> bytes:

@@ -25,9 +25,32 @@ from .forked import Result, Table, forked, sentence
 FLIPPED = 60  # of each format
 SECRET = "SECRET WORDS"
 NAMES = (
-    "../../elsewhere/secret", "/etc/passwd", "//server/share", "C:\\x", "c:x", "..\\..\\x", "a/../../../x", "~/x", "CON", "nul", "aux.x",
-    "COM1", "x\0y", "x\ny", "\udcff\udcfe", "a" * 300, "é" * 300, "\u202e", "", ".", "..", "-rf", "{}", "$(id)", "…" * 99,
-)  # fmt: skip
+    "../../elsewhere/secret",
+    "/etc/passwd",
+    "//server/share",
+    "C:\\x",
+    "c:x",
+    "..\\..\\x",
+    "a/../../../x",
+    "~/x",
+    "CON",
+    "nul",
+    "aux.x",
+    "COM1",
+    "x\0y",
+    "x\ny",
+    "\udcff\udcfe",
+    "a" * 300,
+    "é" * 300,
+    "\u202e",
+    "",
+    ".",
+    "..",
+    "-rf",
+    "{}",
+    "$(id)",
+    "…" * 99,
+)
 Make = Callable[[Path], object]
 
 
@@ -169,11 +192,16 @@ def hostile() -> Iterator[tuple[str, Make]]:
         "all ends": "a\x0bb\x1c\u2028c\x85d\ne\n",
     }
     objects = {
-        "null": '{"text": null}', "number": '{"text": 1}', "list": "[1]", "deep": "[" * 10**5, "twice": '{"text": "a", "text": '
-            '{"a": 1}}',
-        "other": '{"x": 1}', "endless": '{"text": 1e999}', "surrogate": '{"text": "\\ud800"}',
+        "null": '{"text": null}',
+        "number": '{"text": 1}',
+        "list": "[1]",
+        "deep": "[" * 10**5,
+        "twice": '{"text": "a", "text": {"a": 1}}',
+        "other": '{"x": 1}',
+        "endless": '{"text": 1e999}',
+        "surrogate": '{"text": "\\ud800"}',
         "path": '{"image": "../../elsewhere/secret.png"}',
-    }  # fmt: skip
+    }
     for name, content in texts.items():
         yield f"text, {name}", partial(lines, content, "a.txt")
     for name, content in objects.items():

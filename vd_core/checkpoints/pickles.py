@@ -194,7 +194,9 @@ def allowed(name: str) -> Name:
     if name in PLAIN | REBUILDS or is_type or is_storage:
         return Name(name)
     if module in ("torch._utils", "torch._tensor") and last.startswith("_rebuild"):
-        raise Forbidden(f"tensors of a kind that no weights have ({printable(last.removeprefix('_rebuild_'))})")
+        raise Forbidden(
+            f"tensors of a kind that no weights have ({printable(last.removeprefix('_rebuild_'))})"
+        )
     raise Forbidden(f"code ({printable(name)}), not only tensors")
 
 

@@ -43,8 +43,9 @@ def steer_at(x, energies, alpha=0.3, denoise=torch.sin):
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m", "unipc"])
 def test_guided_samples_follow_the_posterior_of_a_gaussian(sampler):
-    """Data N(0, PRIOR), y = data + noise of variance OBSERVATION. log p(y | x_t) is exact: y is N(x0^, Var(x0
-    | x_t) + OBSERVATION). The sampler takes the k-sigma point of the noised posterior at the first step to that of the last one, its mean (k = 0) for one."""
+    """Data N(0, PRIOR), y = data + noise of variance OBSERVATION. log p(y | x_t) is exact: y is
+    N(x0^, Var(x0 | x_t) + OBSERVATION). The sampler takes the k-sigma point of the noised posterior at the
+    first step to that of the last one, its mean (k = 0) for one."""
     y, k = (
         torch.tensor([[0.8], [-1.5]], dtype=torch.float64),
         torch.tensor([[-1.0], [0.0], [2.0]], dtype=torch.float64),
