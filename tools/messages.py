@@ -35,6 +35,9 @@ PASSED_ON = {
 }
 # Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
 REASONS = (
+    "vd_core/training/loop.py",
+    "vd_core/training/prepared.py",
+    "vd_core/checkpoints/pipeline_config.py",
     "vd_core/config.py",
     "vd_core/checkpoints/formats.py",
     "vd_core/checkpoints/pickles.py",

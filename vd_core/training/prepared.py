@@ -152,10 +152,7 @@ def encode(
 ) -> None:
     """Fill a folder: one file of rows per kind, and last the index that says that they are complete."""
     parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("diffuser.")}
-    vd = load(model, parts=parts)
-    for part in (vd.clip, vd.image_vae, vd.text_vae):
-        if part is not None:
-            part.to(device)
+    vd = load(model, parts=parts).to(device)
     log.info("encoding the pictures of %s, once; what the encoders make is kept in %s", source.path, folder)
     encoders, shapes, captions = choose_encoders(vd, flows), {}, []
     hashes = {name: hashlib.sha256() for name in encoders}
@@ -177,7 +174,7 @@ def encode(
             if len(captions) % 1024 < len(texts):  # a line now and then
                 log.info("%d pictures encoded", len(captions))
         if not captions:
-            raise ValueError(f"None of the {len(rows)} pictures in {source.path} can be read.")
+            raise ValueError(f"No picture in {source.path} can be read, of {len(rows)}.")
         for name, encoder in encoders.items():
             if name.startswith("nulls"):
                 write(name, encoder(torch.zeros(1, 3, source.size, source.size, device=device), [""]))
