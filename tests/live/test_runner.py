@@ -14,6 +14,7 @@ from PIL import Image
 
 from runner import graph, launcher
 from runner.pack import ROOT
+from runner.prepare import find_twin
 
 pytestmark = pytest.mark.comfyui
 
@@ -84,13 +85,12 @@ def test_canvas_files_are_converted_as_the_page_does_it(server):
     catalogue = graph.Catalogue(
         {name: about["input"] for name, about in info.items()}, "is a {name}, which is not there."
     )
-    twins = sorted((ROOT / "workflows" / "api").glob("*.json"))
-    assert twins
-    for twin in twins:
-        canvas = json.loads((ROOT / "workflows" / twin.name).read_text(encoding="utf-8"))
-        assert graph.convert_canvas(canvas, catalogue, "its twin") == json.loads(
-            twin.read_text(encoding="utf-8")
-        ), twin.name
+    canvases = [path for path in sorted((ROOT / "workflows").rglob("*.json")) if path.parent.name != "api"]
+    twins = {path: twin for path in canvases if (twin := find_twin(path))}
+    assert len(twins) > 40
+    for path, twin in twins.items():
+        canvas, prompt = (json.loads(file.read_text(encoding="utf-8")) for file in (path, twin))
+        assert graph.convert_canvas(canvas, catalogue, "its twin") == prompt, twin.name
 
 
 # --server
