@@ -69,13 +69,14 @@ def goods(folder: Path) -> list[Good]:
     model = build(config, [part for part in part_names(config) if part not in ("text_vae", "clip_text")])
     state = {key: torch.randn(tensor.shape) for key, tensor in state_of(model).items()}
     seecoder = SeeCoder(SeeCoderConfig.tiny(False)).requires_grad_(False)
-    context = Context("text", torch.randn(1, 7, 40), torch.randn(1, 7, 40))
+    tokens = torch.nn.functional.normalize(torch.randn(2, 7, 40), dim=-1)
+    context = Context("text", tokens[:1], tokens[1:])
     save_context(folder / "context.safetensors", context)
-    tokens = load_file(folder / "context.safetensors")
+    held = load_file(folder / "context.safetensors")
     found = [
         Good("model", load_parts, state, metadata(config), {}),
         Good("seecoder", load_seecoder, released_state(seecoder), {}, {}),
-        Good("context", load_tokens, tokens, {"format": "pt", "vd_kind": "text"}, {}),
+        Good("context", load_tokens, held, {"format": "pt", "vd_kind": "text"}, {}),
     ]
     for good in found:
         good.formats["safetensors"] = save(good.state, good.header or None)
