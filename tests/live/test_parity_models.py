@@ -9,6 +9,7 @@ from golden_cases.models import vocabularies as vocabularies_of
 from runner.pack import ROOT
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
+from vd_core.sampling.samplers import SAMPLERS
 
 pytestmark = pytest.mark.comfyui
 
@@ -87,8 +88,8 @@ def test_networks_equal_vd_core_bit_for_bit(differences):
         ("app_", "output_text: official", 2, 0.0),
         ("app_", "vae_encode_out: official", 1, 5e-6),
         ("VD_TextContext", ": standalone", 1, 2e-6),
-        ("VD_Sampler image", ": standalone", 10, 1e-4),
-        ("VD_Sampler text", ": standalone", 10, 1e-4),
+        ("VD_Sampler image", ": standalone", 2 * len(SAMPLERS), 1e-4),
+        ("VD_Sampler text", ": standalone", 2 * len(SAMPLERS), 1e-4),
         ("blend image", ": standalone", 5, 1e-4),
         ("blend text", ": standalone", 5, 1e-4),
         ("latents ", ": standalone", 10, 1e-4),
