@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from PIL import ImageFont
 
-Font = ImageFont.FreeTypeFont
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter where Pillow has no FreeType
 
 
 @lru_cache
