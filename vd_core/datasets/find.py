@@ -67,7 +67,7 @@ def kind_of(path: Path) -> str | None:
 
 def list_files(files: Sequence[Path], root: Path) -> Listing:
     """List the rows of files below a folder, which their ids are relative to."""
-    kinds: dict[str, str | tuple[str, ...]] = {path: kind_of(path) for path in files}
+    kinds: dict[Path, str | None] = {path: kind_of(path) for path in files}
     texts: dict[Path, list[Path]] = {path.with_suffix(""): [] for path in files if kinds[path] == "picture"}
     for path in sorted(files, key=lambda path: path.suffix.lower() != BESIDE[0]):
         if path.suffix.lower() in BESIDE and path.with_suffix("") in texts:

@@ -204,7 +204,9 @@ def build(out: Path, count: int) -> None:
     slugs = {
         c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat
     }
-    pictures, name, style = [], [], []
+    pictures: list[Image.Image] = []
+    name: list[int] = []
+    style: list[int] = []
     for number, (word, package) in enumerate(STYLES.items()):
         files = fetch(package)
         render = webp_renderer(files) if word == "3d" else iconify_renderer(files, slugs)

@@ -321,9 +321,9 @@ def open_log(path: Path, step: int) -> Iterator[Callable[[dict], None]]:
     kept = [record for record in read_log(path) if record["step"] <= step]
     with write_whole(path) as file:
         file.write("".join(f"{json.dumps(record)}\n" for record in kept).encode())
-    with open_to_append(path) as file:
+    with open_to_append(path) as lines:
 
         def write(record: dict) -> None:
-            file.write(json.dumps(record) + "\n")
+            lines.write(json.dumps(record) + "\n")
 
         yield write

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -93,4 +95,4 @@ def multiscale_errors(difference: Tensor, smallest: int | None) -> Tensor:
     errors = [
         scale.square().flatten(1).mean(dim=1) * weight for scale, weight in zip(scales, weights, strict=True)
     ]
-    return sum(errors) / sum(weights)
+    return reduce(torch.add, errors) / sum(weights)
