@@ -25,6 +25,7 @@ def start(arguments: list[str]) -> dict[str, type]:
     comfy.options.enable_args_parsing()  # first: core reads its command line once, with the next import
     import comfy.utils
     import folder_paths  # noqa: F401  the pack looks whether it is there
+    import utils.extra_config  # noqa: F401  as main.py does, before core puts comfy/ into the path
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     return load_pack().NODE_CLASS_MAPPINGS
