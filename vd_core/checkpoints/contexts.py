@@ -87,9 +87,7 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     given = tensors.get("tokens", next(iter(tensors.values())))
     tokens = as_tokens(path, given)
     null = as_tokens(path, tensors["null"]) if "null" in tensors else None
-    weights = {
-        TENSORS[name]: as_token_weights(path, tensors[name], tokens) for name in WEIGHTS if name in tensors
-    }
+    weights = {name: as_token_weights(path, tensors[name], tokens) for name in WEIGHTS if name in tensors}
     if "null_emphasis" in tensors and null is None:
         raise ValueError(
             f"{path} holds weights of unconditional tokens (null_emphasis), but no such tokens (null)."
@@ -103,7 +101,13 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
             f"normalise is for pictures, but {path} holds a context of kind {kind}: switch it off."
         )
     try:
-        context = Context(kind, tokens, null, **weights)
+        context = Context(
+            kind,
+            tokens,
+            null,
+            token_weights=weights.get("emphasis"),
+            null_token_weights=weights.get("null_emphasis"),
+        )
         check_tokens(context)
         return context
     except ValueError as error:
