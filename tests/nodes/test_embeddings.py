@@ -65,6 +65,7 @@ def test_pictures_and_texts_of_the_same_people_are_blended_row_by_row(nodes, loa
     empty = nodes["VD_TextContext"](clip=loaded["clip"], text="")
     count = empty[0][0][0].shape[1]
     words = torch.randn(PEOPLE, count, WIDTH, generator=torch.Generator().manual_seed(1))
+    words = words / words[:, :1].norm(dim=-1, keepdim=True)
     pictures, texts = read(TOKENS), read(words, kind="text")
     options = {"positive_2": texts[0], "negative_2": empty[0], "ratio": 0.4}
     positive, negative = nodes["VD_Blend"](positive_1=pictures[0], negative_1=pictures[1], **options)
