@@ -23,7 +23,7 @@ class Part(NamedTuple):
     (they add up to 1), where and when it acts, and how strongly it guides."""
 
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides that of tuples
     ratio: float
     region: Region | None = None
     guidance: float = 1.0
@@ -157,6 +157,6 @@ def join_conditionings(first: Conditioning, second: Conditioning, share: float |
         contexts.append(
             Context(part.kind, tokens, region=part.region, guidance=part.guidance, token_weights=weights)
         )
-    joined = join(contexts) if share is None else average(*contexts, share)
+    joined = join(contexts) if share is None else average(contexts[0], contexts[1], share)
     layout = (Part(joined.kind, joined.tokens.shape[1], 1.0),) if len(layouts) == 2 else None
     return [[joined.tokens, set_own_entries({**first[0][1], **second[0][1]}, layout, joined.token_weights)]]

@@ -134,7 +134,8 @@ def shift_of(
             "latent_image must be latents of pictures [batch, channels, height, width], got "
             f"{list(samples.shape)}."
         )
-    return ResolutionShift.of_size(*samples.shape[2:], trained_side or sizes.side, noisy, clean)
+    height, width = samples.shape[2:]
+    return ResolutionShift.of_size(height, width, trained_side or sizes.side, noisy, clean)
 
 
 def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:

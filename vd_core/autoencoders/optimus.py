@@ -171,7 +171,9 @@ class Optimus(nn.Module):
             raise ValueError(f"top_k must be at least 0 and top_p within 0..1, got {top_k} and {top_p}.")
         latents = convert_for(self.latent_to_memory.weight, latents, "latents", "text autoencoder")
         if isinstance(generators, torch.Generator):
-            batches = [(latent, [generators]) for latent in latents.split(1)]
+            batches: list[tuple[Tensor, Sequence[torch.Generator]]] = [
+                (latent, [generators]) for latent in latents.split(1)
+            ]
         elif len(generators) == len(latents):
             batches = [(latents, generators)]
         else:
@@ -276,6 +278,6 @@ def bert(sizes: TransformerConfig, attention: str) -> BertModel:
             num_attention_heads=sizes.heads,
             intermediate_size=sizes.mlp_width,
             max_position_embeddings=sizes.positions,
-            attn_implementation=attention,
+            attn_implementation=attention,  # type: ignore[call-arg]  # read by its base class
         )
     )

@@ -119,7 +119,7 @@ class Runner:
     def read(self, row: Row) -> Image.Image | str | ValueError:
         """Return the picture or the text of a row, or the reason why it cannot be read."""
         if READS[self.settings.task] == "text":
-            return row.text
+            return row.text or ""
         try:
             return self.reader.picture(row, self.settings.background)
         except ValueError as error:

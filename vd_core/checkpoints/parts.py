@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def build(
 
     Raises ValueError for vocabularies that are damaged or of another size.
     """
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str, Any] = {}
     towers = [tower for tower in ("text", "vision") if f"clip_{tower}" in parts]
     merges = vocabularies.clip_merges if vocabularies else None
     tokenizer = ClipTokenizer(merges, config.clip.text.positions) if "text" in towers else None
@@ -74,7 +75,7 @@ def build(
             modules["image_vae"] = AutoencoderKL(config.image_vae).eval()
         if "text_vae" in parts:
             modules["text_vae"] = Optimus(config.text_vae, vocabularies)
-    return VersatileDiffusion(config).replace(**modules)
+    return VersatileDiffusion(config, **modules)
 
 
 def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:

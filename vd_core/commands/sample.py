@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -76,11 +77,7 @@ def run(options: argparse.Namespace) -> None:
     side = size // vd.image_vae.factor
     latent = torch.zeros(options.count, vd.image_vae.config.latent_channels, side, side, device=vd.device)
     for picture in to_pil(vd.image_vae.decode(vd.sample("image", contexts, latent, options.seed, sampling))):
-        print(
-            save_numbered(
-                options.out, "sample", ".png", lambda file, picture=picture: picture.save(file, "png")
-            )
-        )
+        print(save_numbered(options.out, "sample", ".png", partial(picture.save, format="png")))
 
 
 def make_contexts(vd: VersatileDiffusion, options: argparse.Namespace) -> list[Context]:

@@ -85,7 +85,7 @@ def perceptual_distance(classifier: Judge, x: Tensor, y: Tensor) -> Tensor:
 
     x, y: pictures [B, 3, H, W] in 0..1; gradients reach y.
     """
-    total, count = 0.0, len(x)
+    total, count = x.new_zeros(()), len(x)
     h = 2 * torch.cat([x, y]) - 1
     for layer in classifier.features:
         h = layer(h)

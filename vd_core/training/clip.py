@@ -38,6 +38,7 @@ class ContrastiveClip(nn.Module):
         self.name_space = nn.Linear(clip.config.projection_dim, width)
         self.cells = nn.Linear(clip.config.projection_dim, CELL)
         self.grid = clip.config.image_size // clip.config.patch_size
+        assert clip.vision_tower is not None, "it is made with both towers"
         embeddings = clip.vision_tower.vision_model.embeddings
         # Small random positions drown in the patches: the encoder would take long to learn where they are
         with torch.no_grad():
@@ -47,6 +48,7 @@ class ContrastiveClip(nn.Module):
         """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept`
         [B, n] looked at."""
         tower = self.clip.vision_tower
+        assert tower is not None, "it is made with both towers"
         vision, embeddings = tower.vision_model, tower.vision_model.embeddings
         patches = (
             rearrange(embeddings.patch_embedding(pixels), "b d h w -> b (h w) d")
@@ -222,6 +224,7 @@ def retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str,
     """
     images = torch.cat([clip.encode_image(chunk)[:, 0] for chunk in data.pixels[indices].split(128)])
     name, style = data.name[indices], data.style[indices]
+    assert isinstance(clip.tokenizer, ClipTokenizer), "it is made with its vocabulary"
     texts = Texts.of(data, clip.tokenizer)
 
     def read(ids: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -116,26 +117,30 @@ class Distillation:
         torch.manual_seed(settings.seed)
         teacher = vd.diffuser
         if settings.lora is None:
-            student: nn.Module = copy.deepcopy(teacher).requires_grad_(True)
+            student: Diffuser | Lora = copy.deepcopy(teacher).requires_grad_(True)
         else:
             layers = select(teacher, ["context:attn", *(f"data.{kind}" for kind in self.outputs)])
             student = Lora(teacher, layers, settings.lora, settings.lora)
-        adversarial = settings.method == "ddgan"
-        self.module = Adversaries(student, vd.config.diffuser, self.outputs) if adversarial else student
+        self.module: nn.Module = student
+        sides: list[nn.Module] = [student]
+        if settings.method == "ddgan":
+            adversaries = Adversaries(student, vd.config.diffuser, self.outputs)
+            self.module, sides = adversaries, [student, adversaries.discriminators]
         self.module.to(settings.device)
-        sides = [student, self.module.discriminators] if adversarial else [student]
         self.groups = [Group([p for p in side.parameters() if p.requires_grad]) for side in sides]
 
     def attach(self, student: nn.Module) -> AbstractContextManager[Diffuser]:
         """The diffuser that a student stands for: itself, or the teacher with a LoRA."""
-        return student.attached(self.vd.diffuser) if isinstance(student, Lora) else nullcontext(student)
+        if isinstance(student, Lora):
+            return student.attached(self.vd.diffuser)
+        return nullcontext(cast(Diffuser, student))
 
     def losses(self) -> Losses:
         """What the method asks for."""
         settings, schedule = self.settings, Schedule(self.vd.config.schedule)
         batches = dict.fromkeys(settings.flows, settings.batch)
         given = self.vd.diffuser, self.attach, settings.cfg
-        where = {"precision": settings.precision, "device": settings.device}
+        where: dict[str, Any] = {"precision": settings.precision, "device": settings.device}
         if settings.method == "ddgan":
             walk, weights = (
                 schedule.steps(settings.steps, "sgm_uniform"),
@@ -197,7 +202,7 @@ class Distillation:
             save_lora(path, student.changes(), self.vd.config.diffuser, self.outputs, torch.float16)
         else:
             path = self.out / "model.safetensors"
-            save_model(path, VersatileDiffusion(self.vd.config, student.to("cpu")))
+            save_model(path, VersatileDiffusion(self.vd.config, cast(Diffuser, student).to("cpu")))
         return path
 
 

@@ -190,12 +190,12 @@ def blend_path(
     texts = images.roll(len(images) // 2)
     image = model.encode_image(data.pixels[images])
     text = model.encode_text([data.captions[i] for i in texts])
-    positions = []
+    found = []
     for ratio in RATIOS:
         samples = draw(model, blend([image], [text], ratio), latents[images])
         to_image, to_text = ((samples - latents[own]).flatten(1).norm(dim=1) for own in (images, texts))
-        positions.append(to_image / (to_image + to_text))
-    positions = torch.stack(positions)
+        found.append(to_image / (to_image + to_text))
+    positions = torch.stack(found)
     path = {
         f"text {ratio}": round(float(position.mean()), 3)
         for ratio, position in zip(RATIOS, positions, strict=True)

@@ -49,7 +49,8 @@ class Judge(nn.Module):
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures [N, 3, 64, 64] in 0..1 -> the likeliest name and style of each, int64 [N]."""
         both = [self(chunk) for chunk in images.split(256)]
-        return tuple(torch.cat(logits).argmax(dim=1) for logits in zip(*both, strict=True))
+        name, style = (torch.cat(logits).argmax(dim=1) for logits in zip(*both, strict=True))
+        return name, style
 
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,11 @@ class LowRank(nn.Module):
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int):
         super().__init__()
         outputs, *inputs = layer.weight.shape
-        where = {"dtype": torch.float32, "device": layer.weight.device}
+        where: dict[str, Any] = {"dtype": torch.float32, "device": layer.weight.device}
         self.down = nn.Parameter(torch.empty(rank, *inputs, **where))
         self.up = nn.Parameter(torch.zeros(outputs, rank, *[1] * (len(inputs) - 1), **where))
         nn.init.kaiming_uniform_(self.down, a=5**0.5)
-        self.steps = (
+        self.steps: dict[str, Any] | None = (
             {"stride": layer.stride, "padding": layer.padding} if isinstance(layer, nn.Conv2d) else None
         )
 
@@ -59,8 +60,7 @@ class Lora(nn.Module):
             return output + scale * change(inputs[0])
 
         hooks = [
-            layers[name].register_forward_hook(partial(add, change))
-            for name, change in zip(self.names, self.layers, strict=True)
+            layers[name].register_forward_hook(partial(add, change)) for name, change in self.low_ranks()
         ]
         try:
             yield diffuser
@@ -68,12 +68,15 @@ class Lora(nn.Module):
             for hook in hooks:
                 hook.remove()
 
+    def low_ranks(self) -> Iterator[tuple[str, LowRank]]:
+        """Yield the changed layers with their changes."""
+        return zip(self.names, cast(Iterable[LowRank], self.layers), strict=True)
+
     def changes(self) -> dict[str, Change]:
         """What is learned so far, by layer, on the CPU."""
-        found = zip(self.names, self.layers, strict=True)
         return {
             name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha)
-            for name, change in found
+            for name, change in self.low_ranks()
         }
 
 

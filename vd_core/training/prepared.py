@@ -154,7 +154,9 @@ def encode(
     parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("diffuser.")}
     vd = load(model, parts=parts).to(device)
     log.info("encoding the pictures of %s, once; what the encoders make is kept in %s", source.path, folder)
-    encoders, shapes, captions = choose_encoders(vd, flows), {}, []
+    encoders = choose_encoders(vd, flows)
+    shapes: dict[str, list] = {}
+    captions: list[str] = []
     hashes = {name: hashlib.sha256() for name in encoders}
     with ExitStack() as stack:
         out = {name: stack.enter_context(write_whole(folder / name)) for name in encoders}
@@ -162,8 +164,8 @@ def encode(
         def write(name: str, values: Tensor) -> None:
             dtype = torch.float32 if name.startswith("latents") else torch.float16
             array = values.to(dtype).cpu().contiguous().numpy()
-            out[name].write(array)
-            hashes[name].update(array)
+            out[name].write(array.data)
+            hashes[name].update(array.data)
             shapes[name] = [[shapes.get(name, [[0]])[0][0] + len(array), *array.shape[1:]], str(array.dtype)]
 
         for pictures, texts in read_batches(rows, source, 16):
@@ -193,7 +195,7 @@ def read_prepared(folder: Path) -> Prepared:
         files, captions = entry["files"], list(map(str, entry["captions"]))
         rows = {name: map_rows(folder / name, shape, dtype) for name, (shape, dtype, _) in files.items()}
         for name, (_, _, known) in files.items():
-            if distributed.is_first() and hashlib.sha256(rows[name].numpy()).hexdigest() != known:
+            if distributed.is_first() and hashlib.sha256(rows[name].numpy().data).hexdigest() != known:
                 raise ValueError(f"{name} is not what was written")
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(

@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def draw_prior(
         )
     if distributed.is_first():
         with lock_folder(folder):
-            made_from = {"model": hash_model(model), "prompts": list(drawing.prompts)}
+            made_from: dict[str, Any] = {"model": hash_model(model), "prompts": list(drawing.prompts)}
             made_from |= {"size": drawing.size, "cfg": drawing.cfg}
             if not is_recorded(folder / "made_from.json", made_from, accept_changes):
                 for path in (*folder.glob("*.png"), *folder.glob("*.txt")):

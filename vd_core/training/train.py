@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,31 +102,32 @@ class Run:
 
             self.sharding = Sharding(torch.device(settings.device))
         torch.manual_seed(settings.seed)
-        self.trained_on = {
+        self.trained_on: dict[str, Any] = {
             "data": pictures.digest,
             "model": digest(tensor.view(torch.uint8) for tensor in vd.diffuser.state_dict().values()),
         }
         vd.diffuser.requires_grad_(settings.lora is None)
+        self.module: Diffuser | Lora
         if settings.lora is None:
             self.module, self.trains = vd.diffuser, "all weights"
             self.groups = group_parameters(vd.diffuser.named_parameters(), settings)
         else:
             names = select(vd.diffuser, settings.lora.layers)
-            self.module = Lora(vd.diffuser, names, settings.lora.rank, settings.lora.alpha)
+            lora = Lora(vd.diffuser, names, settings.lora.rank, settings.lora.alpha)
+            self.module = lora
             words = " ".join(settings.lora.layers)
-            lora = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}"
-            self.trains = f"{lora}, {len(names)} layers of {words}"
-            named = zip(names, self.module.layers, strict=True)
-            self.groups = group_parameters(
-                ((name, parameter) for name, layer in named for parameter in layer.parameters()), settings
-            )
+            size = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}"
+            self.trains = f"{size}, {len(names)} layers of {words}"
+            named = ((name, p) for name, layer in lora.low_ranks() for p in layer.parameters())
+            self.groups = group_parameters(named, settings)
         self.trained_on |= {"trains": self.trains} | record_settings(settings)
         if settings.from_scratch:
             self.trained_on |= {"target": vd.config.schedule.prediction}
+        self.prior_weight = 0.0 if settings.prior is None else settings.prior.weight
         if prior is not None:
-            self.trained_on |= {"prior": prior.digest, "prior_weight": settings.prior.weight}
+            self.trained_on |= {"prior": prior.digest, "prior_weight": self.prior_weight}
 
-    def train(self, progress: Callable[[int, int, float], None] | None) -> nn.Module:
+    def train(self, progress: Callable[[int, int, float], None] | None) -> Diffuser | Lora:
         """Train all stages; returns the averaged weights."""
         settings, total = self.settings, sum(steps for _, steps in self.settings.stages)
         count = sum(p.numel() for group in self.groups for p in group.parameters)
@@ -175,7 +177,7 @@ class Run:
     def losses(self, flows: Sequence[Flow]):
         """Return the loss of one stage: every flow on the pictures, then on the prior ones by its weight."""
         settings = self.settings
-        options = {
+        options: dict[str, Any] = {
             "dropout": settings.dropout,
             "refinements": settings.refinements,
             "precision": settings.precision,
@@ -189,12 +191,12 @@ class Run:
             None if self.prior is None else flow_losses(self.prior.flows, self.schedule, batches, **options)
         )
 
-        def losses(module: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        def losses(module: Diffuser | Lora, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
             with self.attach(module) as diffuser:
                 yield from own(diffuser, generator)
                 if kept is not None:
                     yield from (
-                        (f"prior_{name}", settings.prior.weight * loss)
+                        (f"prior_{name}", self.prior_weight * loss)
                         for name, loss in kept(diffuser, generator)
                     )
 
@@ -205,18 +207,19 @@ class Run:
         found = {}
         for kind, latents in self.pictures.flows.latents.items():
             if self.settings.shift and latents.ndim == 4:
-                shift = ResolutionShift.of_size(*latents.shape[2:], self.vd.config.diffuser.data[kind].side)
+                height, width = latents.shape[2:]
+                shift = ResolutionShift.of_size(height, width, self.vd.config.diffuser.data[kind].side)
                 if shift != UNSHIFTED:
                     found[kind] = torch.from_numpy(
                         Schedule(self.vd.config.schedule, shift).shifted_timesteps()
                     )
         return found
 
-    def attach(self, module: nn.Module) -> AbstractContextManager[Diffuser]:
+    def attach(self, module: Diffuser | Lora) -> AbstractContextManager[Diffuser]:
         """Return the diffuser that trained weights stand for: themselves, or the frozen one with a LoRA."""
         return module.attached(self.vd.diffuser) if isinstance(module, Lora) else nullcontext(module)
 
-    def write(self, trained: nn.Module) -> Path:
+    def write(self, trained: Diffuser | Lora) -> Path:
         """Write the result for other programs; returns its path."""
         if isinstance(trained, Lora):
             path = self.out / "lora.safetensors"

@@ -51,12 +51,11 @@ def mixed(positive: dict, negative: dict, k: int) -> dict:
     sides = [side["model_conds"] for side in (positive, negative)]
     count = sum(part.count for part in layout_of([positive])[:k])
     tokens = [side["c_crossattn"].cond for side in sides]
-    changed = {"c_crossattn": spliced(*tokens, count)}
+    changed = {"c_crossattn": spliced(tokens[0], tokens[1], count)}
     if any("vd_token_weights" in side for side in sides):
         plain = tokens[0].new_ones(1, tokens[0].shape[1])
-        changed["vd_token_weights"] = spliced(
-            *(side["vd_token_weights"].cond if "vd_token_weights" in side else plain for side in sides), count
-        )
+        weights = [side["vd_token_weights"].cond if "vd_token_weights" in side else plain for side in sides]
+        changed["vd_token_weights"] = spliced(weights[0], weights[1], count)
     return {**(positive if k else negative), "model_conds": {**sides[0 if k else 1], **changed}}
 
 
