@@ -120,9 +120,6 @@ class Host(Protocol):
         """Embed texts globally, [B, d], of norm 1; those of pictures are the first tokens of
         `encode_image`."""
 
-    def controlnet_tokens(self, clip: Clip, texts: Sequence[str]) -> Tensor | None:
-        """Return what ControlNets read of prompts; None where there are no ControlNets."""
-
     def encode_image(self, clip_vision: ClipVision, images: Tensor, masks: Tensor | None) -> Tensor:
         """Encode pictures [B, 3, H, W] in 0..1 under masks [B, 1, H, W] (1 = keep) as tokens [B, n, d]."""
 

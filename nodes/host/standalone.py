@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from ...vd_core.sampling.low_pass import LowPassGuidance
 from ...vd_core.sampling.noise import BatchNoise
 from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.schedule import Schedule
+from ...vd_core.tokenizers import ClipTokenizer
 from ..advice import advise_settings
 from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
@@ -81,6 +83,7 @@ def find(name: str, role: str) -> Path:
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
     """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the
     output folder."""
+    assert directory is not None, "the runner names it"
     return resolve_inside(Path(directory), prefix, "filename_prefix")
 
 
@@ -159,19 +162,24 @@ def check_width(model: Flow, width: int) -> None:
         )
 
 
+def tokenizer_of(clip: Clip) -> ClipTokenizer:
+    """Return the tokenizer that the loaders give a CLIP with a text tower."""
+    return cast(ClipTokenizer, clip.tokenizer)
+
+
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts, which may hold weights -> tokens [B, n, d], as if they held none."""
-    return clip.encode_ids(clip.tokenizer.weighted(texts)[0])
+    return clip.encode_ids(tokenizer_of(clip).weighted(texts)[0])
 
 
 def weigh_tokens(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts -> the weight of each token, [B, n]."""
-    return clip.tokenizer.weighted(texts)[1]
+    return tokenizer_of(clip).weighted(texts)[1]
 
 
 def count_tokens(clip: Clip, word: str) -> int:
     """Count the tokens that a word takes."""
-    return len(clip.tokenizer.bpe.encode(word))
+    return len(tokenizer_of(clip).bpe.encode(word))
 
 
 def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:

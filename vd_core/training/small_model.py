@@ -31,7 +31,7 @@ from .dataset import CaptionedPictures, partners, style_caption
 from .diffuser import FlowData, flow_losses, initialise
 from .image_vae import image_vae_losses, preview_colors
 from .judge import Judge, judge_losses
-from .loop import fit
+from .loop import Trained, fit
 from .small_sizes import sizes
 from .text_vae import text_vae_losses
 
@@ -286,13 +286,13 @@ class SmallModelTraining:
     def fit(
         self,
         name: str,
-        module: nn.Module,
-        losses,
+        module: Trained,
+        losses: Callable[[Trained, torch.Generator], Iterator[tuple[str, Tensor]]],
         lr: float,
         parts: dict[str, str] | None = None,
-        weight_decay=0.01,
-        sheet=None,
-    ) -> nn.Module:
+        weight_decay: float = 0.01,
+        sheet: Callable[[Trained, Path], None] | None = None,
+    ) -> Trained:
         """One stage."""
         trained_on = {"data": self.data_hash, **(parts or {})}
         return fit(

@@ -143,7 +143,7 @@ class Run:
             if progress is not None:
                 progress(step, steps, left)
 
-        def show(average: nn.Module, out: Path) -> None:
+        def show(average: Diffuser | Lora, out: Path) -> None:
             plot_losses(out / "log.jsonl", out / "loss.png")
             with self.attach(average) as diffuser:
                 sheets.write(diffuser.to(settings.device), out, self.step)
