@@ -9,6 +9,7 @@ import torch
 
 from vd_core import __main__ as cli
 from vd_core.checkpoints.write import save_model
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures, caption
 from vd_core.training.evaluate import agreement, blend_path, nearest, table
 
@@ -69,7 +70,7 @@ def test_blend_path_goes_from_the_picture_to_the_text(data, monkeypatch):
 def test_command_prints_the_figures(data, model, vocabularies, tmp_path, monkeypatch, capsys):
     data.save(tmp_path)
     save_model(tmp_path / "model.safetensors", model, vocabularies)
-    monkeypatch.setattr("vd_core.training.evaluate.STEPS", 2)
+    monkeypatch.setattr("vd_core.training.evaluate.SAMPLING", Sampling("dpmpp_2m", steps=2, cfg=2.0))
     assert cli.main(["evaluate", str(tmp_path / "model.safetensors"), "--data", str(tmp_path), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["trained"]["pairs"] == 5 and figures["held out"]["pairs"] == 1

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.evaluate import judge_real, judged, rank_correlation
 from vd_core.training.judge import Judge, judge_losses, spoil, train_judge
@@ -120,7 +121,7 @@ def test_the_command_trains_the_judge_first(data, model, vocabularies, tmp_path,
 
     data.save(tmp_path)
     save_model(tmp_path / "model.safetensors", model, vocabularies)
-    monkeypatch.setattr("vd_core.training.evaluate.STEPS", 2)
+    monkeypatch.setattr("vd_core.training.evaluate.SAMPLING", Sampling("dpmpp_2m", steps=2, cfg=2.0))
     monkeypatch.setattr("vd_core.training.judge.train_judge", partial(train_judge, steps=1))
     arguments = [
         "evaluate",
