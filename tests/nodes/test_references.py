@@ -85,7 +85,9 @@ def test_a_mask_leaves_out_and_crops(encode, encoder):
     assert encoder.images.shape == (1, 3, 8, 6)
 
 
-def test_its_tokens_condition_versatile_diffusion(nodes, loaded, encoder):
+def test_its_tokens_condition_versatile_diffusion(nodes, loaded, encoder, monkeypatch):
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda images: encode(images) / 25)  # norms of about 1
     inputs = {"seecoder": encoder, "image": torch.rand(2, 8, 8, 3), "model": loaded["image_model"]}
     contexts = nodes["SeeCoder_Encode"](**inputs)
     assert draw(nodes, loaded, contexts).shape == (2, 4, 8, 8)

@@ -19,9 +19,16 @@ def randn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def unit(*shape, seed=0):
+    """Tokens of norm 1, as CLIP's are."""
+    return torch.nn.functional.normalize(randn(*shape, seed=seed), dim=-1)
+
+
 CONTEXTS = [
-    Context("text", randn(1, 3, 40), randn(1, 3, 40, seed=1), token_weights=torch.tensor([[2.0, 1.0, 0.5]])),
-    Context("image", randn(2, 5, 40, seed=2)),
+    Context(
+        "text", unit(1, 3, 40), unit(1, 3, 40, seed=1), token_weights=torch.tensor([[2.0, 1.0, 0.5]])
+    ),
+    Context("image", unit(2, 5, 40, seed=2)),
 ]
 
 
