@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks import bulk, load, measure, memory, quality, scaling, speed, table
 from benchmarks.baseline import flops, plain_attention, plain_diffuser, plain_step
@@ -251,7 +252,7 @@ def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
         {"float64": quality.Setting("ddim", 2, dtype=torch.float64), "float32": few["two"]},
     )
     contexts = {
-        kind: Context(kind, torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3)))
+        kind: Context(kind, F.normalize(torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3)), dim=-1))
         for kind in ("text", "image")
     }
     monkeypatch.setattr(quality, "contexts_of", lambda model, samples: contexts)
