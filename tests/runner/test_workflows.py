@@ -51,15 +51,19 @@ def models(models, config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(models / "tiny.safetensors", folder)
     queries = replace(SeeCoderConfig.tiny().queries, width=config.diffuser.context["text"])
-    torch.save(
-        released_state(SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))), folder / "seecoder.pth"
-    )
+    seecoder = SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))
+    with torch.no_grad():  # as tokens of CLIP are scaled for Versatile Diffusion
+        seecoder.qtransformer.transformer_feedforward_layers[-1].norm.weight.mul_(0.1)
+    torch.save(released_state(seecoder), folder / "seecoder.pth")
     width, positions = config.clip.projection_dim, config.clip.text.positions
     save_context(
         folder / "brain-pictures.safetensors",
         Context("image", F.normalize(torch.randn(4, 17, width), dim=-1)),
     )
-    save_context(folder / "brain-texts.safetensors", Context("text", torch.randn(4, positions, width)))
+    save_context(
+        folder / "brain-texts.safetensors",
+        Context("text", F.normalize(torch.randn(4, positions, width), dim=-1)),
+    )
     return folder
 
 

@@ -82,8 +82,7 @@ def test_gradients_reach_latents_and_noise(vd, which):
     "part", ["context.text.0.transformer_blocks.0.attn2.to_k", "data.image.1.conv1", "time_embed.linear_1"]
 )
 def test_gradients_reach_weights_that_require_them(vd, part):
-    trained = copy.copy(vd)
-    trained.diffuser = copy.deepcopy(vd.diffuser)
+    trained = vd.replace(diffuser=copy.deepcopy(vd.diffuser))
     names = dict(trained.diffuser.named_parameters())
     weight = names[f"{part}.weight"].requires_grad_()
     loss(trained, SAMPLINGS["ddim"]).backward()
