@@ -246,7 +246,7 @@ def average(first: Context, second: Context, share: float) -> Context:
             "Prompts with weights, as in (word:1.5), cannot be averaged: concatenate them, or take the "
             "weights out."
         )
-    batch = max(len(first.tokens), len(second.tokens))
+    batch = common_batch([first.tokens, second.tokens])
     count = max(first.tokens.shape[1], second.tokens.shape[1])
 
     def mean(one: Tensor, other: Tensor) -> Tensor:
@@ -279,6 +279,13 @@ def check_joinable(contexts: Blend) -> str:
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Put tokens [B or 1, n_i, d], or their weights [B or 1, n_i], side by side: [B, Σ n_i, …]. Raises
     ValueError where widths or numbers of samples differ."""
+    batch = common_batch(parts)
+    return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts], dim=1)
+
+
+def common_batch(parts: Sequence[Tensor]) -> int:
+    """Return the number of samples B that tokens [B or 1, n_i, d], or their weights, have together. Raises
+    ValueError where widths or numbers of samples differ."""
     batch, width = max(len(part) for part in parts), parts[0].shape[2:]
     for part in parts:
         if part.shape[2:] != width:
@@ -291,7 +298,7 @@ def concatenate(parts: Sequence[Tensor]) -> Tensor:
             raise ValueError(
                 f"Contexts of {samples} samples cannot be put together: use one, or as many of each."
             )
-    return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts], dim=1)
+    return batch
 
 
 def concatenate_weights(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor | None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vd_core.context import Context, blend, join, ratios
+from vd_core.context import Context, average, blend, join, ratios
 
 
 def context(kind="image", batch=1, tokens=3, width=4, **fields):
@@ -107,6 +107,7 @@ def test_join_repeats_a_single_sample():
         (lambda: join([]), "one kind can be joined"),
         (lambda: join([context(batch=2), context(batch=3)]), "Contexts of 2 and of 3 samples"),
         (lambda: join([context(width=4), context(width=5)]), "Contexts of widths 4 and 5"),
+        (lambda: average(context(width=4), context(width=5), 0.5), "Contexts of widths 4 and 5"),
     ],
 )
 def test_refusals(make, sentence):
