@@ -28,7 +28,6 @@ SLIDERS = {
     "image-variation": ("Look.focus", (0, 0.25, 0.5, 0.75, 1)),
     "dual-context": ("Blend.ratio", (0, 0.25, 0.5, 0.75, 1)),
     "ksampler-dual-context": ("Blend.ratio", (0, 0.25, 0.5, 0.75, 1)),
-    "image-variation-fidelity": ("Sampler.fidelity", (0, 0.25, 0.5, 0.75)),
 }
 
 

@@ -251,8 +251,9 @@ def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
         "bits",
         {"float64": quality.Setting("ddim", 2, dtype=torch.float64), "float32": few["two"]},
     )
+    tokens = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3))
     contexts = {
-        kind: Context(kind, F.normalize(torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3)), dim=-1))
+        kind: Context(kind, F.normalize(tokens, dim=-1))
         for kind in ("text", "image")
     }
     monkeypatch.setattr(quality, "contexts_of", lambda model, samples: contexts)

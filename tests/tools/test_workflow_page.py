@@ -3,7 +3,6 @@
 from PIL import Image
 
 from tools.lay_out_workflows import WORKFLOWS
-from tools.workflow_cards import SIDE
 from tools.workflow_page import list_groups, write_page
 
 CANVASES = sorted(path for path in WORKFLOWS.rglob("*.json") if path.parent.name != "api")
@@ -23,4 +22,4 @@ def test_every_workflow_that_runs_at_once_has_a_card():
     for path in CANVASES:
         if not path.name.startswith("real-"):
             with Image.open(path.with_suffix(".jpg")) as picture:
-                assert picture.size == (SIDE, SIDE), path
+                assert picture.width == picture.height >= 256, path
