@@ -59,7 +59,11 @@ def block(entry: object, name: str) -> list[str]:
 
 def signature(entry: object, name: str) -> str:
     """Write what is called, a parameter per line where one line is too long."""
-    parameters = [str(p) for p in inspect.signature(entry).parameters.values() if p.name != "self"]  # type: ignore[arg-type]
+    parameters = [
+        str(p).replace(f"{Path(__file__).resolve().parents[1]}/", "")  # defaults may be files of this folder
+        for p in inspect.signature(entry).parameters.values()  # type: ignore[arg-type]
+        if p.name != "self"
+    ]
     parameters = [
         re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters
     ]  # annotations are strings
