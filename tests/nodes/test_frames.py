@@ -1,11 +1,13 @@
 """How far it is from the sampler node to the network: the number of own functions on the way."""
 
+import sys
 import traceback
 from pathlib import Path
 
 from node_calls import draw, text
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = Path(sys.prefix)
 MOST = 10
 
 
@@ -17,8 +19,9 @@ def test_few_functions_lie_between_the_sampler_node_and_a_context_layer(nodes, l
     layer = loaded["image_model"].layers.model.diffuser.context["text"][0]
 
     def look(module, inputs):
-        own = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(ROOT)]
-        names = [frame.name for frame in own]
+        files = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
+        # the README's virtual environment, with torch in it, lies inside the project
+        names = [name for file, name in files if file.is_relative_to(ROOT) and PACKAGES not in file.parents]
         stacks.append(names[names.index("execute") : -1])  # the last one is this function
 
     handle = layer.norm.register_forward_pre_hook(look)
