@@ -140,9 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     parser.add_argument(
         "--scratch", type=Path, default=Path(gettempdir()), help="folder for the file, which stays there"
     )
-    parser.add_argument(
-        "--here", choices=CONTESTANTS, help=argparse.SUPPRESS
-    )  # how the fresh processes are called
+    # how the fresh processes are called
+    parser.add_argument("--here", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     case = case_of(options.flow, options, DTYPES[options.dtype])

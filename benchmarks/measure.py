@@ -19,6 +19,7 @@ from statistics import median
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+# that decide how fast matrices are multiplied
 CPU_FLAGS = (
     "avx2",
     "avx512f",
@@ -27,7 +28,7 @@ CPU_FLAGS = (
     "asimd",
     "bf16",
     "sve",
-)  # that decide how fast matrices are multiplied
+)
 GEMM = 2048
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

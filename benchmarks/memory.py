@@ -52,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     size_options(parser)
     machine_options(parser)
     parser.add_argument("--only", nargs="+", choices=FLOWS, default=list(FLOWS), help="flows to measure")
-    parser.add_argument(
-        "--here", choices=CONTESTANTS, help=argparse.SUPPRESS
-    )  # how the fresh processes are called
+    # how the fresh processes are called
+    parser.add_argument("--here", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.here:

@@ -3,9 +3,8 @@ pack."""
 
 from pathlib import Path
 
-EXAMPLES = (
-    Path(__file__).resolve().parents[1] / "workflows" / "input"
-)  # pictures and contexts of the workflows
+# pictures and contexts of the workflows
+EXAMPLES = Path(__file__).resolve().parents[1] / "workflows" / "input"
 
 EMBEDDED = "embedded"  # the small model that comes with the pack
 FROM_MODEL = "from the model file"

@@ -182,10 +182,11 @@ class VD_Blend:
         blended = context.blend(
             to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio
         )
+        # what other nodes added, ControlNets for one, stays
         sides = (
             (positive_1, positive_2),
             (negative_1, negative_2),
-        )  # what other nodes added, ControlNets for one, stays
+        )
         return to_conditioning(blended, tuple({**first[0][1], **second[0][1]} for first, second in sides))
 
 

@@ -141,9 +141,8 @@ def check_value(value, entry: Input, where: str, picture_folders: list[Path]):
             )
         return value
     value = convert(value, entry.type)
-    number = (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
-    )  # neither NaN nor infinite
+    # neither NaN nor infinite
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
     fits = {"INT": number and value == int(value), "FLOAT": number}.get(
         entry.type, isinstance(value, WIDGETS[entry.type])
     )

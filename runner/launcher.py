@@ -37,13 +37,14 @@ sys.path[0] = os.getcwd()
 del sys.argv[0]
 runpy.run_path(os.path.abspath(sys.argv[0]), run_name="__main__")
 """
+# which ComfyUI looks for in its output folder too
 OWN_MODELS = (
     "checkpoints",
     "clip",
     "vae",
     "diffusion_models",
     "loras",
-)  # which ComfyUI looks for in its output folder too
+)
 
 
 @contextmanager

@@ -270,9 +270,8 @@ class Server:
                 }
                 reply = self.read_json("/prompt", self.post("/prompt", request))
                 listener.prompt_id = prompt_id = reply.get("prompt_id", prompt_id)
-                if reply.get("error") or reply.get(
-                    "node_errors"
-                ):  # with node_errors alone it would run in part
+                # with node_errors alone it would run in part
+                if reply.get("error") or reply.get("node_errors"):
                     raise Rejected(reply, prompt)
                 entry, asked = None, time.monotonic()
                 while entry is None:

@@ -99,9 +99,8 @@ def from_tensors(
         model = SeeCoder(config)
         hosted = model if ops is nn else SeeCoder(config, ops)
     fill(model, tensors, source, dtype)
-    if (
-        hosted is not model
-    ):  # a host's layers may have no weights, and so no shapes to check, before they are given some
+    # a host's layers may have no weights, and so no shapes to check, before they are given some
+    if hosted is not model:
         hosted.load_state_dict(model.state_dict(), strict=True, assign=True)
     return hosted
 

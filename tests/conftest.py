@@ -72,9 +72,8 @@ def model(config, vocabularies):
     for part in parts:
         part.requires_grad_(False)
         for name, parameter in part.named_parameters():
-            if (
-                parameter.ndim == 1 and "norm" in name
-            ):  # norms start as identities, which hides a forgotten weight
+            # norms start as identities, which hides a forgotten weight
+            if parameter.ndim == 1 and "norm" in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     return VersatileDiffusion(config, *parts)
 

@@ -100,9 +100,8 @@ ARROWS = {
     },
 }
 ANYTHING = {"__init__", "__main__"}
-TRAINER = (
-    ROOT / "seecoder" / "training.py"
-)  # a program: it trains SeeCoder against the embedded Versatile Diffusion
+# a program: it trains SeeCoder against the embedded Versatile Diffusion
+TRAINER = ROOT / "seecoder" / "training.py"
 
 
 def python_files(*folders):

@@ -15,10 +15,11 @@ def watched(folder: Path, *command: str, cwd: Path = ROOT) -> subprocess.Complet
     """Run a program of ours under the watch; it may write into `folder`, which is its folder for temporary
     files too.
     """
+    # torch makes its folder when imported
     own = {
         "TMPDIR": str(folder),
         "TORCHINDUCTOR_CACHE_DIR": str(folder),
-    }  # torch makes its folder when imported
+    }
     environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, str(WATCH), str(folder), *command],

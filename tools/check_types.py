@@ -26,9 +26,8 @@ def main() -> int:
     library = check(ROOT, "-p", "vd_core", "-p", "seecoder", "-p", "runner", "-m", "run_workflow")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PACK).symlink_to(ROOT, target_is_directory=True)
-        pack = check(
-            Path(folder), "--follow-imports", "silent", "-p", f"{PACK}.nodes"
-        )  # what they import is checked above
+        # what they import is checked above
+        pack = check(Path(folder), "--follow-imports", "silent", "-p", f"{PACK}.nodes")
     return 0 if library and pack else 1
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "messages.md"
 FOLDERS = ("nodes", "vd_core", "seecoder", "runner")
+# caught, or said in another sentence
 UNSEEN = {
     "KeyError",
     "Unreadable",
@@ -20,7 +21,7 @@ UNSEEN = {
     "TimeoutError",
     "AssertionError",
     "Answered",
-}  # caught, or said in another sentence
+}
 # What raises these says the start of the sentence too, or is given it: sentences that are put together, and
 # errors that are passed on.
 PASSED_ON = {

@@ -64,9 +64,8 @@ def signature(entry: object, name: str) -> str:
         for p in inspect.signature(entry).parameters.values()  # type: ignore[arg-type]
         if p.name != "self"
     ]
-    parameters = [
-        re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters
-    ]  # annotations are strings
+    # annotations are strings
+    parameters = [re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters]
     whole = f"{name}({', '.join(parameters)})"
     return (
         whole if len(whole) <= 100 else "\n".join([f"{name}(", *(f"    {one}," for one in parameters), ")"])

@@ -38,13 +38,14 @@ NO_FILES = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+# a file system without hard links
 NO_LINKS = {
     errno.EPERM,
     errno.ENOTSUP,
     errno.EOPNOTSUPP,
     errno.ENOSYS,
     errno.EMLINK,
-}  # a file system without hard links
+}
 
 
 # Where
@@ -229,9 +230,8 @@ def temporary_file(folder: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
             path, "xb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), mode)
         )
         if fcntl:
-            with suppress(
-                OSError
-            ):  # some file systems have no locks: then nobody takes it for abandoned either
+            # some file systems have no locks: then nobody takes it for abandoned either
+            with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_nlink or not fcntl:  # else somebody removed it before it was locked
             break

@@ -13,9 +13,8 @@ from torch import Tensor
 def check_room(what: str, needed: int) -> None:
     """Raise ValueError for what needs more bytes than this machine has, before it is tried: the system would
     end the process instead."""
-    installed = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
-    )  # not known on Windows
+    # not known on Windows
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
     if needed > installed:
         raise ValueError(
             f"{what} needs {needed >> 30} GB of memory or more, this machine has "

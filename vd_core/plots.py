@@ -19,12 +19,13 @@ from .lettering import break_lines, font, line_height
 
 SCALE = 3
 INK, PAPER, GRID, FRAME = (38, 38, 42), (255, 255, 255), (228, 228, 232), (120, 120, 126)
+# of Okabe and Ito: the colour-blind can tell them apart
 COLORS = (
     (0, 114, 178),
     (213, 94, 0),
     (0, 158, 115),
     (204, 121, 167),
-)  # of Okabe and Ito: the colour-blind can tell them apart
+)
 VIRIDIS = (
     (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
     (31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37),

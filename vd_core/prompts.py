@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import contextlib
 
+# in between, parentheses that are meant are characters of private use
 ESCAPED = (
     ("\\(", "\ue000"),
     ("\\)", "\ue001"),
-)  # in between, parentheses that are meant are characters of private use
+)
 
 
 def segments(prompt: str) -> list[tuple[str, float]]:

@@ -252,10 +252,7 @@ def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
         {"float64": quality.Setting("ddim", 2, dtype=torch.float64), "float32": few["two"]},
     )
     tokens = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3))
-    contexts = {
-        kind: Context(kind, F.normalize(tokens, dim=-1))
-        for kind in ("text", "image")
-    }
+    contexts = {kind: Context(kind, F.normalize(tokens, dim=-1)) for kind in ("text", "image")}
     monkeypatch.setattr(quality, "contexts_of", lambda model, samples: contexts)
     many, half, two, at_first = quality.distances(model, "steps", 2)
     assert [row["evaluations"] for row in (many, half, two, at_first)] == [16, 8, 4, 5]

@@ -38,9 +38,8 @@ def checkout() -> Path:
 def inside(checkout, tmp_path_factory):
     """Runs a script of this folder with ComfyUI's modules, on the CPU, with more arguments -> (the JSON it
     printed last, its stderr)."""
-    path = os.pathsep.join(
-        map(str, (checkout, ROOT, ROOT / "tests"))
-    )  # the checkout first: it has a module `nodes` as the pack has
+    # the checkout first: it has a module `nodes` as the pack has
+    path = os.pathsep.join(map(str, (checkout, ROOT, ROOT / "tests")))
 
     def run(script: str, *arguments: str) -> tuple[dict, str]:
         base = tmp_path_factory.mktemp("comfyui")

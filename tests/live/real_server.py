@@ -21,18 +21,16 @@ class Result:
     """What became of a queued prompt."""
 
     status: str  # "success", "error" or "rejected"
-    outputs: dict = field(
-        default_factory=dict
-    )  # {node id: its ui}, such as {"3": {"images": [{"filename", "subfolder", "type"}]}}
+    # {node id: its ui}, such as {"3": {"images": [{"filename", "subfolder", "type"}]}}
+    outputs: dict = field(default_factory=dict)
     error: dict | None = (
         # of a failed run: {"node_id", "node_type", "exception_type", "exception_message", "traceback", …}
         None
     )
     validation: dict | None = None  # of a rejected prompt: {"error", "node_errors"}
     sentence: str | None = None  # what run_workflow.py says of either
-    progress: list[tuple[str, int, int]] = field(
-        default_factory=list
-    )  # (node id, value, max) of each progress event
+    # (node id, value, max) of each progress event
+    progress: list[tuple[str, int, int]] = field(default_factory=list)
     previews: list[bytes] = field(default_factory=list)  # as they came: 4 bytes for the format, then the file
 
     @property
@@ -93,8 +91,7 @@ def started(checkout: Path, base: Path, packs: Sequence[str]) -> Iterator[ComfyU
     arguments = ["--base-directory", str(base), "--disable-api-nodes", "--preview-method", "latent2rgb"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-        patch.setenv(
-            "OMP_NUM_THREADS", "1"
-        )  # tiny tensors on a busy machine: threads would only wait for each other
+        # tiny tensors on a busy machine: threads would only wait for each other
+        patch.setenv("OMP_NUM_THREADS", "1")
         with launcher.launch(checkout, ROOT, base, arguments) as running:
             yield ComfyUI(running, base)

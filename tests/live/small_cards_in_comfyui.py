@@ -81,9 +81,8 @@ def on_card(patcher, given: tuple[tuple, dict]) -> int:
     arguments = [tensor.to(META) for tensor in positional]
     context = named["context"].to(META)
     with FusedAttention(), Counted() as counted:
-        counted.seen.update(
-            weight.untyped_storage() for weight in patcher.model.parameters()
-        )  # of which there may be views
+        # of which there may be views
+        counted.seen.update(weight.untyped_storage() for weight in patcher.model.parameters())
         patcher.model.diffusion_model(*arguments, **{**named, "context": context})
     return counted.peak + sum(tensor.nbytes for tensor in (*arguments, context))
 

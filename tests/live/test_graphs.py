@@ -40,13 +40,14 @@ SECTIONS = {
 }
 GRAPHS = {name: graph for graphs in SECTIONS.values() for name, graph in graphs.items()}
 FLAWS = re.compile(r"not loaded|could not be applied|missing controlnet keys|shape mismatch|Traceback")
+# in most graphs, so not worth a mention
 USUAL = {
     "LoadImage",
     "EmptyLatentImage",
     "VAEDecode",
     "PreviewImage",
     "PreviewAny",
-}  # in most graphs, so not worth a mention
+}
 
 
 @dataclass

@@ -143,9 +143,10 @@ def test_killed_and_started_again(killable, tmp_path, capsys):
         assert process.returncode == 0, said
         resumed += "to come back; what is here is not made again." in first + said
         assert made(tmp_path / str(number)) == expected, said
+        # each once
         assert sorted(out.replace(f"{tmp_path / str(number)}", "")) == sorted(
             printed.replace(f"{tmp_path / 'whole'}", "")
-        )  # each once
+        )
         launcher.wait_for(Server(killable.url), killable.process, killable.log)
     with capsys.disabled():
         print(f"\n{KILLS} kills of the server, {resumed} in the middle of a job: all jobs ended as without")

@@ -175,9 +175,8 @@ def test_an_interrupt_is_honoured_within_one_step(server, name):
     assert result.status == "error"
     assert result.error.get("node_id") == working and "exception_type" not in result.error, result.error
     assert seen_steps[-1] <= told[0] + 1
-    assert (
-        server.queue(prompt_of(graph.node("PreviewAny", source=1))).status == "success"
-    )  # it goes on with the next job
+    # it goes on with the next job
+    assert server.queue(prompt_of(graph.node("PreviewAny", source=1))).status == "success"
 
 
 def test_the_log_has_no_word_against_the_pack(server):

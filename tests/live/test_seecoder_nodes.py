@@ -61,9 +61,8 @@ def tokens(server, *contexts) -> list[torch.Tensor]:
         prompt_of(*(node("VDLive_Tokens", conditioning=context[0]) for context in contexts))
     )
     assert result.status == "success", result.sentence
-    texts = [
-        ui["text"][0] for _, ui in sorted(result.outputs.items(), key=lambda item: int(item[0]))
-    ]  # in the order of the contexts
+    # in the order of the contexts
+    texts = [ui["text"][0] for _, ui in sorted(result.outputs.items(), key=lambda item: int(item[0]))]
     return [torch.tensor(json.loads(text)) for text in texts]
 
 

@@ -51,12 +51,13 @@ pytestmark = [
 JOBS = int(os.environ.get("VD_SOAK", "60"))
 SEEDS = 3  # of each flow; each flow with each seed runs alone once
 FIRST = 0.25  # share of the jobs after which the server has loaded all that it ever loads
+# what it may grow by afterwards: Python's objects, bytes, open files, threads
 OBJECTS, GROWTH, FILES, THREADS = (
     2000,
     40e6,
     6,
     3,
-)  # what it may grow by afterwards: Python's objects, bytes, open files, threads
+)
 PATIENCE = 300  # seconds
 
 
@@ -296,9 +297,8 @@ def test_soak(server, capsys):
         kept.append(held(server))
     seconds = time.monotonic() - started
     assert not soak.wrong, soak.wrong[:5]
-    for key, found in sorted(
-        soak.seen.items()
-    ):  # alone, each after another flow, so that nothing is left of it
+    # alone, each after another flow, so that nothing is left of it
+    for key, found in sorted(soak.seen.items()):
         alone = contents(server.client, server.run(prompt_of(FLOWS[key[0]](key[1]))))
         assert found == {alone}, key
     warm, later = ([row for row in soak.measured if (row[0] <= first) == early] for early in (True, False))

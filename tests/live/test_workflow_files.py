@@ -31,9 +31,8 @@ EMBEDDED = ROOT / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensor
 # random weights.
 STAND_INS = ("versatile_diffusion/vd-four-flow-v1-0-fp16.pth", "vae/vae-ft-mse-840000-ema-pruned.safetensors")
 CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
-SHOTS = (
-    Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None
-)  # where screenshots are kept to be looked at
+# where screenshots are kept to be looked at
+SHOTS = Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None
 
 
 @pytest.fixture(scope="module")

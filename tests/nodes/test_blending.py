@@ -67,10 +67,11 @@ def test_a_batch_of_contexts_draws_as_each_would_alone(nodes, loaded, seen):
     three = nodes["VD_Sampler"](
         **options, positive=way[0], negative=way[1], latent_image={"samples": torch.zeros(3, 4, 8, 8)}
     )[0]["samples"]
+    # from the same noise, wherever it stands in the batch
     for row, end in (
         (0, seen(FIRST)),
         (2, seen(SECOND)),
-    ):  # from the same noise, wherever it stands in the batch
+    ):
         alone = nodes["VD_Sampler"](
             **options, positive=end[0], negative=end[1], latent_image={"samples": torch.zeros(1, 4, 8, 8)}
         )[0]
@@ -100,9 +101,8 @@ def test_the_way_between_two_latents_keeps_the_spread_of_noise(nodes):
     )
     way = nodes["VD_InterpolateLatents"](samples_1=first, samples_2=second, count=5)[0]["samples"]
     assert torch.equal(way[0], first["samples"][0]) and torch.equal(way[4], second["samples"][0])
-    torch.testing.assert_close(
-        way.std(dim=(1, 2, 3)), torch.ones(5), atol=0.01, rtol=0
-    )  # halfway, the mean of the two has 0.71
+    # halfway, the mean of the two has 0.71
+    torch.testing.assert_close(way.std(dim=(1, 2, 3)), torch.ones(5), atol=0.01, rtol=0)
     mirrored = nodes["VD_InterpolateLatents"](samples_1=second, samples_2=first, count=5)[0]["samples"]
     torch.testing.assert_close(mirrored, way.flip(0))
     texts = {"samples": first["samples"][:, :, :1, :1]}

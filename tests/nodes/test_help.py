@@ -9,18 +9,18 @@ import pytest
 from tools.locales import english, inputs_of
 
 ROOT = Path(__file__).resolve().parents[2]
+# and a letter that every text in it has
 LANGUAGES = {
     "en": "[a-z]",
     "ko": "[가-힣]",
     "zh": "[一-鿿]",
     "ja": "[ぁ-ヿ]",
-}  # and a letter that every text in it has
+}
 ENGLISH = re.compile(
     r"\b(a|an|and|are|by|for|from|how|in|is|it|its|not|of|on|one|or|that|the|this|to|what|which|with)\b", re.I
 )
-SPECIAL = re.compile(
-    r"[{}@|]"
-)  # vue-i18n, which shows these texts, would read them as placeholders, links and plurals
+# vue-i18n, which shows these texts, would read them as placeholders, links and plurals
+SPECIAL = re.compile(r"[{}@|]")
 SECTIONS = ("## Inputs", "## Outputs", "## How to use it", "## Pitfalls")
 
 

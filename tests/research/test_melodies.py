@@ -115,9 +115,8 @@ def test_melodies_spell_names_in_rhythms(data, tmp_path):
     played = book[7, 3].clone()
     played[5] = REST if played[5] else HOLD  # one wrong token does not matter
     assert [int(x) for x in recognised(played[None], book)] == [7, 3]
-    assert (
-        roll(spelled("a", 1)).shape == (3, 64, 64) and roll(spelled("a", 1))[0, 56:60].max() < 0.9
-    )  # the lowest note lies below
+    # the lowest note lies below
+    assert roll(spelled("a", 1)).shape == (3, 64, 64) and roll(spelled("a", 1))[0, 56:60].max() < 0.9
     write_wav(tmp_path / "a.wav", spelled("bee", 0))
     assert (tmp_path / "a.wav").stat().st_size > 2 * 16 * 2000
     for name, style in (("123", 0), ("bee", 5)):

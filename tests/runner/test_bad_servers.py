@@ -31,9 +31,8 @@ def test_an_honest_one_is_believed(tmp_path):
 def test_lies_and_stalls_end_in_a_sentence_or_do_no_harm(tmp_path, name, lies):
     result = forked(lambda: lied_to(lies, tmp_path))
     assert result.end in ("refused", "survived"), result.said
-    if (
-        lies.keys() != {"/ws"} and "half a character" not in name
-    ):  # a job needs no WebSocket, and that is a name
+    # a job needs no WebSocket, and that is a name
+    if lies.keys() != {"/ws"} and "half a character" not in name:
         assert result.end == "refused", result.said
 
 

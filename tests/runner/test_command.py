@@ -330,9 +330,8 @@ def test_pictures_of_a_file_stay_in_their_folders(run, refused, tmp_path, name):
     graph = {"1": node("LoadImage", image=name), "2": node("SaveImage", images=["1", 0], filename_prefix="a")}
     assert "leads out of the folders of pictures" in refused(graph)
     Image.new("RGB", (8, 8)).save(elsewhere := tmp_path.parent / "elsewhere.png")
-    assert (
-        run(graph, "--set", f"LoadImage.image={elsewhere}")[0] == 0
-    )  # who types the command may name any file
+    # who types the command may name any file
+    assert run(graph, "--set", f"LoadImage.image={elsewhere}")[0] == 0
 
 
 # For programs

@@ -114,9 +114,8 @@ def test_all_basic_workflows_are_there():
 @pytest.mark.parametrize("name", OWN)
 def test_canvas_file_says_the_same_as_its_api_twin(name, pack):
     catalogue = graph.describe_classes({**CORE_NODES, **pack.NODE_CLASS_MAPPINGS})
-    assert graph.convert_canvas(read(".", name), catalogue, "its twin") == read(
-        "api", name
-    )  # titles too: --set names nodes by them
+    # titles too: --set names nodes by them
+    assert graph.convert_canvas(read(".", name), catalogue, "its twin") == read("api", name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -49,9 +49,8 @@ def test_what_is_there_is_listed_with_its_signature(files):
     assert found["comfy.loader.load"] == ("ok", "(path, safe=True)")
     assert found["comfy.loader.Patcher"] == ("ok", "(self, model, *, device=None)")
     assert found["comfy.loader.Patcher.is_dynamic"] == ("optional", "not there")
-    assert {found[f"comfy.loader.Patcher.{name}"][0] for name in ("clone", "model", "sigmas")} == {
-        "ok"
-    }  # inherited, set, a buffer
+    # inherited, set, a buffer
+    assert {found[f"comfy.loader.Patcher.{name}"][0] for name in ("clone", "model", "sigmas")} == {"ok"}
 
 
 @pytest.mark.parametrize(

@@ -135,9 +135,8 @@ def test_fidelity_noises_the_scaled_latent_and_runs_the_last_steps(config, conte
     out = VersatileDiffusion(config, silent).sample(data, contexts["text"], clean, batch_noise(5), sampling)
     assert timesteps == [401, 301, 201, 101, 1]
     alphas, noise = Schedule(config.schedule).alphas_cumprod.double(), batch_noise(5).draw(clean.shape)
-    start = (
-        sqrt(alphas[501]) * latent(data) + sqrt(1 - alphas[501]) * noise
-    )  # one level higher than the first step, as the official code
+    # one level higher than the first step, as the official code
+    start = sqrt(alphas[501]) * latent(data) + sqrt(1 - alphas[501]) * noise
     torch.testing.assert_close(out * scale, start * sqrt(alphas[0] / alphas[401]), rtol=0, atol=1e-5)
 
 

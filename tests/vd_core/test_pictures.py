@@ -84,9 +84,8 @@ def test_to_pil_and_back(channels, mode):
     )
     pictures = to_pil(images)
     assert [(picture.size, picture.mode) for picture in pictures] == [((7, 5), mode)] * 2
-    torch.testing.assert_close(
-        from_pil(pictures), images, rtol=0, atol=1 / 255 + 1e-6
-    )  # x / 255 * 255 may fall below x
+    # x / 255 * 255 may fall below x
+    torch.testing.assert_close(from_pil(pictures), images, rtol=0, atol=1 / 255 + 1e-6)
     assert torch.equal(from_pil(to_pil(from_pil(pictures))), from_pil(pictures))
 
 

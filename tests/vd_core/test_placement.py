@@ -31,10 +31,11 @@ def test_every_part_takes_and_gives_float32(half, embedded):
         decoded, embedded.image_vae.decode(embedded.image_vae.encode(picture())), atol=0.1, rtol=0
     )
     context = half.encode_text("red apple, flat style")
+    # half precision may be slow here
     contexts, few = (
         [context, half.encode_image(picture())],
         Sampling(steps=2),
-    )  # half precision may be slow here
+    )
     drawn = half.sample("image", contexts, torch.zeros(1, 16, 8, 8), sample_noise(1), few)
     assert drawn.dtype == torch.float32 and drawn.isfinite().all()
     words = half.text_vae.encode("red apple")

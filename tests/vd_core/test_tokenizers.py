@@ -107,9 +107,8 @@ def test_bert_keeps_accents_and_splits_chinese_and_punctuation(bert):
 def test_bert_unknown_words(bert):
     assert bert(["dog"]).tolist() == [bert_ids("[UNK]")]
     assert bert(["cat" + "s" * 97]).tolist() == [bert_ids("cat", *["##s"] * 97)[:7] + [SEP]]
-    assert bert(["cat" + "s" * 98]).tolist() == [
-        bert_ids("[UNK]")
-    ]  # a word longer than 100 characters is not even tried
+    # a word longer than 100 characters is not even tried
+    assert bert(["cat" + "s" * 98]).tolist() == [bert_ids("[UNK]")]
 
 
 def test_bert_pads_with_0_and_cuts_before_the_end_marker(bert):

@@ -279,10 +279,11 @@ def test_links_that_lead_out_are_refused_and_others_followed(tmp_path):
         with pytest.raises(ValueError, match="The name .* link"):
             resolve_inside(out, name, "The name")
     assert resolve_inside(out, "alias/x", "The name") == (out / "inner", "x")
+    # numbers follow; the link itself is never opened
     assert resolve_inside(out, "file", "The name") == (
         out,
         "file",
-    )  # numbers follow; the link itself is never opened
+    )
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\0b", "\x1b[2J", "a\x7f", "\ud800"])

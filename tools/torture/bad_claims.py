@@ -286,9 +286,8 @@ def outcome(claim: Claim, path: Path) -> Result:
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """All cases, or about a share of them, at least one of each kind."""
     warnings.simplefilter("ignore")  # torch's, about formats that are old or new
-    build(
-        TINY, ["clip_text", "clip_vision", "image_vae"]
-    )  # imports what is imported once, so that no refusal is charged with it
+    # imports what is imported once, so that no refusal is charged with it
+    build(TINY, ["clip_text", "clip_vision", "image_vae"])
     rng, seen = random.Random(seed), set()
     claims = [*tensors_that_are_none(), *loras(), *sizes(), *contexts()]
     for number, claim in enumerate(claims):

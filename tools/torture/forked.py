@@ -85,9 +85,8 @@ def forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEM
 
 def answer(case: Callable[[], Result], writer: int, seconds: int, memory: int) -> None:
     """What the child does; it never returns."""
-    torch.set_num_threads(
-        1
-    )  # the threads that OpenMP started in the parent are not there after a fork: waiting for them would hang
+    # the threads that OpenMP started in the parent are not there after a fork: waiting for them would hang
+    torch.set_num_threads(1)
     try:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)

@@ -252,10 +252,11 @@ def on_ray(
     progress: Callable[[int], None],
 ) -> None:
     """Hand the missing parts out to workers."""
+    # it would call home, and chat
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_BACKEND_LOG_LEVEL": "fatal",
-    }  # it would call home, and chat
+    }
     try:
         import ray
     except ImportError as error:

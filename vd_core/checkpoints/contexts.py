@@ -167,9 +167,8 @@ def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
     if header > LONGEST_HEADER:
         raise ValueError(f"{path} is no array of numbers: its header claims {header} bytes.")
     try:
-        array = np.load(
-            path, allow_pickle=False, mmap_mode="r"
-        )  # mapped, so that it cannot claim more than the file has
+        # mapped, so that it cannot claim more than the file has
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
         raise ValueError(f"{path} is no array of numbers: {first_line(error)}.") from error
     if array.dtype.kind != "f":

@@ -124,9 +124,8 @@ def read_file(path: Path) -> WeightsFile:
     Raises ValueError for everything that holds no tensors or must not be opened.
     """
     head = first_bytes(path)
-    if (
-        head[6:9] == b"\0\0{"
-    ):  # the length of a JSON header in eight bytes, then the header; it may look like a pickle's start
+    # the length of a JSON header in eight bytes, then the header; it may look like a pickle's start
+    if head[6:9] == b"\0\0{":
         return read_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04"):
         return WeightsFile(path, read_zip(path))

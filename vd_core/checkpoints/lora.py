@@ -37,6 +37,7 @@ from .write import write_safetensors
 
 log = logging.getLogger(__name__)
 
+# of endings of keys that change weights otherwise
 OTHER_METHODS = (
     ".dora_scale",
     ".hada_t1",
@@ -44,12 +45,13 @@ OTHER_METHODS = (
     ".oft_",
     ".diff",
     ".w_norm",
-)  # of endings of keys that change weights otherwise
+)
+# that make up one change
 MATRICES = {
     ("down", "up"),
     ("down", "mid", "up"),
     ("w1_a", "w1_b", "w2_a", "w2_b"),
-}  # that make up one change
+}
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ STORAGES = {  # bytes of one number
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
     "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8,
 }  # fmt: skip
+# called around tensors
 PLAIN = {
     "collections.OrderedDict",
     "collections.Counter",
     "torch.Size",
     "torch.device",
-}  # called around tensors
+}
 REBUILDS = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_tensor_v3",
@@ -69,11 +70,12 @@ class Storage(NamedTuple):
     itemsize: int | None
 
 
+# what stands for lists and dictionaries, for tensors, and for the rest
 CONTAINER, TENSOR, OTHER = (
     object(),
     object(),
     object(),
-)  # what stands for lists and dictionaries, for tensors, and for the rest
+)
 
 
 @dataclass

@@ -113,9 +113,8 @@ def header_of(config: dict[str, Any] | None) -> dict[str, str]:
 def usual_name(member: str, key: str, exchanged: bool) -> str:
     """The name that a key of a pipeline has in the whole pipeline."""
     other = {"image_unet": "text_unet", "text_unet": "image_unet"}.get(member, member)
-    if dual := DUAL.fullmatch(
-        key
-    ):  # the dual-guided pipeline's image_unet: image contexts, then text contexts
+    # the dual-guided pipeline's image_unet: image contexts, then text contexts
+    if dual := DUAL.fullmatch(key):
         return f"{member if dual[2] == '0' else other}/{dual[1]}{dual[3]}"
     return f"{other if exchanged and '.attentions.' in key else member}/{key}"
 

@@ -20,11 +20,12 @@ from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, first_named, print
 from .texts import decode_text, text_of
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# by first bytes
 OPENERS: dict[bytes, Callable] = {
     b"\x1f\x8b": gzip.open,
     b"BZ": bz2.open,
     b"\xfd7": lzma.open,
-}  # by first bytes
+}
 # webdataset's rule: folder and name up to the first dot are the key, the rest is the ending. Names that start
 # with a dot have no key.
 KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
@@ -53,9 +54,8 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
                     last = printable(member.name)
                     if not member.isreg() or member.issparse():
                         continue
-                    if (
-                        most is None and member.size > LARGEST
-                    ):  # to pass over it takes as long as to unpack it
+                    # to pass over it takes as long as to unpack it
+                    if most is None and member.size > LARGEST:
                         raise tarfile.ReadError(f"it takes more than {LARGEST >> 20} MB")
                     if most is not None and member.offset_data + member.size > most:
                         raise tarfile.ReadError("it ends behind the end of the file")

@@ -95,9 +95,8 @@ def steps_left(steps: Steps, sampling: Sampling) -> int:
     """Count the steps that run from a latent that is partly kept; 0 means: return that latent."""
     if sampling.strength is None:
         return fidelity_steps(sampling.steps, sampling.fidelity)
-    return (
-        len(steps) if sampling.strength == 1 else int(sampling.steps * sampling.strength)
-    )  # truncated, as in diffusers
+    # truncated, as in diffusers
+    return len(steps) if sampling.strength == 1 else int(sampling.steps * sampling.strength)
 
 
 def diffuse_to(schedule: Schedule, steps: Steps, place: int, latent: Tensor, noise: Tensor) -> Tensor:
@@ -105,9 +104,8 @@ def diffuse_to(schedule: Schedule, steps: Steps, place: int, latent: Tensor, noi
     t, alpha = steps.timesteps[place].item(), float(steps.alphas_cumprod[place])
     if alpha == schedule.alpha(t):
         return schedule.q_sample(latent, t, noise)
-    return (
-        sqrt(alpha) * latent + sqrt(1 - alpha) * noise
-    )  # a level between those that the network was told of
+    # a level between those that the network was told of
+    return sqrt(alpha) * latent + sqrt(1 - alpha) * noise
 
 
 def invert(

@@ -69,9 +69,8 @@ class Sampling:
         check_choice("sampler", self.sampler, SAMPLERS)
         check_count("steps", self.steps)
         if isinstance(self.cfg, Sequence) and not isinstance(self.cfg, str):
-            object.__setattr__(
-                self, "cfg", tuple(self.cfg)
-            )  # the value is frozen, so a list must not stay one
+            # the value is frozen, so a list must not stay one
+            object.__setattr__(self, "cfg", tuple(self.cfg))
         for scale in self.cfg if isinstance(self.cfg, tuple) else (self.cfg,):
             check_number("cfg", scale)
         check_number("eta", self.eta, 0, 1)

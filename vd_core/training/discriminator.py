@@ -20,9 +20,8 @@ class ContextReader(nn.Module):
 
     def __init__(self, tokens_width: int, width: int, heads: int = 4):
         super().__init__()
-        self.scale = (
-            tokens_width**0.5
-        )  # CLIP's tokens are vectors of norm about 1, so their entries are small
+        # CLIP's tokens are vectors of norm about 1, so their entries are small
+        self.scale = tokens_width**0.5
         self.scores = nn.Linear(tokens_width, heads)
         self.layers = nn.Sequential(
             nn.Linear(heads * tokens_width, width), nn.SiLU(), nn.Linear(width, width)

@@ -59,9 +59,8 @@ class Sharding:
         """Divide an optimizer's whole state as its parameters are."""
 
         def part(value: Tensor, like: DTensor) -> Tensor:
-            return (
-                distribute_tensor(value, like.device_mesh, like.placements) if value.ndim else value
-            )  # the count of steps stays
+            # the count of steps stays
+            return distribute_tensor(value, like.device_mesh, like.placements) if value.ndim else value
 
         moments = {
             n: {name: part(value, parameters[n]) for name, value in entry.items()}

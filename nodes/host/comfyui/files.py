@@ -88,9 +88,8 @@ def load_flow(
     offload_device = model_management.unet_offload_device()
     model = FlowModel(core, config, data, unet, device=offload_device)
     patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload_device)
-    if not streams(
-        patcher
-    ):  # layers that stream keep the file's own tensors and cast them on their way to the device
+    # layers that stream keep the file's own tensors and cast them on their way to the device
+    if not streams(patcher):
         state = {key: tensor.to(offload_device, stored, copy=True) for key, tensor in state.items()}
     model.diffusion_model.load_state_dict(state, strict=True, assign=True)
     patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))

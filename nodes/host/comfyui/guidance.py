@@ -43,10 +43,11 @@ def predict(
         [positive, negative] if negative and model_options.get("disable_cfg1_optimization") else [positive]
     )
     predicted = comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, sigma, model_options)
+    # what other nodes make of the two predictions is made of equal ones where there is one
     ends = (
         predicted[0],
         predicted[-1],
-    )  # what other nodes make of the two predictions is made of equal ones where there is one
+    )
     return comfy.samplers.cfg_function(
         guider.inner_model, *ends, 1.0, x, sigma, model_options, positive, negative
     )

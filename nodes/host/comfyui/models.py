@@ -24,12 +24,13 @@ from ....vd_core.sampling.schedule import Schedule
 from ...conditioning import Layout, split_token_weights, split_tokens
 from ...latents import fit_latent
 
+# by their keys in a conditioning
 FOR_PICTURES = {
     "control": "A ControlNet",
     "gligen": "GLIGEN",
     "area": "An area",
     "mask": "A mask",
-}  # by their keys in a conditioning
+}
 
 
 class WeightedAttention(CrossAttention):

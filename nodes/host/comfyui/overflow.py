@@ -49,9 +49,8 @@ def layers_of(unet: UNetModel) -> Iterator[tuple[str, nn.Module]]:
                     else ""
                 )
                 yield f"{name_block(stage, number)}'s {which}{role} layer", layer
-                if (
-                    role == "context"
-                ):  # the text context's layers are its own, those of the other kinds lie below it
+                # the text context's layers are its own, those of the other kinds lie below it
+                if role == "context":
                     for kind, below in layer.named_children():
                         if isinstance(below, SpatialTransformer):
                             yield f"{name_block(stage, number)}'s {kind} context layer", below

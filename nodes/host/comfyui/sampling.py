@@ -158,9 +158,8 @@ def prepare(
     guider.set_cfg(sampling.cfg)
     return partial(
         guider.sample,
-        sigmas=model.get_model_object("model_sampling").sigmas.flip(
-            0
-        ),  # the SAMPLER chooses from all of them
+        # the SAMPLER chooses from all of them
+        sigmas=model.get_model_object("model_sampling").sigmas.flip(0),
         callback=latent_preview.prepare_callback(model, sampling.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
     )

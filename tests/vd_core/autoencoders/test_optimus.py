@@ -166,9 +166,8 @@ def test_one_generator_decodes_one_latent_after_the_other(optimus):
     expected = [sentence for latent in LATENTS for sentence in optimus.decode(latent[None], [generator])]
     (again,) = seeded(7)
     assert optimus.decode(LATENTS, again) == expected
-    assert torch.equal(
-        torch.rand(1, generator=again), torch.rand(1, generator=generator)
-    )  # and as many draws
+    # and as many draws
+    assert torch.equal(torch.rand(1, generator=again), torch.rand(1, generator=generator))
 
 
 def test_the_loop_is_that_of_the_written_out_one(optimus):
@@ -242,9 +241,8 @@ def test_sentences(optimus):
     words = optimus.words
     assert optimus.sentence(words.encode("red apple, noto style")) == "red apple, noto style"
     first, second = words.tokenizer.encode("red apple").ids[0], words.encode("apple")[1]
-    assert (
-        optimus.sentence([words.bos, first, second, words.eos]) == "apple"
-    )  # quirk: glued to <BOS> and lost with it
+    # quirk: glued to <BOS> and lost with it
+    assert optimus.sentence([words.bos, first, second, words.eos]) == "apple"
     assert optimus.sentence([words.bos, second, words.pad, second, words.eos]) == "apple <PAD> apple"
 
 
@@ -342,12 +340,10 @@ def test_half_precision_takes_any_latents(optimus):
 
 
 def test_transformers_has_nothing_to_say(config, caplog, monkeypatch):
-    monkeypatch.setattr(
-        logging.getLogger("transformers"), "propagate", True
-    )  # else caplog would hear nothing
-    unseen = replace(
-        config.text_vae, encoder=replace(config.text_vae.encoder, vocab_size=77)
-    )  # it gives each warning once
+    # else caplog would hear nothing
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    # it gives each warning once
+    unseen = replace(config.text_vae, encoder=replace(config.text_vae.encoder, vocab_size=77))
     optimus = Optimus(unseen)
     optimus.posterior(torch.tensor([[2, 5, 3], [2, 3, 0]]))
     assert not caplog.records

@@ -107,9 +107,8 @@ def test_weights_of_eight_bits_and_parameters_are_read(tmp_path):
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
 def test_what_torch_saves_is_read(new, tmp_path):
     module, path = torch.nn.Linear(3, 3), tmp_path / "model.pth"
-    optimizer = torch.optim.AdamW(
-        [{"params": [module.weight]}, {"params": [module.bias]}]
-    )  # which share a pair of numbers
+    # which share a pair of numbers
+    optimizer = torch.optim.AdamW([{"params": [module.weight]}, {"params": [module.bias]}])
     module(torch.ones(3)).sum().backward()
     optimizer.step()
     shared = torch.rand(3)

@@ -25,9 +25,7 @@ def unit(*shape, seed=0):
 
 
 CONTEXTS = [
-    Context(
-        "text", unit(1, 3, 40), unit(1, 3, 40, seed=1), token_weights=torch.tensor([[2.0, 1.0, 0.5]])
-    ),
+    Context("text", unit(1, 3, 40), unit(1, 3, 40, seed=1), token_weights=torch.tensor([[2.0, 1.0, 0.5]])),
     Context("image", unit(2, 5, 40, seed=2)),
 ]
 

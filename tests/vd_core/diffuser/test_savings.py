@@ -92,9 +92,8 @@ def test_layer_mixing_and_guidance_that_comes_and_goes(diffuser, data):
     assert_equal_up_to_rounding(steps(fast, data), steps(slow, data))
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [(0.0, 1.0), (0.0, 0.3), (0.3, 1.0)]
-)  # remembered with gradients, without, or used by both
+# remembered with gradients, without, or used by both
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.0, 0.3), (0.3, 1.0)])
 def test_gradients_pass_through_what_is_remembered(diffuser, start, end):
     energy = Energy(lambda x0, alpha: x0.square().flatten(1).sum(dim=1), 0.5, start, end)
     fast, slow = (
@@ -130,9 +129,8 @@ def test_keys_and_values_are_computed_once_and_for_each_token_once(diffuser, dat
     with patch.object(Attention, "keys_values", counted):
         denoise(randn(2, *SHAPES[data]), 981)
         layers, tokens = len(diffuser.context["text"]), {(2, 3), (2, 5)}
-        assert (
-            sum(shape in tokens for shape in computed) == 2 * layers
-        )  # text: both sides; image: of both samples, and no zeros
+        # text: both sides; image: of both samples, and no zeros
+        assert sum(shape in tokens for shape in computed) == 2 * layers
         computed.clear()
         denoise(randn(2, *SHAPES[data]), 501)
         assert not any(shape in tokens for shape in computed) and computed

@@ -226,12 +226,10 @@ def test_only_the_wanted_towers_are_built(clip, images):
 
 
 def test_it_starts_in_eval_mode_and_quietly(clip, caplog, monkeypatch):
-    monkeypatch.setattr(
-        logging.getLogger("transformers"), "propagate", True
-    )  # else caplog would hear nothing
-    unseen = replace(
-        clip.config, text=replace(clip.config.text, vocab_size=123)
-    )  # transformers gives each warning once
+    # else caplog would hear nothing
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    # transformers gives each warning once
+    unseen = replace(clip.config, text=replace(clip.config.text, vocab_size=123))
     with caplog.at_level(logging.WARNING):
         assert not any(module.training for module in Clip(unseen).modules())
     assert not caplog.records
@@ -280,9 +278,8 @@ def test_pictures_of_other_ranges_are_refused(clip, pictures, sentence):
 def test_gradients_reach_pictures(clip):
     pictures = torch.rand(1, 3, 60, 70, generator=torch.Generator().manual_seed(1)).requires_grad_()
     tokens = clip.encode_image(pictures)
-    torch.testing.assert_close(
-        tokens, clip.encode_image(pictures.detach()), atol=0.02, rtol=0
-    )  # but for the rounding
+    # but for the rounding
+    torch.testing.assert_close(tokens, clip.encode_image(pictures.detach()), atol=0.02, rtol=0)
     assert torch.autograd.grad(tokens.square().sum(), pictures)[0].abs().max() > 0
 
 

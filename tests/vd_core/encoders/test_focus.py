@@ -50,9 +50,8 @@ def test_the_middle_changes_nothing(tokens):
 
 def test_towards_semantics_the_two_leading_components_vanish(tokens):
     before, after = singular_values(tokens), singular_values(focus(tokens, 0.0))
-    ratio = (
-        after[:, :45] / before[:, 2:47]
-    )  # the rest moves up, all of it scaled alike; centred tokens of width 48 have rank 47
+    # the rest moves up, all of it scaled alike; centred tokens of width 48 have rank 47
+    ratio = after[:, :45] / before[:, 2:47]
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-2, atol=0)
     assert (after[:, 45:] < 1e-4 * after[:, :1]).all()
 

@@ -153,9 +153,8 @@ def test_nothing_is_steered_without_strength_outside_the_interval_or_at_the_goal
         assert torch.equal(steer(denoise, SCHEDULE, [neutral])(x, 500), denoise(x, 500))
     changed = steer(denoise, SCHEDULE, [Energy(energy, start=0.4, end=0.6)])
     assert not torch.equal(changed(x, 500), denoise(x, 500))
-    assert not torch.equal(
-        steer(denoise, SCHEDULE, [Energy(energy)])(x, 0), denoise(x, 0)
-    )  # the end is part of the whole
+    # the end is part of the whole
+    assert not torch.equal(steer(denoise, SCHEDULE, [Energy(energy)])(x, 0), denoise(x, 0))
     there = predict_x0(x, x.sin(), 0.3)
     assert torch.equal(steer_at(x, [Energy(squares(there))]), x.sin())
 

@@ -41,9 +41,8 @@ def test_upward_is_downward_reversed():
     ]
     assert [t for t, _, _ in up] == [0, 1, 101, 201, 301, 401, 501, 601, 701, 801]
     for t, alpha, _ in up:
-        assert (
-            SCHEDULE.alphas_cumprod[t].item() == alpha
-        )  # the prediction is asked for at the noise level that x has
+        # the prediction is asked for at the noise level that x has
+        assert SCHEDULE.alphas_cumprod[t].item() == alpha
 
 
 def test_one_step_by_hand():

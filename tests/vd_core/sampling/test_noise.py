@@ -15,9 +15,8 @@ def test_batch_noise_is_the_official_stream(seed):
     noise = batch_noise(seed)
     for values in expected:
         assert torch.equal(noise.draw((2, *SHAPE)), values)
-    assert torch.equal(
-        torch.rand(5, generator=noise.generator), torch.rand(5)
-    )  # and whoever draws next goes on from there
+    # and whoever draws next goes on from there
+    assert torch.equal(torch.rand(5, generator=noise.generator), torch.rand(5))
 
 
 def test_batch_noise_leaves_the_global_stream_alone():

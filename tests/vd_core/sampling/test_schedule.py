@@ -79,9 +79,8 @@ def test_only_the_officially_crashing_step_counts_reach_the_clamp():
     for n in OFFICIALLY_CRASHING:
         assert SCHEDULE.steps(n).timesteps[0] == 999
     assert SCHEDULE.steps(3).timesteps.tolist() == [999, 667, 334, 1]
-    assert SCHEDULE.steps(1000).timesteps.tolist() == list(
-        range(999, 0, -1)
-    )  # 999 and the clamped 1000 are one step
+    # 999 and the clamped 1000 are one step
+    assert SCHEDULE.steps(1000).timesteps.tolist() == list(range(999, 0, -1))
 
 
 def test_quadratic_steps_are_as_many_as_asked_and_denser_towards_the_data():
@@ -173,9 +172,8 @@ def test_sigmas():
     # At eta 1 on neighbouring timesteps they are the posterior's (entry t of the buffer leads from t to t -
     # 1).
     posterior = SCHEDULE.buffers()["posterior_variance"].double()[1:].flip(0)
-    torch.testing.assert_close(
-        ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0
-    )  # alphas_cumprod is rounded to float32
+    # alphas_cumprod is rounded to float32
+    torch.testing.assert_close(ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0)
     torch.testing.assert_close(ddim_sigmas(steps, 0.5), ddim_sigmas(steps, 1.0) / 2)
 
 

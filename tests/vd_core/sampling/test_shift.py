@@ -40,9 +40,8 @@ def test_averaged_noise_has_the_log_snr_of_the_trained_size(scale):
     picture with its own noise."""
     noise = torch.randn(1, 16, 64 * scale, 64 * scale, generator=torch.Generator().manual_seed(0))
     levels = ResolutionShift.of_size(64 * scale, 64 * scale, 64).log_sigmas(LOG_SIGMAS)
-    end = np.interp(
-        LOG_SIGMAS[-1] - log(scale), LOG_SIGMAS, np.arange(1000)
-    )  # stronger noise would leave the trained range
+    # stronger noise would leave the trained range
+    end = np.interp(LOG_SIGMAS[-1] - log(scale), LOG_SIGMAS, np.arange(1000))
     for t in (0, 300, 999):
         small = np.interp(t * end / 999, np.arange(1000), LOG_SIGMAS)
         averaged = F.avg_pool2d(noise * float(np.exp(levels[t])), scale)
@@ -59,9 +58,8 @@ def test_shifted_levels_are_monotone_and_within_the_trained_range(shift):
     for n in (1, 2, 10, 50, 1000):
         for spacing in SPACINGS:
             steps = Schedule(ScheduleConfig(), shift).steps(n, spacing)  # checks that it goes down
-            assert (
-                len(steps) >= 0.9 * n or n == 1000
-            )  # where they are denser than timesteps, some fall together
+            # where they are denser than timesteps, some fall together
+            assert len(steps) >= 0.9 * n or n == 1000
             assert torch.equal(
                 steps.alphas_cumprod, PLAIN.alphas_cumprod[[*steps.timesteps.tolist(), 0]].double()
             )

@@ -65,9 +65,8 @@ def test_the_posterior_is_that_of_the_schedule_for_steps_of_one_timestep():
         (noisy, "posterior_mean_coef2"),
         (deviation.square(), "posterior_variance"),
     ):
-        torch.testing.assert_close(
-            ours.float(), buffers[name][1:], rtol=2e-3, atol=1e-7
-        )  # the buffers are rounded
+        # the buffers are rounded
+        torch.testing.assert_close(ours.float(), buffers[name][1:], rtol=2e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +96,8 @@ def test_draws_of_the_data_that_are_exact_give_exact_samples_in_four_steps():
         for _, alpha, alpha_next in SCHEDULE.steps(4, "sgm_uniform"):
             if m is None:
                 m, v = math.sqrt(alpha) * mean, alpha * spread**2 + 1 - alpha
-            gain = (
-                math.sqrt(alpha) * spread**2 / (alpha * spread**2 + 1 - alpha)
-            )  # E[x0 | x] = mean + gain (x - sqrt(alpha) mean)
+            # E[x0 | x] = mean + gain (x - sqrt(alpha) mean)
+            gain = math.sqrt(alpha) * spread**2 / (alpha * spread**2 + 1 - alpha)
             rest = spread**2 - gain * math.sqrt(alpha) * spread**2  # the variance of x0 given x
             data, noisy, deviation = posterior(alpha, alpha_next)
             m0 = mean + gain * (m - math.sqrt(alpha) * mean)
@@ -221,9 +219,8 @@ def test_the_generators_loss_by_hand(diffuser, flows):
             )
         )[1]
 
-    assert first(1.0, 5.0).item() == pytest.approx(
-        math.log(2), abs=1e-5
-    )  # at first the student is the teacher
+    # at first the student is the teacher
+    assert first(1.0, 5.0).item() == pytest.approx(math.log(2), abs=1e-5)
     assert first(2.0, 0.0).item() == pytest.approx(math.log(2), abs=1e-5)
     extra = [first(2.0, weight).item() - math.log(2) for weight in (1.0, 3.0)]
     assert extra[0] > 1e-4 and extra[1] == pytest.approx(3 * extra[0], rel=1e-3)
@@ -231,9 +228,8 @@ def test_the_generators_loss_by_hand(diffuser, flows):
 
 def test_consistency_holds_neighbours_together(diffuser, flows):
     """The loss is 0 for a student that always sees the guided path's end, here on the last step of it."""
-    grid = SCHEDULE.steps(
-        1, "sgm_uniform"
-    )  # one step: its end is timestep 0, where the data is the path's own
+    # one step: its end is timestep 0, where the data is the path's own
+    grid = SCHEDULE.steps(1, "sgm_uniform")
     student = copy.deepcopy(diffuser).requires_grad_(True)
     losses = consistency_losses(
         flows, SCHEDULE, grid, {("image", "text"): 2, ("text", "image"): 2}, diffuser, nullcontext, 1.0

@@ -23,9 +23,8 @@ def test_laplacian_energy():
     assert laplacian_energy(flat).item() == pytest.approx(0, abs=1e-10) and laplacian_energy(
         ramp
     ).item() == pytest.approx(0, abs=1e-10)
-    assert laplacian_energy(dot).item() == pytest.approx(
-        (16 + 4) / 25
-    )  # -4 in the middle and 1 beside it, of 5 x 5 places
+    # -4 in the middle and 1 beside it, of 5 x 5 places
+    assert laplacian_energy(dot).item() == pytest.approx((16 + 4) / 25)
 
 
 def test_frechet_distance_of_normal_features():

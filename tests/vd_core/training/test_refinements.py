@@ -76,9 +76,8 @@ def test_multiscale_is_the_weighted_sum_over_sizes():
     means = [d.square().mean(dim=(1, 2, 3)) for d in (difference, halves, quarters)]
     expected = (means[0] / 16 + means[1] / 8 + means[2] / 4) / (1 / 16 + 1 / 8 + 1 / 4)
     torch.testing.assert_close(multiscale_errors(difference, 4), expected)
-    torch.testing.assert_close(
-        multiscale_errors(torch.full((1, 4, 16, 16), 3.0), 2), torch.tensor([9.0])
-    )  # constants are the same everywhere
+    # constants are the same everywhere
+    torch.testing.assert_close(multiscale_errors(torch.full((1, 4, 16, 16), 3.0), 2), torch.tensor([9.0]))
     torch.testing.assert_close(
         multiscale_errors(difference[..., :15, :15], 4),
         difference[..., :15, :15].square().mean(dim=(1, 2, 3)),

@@ -80,9 +80,8 @@ def test_stages_train_their_flows_and_the_log_says_so(tune, tmp_path, models):
     assert result.keys() == before.keys()
     assert all(not torch.equal(result[key], before[key]) for key in before)
     with Image.open(tmp_path / "run" / "sheet-000006.png") as sheet:
-        columns, rows = (
-            (side - 11) // (160 + 11) for side in sheet.size
-        )  # pictures of 32 pixels enlarged to 160, and gaps
+        # pictures of 32 pixels enlarged to 160, and gaps
+        columns, rows = ((side - 11) // (160 + 11) for side in sheet.size)
         assert columns == 2 and rows == 3  # the pictures, and both flows to pictures, with letters under each
     lines = (tmp_path / "run" / "sheet-000006.txt").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["image to text"] * 2 + ["text to text"] * 2

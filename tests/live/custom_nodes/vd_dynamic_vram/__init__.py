@@ -49,9 +49,8 @@ def unload(self, device_to, memory_to_free=0, force_patch_weights=False):
     return self.restore_loaded_backups()
 
 
-DYNAMIC.__new__ = lambda cls, *arguments, **options: object.__new__(
-    cls
-)  # core's own makes a plain patcher on a CPU
+# core's own makes a plain patcher on a CPU
+DYNAMIC.__new__ = lambda cls, *arguments, **options: object.__new__(cls)
 DYNAMIC.partially_unload = unload
 comfy.model_patcher.CoreModelPatcher = DYNAMIC
 comfy_aimdo.host_buffer.HostBuffer = HostBuffer
