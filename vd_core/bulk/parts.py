@@ -58,13 +58,21 @@ def make_shard(results: Sequence[dict], first: int) -> bytes:
     return file.getvalue()
 
 
-def unpack_pictures(path: Path, folder: Path) -> None:
-    """Write the pictures of a part as files of their own, NUMBER-I.png, into a folder."""
+def is_picture(name: str) -> bool:
+    """Tell whether a name is one of a part's pictures, NUMBER-I.png."""
+    return bool(re.fullmatch(r"\d+-\d+\.png", name))
+
+
+def unpack_pictures(path: Path, folder: Path) -> list[str]:
+    """Write the pictures of a part as files of their own into a folder; return their names."""
+    names = []
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            if re.fullmatch(r"\d+-\d+\.png", member.name) and (picture := tar.extractfile(member)):
+            if is_picture(member.name) and (picture := tar.extractfile(member)):
                 with write_whole(folder / member.name) as file:
                     file.write(picture.read())
+                names.append(member.name)
+    return names
 
 
 def read_errors(path: Path) -> list[dict]:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..bulk.job import open_job
 from ..bulk.job import run as run_job
-from ..bulk.parts import part_path, unpack_pictures
+from ..bulk.parts import is_picture, part_path, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import resolve_models
 from ..checkpoints.hub import find_snapshot, is_name
@@ -137,8 +137,14 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError("Stopped: the same command goes on with what is missing.") from None
     pictures = options.out / "pictures"
     make_folder(pictures)
-    for number in range(-(-len(job.rows) // job.batch)):
-        unpack_pictures(part_path(job.out, settings.task, number), pictures)
+    drawn = {
+        name
+        for number in range(-(-len(job.rows) // job.batch))
+        for name in unpack_pictures(part_path(job.out, settings.task, number), pictures)
+    }
+    for path in pictures.iterdir():  # of rows that an accepted change took away
+        if is_picture(path.name) and path.name not in drawn:
+            path.unlink()
     print(
         f"{pictures}: {len(job.rows) - failed} of {len(job.rows)} rows drawn, {failed} failed (errors.jsonl)"
     )

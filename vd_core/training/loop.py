@@ -203,6 +203,10 @@ def fit(
                 state["optimizer"] if shard is None else shard.divide_state(state["optimizer"], parameters)
             )
             log.info("%s: resumed at step %d of %d", out.name, step, steps)
+            if state["trained_on"] != trained_on:  # accepted changes are recorded before anything is trained
+                distributed.wait()  # until all have read the checkpoint
+                if distributed.is_first():
+                    save_checkpoint({**state, "trained_on": trained_on, "accepted": accepted}, out)
             del state
 
         module.train()

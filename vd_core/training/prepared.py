@@ -82,10 +82,12 @@ def prepare(
                 "flows": sorted(map(list, flows)),
                 **{name: getattr(source, name) for name in ("size", "caption", "background")},
             }
-            if not is_recorded(folder / "made_from.json", made_from, accept_changes) or not index.exists():
-                index.unlink(missing_ok=True)
+            record = folder / "made_from.json"
+            if not is_recorded(record, made_from, accept_changes) or not index.exists():
+                for path in (record, index):  # the record first: it never tells of other files than its own
+                    path.unlink(missing_ok=True)
                 encode(rows, source, model, folder, flows, device)
-                with write_whole(folder / "made_from.json") as file:
+                with write_whole(record) as file:
                     file.write(json.dumps(made_from, indent=1).encode())
     distributed.wait()
     return read_prepared(folder)

@@ -440,6 +440,11 @@ def test_changes_are_refused_spelled_out_or_accepted(tmp_path):
     assert checkpoint(tmp_path)["accepted"] == [
         "at step 5: data is xyz, there it was abc; lr is 0.5, there it was None"
     ]
+    train(tmp_path, accept_changes=True)  # nothing is left to train, and it is recorded all the same
+    assert checkpoint(tmp_path)["accepted"][1:] == [
+        "at step 12: data is abc, there it was xyz; lr is None, there it was 0.5"
+    ]
+    train(tmp_path)
 
 
 def test_one_run_at_a_time(tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from vd_core.datasets.find import find_rows
 from vd_core.pictures import from_pil, read_frames
+from vd_core.training import prepared
 from vd_core.training.prepared import Source, fit_picture, prepare, read_batches, rows_to_train_on
 from vd_core.training.prior import PriorDrawing, draw_prior
 
@@ -172,6 +173,25 @@ def test_prepared_rows_are_kept_and_other_data_refused(folder, models, again):
     other = again(accept_changes=True)
     assert other.digest != first.digest and other.captions[0].endswith("tall style")
     assert again().digest == other.digest
+
+
+def test_rows_of_an_accepted_change_that_was_stopped_are_not_taken_for_those_before(
+    folder, again, monkeypatch
+):
+    first, write = again(), prepared.write_whole
+
+    def killed_before_the_record(path):
+        if path.name == "made_from.json":
+            raise KeyboardInterrupt
+        return write(path)
+
+    (folder / "a.png").write_bytes(picture(BLUE))
+    monkeypatch.setattr(prepared, "write_whole", killed_before_the_record)
+    with pytest.raises(KeyboardInterrupt):
+        again(accept_changes=True)
+    monkeypatch.undo()
+    (folder / "a.png").write_bytes(picture(RED))
+    assert again().digest == first.digest
 
 
 def test_data_by_other_names_are_the_same_data(folder, again):
