@@ -86,8 +86,8 @@ def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
                 )
     result = {"one": median(rates[1]), "two": median(rates[2]), "ratio": ratio(rates[2], rates[1])}
     print(
-        f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do "
-        f"{result['ratio']:.2f} times as much as 1"
+        f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do {result['ratio']:.2f} "
+        "times as much as 1"
     )
     return result
 
@@ -175,8 +175,8 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
         job = open_job(folder / "in", folder / "out", settings, batch)
         listed, memory = time.monotonic() - start, peak_memory()
         print(
-            f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, "
-            f"{memory:.0f} MB at most"
+            f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, {memory:.0f} MB "
+            "at most"
         )
         reader, seconds = Reader(), {}
         for number in job.missing():
@@ -192,8 +192,8 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
             tenth = len(times) // 10
             first, last = median(times[1 : 1 + tenth]), median(times[-tenth:])
             print(
-                f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, "
-                f"{last * 1000:.0f} ms at last"
+                f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, {last * 1000:.0f} "
+                "ms at last"
             )
         print(f"{peak_memory():.0f} MB at most over all parts")
 

@@ -107,8 +107,8 @@ def main(run: Path) -> None:
         ]
         moved, seeds = (float((z[name] - before[name]).square().mean().sqrt()) for z in (after, reseeded))
         print(
-            f"{name}: right {right[0]:.2f} before, {right[1]:.2f} after; moved by "
-            f"{moved:.2f}, another seed by {seeds:.2f} (RMS of latents)"
+            f"{name}: right {right[0]:.2f} before, {right[1]:.2f} after; moved by {moved:.2f}, another seed "
+            f"by {seeds:.2f} (RMS of latents)"
         )
     with torch.inference_mode():
         rows = [torch.cat([vd.image_vae.decode(z[name][:4]) for name in prompts]) for z in (before, after)]

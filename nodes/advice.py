@@ -50,7 +50,6 @@ def advise_words(text: str, count_tokens: Callable[[str], int]) -> str:
     if not unknown:
         return ""
     return (
-        f"This model has no word for {', '.join(unknown[:8])}, so it will mean little. The "
-        "embedded model knows 256 emoji "
-        "in five styles, as in “red apple, 3d style”."
+        f"This model has no word for {', '.join(unknown[:8])}, so it will mean little. The embedded model "
+        "knows 256 emoji in five styles, as in “red apple, 3d style”."
     )

@@ -15,8 +15,7 @@ class VD_Interpolate:
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
         "Goes from one context to another in even steps, along great circles token by token: two pictures, "
-        "or two prompts. The steps are "
-        "a batch that conditions a batch of as many latents, one by one."
+        "or two prompts. The steps are a batch that conditions a batch of as many latents, one by one."
     )
     SEARCH_ALIASES = ["slerp", "lerp", "morph", "transition", "interpolation", "unclip"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING", "STRING")
@@ -46,8 +45,7 @@ class VD_InterpolateLatents:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Goes from one latent to another in even steps along the great circle, pictures or texts. Noisy "
-        "latents stay noise of the right "
-        "spread, which a plain average does not keep."
+        "latents stay noise of the right spread, which a plain average does not keep."
     )
     SEARCH_ALIASES = ["slerp", "latent blend", "latent interpolate", "morph"]
     RETURN_TYPES = ("LATENT",)
@@ -79,8 +77,7 @@ class VD_TextDifference:
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
         "Turns what is seen in a picture from what one text says towards what another one says, as unCLIP's "
-        "text diffs do. The same text "
-        "twice changes nothing."
+        "text diffs do. The same text twice changes nothing."
     )
     SEARCH_ALIASES = ["unclip", "text diff", "language guided", "edit by words", "slerp"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")

@@ -91,8 +91,8 @@ def change_contexts(conditioning: Conditioning, change: Callable[[Part], Part], 
     change."""
     if any("vd_layout" not in options for _, options in conditioning):
         raise ValueError(
-            f"{what} works on contexts of Versatile Diffusion (VD) only, and this conditioning is "
-            "another one."
+            f"{what} works on contexts of Versatile Diffusion (VD) only, and this conditioning is another "
+            "one."
         )
     return [
         [tokens, {**options, "vd_layout": tuple(map(change, options["vd_layout"]))}]
@@ -106,9 +106,8 @@ def split_tokens(tokens: Tensor, layout: Layout) -> Sequence[Tensor]:
     counts = [part.count for part in layout]
     if tokens.shape[1] != sum(counts):
         raise ValueError(
-            f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, "
-            "so the contexts "
-            "can no longer be told apart; use Join Contexts (VD) or Blend Contexts (VD) instead."
+            f"A node between the contexts and the sampler made {tokens.shape[1]} tokens of {sum(counts)}, so "
+            "the contexts can no longer be told apart; use Join Contexts (VD) or Blend Contexts (VD) instead."
         )
     return tokens.split(counts, dim=1)
 

@@ -64,10 +64,9 @@ class VD_ImageContext:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as "
-        "texts (captions). "
-        "Of a picture that is not square the centre is seen; the official app squeezes it to 512x512 first, "
-        "as Squeeze Picture (VD) does."
+        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as texts "
+        "(captions). Of a picture that is not square the centre is seen; the official app squeezes it to "
+        "512x512 first, as Squeeze Picture (VD) does."
     )
     SEARCH_ALIASES = [
         "clip vision encode",
@@ -117,8 +116,8 @@ class VD_ImageContext:
                     list(flows.NULL_IMAGES),
                     {
                         "default": "zeros",
-                        "tooltip": "What negative holds: zeros for pictures, black for captions (both as "
-                        "the official app), or grey.",
+                        "tooltip": "What negative holds: zeros for pictures, black for captions (both as the "
+                        "official app), or grey.",
                     },
                 ),
             },
@@ -195,9 +194,9 @@ class VD_Join:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Makes one context of two of the same kind: several pictures as the official app takes them, "
-        "several references of SeeCoder, "
-        "or a reference and a prompt of Stable Diffusion 1. The layers then read both at once."
+        "Makes one context of two of the same kind: several pictures as the official app takes them, several "
+        "references of SeeCoder, or a reference and a prompt of Stable Diffusion 1. The layers then read "
+        "both at once."
     )
     SEARCH_ALIASES = ["multi context", "concatenate", "conditioning concat", "average", "several references"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")

@@ -56,8 +56,8 @@ class VD_LoadContext:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Loads a context that was saved, or an embedding from another program (.safetensors, .npy, .pt; "
-        "[tokens, width] or a batch): "
-        "CLIP matrices predicted from brain activity, or anime_ug.pth of Prompt-Free Diffusion."
+        "[tokens, width] or a batch): CLIP matrices predicted from brain activity, or anime_ug.pth of "
+        "Prompt-Free Diffusion."
     )
     SEARCH_ALIASES = ["load conditioning", "load embedding", "import", "brain decoding", "fmri"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")

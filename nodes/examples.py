@@ -23,8 +23,8 @@ class VD_ExamplePicture:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "One of the 1,279 emoji that the embedded model knows, so that every template runs at once. "
-        "To use a picture of your own, connect a Load Image node in its place."
+        "One of the 1,279 emoji that the embedded model knows, so that every template runs at once. To use a "
+        "picture of your own, connect a Load Image node in its place."
     )
     SEARCH_ALIASES = ["example", "sample picture", "test image", "emoji", "versatile diffusion example"]
     RETURN_TYPES = ("IMAGE", "MASK")

@@ -19,9 +19,8 @@ class VD_ShowSchedule:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Plots the noise schedule of a model: data and noise at each timestep, the logarithm of their "
-        "ratio, and "
-        "where the Multi-Flow Sampler (VD) calls the model."
+        "Plots the noise schedule of a model: data and noise at each timestep, the logarithm of their ratio, "
+        "and where the Multi-Flow Sampler (VD) calls the model."
     )
     SEARCH_ALIASES = ["plot", "noise schedule", "sigmas", "snr", "timesteps", "inspect"]
     RETURN_TYPES = ("IMAGE",)
@@ -54,8 +53,7 @@ class VD_ForwardProcess:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Shows what the model learns to undo: a picture's latent with the noise of chosen timesteps, put on "
-        "in one go and decoded, on one "
-        "sheet with labels."
+        "in one go and decoded, on one sheet with labels."
     )
     SEARCH_ALIASES = ["add noise", "q sample", "diffusion process", "noising"]
     RETURN_TYPES = ("IMAGE",)
@@ -100,8 +98,8 @@ class VD_FocusSpectrum:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Plots what the patch tokens of a picture hold of each of their principal components, before and "
-        "after the focus of Image Context "
-        "(VD): the first few carry how it looks, the many others what it shows."
+        "after the focus of Image Context (VD): the first few carry how it looks, the many others what it "
+        "shows."
     )
     SEARCH_ALIASES = ["svd", "pca", "singular values", "disentangle", "semantic style"]
     RETURN_TYPES = ("IMAGE",)
@@ -145,8 +143,7 @@ class VD_Similarity:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Shows how alike two contexts are, token by token; and over the picture of the first one, how well "
-        "each of its patches is found in "
-        "the second."
+        "each of its patches is found in the second."
     )
     SEARCH_ALIASES = ["cosine similarity", "heat map", "correspondence", "compare contexts", "attention map"]
     RETURN_TYPES = ("IMAGE",)

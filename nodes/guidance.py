@@ -10,8 +10,7 @@ class VD_Guidance:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Lets a high cfg keep its colours: guidance acts in the middle of sampling only, which also saves "
-        "time, and what it predicts is "
-        "rescaled or thresholded. For any model and any sampler."
+        "time, and what it predicts is rescaled or thresholded. For any model and any sampler."
     )
     SEARCH_ALIASES = [
         "dynamic thresholding",
@@ -58,8 +57,8 @@ class VD_Guidance:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.01,
-                        "tooltip": "How far the contrast is set back to that without guidance: 0 not at "
-                        "all, 0.7 is usual.",
+                        "tooltip": "How far the contrast is set back to that without guidance: 0 not at all, "
+                        "0.7 is usual.",
                     },
                 ),
                 "threshold": (

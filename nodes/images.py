@@ -17,7 +17,7 @@ def rgb(image: Tensor) -> Tensor:
         or not image.is_floating_point()
     ):
         raise ValueError(
-            f"image must hold pictures [batch, height, width, channels], grey, RGB or RGBA, got "
+            "image must hold pictures [batch, height, width, channels], grey, RGB or RGBA, got "
             f"{list(image.shape)}."
         )
     pictures = image.float().movedim(-1, 1)

@@ -37,8 +37,7 @@ def rows_of(latent: dict) -> list[int] | None:
     if len(rows) != len(latent["samples"]) or min(rows) < 0:
         raise ValueError(
             f"latent_image holds {len(latent['samples'])} samples, but its batch_index {list(rows)} is for "
-            "others: a node "
-            "between changed one of the two; wire the latent without it."
+            "others: a node between changed one of the two; wire the latent without it."
         )
     return None if list(rows) == list(range(len(rows))) else [int(row) for row in rows]
 
@@ -52,8 +51,8 @@ def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
     if rows is not None and len(set(rows)) <= max(rows) and sampling.draws_noise:
         raise ValueError(
             f"The official noise of sample {', '.join(map(str, rows))} of a batch cannot be drawn without "
-            "the others, because "
-            "they share one stream of numbers: choose noise “per sample”, or ddim with eta 0."
+            "the others, because they share one stream of numbers: choose noise “per sample”, or ddim with "
+            "eta 0."
         )
     noise = official_noise(seed, latent)
     noise.rows = rows

@@ -97,8 +97,8 @@ class VD_LoadTextModel:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads the part of Versatile Diffusion that makes texts, as a MODEL for any sampler, and "
-        "its text autoencoder."
+        "Loads the part of Versatile Diffusion that makes texts, as a MODEL for any sampler, and its text "
+        "autoencoder."
     )
     SEARCH_ALIASES = [*SEARCH_ALIASES, "optimus", "caption", "image to text"]
     RETURN_TYPES = ("MODEL", "VD_TEXT_VAE")
@@ -112,8 +112,8 @@ class VD_LoadTextModel:
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = (
-            "The text autoencoder: in the model file itself, or optimus-vae.pth with its vocabularies "
-            "beside it."
+            "The text autoencoder: in the model file itself, or optimus-vae.pth with its vocabularies beside "
+            "it."
         )
         return {
             "required": {
@@ -142,8 +142,8 @@ class VD_LoadClip:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads the half of CLIP that reads prompts, with its projection, which CLIPs from Stable "
-        "Diffusion checkpoints lack."
+        "Loads the half of CLIP that reads prompts, with its projection, which CLIPs from Stable Diffusion "
+        "checkpoints lack."
     )
     SEARCH_ALIASES = [*SEARCH_ALIASES, "text encoder"]
     RETURN_TYPES = ("CLIP",)

@@ -10,8 +10,8 @@ class VD_LowPassTie:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Ties what any sampler makes to the large shapes and colours of a picture (ILVR): blocks of cells "
-        "keep their mean, and only what "
-        "is finer is drawn. For a second pass in a larger size that must not change the picture."
+        "keep their mean, and only what is finer is drawn. For a second pass in a larger size that must not "
+        "change the picture."
     )
     SEARCH_ALIASES = ["ilvr", "hires fix", "low pass", "super resolution", "upscale", "keep composition"]
     RETURN_TYPES = ("MODEL",)

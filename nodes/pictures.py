@@ -16,8 +16,8 @@ class VD_ColorAdjust:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Gives pictures the colours of a reference: mean and spread per channel, the official "
-        "app's “Simple” adjustment."
+        "Gives pictures the colours of a reference: mean and spread per channel, the official app's “Simple” "
+        "adjustment."
     )
     SEARCH_ALIASES = ["color match", "color transfer", "colour adjust"]
     RETURN_TYPES = ("IMAGE",)
@@ -47,8 +47,8 @@ class VD_Squeeze:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Squeezes pictures and their masks to a size without keeping the proportions, exactly as the "
-        "official app does before it looks at "
-        "them: nothing is cut off, so Image Context (VD) then sees the whole picture."
+        "official app does before it looks at them: nothing is cut off, so Image Context (VD) then sees the "
+        "whole picture."
     )
     SEARCH_ALIASES = ["resize", "scale image", "stretch", "512x512"]
     RETURN_TYPES = ("IMAGE", "MASK")
@@ -88,9 +88,8 @@ class VD_ImageEncode:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Turns pictures into image latents as the official app does before it varies them: one that the "
-        "autoencoder draws by chance, "
-        "where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise goes on behind that "
-        "draw."
+        "autoencoder draws by chance, where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official "
+        "noise goes on behind that draw."
     )
     SEARCH_ALIASES = ["vae encode", "img2img", "fidelity", "posterior sample"]
     RETURN_TYPES = ("LATENT",)

@@ -38,8 +38,8 @@ class VD_RankImages:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Sorts pictures by how well they show a text, as CLIP sees it, and keeps the best: make "
-        "eight, take the best two."
+        "Sorts pictures by how well they show a text, as CLIP sees it, and keeps the best: make eight, take "
+        "the best two."
     )
     SEARCH_ALIASES = ["clip score", "clipscore", "best of n", "rerank", "aesthetic", "sort images"]
     RETURN_TYPES = ("IMAGE", "STRING", "FLOAT")
@@ -76,9 +76,8 @@ class VD_RankTexts:
 
     CATEGORY = "VersatileDiffusion/text"
     DESCRIPTION = (
-        "Sorts texts by how well they say what a picture shows, as CLIP sees it, and keeps the best: of "
-        "many captions, or of labels, "
-        "which makes it a classifier without training."
+        "Sorts texts by how well they say what a picture shows, as CLIP sees it, and keeps the best: of many "
+        "captions, or of labels, which makes it a classifier without training."
     )
     SEARCH_ALIASES = ["clip score", "clipscore", "best of n", "rerank", "captions", "zero-shot", "classify"]
     RETURN_TYPES = ("STRING", "STRING", "STRING", "FLOAT")

@@ -18,8 +18,8 @@ class SeeCoder_Load:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Loads SeeCoder, the encoder of Prompt-Free Diffusion: SeeCoder, SeeCoder-PA and "
-        "SeeCoder-Anime are recognised by their keys."
+        "Loads SeeCoder, the encoder of Prompt-Free Diffusion: SeeCoder, SeeCoder-PA and SeeCoder-Anime are "
+        "recognised by their keys."
     )
     SEARCH_ALIASES = ["prompt free diffusion", "pfd", "reference encoder", "image prompt"]
     RETURN_TYPES = ("SEECODER",)
@@ -29,8 +29,8 @@ class SeeCoder_Load:
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = (
-            "“embedded” fits the pack's own small model; files of models/seecoder fit every model of "
-            "Stable Diffusion 1."
+            "“embedded” fits the pack's own small model; files of models/seecoder fit every model of Stable "
+            "Diffusion 1."
         )
         return {
             "required": {
@@ -52,9 +52,8 @@ class SeeCoder_Encode:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Turns a reference picture into conditioning that takes the place of a prompt: for any model of "
-        "Stable Diffusion 1, or as a text "
-        "context for Versatile Diffusion. Use a cfg of about 2 (1.5 to 2.5); the 7 of prompts is far too "
-        "much."
+        "Stable Diffusion 1, or as a text context for Versatile Diffusion. Use a cfg of about 2 (1.5 to "
+        "2.5); the 7 of prompts is far too much."
     )
     SEARCH_ALIASES = [
         "prompt free diffusion",
@@ -80,8 +79,8 @@ class SeeCoder_Encode:
                 "image": (
                     "IMAGE",
                     {
-                        "tooltip": "The reference. A batch conditions a batch of latents, one by one: "
-                        "frames of a film, for one."
+                        "tooltip": "The reference. A batch conditions a batch of latents, one by one: frames "
+                        "of a film, for one."
                     },
                 ),
                 "global_weight": (
@@ -178,8 +177,7 @@ class PFD_LoadDiffuser:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Loads a diffuser file of Prompt-Free Diffusion as the Stable Diffusion 1 model that it is. Any "
-        "checkpoint of Stable Diffusion "
-        "1.5, loaded with ComfyUI's own nodes, does as well."
+        "checkpoint of Stable Diffusion 1.5, loaded with ComfyUI's own nodes, does as well."
     )
     SEARCH_ALIASES = ["prompt free diffusion", "pfd", "unet loader"]
     RETURN_TYPES = ("MODEL",)

@@ -15,8 +15,7 @@ class VD_Region:
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
         "Says where in the picture and when a context acts. Blend it with others then: where only one acts "
-        "it acts alone, where several do "
-        "they share by their ratios, and where none does all of them act."
+        "it acts alone, where several do they share by their ratios, and where none does all of them act."
     )
     SEARCH_ALIASES = [
         "regional prompt",
@@ -130,8 +129,7 @@ class VD_ContextGuidance:
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
         "Says how strongly one context of a blend guides: its guidance scale is the sampler's cfg times "
-        "this. Each context that differs "
-        "from the one before it costs one evaluation more per step."
+        "this. Each context that differs from the one before it costs one evaluation more per step."
     )
     SEARCH_ALIASES = ["dual cfg", "cfg per context", "guidance scale", "instruct pix2pix"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
@@ -142,8 +140,8 @@ class VD_ContextGuidance:
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = (
-            "Times the sampler's cfg: 0 takes the context's unconditional in its place, 1 changes nothing, "
-            "2 guides twice as much."
+            "Times the sampler's cfg: 0 takes the context's unconditional in its place, 1 changes nothing, 2 "
+            "guides twice as much."
         )
         return {
             "required": {

@@ -94,8 +94,8 @@ class VD_Sampler:
                     list(NOISES),
                     {
                         "default": "per sample",
-                        "tooltip": "per sample: the batch size changes no sample; official: the app's "
-                        "draws; shared: all start alike.",
+                        "tooltip": "per sample: the batch size changes no sample; official: the app's draws; "
+                        "shared: all start alike.",
                     },
                 ),
             },
@@ -134,9 +134,8 @@ class VD_Invert:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Finds the noise from which the sampler makes this very picture or text (DDIM inversion). From "
-        "there eta varies the details, and "
-        "other contexts change the picture but keep much of its layout."
+        "Finds the noise from which the sampler makes this very picture or text (DDIM inversion). From there "
+        "eta varies the details, and other contexts change the picture but keep much of its layout."
     )
     SEARCH_ALIASES = ["ddim inversion", "unsampler", "reverse ddim", "invert noise", "bipartite latent"]
     RETURN_TYPES = ("LATENT",)
@@ -189,10 +188,9 @@ class VD_OfficialDDIM:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, "
-        "its first noise level and its "
-        "last one, which is not zero. ComfyUI's ddim differs by less than one percent. The noise of the "
-        "official app has its seed + 100."
+        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, its "
+        "first noise level and its last one, which is not zero. ComfyUI's ddim differs by less than one "
+        "percent. The noise of the official app has its seed + 100."
     )
     SEARCH_ALIASES = ["ddim", "exact ddim", "parity", "samplercustom"]
     RETURN_TYPES = ("SAMPLER", "SIGMAS")

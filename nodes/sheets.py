@@ -11,8 +11,8 @@ class VD_Sheet:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Puts a batch of pictures on one sheet, with a label under each and a title: to compare "
-        "steps, seeds and settings at a glance."
+        "Puts a batch of pictures on one sheet, with a label under each and a title: to compare steps, seeds "
+        "and settings at a glance."
     )
     SEARCH_ALIASES = ["grid", "contact sheet", "xy plot", "labels", "image grid", "compare"]
     RETURN_TYPES = ("IMAGE",)

@@ -11,9 +11,8 @@ class VD_ResolutionShift:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Moves the steps of any sampler to more noise for pictures larger than the model was trained on, in "
-        "which the same noise hides "
-        "less: the shifted and interpolated schedules of simple diffusion. At the trained size nothing "
-        "changes."
+        "which the same noise hides less: the shifted and interpolated schedules of simple diffusion. At the "
+        "trained size nothing changes."
     )
     SEARCH_ALIASES = [
         "simple diffusion",

@@ -64,8 +64,7 @@ class VD_SteerByClip:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each "
-        "step predicts. "
-        "Contexts say what the model shall draw; this says what shall be seen in it."
+        "step predicts. Contexts say what the model shall draw; this says what shall be seen in it."
     )
     SEARCH_ALIASES = ["clip guidance", "clip guided diffusion", *ALIASES]
     RETURN_TYPES = ("MODEL",)
@@ -133,8 +132,7 @@ class VD_SteerByColor:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Steers samples towards the colours of a picture, its palette, wherever in it they are. Match "
-        "Colours (VD) repaints what is done; "
-        "this lets the model draw something that has these colours."
+        "Colours (VD) repaints what is done; this lets the model draw something that has these colours."
     )
     SEARCH_ALIASES = ["color guidance", "colour", "palette", *ALIASES]
     RETURN_TYPES = ("MODEL",)
@@ -174,9 +172,8 @@ class VD_SteerToPicture:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards a picture where a mask is painted. Softer than inpainting, which keeps it "
-        "to the last digit: "
-        "the model may change it, so that it fits to the rest."
+        "Steers samples towards a picture where a mask is painted. Softer than inpainting, which keeps it to "
+        "the last digit: the model may change it, so that it fits to the rest."
     )
     SEARCH_ALIASES = ["mask guidance", "soft inpaint", "composition", *ALIASES]
     RETURN_TYPES = ("MODEL",)

@@ -41,8 +41,8 @@ class VD_TextEncode:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Turns sentences into text latents, to start from instead of empty ones: fidelity or "
-        "denoise says how far they change."
+        "Turns sentences into text latents, to start from instead of empty ones: fidelity or denoise says "
+        "how far they change."
     )
     SEARCH_ALIASES = ["optimus encode", "text latent"]
     RETURN_TYPES = ("LATENT",)
@@ -76,8 +76,8 @@ class VD_EditText:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Takes one meaning out of text latents and puts another one in: the official I2T2I editing. On the "
-        "latents of a picture's captions "
-        "it edits the picture, once these are drawn again with the picture's style."
+        "latents of a picture's captions it edits the picture, once these are drawn again with the picture's "
+        "style."
     )
     SEARCH_ALIASES = ["i2t2i", "latent editing", "replace", "optimus", "text arithmetic"]
     RETURN_TYPES = ("LATENT",)
@@ -92,8 +92,8 @@ class VD_EditText:
                 "samples": (
                     "LATENT",
                     {
-                        "tooltip": "Text latents: of captions, from a sampler with text_model, or of Text "
-                        "to Latent (VD)."
+                        "tooltip": "Text latents: of captions, from a sampler with text_model, or of Text to "
+                        "Latent (VD)."
                     },
                 ),
                 "remove": (
@@ -115,8 +115,8 @@ class VD_EditText:
         latents = flat(samples["samples"])
         if latents.shape[1] != text_vae.width:
             raise ValueError(
-                f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: "
-                f"they come from another model."
+                f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: they "
+                "come from another model."
             )
         zero = torch.zeros_like(latents[:1])
         taken, given = (
@@ -130,7 +130,7 @@ def flat(latents: torch.Tensor) -> torch.Tensor:
     if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
         raise ValueError(
             f"samples must be text latents, got a latent {list(latents.shape)}: decode pictures with VAE "
-            f"Decode."
+            "Decode."
         )
     return latents.flatten(1)
 
@@ -140,8 +140,8 @@ class VD_TextDecode:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Turns text latents into sentences. Connect text to Preview Any (Preview as Text in newer "
-        "versions) to see them."
+        "Turns text latents into sentences. Connect text to Preview Any (Preview as Text in newer versions) "
+        "to see them."
     )
     SEARCH_ALIASES = ["optimus decode", "caption", "show text"]
     RETURN_TYPES = ("STRING", "STRING")
@@ -212,8 +212,8 @@ class VD_TextDecode:
                     list(NOISES),
                     {
                         "default": NOISES[0],
-                        "tooltip": "per sample: no text depends on the others; official: as the official "
-                        "app draws after its sampler.",
+                        "tooltip": "per sample: no text depends on the others; official: as the official app "
+                        "draws after its sampler.",
                     },
                 )
             },

@@ -13,10 +13,9 @@ class VD_Load:
 
     CATEGORY = "VersatileDiffusion/loaders"
     DESCRIPTION = (
-        "Loads Versatile Diffusion: every part of it from one choice of a file. Only parts "
-        "with a wire are read. size, steps and "
-        "cfg are those that the model works best with: connect them, and the graph fits "
-        "whichever model is chosen."
+        "Loads Versatile Diffusion: every part of it from one choice of a file. Only parts with a wire are "
+        "read. size, steps and cfg are those that the model works best with: connect them, and the graph "
+        "fits whichever model is chosen."
     )
     SEARCH_ALIASES = [
         *SEARCH_ALIASES,
@@ -54,8 +53,8 @@ class VD_Load:
     def INPUT_TYPES(cls):
         tooltip = (
             "embedded is a small model of emoji that comes with this pack. Files of the real one belong in "
-            "models/versatile_diffusion; its VAE, CLIP and text autoencoder are found there "
-            "by their published names."
+            "models/versatile_diffusion; its VAE, CLIP and text autoencoder are found there by their "
+            "published names."
         )
         return {
             "required": {

@@ -83,8 +83,8 @@ def is_entry(entry: object) -> bool:
 def describe_classes(classes: dict) -> Catalogue:
     """Return the catalogue of the classes that run in this process."""
     absent = (
-        "needs ComfyUI itself: no node of this pack and none of the stand-ins here is called {name}; "
-        "run the workflow with --comfyui PATH or --server URL."
+        "needs ComfyUI itself: no node of this pack and none of the stand-ins here is called {name}; run the "
+        "workflow with --comfyui PATH or --server URL."
     )
     return Catalogue({name: cls.INPUT_TYPES() for name, cls in classes.items()}, absent)
 

@@ -25,9 +25,8 @@ from .server import Server, Unreachable
 
 PATIENCE = 600  # seconds until it must answer; many node packs take minutes to import
 HAS_GPU = (
-    "import torch; xpu = getattr(torch, 'xpu', None); "
-    "print(torch.cuda.is_available() or torch.backends.mps.is_available() "
-    "or bool(xpu and xpu.is_available()))"
+    "import torch; xpu = getattr(torch, 'xpu', None); print(torch.cuda.is_available() or "
+    "torch.backends.mps.is_available() or bool(xpu and xpu.is_available()))"
 )
 # What runs main.py, and ends with us even if we are killed: then the pipe that is its standard input breaks.
 LEASH = """

@@ -58,8 +58,8 @@ def read_catalogue(server: Server) -> tuple[dict, graph.Catalogue]:
     classes = server.get("/object_info")
     inputs = {name: about.get("input") or {} for name, about in classes.items()}
     absent = (
-        f"is of the class {{name}}, which the ComfyUI at {server.url} does not have: "
-        "install the node pack there that brings it."
+        f"is of the class {{name}}, which the ComfyUI at {server.url} does not have: install the node pack "
+        "there that brings it."
     )
     return classes, graph.Catalogue(
         {name: entry if isinstance(entry, dict) else {} for name, entry in inputs.items()}, absent

@@ -83,14 +83,12 @@ class SeeCoderConfig:
         if self.queries.inputs != self.decoder.width or self.queries.levels != len(decoded):
             raise ValueError(
                 f"The query transformer of this SeeCoder reads {self.queries.levels} levels of width "
-                f"{self.queries.inputs}, "
-                f"but its decoder has {len(decoded)} of width {self.decoder.width}."
+                f"{self.queries.inputs}, but its decoder has {len(decoded)} of width {self.decoder.width}."
             )
         if self.decoder.width % 32 or self.queries.width % self.queries.heads:
             raise ValueError(
                 f"The decoder's width {self.decoder.width} must be a multiple of 32, and the query "
-                "transformer's width "
-                f"{self.queries.width} one of its {self.queries.heads} heads."
+                f"transformer's width {self.queries.width} one of its {self.queries.heads} heads."
             )
 
     @property

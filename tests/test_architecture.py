@@ -203,8 +203,8 @@ def test_to_talk_to_a_server_takes_neither_torch_nor_nodes():
     moment."""
     modules = {file.stem for file in python_files("runner")} - {"core_nodes", "in_process", "__init__"}
     done = (
-        f"import sys; from runner import {', '.join(sorted(modules))}; print({{'torch', 'numpy', "
-        f"'PIL'}} & {{*sys.modules}})"
+        f"import sys; from runner import {', '.join(sorted(modules))}; print({{'torch', 'numpy', 'PIL'}} & "
+        "{*sys.modules})"
     )
     said = subprocess.run([sys.executable, "-c", done], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "set()\n"

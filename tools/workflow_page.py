@@ -88,8 +88,8 @@ def write_row(path: Path) -> str:
     card = path.with_suffix(".jpg")
     picture = f"![{twin.stem}]({card.relative_to(WORKFLOWS).as_posix()})" if card.exists() else ""
     return (
-        f"| {picture} | **{title}**<br>{text}<br>[{path.name}]({link}) · [API](api/{twin.name}) · "
-        f"runs {where} |"
+        f"| {picture} | **{title}**<br>{text}<br>[{path.name}]({link}) · [API](api/{twin.name}) · runs "
+        f"{where} |"
     )
 
 

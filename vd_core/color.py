@@ -20,8 +20,7 @@ def match_color(images: Tensor, reference: Tensor) -> Tensor:
     ) not in (1, len(images)):
         raise ValueError(
             "Colour adjustment needs pictures [batch, 3, height, width] and one reference, or one per "
-            "picture, "
-            f"got {list(images.shape)} and {list(reference.shape)}."
+            f"picture, got {list(images.shape)} and {list(reference.shape)}."
         )
     (mean, std), (wanted_mean, wanted_std) = (statistics(x) for x in (images, reference))
     scale = torch.where(std > FLAT, wanted_std / std, 0)

@@ -262,8 +262,7 @@ def check_together(config: VDConfig) -> None:
     ):
         raise ValueError(
             f"diffuser.model_channels is {diffuser.model_channels}: a multiple of {GROUPS} is needed that "
-            f"{diffuser.num_heads} heads "
-            "divide at every level"
+            f"{diffuser.num_heads} heads divide at every level"
         )
     for name, data in diffuser.data.items():
         if data.layers not in ("2d", "0d"):
@@ -292,8 +291,8 @@ def check_together(config: VDConfig) -> None:
         or not 3 <= text_vae.max_tokens <= text_vae.decoder.positions
     ):
         raise ValueError(
-            "text_vae reads or writes more tokens than its encoder and decoder have positions, or fewer "
-            "than 3"
+            "text_vae reads or writes more tokens than its encoder and decoder have positions, or fewer than "
+            "3"
         )
 
 

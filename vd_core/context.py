@@ -69,8 +69,8 @@ class Context:
             or len({1, self.null.shape[0], self.tokens.shape[0]}) > 2
         ):
             raise ValueError(
-                f"The unconditional tokens of a {self.kind} context must have the shape of its tokens, "
-                f"got {tuple(self.null.shape)} for {tuple(self.tokens.shape)}."
+                f"The unconditional tokens of a {self.kind} context must have the shape of its tokens, got "
+                f"{tuple(self.null.shape)} for {tuple(self.tokens.shape)}."
             )
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"The weight of a {self.kind} context must be a number ≥ 0, got {self.weight}.")
@@ -83,8 +83,8 @@ class Context:
                 continue
             if weights.ndim != 2 or weights.shape[1] != self.tokens.shape[1]:
                 raise ValueError(
-                    f"The weights of a {self.kind} context's tokens must be one per token, "
-                    f"[batch, {self.tokens.shape[1]}], got {list(weights.shape)}."
+                    f"The weights of a {self.kind} context's tokens must be one per token, [batch, "
+                    f"{self.tokens.shape[1]}], got {list(weights.shape)}."
                 )
             if not (weights.isfinite().all() and (weights >= 0).all() and weights.any(dim=1).all()):
                 raise ValueError(
@@ -130,9 +130,8 @@ def check_tokens(context: Context) -> None:
         if (norm := float(norms.mean(dim=1).max())) > LARGEST_NORM:
             by = "its first token" if context.kind == "image" else "its end token"
             raise ValueError(
-                f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's "
-                "have about 1: "
-                f"divide each sample by the norm of {by}."
+                f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's have "
+                f"about 1: divide each sample by the norm of {by}."
             )
 
 
@@ -175,8 +174,8 @@ def local_ratios(
         return [ratio * on / acting for ratio, on in zip(ratios, acts, strict=True)]
     if not size:
         raise ValueError(
-            "A region with a mask works on pictures only: for texts, give the context just a start "
-            "and an end."
+            "A region with a mask works on pictures only: for texts, give the context just a start and an "
+            "end."
         )
     for mask in masks:
         if mask is not None and len(mask) not in (1, batch):

@@ -22,8 +22,7 @@ def latent_distance(latents: Tensor, wanted: Tensor, mask: Tensor | None = None)
     if wanted.shape[1:] != latents.shape[1:] or len(wanted) not in (1, len(latents)):
         raise ValueError(
             f"Samples with latents {list(latents.shape)} cannot be steered to pictures with latents "
-            f"{list(wanted.shape)}: use one picture, "
-            "or one for each sample, in the size of the samples."
+            f"{list(wanted.shape)}: use one picture, or one for each sample, in the size of the samples."
         )
     height, width = latents.shape[2:]
     weights = (
@@ -74,7 +73,7 @@ def embedding_distance(embeddings: Tensor, wanted: Tensor) -> Tensor:
     if wanted.shape[1:] != embeddings.shape[1:] or len(wanted) not in (1, len(embeddings)):
         raise ValueError(
             f"Samples with embeddings {list(embeddings.shape)} cannot be steered to embeddings "
-            f"{list(wanted.shape)}: use one, or one for "
-            "each sample, and a clip and a clip_vision of the same model."
+            f"{list(wanted.shape)}: use one, or one for each sample, and a clip and a clip_vision of the "
+            "same model."
         )
     return 1 - F.cosine_similarity(embeddings, wanted.to(embeddings), dim=-1)

@@ -161,8 +161,8 @@ def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = N
     side = round((len(first) - 1) ** 0.5)
     if side**2 + 1 != len(first):
         raise ValueError(
-            f"Context 1 has {len(first)} tokens, which is no square of patches and a global token: leave "
-            "out image."
+            f"Context 1 has {len(first)} tokens, which is no square of patches and a global token: leave out "
+            "image."
         )
     best = cosines[1:].amax(dim=1).reshape(side, side)
     title = f"Patches found in context 2; global tokens: {float(cosines[0, 0]):.2f}"

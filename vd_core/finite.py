@@ -32,14 +32,13 @@ LAYERS = Advice(
     "its weights are damaged or a LoRA on it is far too strong; lower the LoRA's strength, or download the "
     "model again",
     "What goes into the network is not finite: a picture, a mask, a latent or a context holds such values, "
-    "or cfg is far "
-    "too high.",
+    "or cfg is far too high.",
 )
 AUTOENCODERS = Advice(
     "compute it in a larger type (in ComfyUI: --fp32-vae --force-fp32)",
     "its weights are damaged; download the model again",
-    "{name} got numbers that are not finite: the picture, the text latent or the latent before it holds "
-    "NaN or inf.",
+    "{name} got numbers that are not finite: the picture, the text latent or the latent before it holds NaN "
+    "or inf.",
 )
 PARTS = {
     "encoder": "encoder",
@@ -97,8 +96,7 @@ def check_samples(
     bad = samples.isfinite().logical_not().flatten(1).any(1).sum()
     raise ValueError(
         f"The sampler made values that are not finite numbers in {bad} of {len(samples)} samples "
-        f"({samples.dtype}), though no "
-        "layer did: cfg is far too high."
+        f"({samples.dtype}), though no layer did: cfg is far too high."
     )
 
 

@@ -293,8 +293,7 @@ class VersatileDiffusion:
         if sampling.energies and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tracked):
             raise ValueError(
                 "Gradients do not pass through samples that energies steer: leave the energies out, or "
-                "sample under "
-                "torch.no_grad()."
+                "sample under torch.no_grad()."
             )
 
     def _guided(self, data: str, contexts: Blend, schedule: Schedule, sampling: Sampling) -> Denoise:

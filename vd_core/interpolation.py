@@ -56,8 +56,7 @@ def interpolate(first: Context, second: Context, shares: Sequence[float]) -> Con
     if first.kind != second.kind or first.tokens.shape != second.tokens.shape or len(first.tokens) != 1:
         raise ValueError(
             f"Only two single contexts of one kind and size can be interpolated, got {first.kind} "
-            f"{list(first.tokens.shape)} and "
-            f"{second.kind} {list(second.tokens.shape)}."
+            f"{list(first.tokens.shape)} and {second.kind} {list(second.tokens.shape)}."
         )
     if first.region is not None or second.region is not None:
         raise ValueError(
@@ -95,8 +94,8 @@ def interpolate_blends(first: Blend, second: Blend, shares: Sequence[float]) -> 
     if kinds != other_kinds or parts != other_parts:
         raise ValueError(
             "Only contexts of one kind, or blends of the same kinds with the same ratios, can be "
-            f"interpolated, got {describe_blend(first)} "
-            f"and {describe_blend(second)}: to go from one kind to another, blend them with other ratios."
+            f"interpolated, got {describe_blend(first)} and {describe_blend(second)}: to go from one kind to "
+            "another, blend them with other ratios."
         )
     return [interpolate(one, other, shares) for one, other in zip(first, second, strict=True)]
 
@@ -137,8 +136,7 @@ def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> 
     if after.shape[-1] != context.tokens.shape[-1]:
         raise ValueError(
             f"The texts' embeddings are {after.shape[-1]} wide, the context's tokens "
-            f"{context.tokens.shape[-1]}: clip must be the CLIP "
-            "that belongs to the vision model."
+            f"{context.tokens.shape[-1]}: clip must be the CLIP that belongs to the vision model."
         )
     difference = after - before
     if not difference.any():

@@ -17,8 +17,8 @@ def check_room(what: str, needed: int) -> None:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
     if needed > installed:
         raise ValueError(
-            f"{what} needs {needed >> 30} GB of memory or more, this machine has "
-            f"{installed >> 30} GB: choose a smaller size or batch."
+            f"{what} needs {needed >> 30} GB of memory or more, this machine has {installed >> 30} GB: "
+            "choose a smaller size or batch."
         )
 
 

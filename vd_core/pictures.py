@@ -180,8 +180,8 @@ def to_pil(images: Tensor) -> list[Image.Image]:
         raise ValueError(f"Pictures must be [batch, 1 or 3, height, width], got {list(images.shape)}.")
     if not images.isfinite().all():
         raise ValueError(
-            "A picture or a mask holds values that are not finite numbers (NaN or inf): "
-            "what made it went wrong."
+            "A picture or a mask holds values that are not finite numbers (NaN or inf): what made it went "
+            "wrong."
         )
     arrays = to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]

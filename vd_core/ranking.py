@@ -19,8 +19,7 @@ def similarity(images: Tensor, texts: Tensor) -> Tensor:
     if images.shape[-1] != texts.shape[-1]:
         raise ValueError(
             f"Pictures are embedded in {images.shape[-1]} numbers and texts in {texts.shape[-1]}: clip and "
-            "clip_vision "
-            "come from different models."
+            "clip_vision come from different models."
         )
     # Products and sums that do not depend on the neighbours: a matrix product rounds differently for other
     # batches, so equals would differ.

@@ -159,8 +159,8 @@ class Gpt2Tokenizer:
         ]
         if any(len(pair) != 2 for pair in pairs) or not made <= vocab.keys() or unmade:
             raise ValueError(
-                "The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and "
-                "merges.txt of one model."
+                "The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and merges.txt "
+                "of one model."
             )
         self.tokenizer = Tokenizer(models.BPE(vocab, [(left, right) for left, right in pairs]))
         self.tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -174,8 +174,8 @@ if __name__ == "__main__":
     ).items():
         one, many = parameters(config)
         print(
-            f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M "
-            f"together: {many / one:.2f} times as many"
+            f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M together: "
+            f"{many / one:.2f} times as many"
         )
     show(model, data, [data.captions.index(caption) for caption in arguments.show], arguments.run)
     figures(model, data, arguments.count)

@@ -207,8 +207,8 @@ def test_the_summary_has_one_line_for_each_case(tmp_path):
         "rows": [row | {"medians": {"ours": 0.7}, "ratios": {"baseline": 1.6, "core": 1.2}}],
     }
     line = (
-        "| guided step: dual, tiny, 64 px, batch 2, float32 | 0.5 s | the official code's way "
-        "takes 1.50×, ComfyUI's UNet takes 1.20× |"
+        "| guided step: dual, tiny, 64 px, batch 2, float32 | 0.5 s | the official code's way takes 1.50×, "
+        "ComfyUI's UNet takes 1.20× |"
     )
     assert table.summary([*records, again]).splitlines()[2:] == [line]
     assert table.extent(pixels) == "4096 … 65536"

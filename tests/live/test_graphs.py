@@ -145,7 +145,7 @@ def table(outcomes: Outcomes, version: str, before: str) -> str:
         "# Stock nodes around the models",
         "",
         f"Each graph was queued on ComfyUI {', '.join(versions)} with the embedded model, on a CPU. "
-        f"`tests/live/test_graphs.py` runs",
+        "`tests/live/test_graphs.py` runs",
         "them and writes the column of its core; nothing here is written by hand. Nodes that most graphs "
         "have are left out.",
         "`VDLive_…` are nodes of the tests that do what other packs do.",

@@ -306,8 +306,8 @@ def test_soak(server, capsys):
     objects, size = (after - before for before, after in zip(*kept, strict=True))
     with capsys.disabled():
         print(
-            f"\n{JOBS} jobs of two clients in {seconds:.0f} s: {dict(soak.ends)}; {len(soak.seen)} flows "
-            f"and seeds equal to lone runs"
+            f"\n{JOBS} jobs of two clients in {seconds:.0f} s: {dict(soak.ends)}; {len(soak.seen)} flows and "
+            "seeds equal to lone runs"
         )
         rows = (
             f"after {number} jobs: {m / 1e6:.0f} MB, {f} files, {t} threads"
@@ -316,8 +316,7 @@ def test_soak(server, capsys):
         print(*rows, sep="\n")
         print(
             f"without the history after {first} and {JOBS} jobs: {kept[0][1] / 1e6:.0f} and "
-            f"{kept[1][1] / 1e6:.0f} MB, "
-            f"{objects} more of {kept[0][0]} objects"
+            f"{kept[1][1] / 1e6:.0f} MB, {objects} more of {kept[0][0]} objects"
         )
     assert objects < OBJECTS and size < GROWTH and grown[0] <= FILES and grown[1] <= THREADS, (
         objects,

@@ -10,6 +10,6 @@ def test_what_core_captures_gives_what_the_model_gives(inside):
     for flow, (difference, first, graphs) in found.items():
         print(
             f"{flow}: {difference:.2g} from the plain MODEL, {first} graphs for the first size, {graphs} in "
-            f"all"
+            "all"
         )
         assert difference < 1e-5 and 0 < first <= graphs <= 8

@@ -88,8 +88,8 @@ def test_thresholds_and_intervals_tame_a_high_cfg(nodes, embedded, known):
             names
         )
         print(
-            f"{label}: {saturated[label]:.2f} of the values black or white, {off[label]:.1f} "
-            "off the true latent"
+            f"{label}: {saturated[label]:.2f} of the values black or white, {off[label]:.1f} off the true "
+            "latent"
         )
     assert off["cfg 12"] > 2 * off["cfg 2"]
     assert max(off[label] for label in ("dynamic", "static", "rescale", "interval")) < 0.95 * off["cfg 12"]
@@ -114,8 +114,8 @@ def test_a_negative_picture_drives_the_result_away_from_it(nodes, embedded, know
     plain = drawn(nodes, embedded, positive, zeros)
     away = drawn(nodes, embedded, positive, seen(nodes, embedded, other)[0])
     print(
-        f"distance to the banana: {distance(plain, latent):.1f} without it, "
-        f"{distance(away, latent):.1f} with it as negative"
+        f"distance to the banana: {distance(plain, latent):.1f} without it, {distance(away, latent):.1f} "
+        "with it as negative"
     )
     assert distance(away, latent) > 1.1 * distance(plain, latent)
 

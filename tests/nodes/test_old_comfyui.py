@@ -38,8 +38,8 @@ def test_a_core_that_lacks_something_is_refused_with_one_sentence(tmp_path):
     (tmp_path / "comfy" / "clip_model.py").write_text("")
     last = run(IMPORT, tmp_path).stderr.strip().splitlines()[-1]
     assert last.startswith(
-        "ImportError: Versatile Diffusion needs ComfyUI 0.3.64 or later, this is 0.2.2: update ComfyUI "
-        "(No module named"
+        "ImportError: Versatile Diffusion needs ComfyUI 0.3.64 or later, this is 0.2.2: update ComfyUI (No "
+        "module named"
     )
 
 

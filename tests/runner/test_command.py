@@ -162,8 +162,8 @@ def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
         ),
         (
             painting(image=["2", 0]),
-            "Painter (node 1), input image: it is linked to output 0 of SaveImage (node 2), "
-            "which has 0 outputs.",
+            "Painter (node 1), input image: it is linked to output 0 of SaveImage (node 2), which has 0 "
+            "outputs.",
         ),
         (
             painting(image=["3", 0]) | {"3": node("Words", text="")},

@@ -189,9 +189,8 @@ def test_a_connection_that_is_cut_is_made_anew(run):
                     },
                 },
             },
-            "Painter (node 1), input seed: Value 99 bigger than max of 9. "
-            "Painter (node 1), input style: Value not in list: 'a' not in ['b']. "
-            "SaveImage (node 2): Exception when validating node: '5'.",
+            "Painter (node 1), input seed: Value 99 bigger than max of 9. Painter (node 1), input style: "
+            "Value not in list: 'a' not in ['b']. SaveImage (node 2): Exception when validating node: '5'.",
         ),
         (
             {"error": {"message": "Prompt has no outputs", "details": ""}, "node_errors": []},

@@ -125,8 +125,8 @@ def test_what_does_not_fit_is_named(tensors):
 
 def test_what_is_no_seecoder_is_said_so(tensors):
     assert sentence({"a.weight": torch.ones(1), "b": torch.ones(1)}) == (
-        "some file is no SeeCoder: it has no imencoder.patch_embed.proj.weight; its first keys are "
-        "a.weight, b."
+        "some file is no SeeCoder: it has no imencoder.patch_embed.proj.weight; its first keys are a.weight, "
+        "b."
     )
     # The image context of Versatile Diffusion bears the same prefix.
     assert "no SeeCoder" in sentence({"ctx.image.model.vision_model.x": torch.ones(1)})

@@ -210,8 +210,7 @@ class AutoencoderKL(nn.Module):
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels or 0 in latents.shape:
             raise ValueError(
                 f"The image autoencoder decodes latents [batch, {self.config.latent_channels}, height, "
-                "width], "
-                f"got {list(latents.shape)}."
+                f"width], got {list(latents.shape)}."
             )
         own = convert_for(self.post_quant_conv.weight, latents, "latents", "image autoencoder")
         return (self.decoder(self.post_quant_conv(own)).to(latents) + 1) / 2

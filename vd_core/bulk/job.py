@@ -208,8 +208,8 @@ def run(
     """
     if not (0 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
         raise ValueError(
-            f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got "
-            f"{workers} with {threads}, and {gpus}."
+            f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got {workers} with "
+            f"{threads}, and {gpus}."
         )
     with lock_folder(job.out):
         if read_record(job.out / "job.json") != job.record:

@@ -41,8 +41,7 @@ def find_part(model: Path, part: str, folders: Collection[Path]) -> Path:
             return folder / name
     raise FileNotFoundError(
         f"{model.name} does not hold {part}, and there is no {' or '.join(names)} in "
-        f"{', '.join(map(str, folders))}: "
-        f"put it there; it is published as {wanted}."
+        f"{', '.join(map(str, folders))}: put it there; it is published as {wanted}."
     )
 
 

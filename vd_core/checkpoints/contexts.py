@@ -74,8 +74,8 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     tensors, stored = read_array(path) if is_array(path) else read_tensors(path)
     if stored is not None and not is_kind(stored):
         raise ValueError(
-            f"{path} says that it holds a context of kind {printable(stored)!r}: kinds are words like "
-            "text or image."
+            f"{path} says that it holds a context of kind {printable(stored)!r}: kinds are words like text "
+            "or image."
         )
     if kind and stored and kind != stored:
         raise ValueError(f"{path} holds a context of kind {stored}, not {kind}.")
@@ -123,10 +123,9 @@ def check_one_picture(path: Path, matrix: Tensor) -> None:
     alike = rows > 1 and bool(((matrix.float().norm(dim=-1) - 1).abs() < NORM_ERROR).all())
     if rows != 1 and (alike or isqrt(rows - 1) ** 2 != rows - 1):
         raise ValueError(
-            f"{path} holds a matrix {list(matrix.shape)}, which is not one picture's global token and "
-            "square of patches: "
-            f"give [1, {rows}, width] if it is one picture all the same, [{rows}, 1, width] for the "
-            f"global vectors of {rows}."
+            f"{path} holds a matrix {list(matrix.shape)}, which is not one picture's global token and square "
+            f"of patches: give [1, {rows}, width] if it is one picture all the same, [{rows}, 1, width] for "
+            f"the global vectors of {rows}."
         )
 
 

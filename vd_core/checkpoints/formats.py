@@ -265,8 +265,8 @@ def check_protocol(path: Path, head: bytes) -> None:
     """Refuse pickles that torch's unpickler of tensors does not read; `torch.save` writes protocol 2."""
     if len(head) > 1 and head[1] > 3:
         raise ValueError(
-            f"{path} is pickled in protocol {head[1]}, which may hide code; it was refused and not run. "
-            "Ask for a safetensors file."
+            f"{path} is pickled in protocol {head[1]}, which may hide code; it was refused and not run. Ask "
+            "for a safetensors file."
         )
 
 

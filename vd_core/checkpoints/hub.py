@@ -59,10 +59,9 @@ def find_snapshot(name: str, parts: Collection[str] | None = None) -> Path:
     if missing:
         folders = ", ".join(f"{component.folder}/ ({component.bytes:,} bytes)" for component in missing)
         raise FileNotFoundError(
-            f"{name} is no file or folder here, and of the model with that name the Hugging Face cache "
-            "lacks the weights "
-            f"in {folders}; together {sum(component.bytes for component in missing):,} bytes in float32. "
-            "`versatile-diffusion download` fetches them."
+            f"{name} is no file or folder here, and of the model with that name the Hugging Face cache lacks "
+            f"the weights in {folders}; together {sum(component.bytes for component in missing):,} bytes in "
+            "float32. `versatile-diffusion download` fetches them."
         )
     return next(path for path in found.values() if path is not None).parents[1]
 

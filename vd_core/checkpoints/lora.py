@@ -246,8 +246,8 @@ def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -
         tensor = file.weights[keys["alpha"]]
         if tensor.numel() != 1 or tensor.dtype == torch.bool or not is_finite(tensor):
             raise ValueError(
-                f"{printable(keys['alpha'])} in {file.path} is {list(tensor.shape)} {tensor.dtype} where "
-                "one number is needed."
+                f"{printable(keys['alpha'])} in {file.path} is {list(tensor.shape)} {tensor.dtype} where one "
+                "number is needed."
             )
         return float(tensor)
     settings = adapter_settings(file)

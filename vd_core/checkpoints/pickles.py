@@ -160,8 +160,8 @@ class Machine:
         word = kind.name.removeprefix("torch.").removesuffix("Storage")
         if word == "storage.Untyped" and self.legacy:
             raise Forbidden(
-                "numbers of 8 bits or without sign in the format from before torch 1.6, which torch "
-                "cannot read back"
+                "numbers of 8 bits or without sign in the format from before torch 1.6, which torch cannot "
+                "read back"
             )
         if word not in STORAGES and word != "storage.Untyped":
             raise Forbidden(f"numbers of a kind that no weights have ({printable(kind.name)})")

@@ -101,8 +101,8 @@ def sizes_from(files: dict[str, tuple[Path, dict[str, Any]]], exchanged: bool) -
         for setting, value in FIXED[KINDS[name]].items():
             if file.get(setting, value) != value:
                 raise ValueError(
-                    f"{folder} sets {setting} to {str(file[setting])[:80]!r} where Versatile Diffusion "
-                    f"has {value!r}."
+                    f"{folder} sets {setting} to {str(file[setting])[:80]!r} where Versatile Diffusion has "
+                    f"{value!r}."
                 )
         try:
             READERS[KINDS[name]](name, file, sizes)

@@ -94,9 +94,8 @@ def read_folder(path: Path) -> WeightsFile:
         config = pipeline_config(path, members, exchanged)
     if not members:
         raise ValueError(
-            f"{path} is not a diffusers folder: none of its subfolders {', '.join(DIFFUSERS_FOLDERS)} "
-            "holds a "
-            f"weights file such as {WEIGHT_NAMES[0]}."
+            f"{path} is not a diffusers folder: none of its subfolders {', '.join(DIFFUSERS_FOLDERS)} holds "
+            f"a weights file such as {WEIGHT_NAMES[0]}."
         )
     places: dict[str, list[tuple[str, str]]] = {}
     for member, weights in members.items():

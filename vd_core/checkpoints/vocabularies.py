@@ -120,8 +120,7 @@ def missing_vocabularies(folders: Iterable[str | Path]) -> str:
     """What to say when they are not found."""
     return (
         "The text autoencoder needs its public vocabularies: bert-base-cased-vocab.txt (vocab.txt of "
-        "huggingface.co/google-bert/bert-base-cased), gpt2-vocab.json and gpt2-merges.txt (vocab.json "
-        "and merges.txt of "
-        "huggingface.co/openai-community/gpt2). Put them into "
+        "huggingface.co/google-bert/bert-base-cased), gpt2-vocab.json and gpt2-merges.txt (vocab.json and "
+        "merges.txt of huggingface.co/openai-community/gpt2). Put them into "
         f"{' or '.join(dict.fromkeys(map(str, folders)))}."
     )

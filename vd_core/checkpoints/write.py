@@ -77,8 +77,8 @@ def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
     cast = tensor.detach().to("cpu", dtype).contiguous()
     if cast.dtype != tensor.dtype and not is_finite(cast):
         raise ValueError(
-            f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 "
-            "or float32."
+            f"{key} has values beyond what {str(dtype).removeprefix('torch.')} can hold; choose bfloat16 or "
+            "float32."
         )
     return cast.reshape(-1).view(torch.uint8).numpy().data
 

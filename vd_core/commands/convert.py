@@ -28,8 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=("vd_core", "official", "stable_diffusion"),
         default="vd_core",
         help="names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free "
-        "Diffusion by "
-        "official, and again itself by stable_diffusion",
+        "Diffusion by official, and again itself by stable_diffusion",
     )
     loras = "LoRAs to be added to the weights; strength: 1 by default"
     add("--lora", nargs="+", default=[], metavar="FILE[=STRENGTH]", help=loras)

@@ -17,9 +17,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder for the official single files and the vocabularies, such as "
-        "ComfyUI/models/versatile_diffusion; "
-        f"default: the Hugging Face cache gets the pipeline, for load({REPOSITORY!r}), which cannot write "
-        "texts",
+        "ComfyUI/models/versatile_diffusion; default: the Hugging Face cache gets the pipeline, for "
+        f"load({REPOSITORY!r}), which cannot write texts",
     )
     parser.add_argument(
         "--precision", choices=("float16", "float32"), default="float16", help="of the diffuser with --to"

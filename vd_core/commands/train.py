@@ -75,8 +75,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["text_to_image"],
         metavar="FLOWS",
-        help=f"one entry per stage: {', '.join(RECIPES)} (the paper's recipe), or flows joined by +, "
-        f"of {', '.join(FLOWS)}",
+        help=f"one entry per stage: {', '.join(RECIPES)} (the paper's recipe), or flows joined by +, of "
+        f"{', '.join(FLOWS)}",
     )
     what.add_argument(
         "--steps", nargs="+", type=int, default=[1000], metavar="N", help="steps of each stage; default: 1000"
@@ -104,8 +104,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["context:attn"],
         metavar="LAYERS",
-        help="of the LoRA: context, context.text, context.image, data.image, data.text, time_embed; "
-        "with :attn, :attn2 or :ff only those; default: context:attn",
+        help="of the LoRA: context, context.text, context.image, data.image, data.text, time_embed; with "
+        ":attn, :attn2 or :ff only those; default: context:attn",
     )
     prior = parser.add_argument_group("DreamBooth: keep what the model knows of the class")
     prior.add_argument("--prior", type=Path, metavar="DATA", help="pictures of the class, with captions")
@@ -130,8 +130,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--lr",
         type=float,
-        help="learning rate; default: 1e-5, with --lora or --from-scratch 1e-4; "
-        "embedded model: ten times that",
+        help="learning rate; default: 1e-5, with --lora or --from-scratch 1e-4; embedded model: ten times "
+        "that",
     )
     how.add_argument(
         "--warmup",
@@ -314,8 +314,8 @@ def parse_flows(entry: str) -> tuple[Flow, ...]:
     names = entry.split("+")
     if strangers := [name for name in names if name not in FLOWS]:
         raise ValueError(
-            f"There is no flow {strangers[0]}: choose of {', '.join([*RECIPES, *FLOWS])}, "
-            "several of these joined by +."
+            f"There is no flow {strangers[0]}: choose of {', '.join([*RECIPES, *FLOWS])}, several of these "
+            "joined by +."
         )
     return tuple(FLOWS[name] for name in names)
 

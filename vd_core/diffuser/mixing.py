@@ -64,8 +64,8 @@ def layer_mixing(seed: int) -> Mixing:
         numbers = [share for share in shares if not isinstance(share, Tensor)]
         if len(numbers) < len(shares):
             raise ValueError(
-                "Layer mixing draws one context for a whole layer, so its contexts cannot have regions "
-                "with masks."
+                "Layer mixing draws one context for a whole layer, so its contexts cannot have regions with "
+                "masks."
             )
         return layers[random.choice(len(layers), p=numbers)](h)
 

@@ -90,8 +90,7 @@ class Clip(nn.Module):
         if (last := int(ids.max())) >= (size := self.config.text.vocab_size):
             raise ValueError(
                 f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary "
-                "of its own, "
-                "clip_merges."
+                "of its own, clip_merges."
             )
         check_device(self.text_tower.text_projection.weight, "text encoder")
         ids = ids.to(self.text_tower.text_projection.weight.device)

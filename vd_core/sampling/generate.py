@@ -47,8 +47,7 @@ def generate(
     if isinstance(noise, GivenNoise) and sampling.draws_noise:
         raise ValueError(
             f"Noise given as a tensor is that of the start, but {sampling.sampler} draws more on its way: "
-            "give a seed or a "
-            "generator, or eta 0."
+            "give a seed or a generator, or eta 0."
         )
     x, drawn, steps = begin(schedule, latent, noise, sampling, start)
     denoise = guide_low_pass(denoise, schedule, sampling.low_pass, latent_scale)

@@ -53,8 +53,7 @@ class LowPassGuidance:
         if len(sides) != 2 or any(side % self.factor for side in sides):
             raise ValueError(
                 "The factor of the low-pass guidance must divide the height and width of its source, got "
-                f"{self.factor} "
-                f"for {list(self.source.shape)}."
+                f"{self.factor} for {list(self.source.shape)}."
             )
 
     def pull(self, x0: Tensor, source: Tensor) -> Tensor:
@@ -63,8 +62,7 @@ class LowPassGuidance:
         if source.shape[1:] != x0.shape[1:] or len(source) not in (1, len(x0)):
             raise ValueError(
                 f"The source of the low-pass guidance, {list(source.shape)}, does not fit samples "
-                f"{list(x0.shape)}: make it as "
-                "large as they are."
+                f"{list(x0.shape)}: make it as large as they are."
             )
         return self.strength * average_blocks(source.to(x0) - x0, self.factor)
 

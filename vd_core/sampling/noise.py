@@ -131,8 +131,7 @@ def make_noise(noise: Noise, kind: str, rows: Sequence[int] | None = None) -> No
         return SampleNoise(iter(noise))
     if not hasattr(noise, "draw"):
         raise ValueError(
-            "noise must be a seed (a whole number), a torch.Generator or a list of them, or a tensor "
-            "with x_T, "
-            f"got {type(noise).__name__}."
+            "noise must be a seed (a whole number), a torch.Generator or a list of them, or a tensor with "
+            f"x_T, got {type(noise).__name__}."
         )
     return noise  # type: ignore[return-value]  # that of another copy of this package is as good

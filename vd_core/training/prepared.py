@@ -246,7 +246,7 @@ def choose_encoders(
     )
     if strangers := [name for name in wanted if name not in known]:
         raise ValueError(
-            f"Pictures with captions have no {strangers[0]}: the flows between image and text can "
-            "be trained on them."
+            f"Pictures with captions have no {strangers[0]}: the flows between image and text can be trained "
+            "on them."
         )
     return {name: known[name] for name in wanted}

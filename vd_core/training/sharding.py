@@ -32,13 +32,13 @@ class Sharding:
     def __init__(self, device: torch.device):
         if distributed.size() == 1:
             raise ValueError(
-                "--shard divides the weights among several processes: start them by torchrun, or "
-                "leave it out."
+                "--shard divides the weights among several processes: start them by torchrun, or leave it "
+                "out."
             )
         if device.type == "cpu" and not hasattr(torch.cpu.Stream, "record_event"):
             raise ValueError(
-                f"torch {torch.__version__} divides weights among GPUs only: install a newer one, "
-                "or leave out --shard."
+                f"torch {torch.__version__} divides weights among GPUs only: install a newer one, or leave "
+                "out --shard."
             )
         self.mesh = init_device_mesh(device.type, (distributed.size(),))
 

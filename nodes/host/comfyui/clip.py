@@ -164,8 +164,8 @@ def checked(clip_vision: ClipVisionModel) -> CLIPVisionModelProjection:
     ):
         raise ValueError(
             "This is not the vision model that Versatile Diffusion looks at pictures with; use Load CLIP "
-            "Vision (VD), or ComfyUI's Load "
-            "CLIP Vision with model.safetensors of huggingface.co/openai/clip-vit-large-patch14."
+            "Vision (VD), or ComfyUI's Load CLIP Vision with model.safetensors of "
+            "huggingface.co/openai/clip-vit-large-patch14."
         )
     return model
 

@@ -28,8 +28,7 @@ def predict(
     if not negative or len(positive) != 1 or len(negative) != 1 or layout_of(negative) != layout_of(positive):
         raise ValueError(
             "Guidance per Context (VD) needs a cfg other than 1, and positive and negative from the same "
-            "node: wire both through it, and "
-            "combine neither with others."
+            "node: wire both through it, and combine neither with others."
         )
     kept, differences = guidance_chain(scales)
     needed = sorted({0, *kept})

@@ -233,7 +233,7 @@ def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPa
     if model is None:
         raise ValueError(
             f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are "
-            f"others."
+            "others."
         )
     model.cached_patcher_init = (load_pfd, (path,))
     return model
@@ -250,6 +250,5 @@ def check_keys(path: Path, missing: list[str], unexpected: list[str]) -> None:
     if missing or unexpected:
         raise ValueError(
             f"This version of ComfyUI builds CLIP in another way than this pack knows, so {path.name} does "
-            f"not fit "
-            f"(missing {missing[:2]}, unexpected {unexpected[:2]}); please report it."
+            f"not fit (missing {missing[:2]}, unexpected {unexpected[:2]}); please report it."
         )

@@ -108,7 +108,7 @@ def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
     except Exception as error:  # core has no class for it
         raise ValueError(
             f"filename_prefix {prefix!r} leaves the output folder; use a plain name, with sub-folders at "
-            f"most."
+            "most."
         ) from error
     return resolve_inside(
         Path(folder_paths.get_output_directory()), f"{subfolder}/{stem}".lstrip("/"), "filename_prefix"

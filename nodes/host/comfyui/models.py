@@ -162,8 +162,8 @@ class TextDiffuser(Diffuser):
         options = transformer_options or {}
         if options.get("patches") or options.get("patches_replace"):
             raise ValueError(
-                "A node before the sampler patches the blocks of a UNet: the text model has none, so "
-                "connect it directly."
+                "A node before the sampler patches the blocks of a UNet: the text model has none, so connect "
+                "it directly."
             )
         wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
         executor = WrapperExecutor.new_class_executor(self.predict, self, wrappers)
@@ -232,13 +232,12 @@ def check_contexts(layout: Layout, context: Tensor, contexts: dict[str, int]) ->
         if part.kind not in contexts:
             raise ValueError(
                 f"This model was loaded without the layers for {part.kind} contexts: choose “all” as "
-                f"contexts in its loader."
+                "contexts in its loader."
             )
         if context.shape[2] != contexts[part.kind]:
             raise ValueError(
                 f"The {part.kind} context comes from another model: this one reads tokens of width "
-                f"{contexts[part.kind]}, "
-                f"got {context.shape[2]}."
+                f"{contexts[part.kind]}, got {context.shape[2]}."
             )
 
 
@@ -264,8 +263,8 @@ class FlowModel(BaseModel):
         if tokens is None or layout is None:
             raise ValueError(
                 "This conditioning does not come from a context node of Versatile Diffusion: positive and "
-                "negative both need a "
-                "Text Context (VD) or an Image Context (VD), directly or through Blend Contexts (VD)."
+                "negative both need a Text Context (VD) or an Image Context (VD), directly or through Blend "
+                "Contexts (VD)."
             )
         split_tokens(tokens, layout)
         sizes, latent = self.sizes, kwargs.get("latent_image")

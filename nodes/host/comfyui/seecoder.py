@@ -46,6 +46,6 @@ def check_width(model: ModelPatcher, width: int) -> None:
     if wanted != width:
         raise ValueError(
             f"SeeCoder's tokens are {width} wide, but this model reads {wanted or 'none'}: use a model of "
-            f"Stable Diffusion 1 (768) "
-            "with the released SeeCoders, and the embedded Versatile Diffusion with the embedded one."
+            "Stable Diffusion 1 (768) with the released SeeCoders, and the embedded Versatile Diffusion with "
+            "the embedded one."
         )

@@ -45,8 +45,8 @@ def short(work, most, error):
 
 
 CPU = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you "
-    "tried to allocate 9 bytes."
+    "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "9 bytes."
 )
 
 
@@ -89,8 +89,8 @@ def small_machine(host, monkeypatch):
 
 def test_a_picture_of_16k_is_refused_before_it_is_encoded_or_decoded(vae, small_machine):
     sentence = (
-        "A picture of 16384x16384 needs 128 GB of memory or more, this machine has 24 GB: choose "
-        "a smaller size or batch."
+        "A picture of 16384x16384 needs 128 GB of memory or more, this machine has 24 GB: choose a smaller "
+        "size or batch."
     )
     for work, shape in ((vae.encode, (1, 16384, 16384, 3)), (vae.decode, (1, 16, 2048, 2048))):
         with pytest.raises(ValueError) as raised:

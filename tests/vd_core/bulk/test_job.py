@@ -136,8 +136,8 @@ def test_what_was_stopped_goes_on_and_ends_alike(folder, locally, tmp_path):
     assert list(read_errors(part_path(whole.out, "variation", 1))) == [
         {
             "id": "2.png",
-            "error": "2.png cannot be read as a picture: it is none of PNG, JPEG, WebP, GIF, TIFF, "
-            "AVIF, BMP and the like, or damaged.",
+            "error": "2.png cannot be read as a picture: it is none of PNG, JPEG, WebP, GIF, TIFF, AVIF, BMP "
+            "and the like, or damaged.",
         }
     ]
 

@@ -48,8 +48,8 @@ def test_what_is_missing_is_listed_with_its_bytes(cache):
     with pytest.raises(FileNotFoundError) as caught:
         find_snapshot(NAME)
     assert (
-        "lacks the weights in image_unet/ (3,438,083,856 bytes), text_unet/ (6,835,393,792 "
-        "bytes); together 10,273,477,648" in str(caught.value)
+        "lacks the weights in image_unet/ (3,438,083,856 bytes), text_unet/ (6,835,393,792 bytes); together "
+        "10,273,477,648" in str(caught.value)
     )
     assert find_snapshot(NAME, ["image_vae", "clip_text"]).name == "0" * 40  # enough for these
 

@@ -62,8 +62,8 @@ def test_bfloat16_is_chosen_where_it_is_much_faster(monkeypatch, caplog, times, 
     assert precision.fastest_dtype() == precision.fastest_dtype() == chosen
     precision.fastest_dtype.cache_clear()
     assert [record.getMessage() for record in caplog.records] == [
-        f"Weights become {str(chosen)[6:]}: this processor multiplies bfloat16 {times:.1f} "
-        "times as fast as float32."
+        f"Weights become {str(chosen)[6:]}: this processor multiplies bfloat16 {times:.1f} times as fast as "
+        "float32."
     ]
 
 
