@@ -1,5 +1,6 @@
-"""From file to first step:
-`python benchmarks/load.py [--size full] [--flow image-variation] [--file-dtype float16] --scratch DIR`.
+"""Measure the way from file to first step.
+
+`python benchmarks/load.py [--size full] [--flow image-variation] [--file-dtype float16] --scratch DIR`
 
 Writes once a file of our layout with random weights of the layers that a flow needs, one tensor in memory at
 a time. Then, taking turns, each in a fresh process and from a warm disk cache: reading of the needed bytes

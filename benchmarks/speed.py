@@ -1,5 +1,6 @@
-"""How fast the flows are:
-`python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core] [--compile]`.
+"""Measure how fast the flows are.
+
+`python benchmarks/speed.py [--size full] [--dtype bfloat16] [--peers diffusers core] [--compile]`
 
 For each flow the seconds of a guided step beside those of the plain baseline, taking turns, and of a matrix
 product as the yardstick; then the decoding of captions, and SeeCoder's backbone beside timm's Swin. Prints

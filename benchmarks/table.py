@@ -1,5 +1,6 @@
-"""Tables of Markdown from records:
-`python benchmarks/table.py RECORD.json… [--into docs/benchmarks.md] [--summary docs/speed.md]`.
+"""Write tables of Markdown from records.
+
+`python benchmarks/table.py RECORD.json… [--into docs/benchmarks.md] [--summary docs/speed.md]`
 
 --into replaces what lies between the lines `<!-- benchmarks -->` and `<!-- /benchmarks -->` of a page;
 --summary does so with one short table for users of them all.

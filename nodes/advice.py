@@ -18,9 +18,9 @@ def advise_settings(
 ) -> str:
     """Say in one sentence which of size and guidance scale do not suit a model; "" where both do.
 
-    data: the kind of output. shape: of the latents, [B, C, h, w]. cfg: one scale or one per context; None
-          where it is not
-    known, or corrected.
+    data:  the kind of output.
+    shape: of the latents, [B, C, h, w].
+    cfg:   one scale or one per context; None where it is unknown, or corrected.
     """
     side, _, scale = recommend_settings(config)
     faults = []

@@ -20,8 +20,9 @@ def check_file(name: object, names: list[str], role: str) -> bool | str:
     """Accept a file of a list before a graph runs; for another, say where it was searched for and where it is
     published.
 
-    name: None where the input has a wire. Without this ComfyUI would only say that the value is not in the
-    list.
+    name: None where the input has a wire.
+
+    Without this ComfyUI would only say that the value is not in the list.
     """
     if name is None or name in names:
         return True

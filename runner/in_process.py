@@ -24,7 +24,9 @@ def run_file(
 ) -> None:
     """Read, change, check and run a workflow file, and show what it wrote.
 
-    assignments: NODE.INPUT=VALUE each. folders: where input pictures are looked for.
+    assignments: NODE.INPUT=VALUE each.
+    folders:     where input pictures are looked for.
+
     Raises WorkflowError, OSError for an output folder that takes no files.
     """
     classes = load_classes()

@@ -131,6 +131,7 @@ class Server:
         """Yield the body of an answer to GET, or to POST where there are data of a content type.
 
         seconds, most: how long it may take, how many bytes it may have; default: TIMEOUT, LARGEST.
+
         Raises Unreachable where there is no whole answer in time, WorkflowError for one that says no.
         """
         seconds, most = seconds or TIMEOUT, most or LARGEST

@@ -1,6 +1,4 @@
-"""The decoder:
-levels of the backbone -> maps of one width (Prompt-Free Diffusion, section 3.2, "Decoder").
-"""
+"""SeeCoder's decoder: levels of the backbone -> maps of one width (Prompt-Free Diffusion, section 3.2)."""
 
 from __future__ import annotations
 

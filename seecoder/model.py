@@ -31,8 +31,9 @@ class SeeCoder(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> tokens [B, 148, 768]:
-        4 global ones, then 144 local ones (the paper draws them the other way round).
+        """Encode images as tokens [B, 148, 768], 4 global ones before 144 local ones.
+
+        The paper draws them the other way round.
 
         images: [B, 3, H, W], RGB in 0..1, any size; they are not resized, and an image's tokens do not depend
                 on the rest of the batch. Of the weights' dtype and on their device, unless `ops` casts.

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 
 def position_features(height: int, width: int, frequencies: int, device: torch.device) -> Tensor:
-    """Sines and cosines of every cell's distance from the middle, rows before columns:
-    [height * width, 4 * frequencies], float32.
+    """Compute sines and cosines of every cell's distance from the middle, rows before columns.
+
+    Returns [height * width, 4 * frequencies], float32.
     """
     side = min(height, width)
 

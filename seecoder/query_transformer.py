@@ -1,5 +1,6 @@
-"""The query transformer:
-learned queries read the decoded maps and become the tokens (Prompt-Free Diffusion, section 3.2).
+"""The query transformer: learned queries read the decoded maps and become the tokens.
+
+Prompt-Free Diffusion, section 3.2.
 """
 
 from __future__ import annotations
@@ -104,9 +105,7 @@ class QueryTransformer(nn.Module):
         self.eval()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps [B, inputs, h, w], finest first -> tokens [B, global + local, width], the global ones
-        first.
-        """
+        """Read maps [B, inputs, h, w], finest first; return tokens [B, global + local, width]."""
         read = [self.keys_and_values(index, x) for index, x in enumerate(maps)]
         queries = torch.arange(self.init_query.num_embeddings, device=maps[0].device)
         tokens = self.init_query(queries).to(maps[0]).expand(len(maps[0]), -1, -1)

@@ -31,10 +31,11 @@ def relative_positions(window: int, device: torch.device) -> Tensor:
 
 
 def shift_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """What is added to the attention of shifted windows:
-    0 where two cells were neighbours before the shift, else -100.
+    """Make what is added to the attention of shifted windows, [windows, n, n].
 
-    height, width: of the padded map. Returns [windows, n, n].
+    It is 0 where two cells were neighbours before the shift, else -100.
+
+    height, width: of the padded map.
 
     Quirk kept: -100 and not minus infinity, and no mask for the padding, which takes part as zeros.
     """
@@ -187,8 +188,9 @@ class Swin(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images [B, 3, H, W] in 0..1, any sides from 1 on -> level name:
-        map [B, C, h, w], strides 4, 8, 16, 32, sides rounded up.
+        """Map images [B, 3, H, W] in 0..1, any sides from 1 on, to {level name: map [B, C, h, w]}.
+
+        The strides are 4, 8, 16 and 32, and sides are rounded up.
 
         Quirk kept: no mean and deviation of ImageNet.
         """

@@ -43,8 +43,9 @@ SIZES = SeeCoderConfig(
 
 @torch.no_grad()
 def initialise(encoder: SeeCoder) -> None:
-    """Starting weights:
-    position biases near zero, tokens of about norm 1, as the contexts are that the diffuser knows.
+    """Set the starting weights: position biases near zero, tokens of about norm 1.
+
+    Of that norm are the contexts that the diffuser knows.
     """
     for name, module in encoder.named_modules():
         if isinstance(module, nn.Embedding) and "relative_position_bias" in name:

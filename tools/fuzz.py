@@ -3,8 +3,7 @@
     python -m tools.fuzz weights CORPUS [--seconds N]      # a libFuzzer option may follow: -- -max_len=4096
 
 A parser may refuse a file with a ValueError or OSError of one sentence; anything else is a fault and is kept
-in CORPUS_faults.
-The minimal cases of `tests/vd_core/checkpoints/fuzzed/` are replayed by the test suite.
+in CORPUS_faults. The minimal cases of `tests/vd_core/checkpoints/fuzzed/` are replayed by the test suite.
 """
 
 from __future__ import annotations

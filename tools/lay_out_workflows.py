@@ -1,10 +1,11 @@
-"""Lay out the workflows' canvas files anew and write their API twins:
-`python -m tools.lay_out_workflows --server URL [NAME.json …]`.
+"""Lay out the workflows' canvas files again and write their API twins.
+
+`python -m tools.lay_out_workflows --server URL [NAME.json …]`
 
 Nodes stand in columns from left to right as data flows, in groups as core's templates have them, with room
 for the taller nodes of ComfyUI's newer page and for the previews that a run adds. The canvas file is the
-source; its twin in `workflows/api` has its name
-without the number. URL: a running ComfyUI with this pack, which says which inputs each class has.
+source; its twin in `workflows/api` has its name without the number. URL: a running ComfyUI with this pack,
+which says which inputs each class has.
 """
 
 from __future__ import annotations

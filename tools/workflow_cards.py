@@ -1,5 +1,6 @@
-"""Draw the cards of the workflows, input above and output below, by running them:
-`python -m tools.workflow_cards [--server URL] [NAME …]`.
+"""Draw the cards of the workflows, input above and output below, by running them.
+
+`python -m tools.workflow_cards [--server URL] [NAME …]`
 
 Without a server those are drawn that run without ComfyUI; with one (a ComfyUI with this pack) all that need
 no files of others.

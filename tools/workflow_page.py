@@ -1,5 +1,4 @@
-"""Write workflows/README.md, every workflow with its picture and what it does:
-`python -m tools.workflow_page`."""
+"""Write workflows/README.md, every workflow with its picture: `python -m tools.workflow_page`."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
     from vd_core import MODEL, Context, Sampling, blend, load
 
 Each name is imported when it is first used: `import vd_core` and `vd_core.files` must stay light, since torch
-                                             takes
-seconds and what only sends a workflow to a server never needs it.
+takes seconds to import, and a command that only sends a workflow to a server never needs it.
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ def match_color(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute mean and unbiased standard deviation of each channel, [B, C, 1, 1]; those of one pixel are
-    0.
-    """
+    """Compute mean and unbiased standard deviation of each channel, [B, C, 1, 1]; 0 for one pixel."""
     unbiased = images.shape[2] * images.shape[3] > 1
     return images.mean(dim=(2, 3), keepdim=True), images.std(
         dim=(2, 3), keepdim=True, correction=int(unbiased)

@@ -297,9 +297,7 @@ def check_together(config: VDConfig) -> None:
 
 
 def is_kind(name: str) -> bool:
-    """Whether a name can be that of a kind of data or context:
-    it is part of files' keys, and the name of a module.
-    """
+    """Tell whether a name can be that of a kind, as a part of files' keys and as a module's name."""
     return re.fullmatch("[a-z][a-z0-9_]{0,31}", name) is not None and not hasattr(nn.ModuleDict, name)
 
 

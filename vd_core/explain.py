@@ -1,6 +1,4 @@
-"""Pictures that explain: the noise schedule, the forward process, the focus, and how alike two contexts
-are.
-"""
+"""Draw what explains a model: its noise schedule, the forward process, the focus, how alike contexts are."""
 
 from __future__ import annotations
 

@@ -215,6 +215,7 @@ class VersatileDiffusion:
         noise:    a seed, which becomes noise as `sampling` says, a torch.Generator or a list of them, or x_T
                   itself, standard normal, in the shape of `latent`.
         start:    unscaled, as `invert` gives it.
+
         The other arguments are those of `generate`.
 
         Gradients reach contexts, latents, x_T and weights that require them, unless energies steer. Otherwise
@@ -250,8 +251,8 @@ class VersatileDiffusion:
         """Find the `start` from which `sample` under the same contexts and options leads back to `latent`.
 
         It is that of "ddim" at eta 0, whatever the sampler of `sampling`. Latent and result are unscaled, of
-        one shape.
-        Raises ValueError for unknown kinds, shapes that do not fit, and values that are not finite.
+        one shape. Raises ValueError for unknown kinds, shapes that do not fit, and values that are not
+        finite.
         """
         contexts = [contexts] if isinstance(contexts, Context) else contexts
         scale = self._latent_scale(data)

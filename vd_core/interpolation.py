@@ -125,9 +125,9 @@ def text_diff(context: Context, before: Tensor, after: Tensor, share: float) -> 
 
     Every token slerps by `share` (0.25 to 0.5 in the paper) towards the difference of the texts.
 
-    before, after: the texts' global embeddings [1, d]. Equal texts leave the context as it is. Raises
-                   ValueError for a share outside
-    0..1, and for texts of another width.
+    before, after: the texts' global embeddings [1, d]. Equal texts leave the context unchanged.
+
+    Raises ValueError for a share outside 0..1, and for texts of another width.
     """
     if not 0 <= share <= 1:
         raise ValueError(

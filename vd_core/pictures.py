@@ -54,6 +54,7 @@ def read_picture(source: Path | bytes, name: str, background: str = "white") -> 
     """Read the first frame of a picture file as RGB, transparent parts composited on `background`, a colour.
 
     source: the file, or its bytes. name: what messages call it.
+
     Raises ValueError with one sentence for whatever cannot be read as a picture, and OSError where a file
     cannot be opened.
     """

@@ -26,9 +26,10 @@ def sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str =
     """Pictures [N, 3, H, W] in 0..1 in rows of `columns` on white paper, a label under each and a title above
     -> [1, 3, height, width].
 
-    labels: the first one belongs to the first picture; pictures without one are fine. Small pictures are
-            enlarged by a whole
-    factor, pixel by pixel. Raises ValueError for less than one column and for more labels than pictures.
+    labels: the first one belongs to the first picture; pictures without one are fine.
+
+    Small pictures are enlarged by a whole factor, pixel by pixel. Raises ValueError for less than one column
+    and for more labels than pictures.
     """
     if columns < 1:
         raise ValueError(f"A sheet has at least one column, got {columns}.")

@@ -1,5 +1,6 @@
-"""SeeCoder's network:
-any size, images apart from each other, nothing random, every weight in a leaf of the given namespace.
+"""SeeCoder's network.
+
+It takes any size, images apart from each other, nothing random, every weight in a leaf of the given namespace.
 """
 
 import gzip

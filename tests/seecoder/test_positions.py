@@ -1,5 +1,6 @@
-"""SeeCoder-PA's positions in half precision:
-computed in float32 and rounded once, where the official code computes in float16.
+"""SeeCoder-PA's positions in half precision.
+
+They are computed in float32 and rounded once, where the official code computes in float16.
 """
 
 import math
@@ -13,9 +14,7 @@ CPU = torch.device("cpu")
 
 
 def official_half(side: int, frequencies: int) -> torch.Tensor:
-    """The features of a square map as the official code computes them in float16:
-    offsets and exponents are cast first.
-    """
+    """The features of a square map as the official code computes them: offsets and exponents in float16."""
     offsets = ((torch.arange(side) + 0.5 - side / 2) / side * 2 * math.pi).half()
     angles = offsets[:, None] * (side / 2) ** torch.linspace(0, 1, frequencies).half()
     waves = torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -24,12 +24,13 @@ DIFFUSER_KEYS = re.compile(r"diffuser\.\w+\.|model\.diffusion_model\.unet_\w+\."
 
 
 def find_part(model: Path, part: str, folders: Collection[Path]) -> Path:
-    """Find the file of a part of a model: the model's own where it holds the part, else the published one in
-    one of the folders.
+    """Find the file of a part of a model: the model's own where it holds the part, else the published one.
 
-    part: as in `part_names`. Raises FileNotFoundError that says which file is wanted, its size, where it is
-          published and where
-    it was searched for.
+    part:    as in `part_names`.
+    folders: searched for the published file, after the model's own folder.
+
+    Raises FileNotFoundError that says which file is wanted, its size, where it is published and where it was
+    searched for.
     """
     checkpoints, _ = open_checkpoints(model)
     if part in checkpoints[0].keys:

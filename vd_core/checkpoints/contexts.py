@@ -1,5 +1,6 @@
-"""Contexts in files:
-saved ones, and embeddings that other programs predict (brain decoding feeds 257x768 and 77x768 matrices).
+"""Read and write contexts: saved ones, and embeddings from other programs.
+
+Brain decoding, for example, predicts matrices of 257x768 and 77x768.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ def save_context(path: str | Path, context: Context) -> None:
 
 
 def dump_context(file: BinaryIO, context: Context) -> None:
-    """Write a context as safetensors:
-    `tokens` [B, n, d], what else it has of `TENSORS`, its kind in the header.
+    """Write a context as safetensors: those of `TENSORS` that it has, and its kind in the header.
 
     Its weight and its guidance are not kept.
 
@@ -58,8 +58,9 @@ def dump_context(file: BinaryIO, context: Context) -> None:
 
 
 def load_context(path: str | Path, kind: str | None = None, normalise: bool = False) -> Context:
-    """Read a context from a file of `save_context`, a .npy array, or any file with one tensor:
-    [n, d] or [B, n, d].
+    """Read a context from a file of `save_context`, a .npy array, or any file with one tensor.
+
+    An array or a tensor is [n, d] or [B, n, d].
 
     kind:      needed where the file does not say it.
     normalise: divide each sample of a picture's tokens by the norm of its first, the global one, as CLIP
@@ -67,8 +68,7 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
 
     Raises FileNotFoundError, and ValueError for what holds no tokens, a kind that is not known or not the
     file's, a matrix that is not the tokens of one picture, `normalise` for another kind than pictures, and
-    tokens of a picture
-    that are not normalised: the model would see them many times too large.
+    tokens of a picture that are not normalised: the model would see them many times too large.
     """
     path = existing(path)
     tensors, stored = read_array(path) if is_array(path) else read_tensors(path)

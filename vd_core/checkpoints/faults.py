@@ -1,6 +1,4 @@
-"""What is wrong with the tensors of a file, in words:
-the one check of their names, shapes, types and values.
-"""
+"""Check the names, shapes, types and values of a file's tensors, and say in words what is wrong."""
 
 from __future__ import annotations
 
@@ -23,10 +21,9 @@ def listed(keys: Collection[str], noun: str) -> str:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all values are numbers, in one pass and without a copy:
-    neither bound of what holds a NaN is finite.
+    """Tell whether all values are finite, in one pass and without a copy: NaN shows in the bounds too.
 
-    Tensors without values (integers aside, those on the meta device) count as finite.
+    Integers count as finite, and tensors without values, empty or on the meta device.
     """
     if not tensor.is_floating_point() or not tensor.numel() or tensor.is_meta:
         return True

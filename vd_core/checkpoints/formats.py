@@ -44,8 +44,9 @@ DTYPE_NAMES = {  # the types that weights can have, as the safetensors format na
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file (or folder) of weights:
-    `weights[key]` reads one tensor, on the CPU; keys of a folder start with "SUBFOLDER/".
+    """A file (or folder) of weights: `weights[key]` reads one tensor, on the CPU.
+
+    The keys of a folder start with "SUBFOLDER/".
     """
 
     path: Path

@@ -1,5 +1,4 @@
-"""Where every tensor of our layout lies in the foreign ones:
-prefix pairs, generated from the plan and the sizes.
+"""Map the keys of our layout to foreign ones, by pairs of prefixes made from the plan and the sizes.
 
 A rule says that the keys which start with `ours` in our layout start with `theirs` in the foreign one, the
 rest unchanged. The longest matching prefix wins, in both directions. Which rules make up a file is said in
@@ -46,9 +45,7 @@ class Place(NamedTuple):
 
 
 def to_ours(change: str, tensor: Tensor) -> Tensor:
-    """A foreign tensor as ours. One whose shape does not suit is returned as it is:
-    the check of shapes names it.
-    """
+    """Reshape a foreign tensor as ours; one whose shape does not fit is left to the check of shapes."""
     if change == "transposed" and tensor.ndim == 2:
         return tensor.T.contiguous()
     if change == "linear" and tensor.ndim == 2:
@@ -167,8 +164,9 @@ def time_embedding(prefix: str) -> Iterator[Rule]:
 
 
 def deprecated_blocks(layers: Iterable[Step]) -> Iterator[tuple[Step, str]]:
-    """Block names of the first release:
-    a residual block, its context layer and its upsampler share one numbered block.
+    """Name the blocks of the first release.
+
+    A residual block, its context layer and its upsampler share one numbered block.
     """
     stage, block, inner = "", -1, -1
     for step in layers:
@@ -201,8 +199,10 @@ def deprecated_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
 def unet_model(
     config: DiffuserConfig, data: str, contexts: Iterable[str], prefix: str = ""
 ) -> Iterator[Rule]:
-    """One 2D output kind under Stable Diffusion's names (UNetModel):
-    "text" contexts lie where SD's transformers lie, each other kind beside them under its own name."""
+    """Map one 2D output kind to Stable Diffusion's names (UNetModel).
+
+    "text" contexts lie where SD's transformers lie, each other kind beside them under its own name.
+    """
     yield from time_embedding(f"{prefix}time_embed.")
     for step, block in deprecated_blocks(layers_of(config)):
         if step.op == "context":
@@ -217,9 +217,7 @@ def unet_model(
 
 
 def diffusers_block(step: Step, levels: int) -> str:
-    """Block name of one layer in a diffusers UNet; its up blocks are numbered in the order in which they
-    run.
-    """
+    """Name the block of one layer in a diffusers UNet; up blocks are numbered in running order."""
     if step.role == "first":
         return "conv_in."
     stage = {
@@ -234,11 +232,10 @@ def diffusers_block(step: Step, levels: int) -> str:
 def diffusers_unet(
     config: DiffuserConfig, kind: str, contexts: Mapping[str, str], prefix: str = "", also: str = ""
 ) -> Iterator[Rule]:
-    """One of the UNets of a diffusers folder:
-    the data layers of one kind, contexts, and a copy of the time embedding.
+    """Map one UNet of a diffusers folder: data layers of one kind, contexts, a copy of the time embedding.
 
     contexts: the kinds of contexts that lie in it, each with its place inside an attention ("" if it is the
-    only one). Kinds that the model does not have are left out.
+              only one). Kinds that the model does not have are left out.
     """
     for linear in ("linear_1.", "linear_2."):
         yield Rule(f"diffuser.time_embed.{linear}", f"{prefix}time_embedding.{linear}", also=also)

@@ -1,5 +1,4 @@
-"""LoRA files (Hu et al. 2022):
-small changes of a model's weights, of our own training and for Stable Diffusion 1.
+"""Read, write and apply LoRA files (Hu et al. 2022), our own and those for Stable Diffusion 1.
 
 A file of ours holds each layer under the names that ComfyUI's own LoRA loader knows. The names of other
 programs are in `lora_names.py`.
@@ -84,8 +83,9 @@ class Change:
 
 @dataclass(frozen=True)
 class HadamardChange:
-    """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022):
-    alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
+    """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022).
+
+    It is alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
 
     w1_a, w2_a: [outputs, rank]. w1_b, w2_b: [rank, inputs · kernel].
     """
@@ -236,8 +236,7 @@ def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyCha
 
 
 def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -> float:
-    """What a change is multiplied with, times its rank:
-    from its own key, else from the adapter's settings, else the rank.
+    """Find the alpha of a change: in its own key, else in the adapter's settings, else its rank.
 
     The settings are PEFT's: in the header of a file of diffusers, or in `adapter_config.json` beside the
     file.

@@ -17,8 +17,9 @@ VAE_ATTENTION_LEAVES = (
 
 
 def diffusers_image_vae(config: ImageVAEConfig, prefix: str = "") -> Iterator[Rule]:
-    """The AutoencoderKL of a diffusers folder:
-    up blocks numbered the other way round, attention by linear layers.
+    """Map the AutoencoderKL of a diffusers folder.
+
+    Its up blocks are numbered the other way round, and its attention has linear layers.
     """
     levels = len(config.channel_mult)
     for whole in (

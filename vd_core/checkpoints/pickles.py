@@ -62,9 +62,7 @@ class Name(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """A block of numbers: how many bytes it claims, and how many one number of it has (None:
-    the tensor's type says it).
-    """
+    """A block of numbers: the bytes that it claims, and those of one number (None: see the tensor's type)."""
 
     size: int
     itemsize: int | None
@@ -80,8 +78,9 @@ CONTAINER, TENSOR, OTHER = (
 
 @dataclass
 class Machine:
-    """The state of a pickle's program:
-    its stack, the stacks below the open marks, its memo, and the bytes of each storage.
+    """The state of a pickle's program.
+
+    Its stack, the stacks below the open marks, its memo, and the bytes of each storage.
     """
 
     stack: list = field(default_factory=list)
@@ -134,8 +133,10 @@ class Machine:
         return taken
 
     def fill(self, name: str) -> None:
-        """Put values into the container below them. Keys must be texts or numbers:
-        a tuple of tuples of one another takes for ever to hash."""
+        """Put values into the container below them.
+
+        Keys must be texts or numbers: nested tuples that share their members can take forever to hash.
+        """
         values = self.since_mark() if name.endswith("S") else self.take(2 if name == "SETITEM" else 1)
         if self.stack[-1] is not CONTAINER:
             raise Damaged(UNREADABLE)
@@ -143,9 +144,7 @@ class Machine:
             raise Forbidden("a dictionary whose keys are neither texts nor numbers")
 
     def storage(self, description: object) -> Storage:
-        """The block of numbers that a tensor refers to:
-        ("storage", type, key, device, numbers[, nothing]).
-        """
+        """Read which block of numbers a tensor refers to: ("storage", type, key, device, numbers[, None])."""
         if (
             not isinstance(description, tuple)
             or len(description) not in (5, 6)
@@ -187,8 +186,9 @@ def operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
 
 
 def allowed(name: str) -> Name:
-    """A name that a file of weights may use:
-    what rebuilds plain tensors, their types, and the few containers around them.
+    """Return a name that a file of weights may use.
+
+    These are what rebuilds plain tensors, their types, and the few containers around them.
     """
     module, _, last = name.rpartition(".")
     is_type = module == "torch" and isinstance(getattr(torch, last, None), torch.dtype)
@@ -232,8 +232,9 @@ def call(called: object, arguments: object) -> object:
 def check_tensor(
     storage: object, offset: object, shape: object, strides: object, itemsize: int | None
 ) -> None:
-    """Raise Damaged for a tensor with more numbers than its storage:
-    a stride of 0 makes terabytes of one number.
+    """Raise Damaged for a tensor with more numbers than its storage.
+
+    A stride of 0 would make terabytes of one number.
     """
     if not (isinstance(storage, Storage) and is_size(offset) and is_shape(shape) and is_shape(strides)):
         raise Damaged(UNREADABLE)

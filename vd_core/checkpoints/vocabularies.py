@@ -22,9 +22,7 @@ LARGEST = 16 << 20  # bytes of a vocabulary file; the public ones take 1 MB
 
 @dataclass(frozen=True)
 class Source:
-    """Where one public vocabulary file may lie:
-    under these names in a folder, or in the local Hugging Face cache.
-    """
+    """Where one public vocabulary file may be: by name in a folder, or in the local Hugging Face cache."""
 
     names: tuple[str, ...]
     repositories: tuple[str, ...]

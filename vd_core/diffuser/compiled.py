@@ -15,8 +15,8 @@ MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cu
 class Compiled:
     """A function of tensors, compiled; where that fails, the function itself, after one sentence in the log.
 
-    mode: as that of `torch.compile`; "reduce-overhead" records CUDA graphs. Raises ValueError for another
-    one.
+    mode: as that of `torch.compile`; "reduce-overhead" records CUDA graphs. Raises ValueError for any
+    other.
 
     Compiled anew for what the function does otherwise: for the first other size once for all sizes, for other
     numbers of contexts or evaluations each. torch stops at its limit (`torch._dynamo.config.recompile_limit`,

@@ -24,8 +24,8 @@ class Diffuser(nn.Module):
     """Multi-flow diffuser (VD paper, section 3.2): a flow = global layers + data layers of its output +
     context layers it reads.
 
-    data, contexts: the kinds to build; all of the config by default, so that a flow can leave out layers it
-    does not need.
+    data, contexts: the kinds to build; all of the config by default. A flow can leave out layers that it does
+                    not need.
     ops:            namespace of Linear, Conv2d, GroupNorm, LayerNorm; `torch.nn`, or a host's castable and
                     offloadable ones.
     """

@@ -1,6 +1,4 @@
-"""CLIP contexts: text and pictures -> normalised tokens, as Versatile Diffusion's context encoders make
-them.
-"""
+"""CLIP as Versatile Diffusion's context encoder: text and pictures -> normalised tokens."""
 
 from __future__ import annotations
 
@@ -66,8 +64,8 @@ class Clip(nn.Module):
     def encode_ids(self, ids: Tensor) -> Tensor:
         """Encode token ids [B, positions] as [B, positions, projection_dim]; the first end token has norm 1.
 
-        Every token is projected, then all are divided by the norm of the projected end token.
-        Raises ValueError without a text tower.
+        Every token is projected, then all are divided by the norm of the projected end token. Raises
+        ValueError without a text tower.
         """
         tokens, ends = self.project_ids(ids)
         return tokens / ends.norm(dim=-1)[:, None, None]
@@ -101,13 +99,11 @@ class Clip(nn.Module):
         return tokens, tokens[torch.arange(len(ids)), ends]
 
     def encode_image(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, 1 + patches, projection_dim]; token 0 is the
-        global one.
+        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, 1 + patches, projection_dim]; token 0 is global.
 
         masks: [B, 1, h, w], 1 = keep. Quirk kept: neither pixels nor attention are masked. The embeddings and
-               the final
-        tokens are multiplied by the mask's mean over each patch, so a removed token still takes part as a
-        constant.
+               the final tokens are multiplied by the mask's mean over each patch, so a removed token still
+               takes part as a constant.
 
         Pictures are resized as 8-bit ones. Those that require gradients are resized without rounding, so that
         gradients reach them. Raises ValueError for other shapes, values that are not in 0..1, and without a
@@ -128,12 +124,11 @@ class Clip(nn.Module):
         return self.encode_pixels(normalise(crop_center(images, self.config.image_size)))[:, 0]
 
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim], divided by the norm of
-        token 0.
+        """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim]; token 0 has norm 1.
 
-        weights: [1 or B, 1 + patches, 1] of `token_weights`. Raises ValueError without a vision tower, and
-                 for pixels on
-        another device than the weights.
+        weights: [1 or B, 1 + patches, 1] of `token_weights`.
+
+        Raises ValueError without a vision tower, and for pixels on another device than the weights.
         """
         if self.vision_tower is None:
             raise ValueError("This CLIP has no vision tower: load the part clip_vision to encode pictures.")

@@ -34,6 +34,7 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
 
     level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or
            features lower the rank.
+
     The official app's focus, with an exact singular value decomposition in place of its randomised one.
     Raises ValueError for a level outside 0..1, for another shape and for values that are not finite.
     """

@@ -30,7 +30,7 @@ def rescale_cfg(x0: Tensor, conditional: Tensor, origin: Tensor, phi: float) -> 
     standard deviations.
 
     phi: 0..1, how much of the rescaled prediction is mixed in; at 1 each sample has the standard deviation of
-    the conditional one.
+         the conditional one.
     """
     if phi == 0:
         return x0

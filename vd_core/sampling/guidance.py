@@ -70,10 +70,9 @@ def guide(
     diffuser: a `Diffuser`, or what is called as one.
     cfg:      one scale, which is multiplied by each context's own `guidance`, or one per context; scale 1
               costs one evaluation and ignores the unconditional tokens.
-    guidance: when the scales act, and corrections of what they do; these compare with the prediction at cfg
-    1.
-    dtype:    in which the diffuser computes, whatever the type of x, in which `denoise` answers; None = that
-              of x.
+    guidance: when the scales act, and corrections of what they do; these compare with the prediction at
+              cfg 1.
+    dtype:    in which the diffuser computes; None = that of x, in which `denoise` answers in any case.
 
     The evaluations of one step run as one batch, unconditional first, like the official code's. What the
     diffuser makes of the contexts alone is kept from step to step, so its weights must stay as they are.

@@ -30,7 +30,7 @@ class BatchNoise:
     """Noise from one `generator` for the whole batch; `drawn` holds the shapes of all that was drawn so far.
 
     rows: hand out these rows only, of the draw for the smallest batch that has them; None for all rows that
-    are asked for.
+          are asked for.
     """
 
     def __init__(self, generator: Generator, rows: Sequence[int] | None = None):

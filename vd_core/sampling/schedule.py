@@ -150,7 +150,7 @@ class Schedule:
     cleanest.
 
     shift: moves the steps of samplers to other timesteps; at each of these the noise stays what the network
-    was trained on.
+           was trained on.
 
     Raises ValueError when the config's prediction is neither "eps" nor "v".
     """

@@ -46,9 +46,8 @@ class ResolutionShift:
         """The shifted levels for those of a model: log sigma at all timesteps, ascending, as many and in the
         same range.
 
-        Levels beyond that range, which the model does not know, are left out; the others are spread over the
-        timesteps anew.
-        Raises ValueError for shifts so different that the levels are no longer ascending.
+        Levels beyond that range, which the model does not know, are left out; the others are spread over all
+        timesteps. Raises ValueError for shifts so different that the levels are no longer ascending.
         """
         timesteps = np.arange(len(trained), dtype=np.float64)
 

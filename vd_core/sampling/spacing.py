@@ -88,8 +88,9 @@ def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> S
 
 
 def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.ndarray:
-    """Space n timesteps, descending, whole but for Euler's "linspace"; "leading" is offset by 1, as Stable
-    Diffusion's.
+    """Space n timesteps, descending, whole but for Euler's "linspace".
+
+    "leading" is offset by 1, as Stable Diffusion's.
     """
     if spacing == "trailing":
         return np.round(np.arange(total, 0, -total / n)[:n]) - 1  # rounding may leave one more, at -1
@@ -139,9 +140,9 @@ def make_steps(timesteps: np.ndarray, alphas: np.ndarray, targets: np.ndarray | 
 def warm_up(schedule: Schedule, steps: Steps, stride: int, whole: bool) -> Steps:
     """Make PNDM's second step the first one again, from a stride above the second timestep to that timestep.
 
-    stride: in timesteps. whole: the way begins at noise, so the second timestep is visited once more;
-            diffusers leaves
-    that out where a latent is partly kept.
+    stride: in timesteps.
+    whole:  the way begins at noise, so the second timestep is visited once more; diffusers leaves that out
+            where a latent is partly kept.
     """
     if len(steps) < 2:
         return steps

@@ -34,10 +34,10 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
     """Loss function for `loop.fit`: texts from a few patches of images, by the diffusion loss and by
     `matching_loss`.
 
-    flows: latents of "text", contexts of "image" (a global token, then patches) and "text", which say the
-           same of each of N samples; of
-    nulls the only one of "text", and any of "image". names: number of the thing in each sample, [N]. A share
-    `dropout` of the samples is unconditional.
+    flows:   latents of "text", contexts of "image" (a global token, then patches) and "text", which say the
+             same of each of N samples; of nulls the only one of "text", and any of "image".
+    names:   number of the thing in each sample, [N].
+    dropout: share of the samples that is unconditional.
     """
     by_name, counts = names.argsort(), names.bincount()
     starts = counts.cumsum(dim=0) - counts
@@ -89,10 +89,11 @@ def matching_loss(
     """How far the context layers of one kind are from those of another that are told the same (Hinton et al.
     2015, layer by layer).
 
-    x, t: noisy latents of kind `data` and their timesteps. teacher, pupil: kinds of context and their tokens.
-          All layers are given what
-    they meet in the teacher's flow, and only those of the pupil's kind learn. A layer's squared error counts
-    as a share of the variance of what the teacher's adds.
+    x, t:           noisy latents of kind `data` and their timesteps.
+    teacher, pupil: kinds of context and their tokens.
+
+    All layers are given what they meet in the teacher's flow, and only those of the pupil's kind learn. A
+    layer's squared error counts as a share of the variance of what the teacher's adds.
     """
     errors = []
 

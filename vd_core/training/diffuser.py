@@ -49,9 +49,11 @@ class FlowData:
         return self.latents[data][chosen], torch.where(dropped, null, self.contexts[kind][chosen]).float()
 
     def null(self, data: str, kind: str) -> Tensor:
-        """The unconditional tokens that official sampling takes, [1, n, d]: the first ones (of pictures,
-        zeros) for pictures, the last
-        ones (of pictures, those of a black one) for other outputs."""
+        """The unconditional tokens that official sampling takes, [1, n, d].
+
+        Those are the first ones (of pictures, zeros) for pictures, the last ones (of pictures, those of a
+        black one) for other outputs.
+        """
         nulls = self.nulls[kind].float()
         return nulls[:1] if data == "image" else nulls[-1:]
 

@@ -145,9 +145,7 @@ def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_what_was_read_is_let_go_of(ending, state, own, tmp_path, monkeypatch):
-    """Files are mapped anew while they are read:
-    no mapping outlives its tensors, and the values are the same.
-    """
+    """Files are mapped again for each read: no mapping outlives its tensors, and the values are the same."""
     monkeypatch.setattr(formats, "LET_GO", 10_000)
     path = own
     if ending == "pth":

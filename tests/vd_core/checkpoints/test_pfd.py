@@ -1,5 +1,6 @@
-"""Diffusers of Prompt-Free Diffusion and Stable Diffusion 1:
-the same network, by the full-size manifests and on tiny files.
+"""Diffusers of Prompt-Free Diffusion and Stable Diffusion 1 are the same network.
+
+Seen by the full-size manifests and on tiny files.
 """
 
 import gzip
