@@ -27,7 +27,7 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from golden_cases import diffusers, seecoder, vd  # noqa: E402 - from the folders above
+from golden_cases import diffusers, normal, seecoder, vd  # noqa: E402 - from the folders above
 
 HALF = 5e-3  # what rounding to float16 may cost, as a share of the largest value
 
@@ -206,7 +206,7 @@ def run(case: Case) -> Verdict:
         kind = max((prefix for prefix in runners if case.name.startswith(prefix)), key=len, default=None)
         if kind is None:
             return Verdict(failure=f"no code knows cases of the kind {case.name}")
-        with torch.inference_mode():
+        with torch.inference_mode(), normal.as_recorded():
             return judge(case, runners[kind](case))
     except Exception as error:  # a broken case can fail in any way, and must not hide the others
         return Verdict(failure=f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")

@@ -257,6 +257,11 @@ def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
         ({"latent": torch.zeros(3, 4, 6, 8)}, "context has 2 samples, the latent has 3"),
         ({"contexts": []}, "at least one context"),
         (
+            {"contexts": [Context("image", torch.full((1, 17, 40), 3.0))]},
+            "image context have a mean norm of 19, .* divide each sample by the norm of its first token",
+        ),
+        ({"contexts": [Context("text", torch.full((1, 2, 40), torch.nan))]}, "hold NaN or inf"),
+        (
             {"contexts": [Context("sound", torch.zeros(1, 2, 40))]},
             'no context layers for "sound"; it has: image, text',
         ),
@@ -275,6 +280,13 @@ def test_refusals(model, contexts, options, sentence):
     }
     with pytest.raises(ValueError, match=sentence):
         model.sample(**{"sampling": Sampling(steps=2), **arguments, **options})
+
+
+def test_large_tokens_of_texts_are_warned_of(model, caplog):
+    """CLIP's were never divided, or another encoder made them: SeeCoder's, read as texts, may be as large."""
+    tokens = torch.full((1, 2, 40), 3.0)
+    model.sample("image", Context("text", tokens), torch.zeros(1, 4, 8, 8), 0, Sampling(steps=1))
+    assert "text context have a mean norm of 19, where CLIP's have about 1" in caplog.text
 
 
 def test_unknown_unconditional_pictures_are_refused(model):

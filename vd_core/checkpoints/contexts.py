@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..config import is_kind
-from ..context import Context, check_tokens
+from ..context import Context
 from ..files import write_whole
 from ..foreign import printable
 from .faults import is_finite
@@ -34,7 +34,8 @@ TENSORS = {
 WEIGHTS = ("emphasis", "null_emphasis")
 LONGEST_HEADER = 1 << 16  # bytes of the header of a .npy file, which tells one shape
 SMALLEST_NORM = 1e-6  # below it, a picture's tokens are rounding errors
-NORM_ERROR = 0.1  # how far the norm of a picture's global token may be from 1
+ALIKE = 0.1  # how far from 1 the norms of several pictures' global vectors may be
+NORM_ERROR = 0.5  # of a picture's global token: CLIP's has norm 1, and predictions err
 
 
 def save_context(path: str | Path, context: Context) -> None:
@@ -68,7 +69,9 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
 
     Raises FileNotFoundError, and ValueError for what holds no tokens, a kind that is not known or not the
     file's, a matrix that is not the tokens of one picture, `normalise` for another kind than pictures, and
-    tokens of a picture that are not normalised: the model would see them many times too large.
+    tokens of a picture from elsewhere that are not normalised: the model would see them many times too large.
+    Texts may come from encoders that do not normalise (`anime_ug.pth` of Prompt-Free Diffusion has norms of
+    28): only a sample of Versatile Diffusion tells (`check_tokens`).
     """
     path = existing(path)
     tensors, stored = read_array(path) if is_array(path) else read_tensors(path)
@@ -95,21 +98,22 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     if kind == "image":
         if given.ndim == 2:
             check_one_picture(path, given)
-        tokens = normalised(path, tokens, normalise)
+        if normalise:
+            tokens = normalise_tokens(path, tokens)
+        elif not stored:  # what was saved may be an average, masked, or of another encoder
+            check_norms(path, tokens)
     elif normalise:
         raise ValueError(
             f"normalise is for pictures, but {path} holds a context of kind {kind}: switch it off."
         )
     try:
-        context = Context(
+        return Context(
             kind,
             tokens,
             null,
             token_weights=weights.get("emphasis"),
             null_token_weights=weights.get("null_emphasis"),
         )
-        check_tokens(context)
-        return context
     except ValueError as error:
         raise ValueError(f"{path} does not fit together: {error}") from error
 
@@ -120,7 +124,7 @@ def check_one_picture(path: Path, matrix: Tensor) -> None:
     n rows of norm 1 are the global vectors of n pictures, as CLIP's encoders return them. Raises ValueError.
     """
     rows = len(matrix)
-    alike = rows > 1 and bool(((matrix.float().norm(dim=-1) - 1).abs() < NORM_ERROR).all())
+    alike = rows > 1 and bool(((matrix.float().norm(dim=-1) - 1).abs() < ALIKE).all())
     if rows != 1 and (alike or isqrt(rows - 1) ** 2 != rows - 1):
         raise ValueError(
             f"{path} holds a matrix {list(matrix.shape)}, which is not one picture's global token and square "
@@ -129,23 +133,25 @@ def check_one_picture(path: Path, matrix: Tensor) -> None:
         )
 
 
-def normalised(path: Path, tokens: Tensor, normalise: bool) -> Tensor:
-    """Divide tokens [B, n, d] by the norm of their first if wanted, else raise ValueError where it is not 1
-    already.
-    """
+def normalise_tokens(path: Path, tokens: Tensor) -> Tensor:
+    """Divide tokens [B, n, d] by the norm of their first. Raises ValueError where that is zero."""
     norms = tokens[:, :1].double().norm(dim=-1, keepdim=True)
-    if normalise:
-        if (norms < SMALLEST_NORM).any():
-            raise ValueError(
-                f"A picture's global token in {path} is zero or nearly so: its tokens cannot be normalised."
-            )
-        return (tokens / norms).float()
-    if (norms - 1).abs().max() > NORM_ERROR:
+    if (norms < SMALLEST_NORM).any():
         raise ValueError(
-            f"The global token of the picture in {path} has norm {norms.max():.3g} where contexts have 1: "
-            "switch normalise on."
+            f"A picture's global token in {path} is zero or nearly so: its tokens cannot be normalised."
         )
-    return tokens
+    return (tokens / norms).float()
+
+
+def check_norms(path: Path, tokens: Tensor) -> None:
+    """Raise ValueError unless the first of tokens [B, n, d] have norms of about 1."""
+    norms = tokens[:, 0].norm(dim=-1)
+    worst = max(norms.tolist(), key=lambda norm: abs(norm - 1))
+    if abs(worst - 1) > NORM_ERROR:
+        raise ValueError(
+            f"The global token of a picture in {path} has norm {worst:.3g} where contexts have 1: switch "
+            "normalise on."
+        )
 
 
 def is_array(path: Path) -> bool:

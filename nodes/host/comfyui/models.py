@@ -17,7 +17,7 @@ from comfy.supported_models import SD15
 from torch import Tensor
 
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
-from ....vd_core.context import Context, local_ratios
+from ....vd_core.context import Context, check_tokens, local_ratios
 from ....vd_core.diffuser.mixing import Share, attention_mixing
 from ....vd_core.diffuser.model import Diffuser
 from ....vd_core.sampling.schedule import Schedule
@@ -266,7 +266,8 @@ class FlowModel(BaseModel):
                 "negative both need a Text Context (VD) or an Image Context (VD), directly or through Blend "
                 "Contexts (VD)."
             )
-        split_tokens(tokens, layout)
+        for part, own in zip(layout, split_tokens(tokens, layout), strict=True):
+            check_tokens(Context(part.kind, own))
         sizes, latent = self.sizes, kwargs.get("latent_image")
         if latent is not None:
             fit_latent(latent, sizes, self.data)
