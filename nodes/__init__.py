@@ -9,6 +9,7 @@ from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Si
 from .guidance import VD_Guidance
 from .host import host
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
+from .lora import VD_LoadLora
 from .low_pass import VD_LowPassTie
 from .pictures import VD_ColorAdjust, VD_ImageEncode, VD_Squeeze
 from .ranking import VD_RankImages, VD_RankTexts
@@ -67,6 +68,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_LowPassTie": VD_LowPassTie,
     "VD_Load": VD_Load,
     "VD_ExamplePicture": VD_ExamplePicture,
+    "VD_LoadLora": VD_LoadLora,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -113,4 +115,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_LowPassTie": "Low-Pass Tie (VD)",
     "VD_Load": "Load Versatile Diffusion",
     "VD_ExamplePicture": "Example Picture (VD)",
+    "VD_LoadLora": "Load LoRA (VD)",
 }

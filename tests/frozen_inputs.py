@@ -350,9 +350,19 @@ PINNED = {
         },
         {"IMAGE": "IMAGE", "MASK": "MASK"},
     ),
+    "VD_LoadLora": (
+        {
+            "model": ("MODEL", {}),
+            "lora": (["tiny.safetensors"], {}),
+            "strength": ("FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
+            "clip": ("CLIP", {}),
+        },
+        {"MODEL": "MODEL", "CLIP": "CLIP"},
+    ),
 }
 OPTIONAL = {
     "VD_Load": ["weight_dtype"],
+    "VD_LoadLora": ["clip"],
     "VD_ImageContext": ["mask", "tokens"],
     "VD_Sampler": ["start_noise"],
     "SeeCoder_Encode": ["mask", "unconditional", "model"],
@@ -412,4 +422,5 @@ CATEGORIES = {
     "VD_LowPassTie": "VersatileDiffusion",
     "VD_Load": "VersatileDiffusion/loaders",
     "VD_ExamplePicture": "VersatileDiffusion",
+    "VD_LoadLora": "VersatileDiffusion/loaders",
 }

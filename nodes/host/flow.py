@@ -3,9 +3,10 @@ needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from ...vd_core.sampling.options import Sampling
 from ...vd_core.sampling.shift import UNSHIFTED, ResolutionShift
 from ..latents import fit_latent
 
+if TYPE_CHECKING:  # vd_core.checkpoints is imported where it is used: it brings transformers
+    from ...vd_core.checkpoints.lora_changes import AnyChange
+
 
 def read_part(path: Path, part: str, dtype: torch.dtype = torch.float32) -> VersatileDiffusion:
     """Read a model with one part."""
@@ -31,28 +35,39 @@ def read_part(path: Path, part: str, dtype: torch.dtype = torch.float32) -> Vers
 
 @dataclass(eq=False)
 class Layers:
-    """The layers of one kind of output, read when they are needed. backend: of torch.compile, where they are
-    compiled."""
+    """The layers of one kind of output, read when they are needed.
+
+    backend: of torch.compile, where they are compiled.
+    loras:   what is added to the weights: the changes of a LoRA file, and how often.
+    """
 
     path: Path
     data: str
     dtype: torch.dtype = torch.float32
     backend: str | None = None
+    loras: tuple[tuple[Mapping[str, AnyChange], float], ...] = ()
     model: VersatileDiffusion | None = None
 
     def load_for(self, kinds: Iterable[str]) -> VersatileDiffusion:
         """Return the model with the layers that read these kinds of contexts; what is missing is loaded."""
         if self.model is None:
-            self.model = read_part(self.path, f"diffuser.data.{self.data}", self.dtype)
+            self.model = self.read(f"diffuser.data.{self.data}")
             if self.backend is not None:
                 self.model.diffuser.compile(backend=self.backend)
         context = self.model.diffuser.context
         for kind in kinds:
             if kind not in context:
-                context[kind] = read_part(self.path, f"diffuser.context.{kind}", self.dtype).diffuser.context[
-                    kind
-                ]
+                context[kind] = self.read(f"diffuser.context.{kind}").diffuser.context[kind]
         return self.model
+
+    def read(self, part: str) -> VersatileDiffusion:
+        """Read a part with its LoRAs."""
+        from ...vd_core.checkpoints.lora_changes import adapted_layers, merge_changes
+
+        model = read_part(self.path, part, self.dtype)
+        for changes, strength in self.loras:
+            merge_changes(adapted_layers(model.diffuser, None), changes, strength)
+        return model
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +104,12 @@ class Flow:
 
     def compiled(self, backend: str) -> Flow:
         """Make a copy with layers of its own, which torch compiles."""
-        return replace(self, layers=Layers(self.layers.path, self.data, self.layers.dtype, backend))
+        return replace(self, layers=replace(self.layers, backend=backend, model=None))
+
+    def with_lora(self, changes: Mapping[str, AnyChange], strength: float) -> Flow:
+        """Make a copy with layers of its own, to which the changes of one more LoRA are added."""
+        loras = (*self.layers.loras, (changes, strength))
+        return replace(self, layers=replace(self.layers, loras=loras, model=None))
 
     def fit(self, latent: Tensor) -> Tensor:
         """Check and widen a latent as `fit_latent` does. Raises ValueError where no guided step on it fits

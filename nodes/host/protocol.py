@@ -105,6 +105,11 @@ class Host(Protocol):
         """Load the diffuser of Prompt-Free Diffusion as a MODEL of Stable Diffusion 1, which ComfyUI alone
         can run."""
 
+    def load_lora(
+        self, model: Model, clip: Clip | None, path: Path, strength: float
+    ) -> tuple[Model, Clip | None]:
+        """Add a LoRA file, `strength` times, to copies of a MODEL and of a CLIP."""
+
     # Encoding and decoding
 
     def encode_text(self, clip: Clip, texts: Sequence[str]) -> Tensor:

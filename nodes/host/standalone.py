@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from ...seecoder.embedded import MODEL as EMBEDDED_SEECODER
 from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import VDConfig
 from ...vd_core.diffuser.layer_names import name_layers
+from ...vd_core.diffuser.model import Diffuser
 from ...vd_core.diffuser.precision import fastest_dtype
 from ...vd_core.embedded import MODEL
 from ...vd_core.encoders.clip import Clip
@@ -150,6 +152,20 @@ def load_pfd(path: Path) -> None:
     raise ValueError(
         "A model of Stable Diffusion 1 needs ComfyUI; here SeeCoder conditions Versatile Diffusion."
     )
+
+
+def load_lora(model: Flow, clip: Clip | None, path: Path, strength: float) -> tuple[Flow, Clip | None]:
+    """Add a LoRA file, `strength` times, to copies of a MODEL and of a CLIP."""
+    from ...vd_core.checkpoints.lora import read_lora
+    from ...vd_core.checkpoints.lora_changes import adapted_layers, merge_changes
+
+    with torch.device("meta"):  # the layers' names and sizes
+        diffuser = Diffuser(model.config.diffuser, [model.data])
+    changes = read_lora(path, diffuser, None if clip is None else clip.text_tower)
+    if clip is not None:
+        clip = deepcopy(clip)
+        merge_changes(adapted_layers(None, clip.text_tower), changes, strength)
+    return model.with_lora(changes, strength), clip
 
 
 def check_width(model: Flow, width: int) -> None:

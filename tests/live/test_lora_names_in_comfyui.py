@@ -1,49 +1,48 @@
-"""LoRA files of Stable Diffusion 1.5 that public libraries named: core's loader and vd_core's on the same
-file."""
-
-import gzip
-import json
+"""LoRA files of Stable Diffusion 1.5 that public libraries named: Load LoRA (VD) in ComfyUI, core's own
+loader, and vd_core on the same file."""
 
 import pytest
 import torch
+from lora_files import KEYS, values
 from safetensors.torch import save_file
 
-from runner.pack import ROOT
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.write import save_model
 
 pytestmark = pytest.mark.comfyui
 
-KEYS = json.loads(gzip.decompress((ROOT / "tests" / "golden" / "lora" / "keys.json.gz").read_bytes()))
 STRENGTH = 0.1
 
 
 @pytest.fixture(scope="module")
 def found(inside, model, vocabularies, tmp_path_factory):
-    """{naming: (layers that core patches, difference to vd_core, that of the base)}."""
+    """{naming: what lora_names_in_comfyui.py prints of it}."""
     folder = tmp_path_factory.mktemp("loras")
     save_model(folder / "base.safetensors", model, vocabularies)
-    for naming, shapes in KEYS.items():
-        generator = torch.Generator().manual_seed(0)
-        tensors = {
-            key: torch.tensor(6.0) if key.endswith(".alpha") else torch.randn(shape, generator=generator)
-            for key, shape in sorted(shapes.items())
-        }
+    for naming in KEYS:
         path = folder / f"{naming}.safetensors"
-        save_file(tensors, path)
+        save_file(values(naming), path)
         merged = folder / f"merged-{naming}.safetensors"
         convert(folder / "base.safetensors", merged, dtype=torch.float32, loras=[(path, STRENGTH)])
-    return inside("lora_names_in_comfyui.py", str(folder), "--use-pytorch-cross-attention")[0]
+    return inside(
+        "lora_names_in_comfyui.py", str(folder), "--fp32-text-enc", "--use-pytorch-cross-attention"
+    )[0]
 
 
-@pytest.mark.parametrize("naming, count", [("kohya", 83), ("2023", 32)])
-def test_both_give_the_same(found, naming, count):
-    layers, difference, effect = found[naming]
+@pytest.mark.parametrize(
+    "naming, unet, text", [("peft", 83, 0), ("diffusers", 83, 12), ("kohya", 83, 12), ("2023", 32, 0)]
+)
+def test_both_hosts_give_the_same(found, naming, unet, text):
+    *layers, difference = found[naming]["ours"]
+    effect, effect_on_text = found[naming]["effect"]
     print(f"{naming}: {layers} layers, {difference:.2g} from merged weights, which change {effect:.2g}")
-    assert layers == count and difference <= 1e-5 and effect > 1e-3
+    print(f"tokens: {found[naming]['text']:.2g} from merged weights, which change {effect_on_text:.2g}")
+    assert layers == [unet, text] and difference <= 1e-5 and effect > 1e-3
+    assert found[naming]["text"] <= 1e-5 and (effect_on_text > 1e-3) == (text > 0)
 
 
-def test_what_cores_loader_leaves_out_of_the_other_names_is_known(found):
-    """vd_core reads all 83 layers of each; core's own loader, which LoRA nodes use, names the others in its
-    log."""
-    assert (found["diffusers"][0], found["peft"][0]) == (51, 0)
+def test_what_cores_own_loader_reads_of_each(found):
+    """It names what it leaves out in its log; what it reads whole it draws as ours."""
+    counts = {naming: tuple(found[naming]["core"][:2]) for naming in found}
+    assert counts == {"kohya": (83, 12), "diffusers": (51, 12), "peft": (0, 0), "2023": (32, 0)}
+    assert all(found[naming]["core"][2] <= 1e-5 for naming in ("kohya", "2023"))

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..config import VDConfig
 from .layouts import CONVERTED, STABLE_DIFFUSION
 from .load import Paths, choose, empty_model, locate_vocabularies, open_checkpoints, read_parts
-from .lora import merged, read_lora
+from .lora import read_lora
+from .lora_changes import merged
 from .vocabularies import missing_vocabularies, to_tensors
 from .write import export, metadata, write_safetensors
 

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from ..flows import VersatileDiffusion
 from ..foreign import printable
 from .faults import is_finite, listed
 from .formats import WeightsFile
+from .lora_changes import AnyChange, Change, HadamardChange, adapted_layers, merge_changes
 from .lora_names import (
     NATIVE,
     ROLES,
@@ -53,68 +54,6 @@ MATRICES = {
 }
 
 
-@dataclass(frozen=True)
-class Change:
-    """The change of one layer's weight: alpha / rank · up @ down.
-
-    down: [rank, inputs, …kernel]. up: [outputs, rank] or [outputs, rank, 1, 1].
-    mid:  of LoCon (Yeh et al. 2024), [rank, rank, …kernel], between a down and an up without a kernel.
-    """
-
-    down: Tensor
-    up: Tensor
-    alpha: float
-    mid: Tensor | None = None
-
-    @property
-    def rank(self) -> int:
-        """Rows of `down`."""
-        return len(self.down)
-
-    def delta(self, strength: float = 1.0) -> Tensor:
-        """What is added to the weight, [outputs, inputs, …kernel], in float32; computed as ComfyUI does."""
-        up, down = self.up.float().flatten(1), self.down.float()
-        if self.mid is None:
-            product = torch.mm(up, down.flatten(1)).reshape(len(up), *down.shape[1:])
-        else:
-            product = torch.einsum("or,rs...,si->oi...", up, self.mid.float(), down.flatten(1))
-        return (strength * (self.alpha / self.rank)) * product
-
-
-@dataclass(frozen=True)
-class HadamardChange:
-    """The change of one layer's weight as LoHa makes it (Hyeon-Woo et al. 2022).
-
-    It is alpha / rank · (w1_a @ w1_b) * (w2_a @ w2_b).
-
-    w1_a, w2_a: [outputs, rank]. w1_b, w2_b: [rank, inputs · kernel].
-    """
-
-    w1_a: Tensor
-    w1_b: Tensor
-    w2_a: Tensor
-    w2_b: Tensor
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        """Rows of `w1_b`."""
-        return len(self.w1_b)
-
-    def delta(self, strength: float = 1.0) -> Tensor:
-        """What is added to the weight, [outputs, inputs · kernel], in float32."""
-        first, second = self.w1_a.float() @ self.w1_b.float(), self.w2_a.float() @ self.w2_b.float()
-        return (strength * (self.alpha / self.rank)) * (first * second)
-
-
-AnyChange = Change | HadamardChange
-
-
-def adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers of a diffuser, or of another module, that a LoRA can change, by their names."""
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
-
-
 def save_lora(
     path: str | Path,
     changes: Mapping[str, Change],
@@ -123,13 +62,19 @@ def save_lora(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write changes, by layer names of the diffuser, for the MODELs of the output kinds `data`."""
-    tensors: dict[str, Tensor] = {}
-    for layer, names in file_names(changes, config, data).items():
-        change = changes[layer]
-        for name in names:
-            tensors |= {name + ROLES["down"][0]: change.down, name + ROLES["up"][0]: change.up}
-            tensors[f"{name}.alpha"] = torch.tensor(float(change.alpha))
+    tensors = name_tensors(changes, file_names(changes, config, data))
     write_safetensors(path, tensors, {"format": "pt", "vd_lora": ", ".join(data)}, dtype)
+
+
+def name_tensors(changes: Mapping[str, AnyChange], names: Mapping[str, Collection[str]]) -> dict[str, Tensor]:
+    """Return the tensors of changes as ComfyUI's own LoRA loader reads them. names: those of each layer."""
+    return {
+        name + ROLES[field.name][0]: torch.as_tensor(value)
+        for layer, change in changes.items()
+        for field in fields(change)
+        if (value := getattr(change, field.name)) is not None
+        for name in names[layer]
+    }
 
 
 def read_lora(
@@ -151,13 +96,7 @@ def read_lora(
     if others := [key for key in file.weights if any(part in key for part in OTHER_METHODS)]:
         raise ValueError(f"{path} is no plain LoRA ({printable(others[0])}): only ComfyUI can apply it.")
     found = by_layer(file.weights)
-    layers = (
-        {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()}
-        if diffuser is not None
-        else {}
-    )
-    if text_tower is not None:
-        layers |= {f"clip_text.{name}": layer for name, layer in adaptable(text_tower).items()}
+    layers = adapted_layers(diffuser, text_tower)
     changes: dict[str, AnyChange] = {}
     for layer, names in names_in_files(
         layers, diffuser, file.metadata.get("vd_lora", "").split(", ")
@@ -300,42 +239,13 @@ def check_shape(path: Path, keys: Mapping[str, str], change: AnyChange, shape: t
         )
 
 
-def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
-    """A weight with a change added to it, rounded once to the weight's precision; at strength 0 the very
-    weight.
-
-    Raises ValueError where that are no finite numbers.
-    """
-    if not math.isfinite(strength):
-        raise ValueError(f"The strength of a LoRA must be a finite number, got {strength}.")
-    if strength == 0:
-        return weight
-    changed = (weight.float() + change.delta(strength).reshape(weight.shape).to(weight.device)).to(
-        weight.dtype
-    )
-    if not is_finite(changed):
-        raise ValueError(
-            f"A LoRA with strength {strength} makes weights that are not finite numbers: choose a smaller "
-            "strength."
-        )
-    return changed
-
-
-@torch.no_grad()
 def apply_lora(model: VersatileDiffusion, path: str | Path, strength: float = 1.0) -> int:
     """Add a LoRA to the weights of a model, `strength` times, and return how many layers it changes.
 
-    Nothing is changed if anything is wrong. Raises what `read_lora` and `merged` raise.
+    Nothing is changed if anything is wrong. Raises what `read_lora` and `merge_changes` raise.
     """
     diffuser = model.parts.get("diffuser")
     text_tower = model.clip.text_tower if "clip" in model.parts else None
     changes = read_lora(path, diffuser, text_tower)
-    weights: dict[str, Tensor] = {}
-    for prefix, module in (("diffuser", diffuser), ("clip_text", text_tower)):
-        if module is not None:
-            weights |= {f"{prefix}.{name}": layer.weight for name, layer in adaptable(module).items()}
-    for layer, change in changes.items():
-        merged(weights[layer], change, strength)
-    for layer, change in changes.items():  # which all can be added
-        weights[layer].copy_(merged(weights[layer], change, strength))
+    merge_changes(adapted_layers(diffuser, text_tower), changes, strength)
     return len(changes)

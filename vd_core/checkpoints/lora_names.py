@@ -20,14 +20,14 @@ KOHYA = ("lora_unet_", "lycoris_")
 TEXT_ENCODER = ("text_encoder.", "text_encoder.base_model.model.", "base_model.model.")
 TEXT_KOHYA = ("lora_te_", "lora_te1_")
 
-# What follows a layer's name, by what it is.
+# What follows a layer's name, by what it is. The first of each are written: with them ComfyUI knows `mid`.
 ROLES = {
     "down": (
-        ".lora_A.weight", ".lora_A.default.weight", ".lora_down.weight", ".lora.down.weight",
+        ".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight",
         "_lora.down.weight", ".lora_linear_layer.down.weight",
     ),
     "up": (
-        ".lora_B.weight", ".lora_B.default.weight", ".lora_up.weight", ".lora.up.weight",
+        ".lora_up.weight", ".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight",
         "_lora.up.weight", ".lora_linear_layer.up.weight",
     ),
     "mid": (".lora_mid.weight",),

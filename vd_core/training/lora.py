@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints.lora import Change, adaptable
+from ..checkpoints.lora_changes import Change, adaptable
 from ..diffuser.model import Diffuser
 
 

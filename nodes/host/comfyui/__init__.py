@@ -26,6 +26,7 @@ try:
     from .folders import diffuser_names, file_names, find, find_part, output_place
     from .guidance import with_guidance
     from .image_vae import encode_sample
+    from .lora import load_lora
     from .low_pass import guide_low_pass
     from .sampling import config, invert, official_ddim, sample
     from .seecoder import check_width
@@ -56,6 +57,7 @@ __all__ = [
     "load_clip_vision",
     "load_flow",
     "load_image_vae",
+    "load_lora",
     "load_pfd",
     "load_seecoder",
     "load_text_vae",

@@ -23,6 +23,7 @@ FOLDERS = {  # where users may have files of each role already
     "seecoder": (SEECODER_FOLDER,),
     "pfd": (OWN_FOLDER, "diffusion_models", "checkpoints"),
     "context": (OWN_FOLDER, SEECODER_FOLDER),
+    "lora": ("loras",),
 }
 CONTEXT_ENDINGS = (".safetensors", ".npy", ".pt", ".pth")
 

@@ -3,34 +3,21 @@ model.
 """
 
 import copy
-import gzip
 import json
 import logging
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lora_files import values
 from safetensors.torch import save_file
 
-from vd_core.checkpoints.lora import adaptable, apply_lora, merged, read_lora
+from vd_core.checkpoints.lora import apply_lora, read_lora
+from vd_core.checkpoints.lora_changes import adaptable, merged
 from vd_core.flows import VersatileDiffusion
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "lora" / "keys.json.gz"
-KEYS = json.loads(gzip.decompress(GOLDEN.read_bytes()))
 LAYER = "context.text.0.transformer_blocks.0.attn2.to_q"
 NATIVE = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q"
-
-
-def values(naming: str) -> dict[str, torch.Tensor]:
-    """Tensors for the keys of one naming, each with values of its own."""
-    tensors = {}
-    for number, (key, shape) in enumerate(sorted(KEYS[naming].items())):
-        generator = torch.Generator().manual_seed(number)
-        tensors[key] = (
-            torch.tensor(6.0) if key.endswith(".alpha") else torch.randn(shape, generator=generator)
-        )
-    return tensors
 
 
 def halves(key: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:

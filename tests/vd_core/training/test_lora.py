@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.lora import Change, adaptable, apply_lora, merged, read_lora, save_lora
+from vd_core.checkpoints.lora import apply_lora, read_lora, save_lora
+from vd_core.checkpoints.lora_changes import Change, adaptable, merged
 from vd_core.checkpoints.lora_names import file_names
 from vd_core.config import ScheduleConfig, VDConfig
 from vd_core.context import Context
