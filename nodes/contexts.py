@@ -71,7 +71,10 @@ class VD_ImageContext:
     SEARCH_ALIASES = [
         "clip vision encode",
         "image variation",
-        "caption",
+        "reimagine",
+        "reference image",
+        "style transfer",
+        "semantic",
         "versatile diffusion image",
         "focus",
     ]
@@ -153,7 +156,7 @@ class VD_Blend:
         "Blends two contexts, a prompt and a picture for one. Blends can be blended again: the ratios "
         "multiply through."
     )
-    SEARCH_ALIASES = ["mix", "dual context", "dual guided", "multi context", "average"]
+    SEARCH_ALIASES = ["mix", "blend images", "dual context", "dual guided", "multi context", "average"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
     OUTPUT_TOOLTIPS = OUTPUT_TOOLTIPS

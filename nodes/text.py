@@ -143,7 +143,7 @@ class VD_TextDecode:
         "Turns text latents into sentences. Connect text to Preview Any (Preview as Text in newer versions) "
         "to see them."
     )
-    SEARCH_ALIASES = ["optimus decode", "caption", "show text"]
+    SEARCH_ALIASES = ["optimus decode", "caption", "describe image", "image to text", "show text"]
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("text", "texts")
     OUTPUT_IS_LIST = (False, True)

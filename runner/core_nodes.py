@@ -246,30 +246,62 @@ class SetLatentNoiseMask:
         return ({**samples, "noise_mask": mask.reshape(-1, 1, *mask.shape[-2:])},)
 
 
-class ImageScaleBy:
-    """IMAGE -> IMAGE of other sides. ComfyUI's lanczos is missing here."""
+SCALING = ["nearest-exact", "bilinear", "area", "bicubic"]  # ComfyUI's lanczos is missing here
+
+
+def scale(image: torch.Tensor, method: str, height: int, width: int) -> torch.Tensor:
+    """Scale IMAGE to a size. Raises ValueError where nothing would be left, and for what is none."""
+    if image.ndim != 4 or 0 in (*image.shape, height, width) or not image.is_floating_point():
+        raise ValueError(
+            f"Pictures {list(image.shape)} cannot be scaled to {width}x{height}: nothing would be left of "
+            "them, or they are none."
+        )
+    size = (height, width)
+    return torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=method).movedim(1, -1)
+
+
+class ImageScale:
+    """IMAGE -> IMAGE of a size in pixels; a side of 0 follows the other."""
 
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls):
-        methods = ["nearest-exact", "bilinear", "area", "bicubic"]
-        scale = {"default": 1.0, "min": 0.01, "max": 8.0, "step": 0.01}
-        return {"required": {"image": ("IMAGE",), "upscale_method": (methods,), "scale_by": ("FLOAT", scale)}}
+        side = {"default": 512, "min": 0, "max": 16384}
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "upscale_method": (SCALING,),
+                **{"width": ("INT", side), "height": ("INT", side)},
+                "crop": (["disabled"],),
+            }
+        }
+
+    def execute(self, image, upscale_method, width, height, crop):
+        if width == height == 0:
+            return (image,)
+        rows, columns = image.shape[1:3]
+        width = width or max(1, round(columns * height / rows))
+        height = height or max(1, round(rows * width / columns))
+        return (scale(image, upscale_method, height, width),)
+
+
+class ImageScaleBy:
+    """IMAGE -> IMAGE of other sides."""
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        factor = {"default": 1.0, "min": 0.01, "max": 8.0, "step": 0.01}
+        return {
+            "required": {"image": ("IMAGE",), "upscale_method": (SCALING,), "scale_by": ("FLOAT", factor)}
+        }
 
     def execute(self, image, upscale_method, scale_by):
-        size = [round(side * scale_by) for side in image.shape[1:3]]
-        if image.ndim != 4 or 0 in image.shape or 0 in size or not image.is_floating_point():
-            raise ValueError(
-                f"Pictures {list(image.shape)} cannot be scaled by {scale_by:g}: nothing would be left of "
-                "them, or they are none."
-            )
-        return (
-            torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=upscale_method).movedim(
-                1, -1
-            ),
-        )
+        return (scale(image, upscale_method, *(round(side * scale_by) for side in image.shape[1:3])),)
 
 
 class VAEDecode:
@@ -311,6 +343,7 @@ CORE_NODES = {
     "EmptyLatentImage": EmptyLatentImage,
     "VAEEncode": VAEEncode,
     "SetLatentNoiseMask": SetLatentNoiseMask,
+    "ImageScale": ImageScale,
     "ImageScaleBy": ImageScaleBy,
     "VAEDecode": VAEDecode,
     "TorchCompileModel": TorchCompileModel,

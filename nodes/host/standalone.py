@@ -316,7 +316,7 @@ def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float,
 def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:
     """Let a MODEL keep the large shapes of a source. The last one set counts. Raises ValueError for texts."""
     if model.sizes.layers == "0d":
-        raise ValueError("Low-Pass Tie (VD) works on pictures only: connect image_model.")
+        raise ValueError("Low-Pass Guidance (VD) works on pictures only: connect image_model.")
     return replace(model, low_pass=guidance)
 
 

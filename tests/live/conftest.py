@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -70,3 +71,17 @@ def server(checkout, tmp_path_factory):
     packs = ["vd_live_nodes", *(["vd_dynamic_vram"] if os.environ.get("VD_DYNAMIC_VRAM") else [])]
     with started(checkout, tmp_path_factory.mktemp("comfyui"), packs) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> None:
+    """Skips a test that needs the browser without one."""
+    folder = os.environ.get("PLAYWRIGHT", os.path.expanduser("~/.cache/comfy-playwright"))
+    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    if not (
+        shutil.which("node")
+        and Path(folder, "node_modules", "playwright-core").is_dir()
+        and Path(chromium).exists()
+    ):
+        pytest.skip("the page needs node, playwright-core in $PLAYWRIGHT and Chromium in $CHROMIUM")
+    os.environ.setdefault("PLAYWRIGHT", folder)

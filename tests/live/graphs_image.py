@@ -375,12 +375,12 @@ GRAPHS: dict[str, Graph] = {
         )
     },
     "tied": Graph(
-        "Low-Pass Tie (VD), KSampler",
+        "Low-Pass Guidance (VD), KSampler",
         sampled(TIED, latent=ENLARGED, denoise=0.5),
         differs=sampled(latent=ENLARGED, denoise=0.5),
     ),
     "tied-multi-flow": Graph(
-        "Low-Pass Tie (VD), Multi-Flow Sampler (VD)",
+        "Low-Pass Guidance (VD), Multi-Flow Sampler (VD)",
         picture(node("VD_Sampler", **{**SECOND_PASS, "model": TIED})),
         differs=picture(node("VD_Sampler", **SECOND_PASS)),
     ),

@@ -287,10 +287,10 @@ GRAPHS: dict[str, Graph] = {
         "Resolution Shift (VD), text model", patched("VD_ResolutionShift", **SHIFT), "works on pictures only"
     ),
     "text-tie": Graph(
-        "Low-Pass Tie (VD), text model", patched("VD_LowPassTie", **TIE), "works on pictures only"
+        "Low-Pass Guidance (VD), text model", patched("VD_LowPassTie", **TIE), "works on pictures only"
     ),
     "tie-of-another-size": Graph(
-        "Low-Pass Tie (VD) to a small latent",
+        "Low-Pass Guidance (VD) to a small latent",
         image(model=node("VD_LowPassTie", model=IMAGE[0], **TIE), latent=empty(1, 128, 128)),
         "as large",
     ),

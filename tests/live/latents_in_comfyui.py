@@ -70,8 +70,8 @@ def rows_of_a_batch(parity, ours, theirs, pair: tuple, samples: torch.Tensor, da
 
 
 def shifted(parity, ours, theirs, pair: tuple, latent: dict) -> None:
-    """The resolution shift, which changes nothing at the trained size, and the low-pass tie, here and without
-    ComfyUI."""
+    """The resolution shift, which changes nothing at the trained size, and low-pass guidance, in both
+    hosts."""
     standalone, shift = part("nodes.host.standalone"), parity.nodes["VD_ResolutionShift"]()
     large = {"samples": torch.randn((1, 16, 16, 12), generator=torch.Generator().manual_seed(8))}
     for name, noisy, clean in (("shifted", 1.0, 1.0), ("interpolated", 1.0, 0.0)):

@@ -6,18 +6,11 @@
 // about missing models.
 // classic: nodes drawn on a canvas; vue: nodes as parts of the page ("Nodes 2.0"), where the page has them.
 // Boxes of nodes are [left, top, right, bottom] in the units of the workflow file, titles included, before and after the run.
-// $PLAYWRIGHT is a folder with node_modules/playwright-core, $CHROMIUM a browser (/usr/bin/chromium).
 import fs from 'node:fs';
 import path from 'node:path';
-import { createRequire } from 'node:module';
+import { browser, openPage } from './browser.mjs';
 
-const { chromium } = createRequire(path.join(process.env.PLAYWRIGHT, 'x.js'))('playwright-core');
 const [server, shots, mode, rendering, ...workflows] = process.argv.slice(2);
-
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking'],
-});
 
 // Shows the whole graph.
 const fit = (page) => page.evaluate(() => {
@@ -43,26 +36,10 @@ const measure = (page) => page.evaluate(() => {
   });
 });
 
-// An empty page, in a context of its own: the page restores its last graph.
-async function open() {
-  const page = await browser.newPage({ viewport: { width: 1600, height: 900 } });
-  // Nothing outside this machine: such requests fail at once instead of waiting.
-  await page.route((url) => url.protocol.startsWith('http') && url.hostname !== '127.0.0.1', (route) => route.abort());
-  await page.request.post(`${server}/api/settings`, {
-    data: {
-      'Comfy.TutorialCompleted': true,
-      'Comfy.Notification.ShowVersionUpdates': false,
-      'Comfy.Minimap.Visible': false,
-      'Comfy.Workflow.ShowMissingModelsWarning': mode === 'look',
-      'Comfy.VueNodes.Enabled': rendering === 'vue',
-      'LiteGraph.Canvas.LowQualityRenderingZoomThreshold': 0.1,
-    },
-  });
-  await page.goto(server, { waitUntil: 'domcontentloaded' });
-  await page.waitForFunction(() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50);
-  await page.waitForTimeout(500);
-  return page;
-}
+const open = () => openPage(server, {
+  'Comfy.Workflow.ShowMissingModelsWarning': mode === 'look',
+  'Comfy.VueNodes.Enabled': rendering === 'vue',
+});
 
 let page;
 for (const workflow of workflows) {

@@ -1,11 +1,13 @@
 """Inside ComfyUI: picture files as core's LoadImage reads them, and as ours does.
 
 usage: pictures_in_comfyui.py COMFYUI_ARGUMENTS…    (PYTHONPATH: see pack_in_comfyui.py)
-Prints JSON {file name: largest difference of picture and mask, or what core says, or how the shapes differ}.
+Prints JSON: whether core reads pictures with ffmpeg, and {file name: largest difference of picture and mask,
+or what core says, or how the shapes differ}.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -33,7 +35,9 @@ def measure(file: PictureFile, folder: Path) -> float | str:
 if __name__ == "__main__":
     start(sys.argv[1:])
     import folder_paths
+    import nodes as core
 
     folder = Path(folder_paths.get_input_directory())
     folder.mkdir(exist_ok=True)
-    print(json.dumps({file.name: measure(file, folder) for file in picture_files()}))
+    reads_with_ffmpeg = "VideoFromFile" in inspect.getsource(core.LoadImage)
+    print(json.dumps((reads_with_ffmpeg, {file.name: measure(file, folder) for file in picture_files()})))

@@ -173,7 +173,16 @@ def test_core_nodes_here_give_what_core_gives(server, run, tmp_path):
     flow = {
         "1": node("LoadImage", "Picture", image="in.webp"),
         "2": node("ImageScaleBy", "Half", image=["1", 0], upscale_method="nearest-exact", scale_by="0.5"),
-        "3": node("SaveImage", "Save", images=["2", 0], filename_prefix=name),
+        "3": node(
+            "ImageScale",
+            "Wide",
+            image=["2", 0],
+            upscale_method="bicubic",
+            width=20,
+            height=0,
+            crop="disabled",
+        ),
+        "4": node("SaveImage", "Save", images=["3", 0], filename_prefix=name),
     }
     here = told(run(flow, "--output", "here"))
     there = told(run(flow, "--server", server.client.url, "--output", "there"))
@@ -185,7 +194,7 @@ def test_core_nodes_here_give_what_core_gives(server, run, tmp_path):
             Image.open(tmp_path / path) as ours,
             Image.open(tmp_path / "there" / path.relative_to("here")) as core,
         ):
-            assert ours.size == (12, 8) and ours.tobytes() == core.tobytes()
+            assert ours.size == (20, 13) and ours.tobytes() == core.tobytes()
 
 
 def test_ctrl_c_ends_the_job_on_the_server(server, run):

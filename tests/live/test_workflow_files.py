@@ -132,17 +132,8 @@ def overlapping(nodes: list[dict]) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def shots(tmp_path_factory):
-    """Where screenshots go; a test that needs the browser is skipped without one."""
-    folder = os.environ.get("PLAYWRIGHT", os.path.expanduser("~/.cache/comfy-playwright"))
-    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-    if not (
-        shutil.which("node")
-        and Path(folder, "node_modules", "playwright-core").is_dir()
-        and Path(chromium).exists()
-    ):
-        pytest.skip("the page needs node, playwright-core in $PLAYWRIGHT and Chromium in $CHROMIUM")
-    os.environ.setdefault("PLAYWRIGHT", folder)
+def shots(browser, tmp_path_factory):
+    """Where screenshots go."""
     return SHOTS or tmp_path_factory.mktemp("shots")
 
 

@@ -141,5 +141,14 @@ def test_pictures_are_scaled_by_a_factor():
     (half,) = core_nodes.ImageScaleBy().execute(image, "area", 0.5)
     torch.testing.assert_close(half, image.reshape(2, 2, 2, 3, 2, 3).mean(dim=(2, 4)))
     assert core_nodes.ImageScaleBy().execute(image, "bicubic", 1.3)[0].shape == (2, 5, 8, 3)
-    with pytest.raises(ValueError, match="cannot be scaled by 0.01: nothing would be left of them"):
+    with pytest.raises(ValueError, match="cannot be scaled to 0x0: nothing would be left of them"):
         core_nodes.ImageScaleBy().execute(image, "bilinear", 0.01)
+
+
+def test_pictures_are_scaled_to_a_size_and_a_side_of_0_follows_the_other():
+    image, scale = torch.rand(2, 4, 6, 3), core_nodes.ImageScale().execute
+    (wide,) = scale(image, "nearest-exact", 12, 0, "disabled")
+    assert torch.equal(wide, image.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert scale(image, "area", 0, 8, "disabled")[0].shape == (2, 8, 12, 3)
+    assert scale(image, "bicubic", 0, 0, "disabled")[0] is image
+    torch.testing.assert_close(scale(image, "bicubic", 6, 4, "disabled")[0], image)

@@ -13,7 +13,7 @@ KEY = "vd_low_pass"  # the guidance's place in the model_options of a MODEL
 def guide_low_pass(model: ModelPatcher, guidance: LowPassGuidance) -> ModelPatcher:
     """Let a MODEL keep the large shapes of a source. The last one set counts. Raises ValueError for texts."""
     if getattr(model.get_model_object("diffusion_model"), "kind", None) == "text":
-        raise ValueError("Low-Pass Tie (VD) works on pictures only: connect image_model.")
+        raise ValueError("Low-Pass Guidance (VD) works on pictures only: connect image_model.")
     model = model.clone()
     if KEY not in model.model_options:
         model.set_model_sampler_post_cfg_function(pull)

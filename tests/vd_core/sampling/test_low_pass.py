@@ -1,4 +1,4 @@
-"""The low-pass tie: phi(sample) = phi(source) at every step."""
+"""Low-pass guidance: phi(sample) = phi(source) at every step."""
 
 import pytest
 import torch
