@@ -20,7 +20,7 @@ from .errors import JobError, WorkflowError
 from .launcher import launch
 from .limit import TimedOut, time_limit
 from .pack import PACKAGE, ROOT
-from .prepare import prepare
+from .prepare import Changes, prepare
 from .results import Results
 from .server import Server, Unreachable
 
@@ -29,7 +29,8 @@ EXAMPLES = """examples:
   run_workflow.py workflows/api/text-to-image.json --set Prompt.text="red apple, 3d style" --seed 7
   run_workflow.py workflows/api/text-to-image.json --list            what --set can change
   run_workflow.py picture.png --output again                         a picture that carries its workflow
-  run_workflow.py workflows/api/image-variation.json --input photos --set "Picture.image=cat.png"
+  run_workflow.py workflows/api/image-variation.json --set Picture.image=cat.png  a picture of yours
+  run_workflow.py workflows/api/text-to-image.json --set 1.model=vd-four-flow-v1-0-fp16.pth
   run_workflow.py flow.json --server http://127.0.0.1:8188 --json | jq -r .file
   run_workflow.py flow.json --comfyui ~/ComfyUI --timeout 600
 
@@ -124,20 +125,20 @@ def run(args: argparse.Namespace, results: Results) -> None:
     """Run the workflow where the command line says, or list its inputs."""
     own = args.workflow.resolve().parent
     folders = [*filter(None, [args.input]), Path(), own, ROOT / "workflows" / "input"]
-    given = args.set, args.seed, folders
+    changes = Changes(args.set, args.seed, args.input)
     if args.server is None and not args.comfyui:
         from . import in_process  # imports torch, which the other two need not
 
         if args.list:
             list_inputs(args, graph.describe_classes(in_process.load_classes()))
         else:
-            in_process.run_file(args.workflow, results, *given)
+            in_process.run_file(args.workflow, results, changes, folders)
         return
     with open_server(args) as (server, uploads, wait):
         if args.list:
             list_inputs(args, remote.read_catalogue(server)[1])
         else:
-            remote.run_file(args.workflow, server, results, *given, uploads=uploads, wait=wait)
+            remote.run_file(args.workflow, server, results, changes, folders, uploads=uploads, wait=wait)
 
 
 @contextmanager
@@ -155,7 +156,7 @@ def open_server(args: argparse.Namespace) -> Iterator[tuple[Server, str, float]]
 
 def list_inputs(args: argparse.Namespace, catalogue: graph.Catalogue) -> None:
     """Print what --set can change: a line each, or a JSON object."""
-    prompt, _ = prepare(args.workflow, catalogue, args.set, args.seed)
+    prompt, _ = prepare(args.workflow, catalogue, Changes(args.set, args.seed))
     for about in graph.describe_inputs(prompt, catalogue):
         if args.json:
             print(json.dumps(about))

@@ -22,6 +22,7 @@ SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 NOTES = ("Note", "MarkdownNote")
 CANVAS_ONLY = ("Reroute", "PrimitiveNode")
 MODES = {2: "muted", 4: "bypassed"}
+EXAMPLE, OWN_PICTURE = "VD_ExamplePicture", "LoadImage"  # the second may take the place of the first
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,9 @@ def describe_inputs(prompt: dict, catalogue: Catalogue) -> Iterator[dict]:
                 about |= {"linked": True} if isinstance(value, list) else {}
                 about |= {"choices": entry.choices} if entry.choices else {}
                 yield about | {side: entry.options[side] for side in ("min", "max") if side in entry.options}
+        if node["class_type"] == EXAMPLE:
+            about = {"node": key, "title": get_title(node), "class": EXAMPLE, "input": "image"}
+            yield about | {"type": "a picture of yours in its place", "value": None}
 
 
 # Changes from the command line
@@ -220,7 +224,7 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
     """Apply NODE.INPUT=VALUE -> (node id, input). VALUE is read as the input's type.
 
     NODE is an id, or a title that only one node has: the whole of it, or what stands before " · " ("Prompt"
-    of "Prompt · Text Context").
+    of "Prompt · Text Context"). `image` of an Example Picture puts a picture of one's own in its place.
     """
     target, equals, text = assignment.partition("=")
     node_name, dot, name = target.rpartition(".")
@@ -237,6 +241,8 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
             f"--set {assignment}: nodes {', '.join(found)} are all called {node_name}, so use an id."
         )
     node = prompt[found[0]]
+    if node["class_type"] == EXAMPLE and name == "image":
+        load_own_picture(node)
     inputs = catalogue.inputs(node["class_type"], get_title(node))
     widgets = {key: entry for key, entry in inputs.items() if entry.is_widget}
     if name not in widgets:
@@ -246,6 +252,12 @@ def set_input(prompt: dict, catalogue: Catalogue, assignment: str) -> tuple[str,
         )
     node["inputs"][name] = parse_value(text, widgets[name], f"--set {assignment}")
     return found[0], name
+
+
+def load_own_picture(example: dict) -> None:
+    """Turn an Example Picture into a Load Image: both give a picture and a mask."""
+    title = get_title(example).replace("Example Picture", "Load Image")
+    example |= {"class_type": OWN_PICTURE, "inputs": {}, "_meta": {"title": title}}
 
 
 def find_by_title(prompt: dict, title: str) -> list[str]:

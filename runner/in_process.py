@@ -15,22 +15,19 @@ from .core_nodes import CORE_NODES
 from .errors import JobError
 from .graph import describe_classes
 from .pack import load_pack
-from .prepare import prepare
+from .prepare import Changes, prepare
 from .results import Results
 
 
-def run_file(
-    workflow: Path, results: Results, assignments: list[str], seed: int | None, folders: list[Path]
-) -> None:
+def run_file(workflow: Path, results: Results, changes: Changes, folders: list[Path]) -> None:
     """Read, change, check and run a workflow file, and show what it wrote.
 
-    assignments: NODE.INPUT=VALUE each.
-    folders:     where input pictures are looked for.
+    folders: where input pictures are looked for.
 
     Raises WorkflowError, OSError for an output folder that takes no files.
     """
     classes = load_classes()
-    prompt, canvas = prepare(workflow, describe_classes(classes), assignments, seed)
+    prompt, canvas = prepare(workflow, describe_classes(classes), changes)
     nodes = check(prompt, classes, folders)
     check_writable(results.output, "--output")
     run(nodes, {"PROMPT": prompt, "EXTRA_PNGINFO": canvas, "OUTPUT_DIRECTORY": str(results.output)}, results)

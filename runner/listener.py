@@ -14,7 +14,7 @@ from .websocket import WebSocket
 
 SHORT = 10  # seconds until the connection must be there
 ATTEMPTS = 5  # to hear of one job
-PREVIEWS = (1, 4)  # the binary messages that carry a preview picture
+PREVIEWS, TEXT = (1, 4), 3  # the binary messages that carry a preview picture, and what a node says
 TEXTS = (str, NoneType)
 # The shapes of the events that are used.
 EVENTS: dict[str, object] = {
@@ -64,11 +64,7 @@ class Listener:
     def read_event(self, message: str | bytes | None) -> dict | None:
         """Read a message of the server as an event of this job; None for all others."""
         if isinstance(message, bytes):
-            return (
-                {"type": "preview", "data": message[4:]}
-                if int.from_bytes(message[:4], "big") in PREVIEWS
-                else None
-            )
+            return read_binary(int.from_bytes(message[:4], "big"), message[4:])
         try:
             event: Any = parse_json((message or "null").encode("utf-8", "replace"))
         except ValueError:
@@ -83,3 +79,17 @@ class Listener:
         if self.socket is not None:
             self.socket.close()
             self.socket = None
+
+
+def read_binary(kind: int, content: bytes) -> dict | None:
+    """Read a binary message as an event: a preview, or what a node says; None for all others."""
+    if kind in PREVIEWS:
+        return {"type": "preview", "data": content}
+    length = int.from_bytes(content[:4], "big")
+    node, text = content[4 : 4 + length], content[4 + length :]
+    if kind != TEXT or not node or not text:
+        return None
+    return {
+        "type": "text",
+        "data": {"node": node.decode("utf-8", "replace"), "text": text.decode("utf-8", "replace")},
+    }

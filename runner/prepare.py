@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,16 +13,27 @@ from vd_core.files import leads_out
 from vd_core.foreign import printable
 
 from .errors import WorkflowError
-from .graph import Catalogue, convert_canvas, get_title, name_node, set_input, set_seed
+from .graph import EXAMPLE, Catalogue, convert_canvas, get_title, name_node, set_input, set_seed
 from .workflow_file import is_canvas, read
 
 DATE = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
 UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')  # in the name of a file
 
 
-def prepare(
-    workflow: Path, catalogue: Catalogue, assignments: list[str], seed: int | None
-) -> tuple[dict, dict]:
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in a workflow.
+
+    assignments: NODE.INPUT=VALUE each. seed: of every node that has one. pictures: a folder that input
+    pictures are taken from first.
+    """
+
+    assignments: Sequence[str] = ()
+    seed: int | None = None
+    pictures: Path | None = None
+
+
+def prepare(workflow: Path, catalogue: Catalogue, changes: Changes) -> tuple[dict, dict]:
     """Read a workflow file and change it as the command line says -> (prompt, {"workflow": canvas} or {})."""
     prompt, canvas = read(workflow), {}
     if is_canvas(prompt):
@@ -29,11 +42,15 @@ def prepare(
         prompt, canvas = convert_canvas(prompt, catalogue, hint), {"workflow": prompt}
     for key, node in prompt.items():
         catalogue.inputs(node["class_type"], name_node(prompt, key))
-    if seed is not None and not set_seed(prompt, catalogue, seed):
+    if changes.seed is not None and not set_seed(prompt, catalogue, changes.seed):
         print("--seed: no node of this workflow has a seed", file=sys.stderr)
-    changed = {set_input(prompt, catalogue, assignment) for assignment in assignments}
-    for key in prompt:
-        check_pictures(prompt, key, catalogue, changed)
+    changed = {set_input(prompt, catalogue, assignment) for assignment in changes.assignments}
+    pictures = list(find_pictures(prompt, catalogue))
+    if changes.pictures is not None and not pictures:
+        raise WorkflowError(refuse_folder(prompt))
+    for key, name in pictures:
+        if (key, name) not in changed:
+            check_inside(prompt, key, name)
     expand_names(prompt, datetime.now())
     return prompt, canvas
 
@@ -48,26 +65,32 @@ def find_twin(workflow: Path) -> Path | None:
     return next((folder / "api" / name for folder in folders if (folder / "api" / name).is_file()), None)
 
 
-def check_pictures(prompt: dict, key: str, catalogue: Catalogue, changed: set[tuple[str, str]]) -> None:
-    """Raise WorkflowError for pictures of a node that lead out of the folders where pictures lie.
+def find_pictures(prompt: dict, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """Yield (node id, input) of the inputs that name a picture."""
+    for key, node in prompt.items():
+        for name, entry in catalogue.inputs(node["class_type"], name_node(prompt, key)).items():
+            if entry.options.get("image_upload"):
+                yield key, name
 
-    The workflow may be a stranger's.
 
-    changed: (node id, input) of what the command line says, where any file may be named.
+def refuse_folder(prompt: dict) -> str:
+    """Say why a folder of pictures cannot be used by a workflow that reads none."""
+    examples = [get_title(node).split(" · ")[0] for node in prompt.values() if node["class_type"] == EXAMPLE]
+    cure = f"; --set {examples[0]}.image=FILE puts a picture in place of the example" if examples else ""
+    return f"--input: no node of this workflow reads a picture{cure}."
+
+
+def check_inside(prompt: dict, key: str, name: str) -> None:
+    """Raise WorkflowError for a picture that leads out of the folders where pictures lie.
+
+    The workflow may be a stranger's; who types the command may name any file.
     """
-    node = prompt[key]
-    for name, entry in catalogue.inputs(node["class_type"], name_node(prompt, key)).items():
-        value = node["inputs"].get(name)
-        if (
-            entry.options.get("image_upload")
-            and isinstance(value, str)
-            and (key, name) not in changed
-            and leads_out(value)
-        ):
-            raise WorkflowError(
-                f"{name_node(prompt, key)}, input {name}: {printable(repr(value))} leads out of the folders "
-                f"of pictures; if it is meant, say so on the command line: --set {key}.{name}=PATH."
-            )
+    value = prompt[key]["inputs"].get(name)
+    if isinstance(value, str) and leads_out(value):
+        raise WorkflowError(
+            f"{name_node(prompt, key)}, input {name}: {printable(repr(value))} leads out of the folders of "
+            f"pictures; if it is meant, say so on the command line: --set {key}.{name}=PATH."
+        )
 
 
 def expand_names(prompt: dict, now: datetime) -> None:

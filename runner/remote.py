@@ -16,11 +16,12 @@ from vd_core.foreign import printable
 from . import graph
 from .errors import JobError
 from .http import fits
-from .prepare import prepare
+from .prepare import Changes, find_pictures, prepare
 from .results import Results
 from .server import TEXTS, Server, Unreachable, find_failure
 
 RESTARTS = 3  # of a server in the middle of one job; a job that kills it time and again is given up
+LONGEST = 500  # characters of what a node says while it runs
 MOST_STEPS = 1_000_000_000  # of a progress bar
 FILE = {"filename": str, "subfolder?": TEXTS, "type?": TEXTS}  # an output file, as the server names it
 
@@ -29,20 +30,19 @@ def run_file(
     workflow: Path,
     server: Server,
     results: Results,
-    assignments: list[str],
-    seed: int | None,
+    changes: Changes,
     folders: list[Path],
     uploads: str = "input",
     wait: float = 0,
 ) -> None:
     """Read and change a workflow file, run it on a server, and show what was fetched from there.
 
-    assignments: NODE.INPUT=VALUE each. folders: where input pictures are looked for. uploads: the server's
-    folder ("input" or "temp") that they are copied to. wait: how many seconds a server that is lost in the
-    middle may take to come back; what was not fetched from it by then is made again. Raises WorkflowError.
+    folders: where input pictures are looked for. uploads: the server's folder ("input" or "temp") that they
+    are copied to. wait: how many seconds a server that is lost in the middle may take to come back; what was
+    not fetched from it by then is made again. Raises WorkflowError.
     """
     classes, catalogue = read_catalogue(server)
-    prompt, canvas = prepare(workflow, catalogue, assignments, seed)
+    prompt, canvas = prepare(workflow, catalogue, changes)
     check_writable(results.output, "--output")
     upload_pictures(prompt, catalogue, folders, server, uploads)
     silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
@@ -97,15 +97,11 @@ def upload_pictures(
 
     A picture that does not lie here may be one of the server's own.
     """
-    for key, node in prompt.items():
-        for name, entry in catalogue.inputs(node["class_type"], graph.name_node(prompt, key)).items():
-            value = node["inputs"].get(name)
-            if (
-                entry.options.get("image_upload")
-                and isinstance(value, str)
-                and (path := graph.find_file(value, folders))
-            ):
-                node["inputs"][name] = server.upload(path, uploads)
+    for key, name in find_pictures(prompt, catalogue):
+        inputs = prompt[key]["inputs"]
+        value = inputs.get(name)
+        if isinstance(value, str) and (path := graph.find_file(value, folders)):
+            inputs[name] = server.upload(path, uploads)
 
 
 class Screen:
@@ -116,6 +112,7 @@ class Screen:
         self.prompt, self.server, self.results, self.silent = prompt, server, results, silent
         self.bar: tqdm | None = None
         self.running: str | None = None
+        self.said: set[str] = set()
         self.delivered: set[str] = set()  # nodes that are done with
         self.fetched: Counter[str] = Counter()  # files of each node
 
@@ -137,6 +134,10 @@ class Screen:
                 self.close()
                 self.bar = tqdm(desc=self.title(str(data.get("node"))), total=data["max"], leave=False)
             self.bar.update(data["value"] - self.bar.n)
+        elif kind == "text" and data["node"] in self.prompt and data["text"] not in self.said:
+            self.close()
+            self.said.add(data["text"])  # every text of a node's reaches all clients
+            print(f"{self.title(data['node'])}: {printable(data['text'], LONGEST)}", file=sys.stderr)
         elif kind == "executed":
             self.deliver(data["node"], data.get("output"))
 

@@ -372,6 +372,8 @@ def test_pictures_are_looked_for_in_the_input_folder_first(run, tmp_path):
     with Image.open("output/a_00001_.png") as picture:
         assert picture.getpixel((0, 0)) == (255, 0, 0)
     assert "--input none does not exist" in run(flow, "--input", "none")[2]
+    refused = run({"1": paint(), "2": node("PreviewImage", images=["1", 0])}, "--input", "photos")
+    assert refused == (2, "", "--input: no node of this workflow reads a picture.\n")
 
 
 def test_a_run_that_takes_too_long_ends_and_leaves_nothing(run, tmp_path, monkeypatch):

@@ -80,6 +80,24 @@ def test_every_event_reaches_the_listener():
     assert entry["status"]["status_str"] == "success" and not any(event["type"] == "status" for event in seen)
 
 
+def test_what_a_node_says_is_shown_once(run):
+    def job(fake, key, prompt):
+        said = struct.pack(">II", 3, 1) + b"1" + "It is \x1b[31mtoo large.".encode()
+        for frame in (
+            said,
+            said,
+            said[:-4],
+            struct.pack(">II", 3, 5) + b"1",
+            struct.pack(">II", 3, 2) + b"99x",
+        ):
+            fake.frame(frame, opcode=2)
+        succeed(fake, key, prompt)
+
+    with FakeComfyUI(job) as fake:
+        status, _, err = run(fake)
+    assert status == 0 and err.count("Painter: It is") == 2 and "\x1b" not in err and "99" not in err
+
+
 def test_messages_in_pieces_pings_and_large_ones(run):
     def job(fake, key, prompt):
         fake.frame(b"are you there?", opcode=9)

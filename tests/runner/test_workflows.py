@@ -238,3 +238,16 @@ def test_sampling_and_writing_show_their_progress(models, tmp_path, capfd):
     run("image-to-text", models, tmp_path)
     shown = capfd.readouterr().err
     assert "\rsampling: " in shown and "/2 [" in shown and "\rwriting: " in shown
+
+
+def test_a_picture_of_ones_own_takes_the_place_of_an_example(models, tmp_path, capsys):
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "own.png")
+    again = (run("image-variation", models, tmp_path / out, *own) for out, own in (
+        ("example", ()), ("own", ("--set", "Picture.image=own.png", "--input", str(tmp_path))),
+    ))  # fmt: skip
+    examples, owns = again
+    assert examples.keys() == owns.keys() and examples != owns
+    assert main([str(path_of("api", "image-variation")), "--input", str(tmp_path)]) == 2
+    assert "--set Picture.image=FILE puts a picture in place of the example" in capsys.readouterr().err
+    assert main([str(path_of("api", "image-variation")), "--list"]) == 0
+    assert "Picture · Example Picture.image=None  a picture of yours in its place" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from pathlib import Path
 from runner.checks import Node, check
 from runner.graph import describe_classes
 from runner.in_process import run_node
-from runner.prepare import prepare
+from runner.prepare import Changes, prepare
 
 from .bad_inputs import NUMBERS, TEXTS, Bench
 from .forked import Result, Table, forked, sentence
@@ -76,7 +76,11 @@ def checked(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path)
         path.write_text(json.dumps(prompt), encoding="utf-8")
         try:
             catalogue = describe_classes(bench.classes)
-            check(prepare(path, catalogue, [], rng.choice([None, 0, 2**64 - 1]))[0], bench.classes, [folder])
+            check(
+                prepare(path, catalogue, Changes(seed=rng.choice([None, 0, 2**64 - 1])))[0],
+                bench.classes,
+                [folder],
+            )
         except Exception as error:
             result = sentence(error)
             if result.end != "refused":
