@@ -1,6 +1,7 @@
 """Nodes between two contexts or latents, and along the difference of two texts."""
 
 from ..vd_core import interpolation
+from .choices import CLIP
 from .conditioning import interpolate_options, to_conditioning, to_contexts
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
@@ -94,10 +95,7 @@ class VD_TextDifference:
                     {"tooltip": "positive of an Image Context (VD), or of a blend with one."},
                 ),
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same node."}),
-                "clip": (
-                    "CLIP",
-                    {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."},
-                ),
+                "clip": CLIP,
                 "text_before": (
                     "STRING",
                     {"default": "", "multiline": True, "tooltip": "What the picture is, in words."},

@@ -1,5 +1,4 @@
-"""Choices of the loader nodes, as they are saved in workflow files, and the example files that come with the
-pack."""
+"""What several nodes share: choices, as they are saved in workflow files, inputs, and the example files."""
 
 from pathlib import Path
 
@@ -18,3 +17,18 @@ WEIGHT_DTYPES = {
     "fp8_e5m2": "float8_e5m2",
     "auto": None,  # on a CPU what it is fastest with, elsewhere as default
 }
+
+CLIP = (
+    "CLIP",
+    {
+        "tooltip": "From Load Versatile Diffusion or Load CLIP (VD), or ComfyUI's Load CLIP with CLIP "
+        "ViT-L/14."
+    },
+)
+CLIP_VISION = (
+    "CLIP_VISION",
+    {
+        "tooltip": "From Load Versatile Diffusion or Load CLIP Vision (VD), or ComfyUI's own with CLIP "
+        "ViT-L/14."
+    },
+)

@@ -4,6 +4,7 @@ from functools import partial
 
 from ..vd_core import context, flows
 from .advice import advise_words
+from .choices import CLIP, CLIP_VISION
 from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
 from .images import rgb
@@ -32,10 +33,7 @@ class VD_TextContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip": (
-                    "CLIP",
-                    {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."},
-                ),
+                "clip": CLIP,
                 "text": (
                     "STRING",
                     {
@@ -87,10 +85,7 @@ class VD_ImageContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip_vision": (
-                    "CLIP_VISION",
-                    {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."},
-                ),
+                "clip_vision": CLIP_VISION,
                 "image": (
                     "IMAGE",
                     {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."},

@@ -7,11 +7,15 @@ from ..vd_core.pictures import resize_and_crop
 from ..vd_core.sampling.samplers import SAMPLERS
 from ..vd_core.sampling.schedule import Schedule
 from ..vd_core.sheet import sheet
+from .choices import CLIP_VISION
 from .host import host
 from .images import rgb
 
 CATEGORY = "VersatileDiffusion/explain"
-MODEL = ("MODEL", {"tooltip": "From Load Image Model (VD) or Load Text Model (VD)."})
+MODEL = (
+    "MODEL",
+    {"tooltip": "From Load Versatile Diffusion, Load Image Model (VD) or Load Text Model (VD)."},
+)
 
 
 class VD_ShowSchedule:
@@ -65,7 +69,10 @@ class VD_ForwardProcess:
         seed = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "image_model of Load Image Model (VD)."}),
+                "model": (
+                    "MODEL",
+                    {"tooltip": "image_model of Load Versatile Diffusion or Load Image Model (VD)."},
+                ),
                 "vae": ("VAE", {"tooltip": "From the same node."}),
                 "image": ("IMAGE", {"tooltip": "One picture; its sides are multiples of 8."}),
                 "timesteps": (
@@ -110,10 +117,7 @@ class VD_FocusSpectrum:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "clip_vision": (
-                    "CLIP_VISION",
-                    {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."},
-                ),
+                "clip_vision": CLIP_VISION,
                 "image": ("IMAGE", {"tooltip": "The pictures to look at."}),
                 "focus": (
                     "FLOAT",

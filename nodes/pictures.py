@@ -102,7 +102,7 @@ class VD_ImageEncode:
         return {
             "required": {
                 "pixels": ("IMAGE", {"tooltip": "The pictures; their sides are multiples of 8."}),
-                "vae": ("VAE", {"tooltip": "From Load Image Model (VD)."}),
+                "vae": ("VAE", {"tooltip": "From Load Versatile Diffusion or Load Image Model (VD)."}),
                 "seed": ("INT", {**seed, "tooltip": "That of the sampler, as in the official app."}),
                 "batch_size": (
                     "INT",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..vd_core.ranking import best_first, clip_score, probabilities, similarity
+from .choices import CLIP
 from .host import host
 from .images import rgb
 from .text import lines_of
 
-CLIP = ("CLIP", {"tooltip": "From Load CLIP (VD), or ComfyUI's Load CLIP with CLIP ViT-L/14."})
-CLIP_VISION = ("CLIP_VISION", {"tooltip": "From Load CLIP Vision (VD), of the same model as clip."})
+SAME_CLIP = (
+    "CLIP_VISION",
+    {"tooltip": "From Load Versatile Diffusion or Load CLIP Vision (VD), of the same model as clip."},
+)
 BEST = (
     "INT",
     {"default": 0, "min": 0, "max": 4096, "tooltip": "How many to keep, the best ones; 0 keeps all."},
@@ -57,7 +60,7 @@ class VD_RankImages:
         return {
             "required": {
                 "clip": CLIP,
-                "clip_vision": CLIP_VISION,
+                "clip_vision": SAME_CLIP,
                 "image": ("IMAGE", {"tooltip": "The pictures to sort, as one batch."}),
                 "text": ("STRING", {"default": "", "multiline": True, "tooltip": "What they should show."}),
                 "best": BEST,
@@ -96,7 +99,7 @@ class VD_RankTexts:
         return {
             "required": {
                 "clip": CLIP,
-                "clip_vision": CLIP_VISION,
+                "clip_vision": SAME_CLIP,
                 "image": ("IMAGE", {"tooltip": "The picture; of several the mean of their cosines counts."}),
                 "texts": (
                     "STRING",

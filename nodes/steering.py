@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..vd_core.energies import color_distance, embedding_distance, latent_distance
 from ..vd_core.sampling.energy import Energy
+from .choices import CLIP_VISION
 from .host import host
 from .images import rgb
 
@@ -77,10 +78,7 @@ class VD_SteerByClip:
             "required": {
                 "model": MODEL,
                 "vae": VAE,
-                "clip_vision": (
-                    "CLIP_VISION",
-                    {"tooltip": "From Load CLIP Vision (VD), or ComfyUI's own with CLIP ViT-L/14."},
-                ),
+                "clip_vision": CLIP_VISION,
                 "text": (
                     "STRING",
                     {"default": "", "multiline": True, "tooltip": "What shall be seen. Needs clip."},
@@ -91,7 +89,10 @@ class VD_SteerByClip:
             "optional": {
                 "clip": (
                     "CLIP",
-                    {"tooltip": "From Load CLIP (VD), of the same model as clip_vision; reads text."},
+                    {
+                        "tooltip": "From Load Versatile Diffusion or Load CLIP (VD), of the same model as "
+                        "clip_vision; reads text."
+                    },
                 ),
                 "image": (
                     "IMAGE",

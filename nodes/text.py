@@ -7,7 +7,7 @@ from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
 from .latents import NOISES, word_generators
 
 CATEGORY = "VersatileDiffusion/text"
-TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Text Model (VD)."})
+TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Versatile Diffusion or Load Text Model (VD)."})
 
 
 class VD_EmptyTextLatent:
