@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 from vd_core.files import leads_out
 from vd_core.foreign import printable
@@ -47,7 +48,7 @@ def prepare(workflow: Path, catalogue: Catalogue, changes: Changes) -> tuple[dic
     changed = {set_input(prompt, catalogue, assignment) for assignment in changes.assignments}
     pictures = list(find_pictures(prompt, catalogue))
     if changes.pictures is not None and not pictures:
-        raise WorkflowError(refuse_folder(prompt))
+        refuse_folder(prompt)
     for key, name in pictures:
         if (key, name) not in changed:
             check_inside(prompt, key, name)
@@ -73,11 +74,11 @@ def find_pictures(prompt: dict, catalogue: Catalogue) -> Iterator[tuple[str, str
                 yield key, name
 
 
-def refuse_folder(prompt: dict) -> str:
-    """Say why a folder of pictures cannot be used by a workflow that reads none."""
+def refuse_folder(prompt: dict) -> NoReturn:
+    """Raise WorkflowError for a folder of pictures that the workflow does not read."""
     examples = [get_title(node).split(" · ")[0] for node in prompt.values() if node["class_type"] == EXAMPLE]
     cure = f"; --set {examples[0]}.image=FILE puts a picture in place of the example" if examples else ""
-    return f"--input: no node of this workflow reads a picture{cure}."
+    raise WorkflowError(f"--input: no node of this workflow reads a picture{cure}.")
 
 
 def check_inside(prompt: dict, key: str, name: str) -> None:

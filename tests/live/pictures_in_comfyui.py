@@ -35,6 +35,7 @@ def measure(file: PictureFile, folder: Path) -> float | str:
 if __name__ == "__main__":
     start(sys.argv[1:])
     import folder_paths
+
     import nodes as core
 
     folder = Path(folder_paths.get_input_directory())

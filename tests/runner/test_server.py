@@ -82,7 +82,7 @@ def test_every_event_reaches_the_listener():
 
 def test_what_a_node_says_is_shown_once(run):
     def job(fake, key, prompt):
-        said = struct.pack(">II", 3, 1) + b"1" + "It is \x1b[31mtoo large.".encode()
+        said = struct.pack(">II", 3, 1) + b"1" + b"It is \x1b[31mtoo large."
         for frame in (
             said,
             said,
