@@ -1,5 +1,7 @@
 """Draw the cards of the workflows, input above and output below, by running them.
 
+Those of workflows that need files of others say in words what they do.
+
 `python -m tools.workflow_cards [--server URL] [NAME …]`
 
 Without a server those are drawn that run without ComfyUI; with one (a ComfyUI with this pack) all that need
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,12 +21,13 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from tools.lay_out_workflows import ROOT, WORKFLOWS, twin_of
-from tools.workflow_page import NEEDS_COMFYUI
+from tools.workflow_page import NEEDS_COMFYUI, read_note
 from vd_core.lettering import break_lines, font
 from vd_core.training.dataset import CaptionedPictures
 
 SIDE, ABOVE, GAP = 384, 120, 8  # pixels of a card, of its part for inputs, between pictures
-PAPER, INK, QUIET = (255, 255, 255), (38, 38, 42), (120, 120, 128)
+PAPER, TINT, INK, QUIET = (255, 255, 255), (232, 238, 246), (38, 38, 42), (104, 104, 112)
+NEEDS_FILES = re.compile("^(real-|ksampler-pfd-|ksampler-controlnet)")
 # Workflows whose card shows what a slider does: its name on the command line, and the values.
 SLIDERS = {
     "image-variation": ("Look.focus", (0, 0.25, 0.5, 0.75, 1)),
@@ -147,6 +151,21 @@ def draw(path: Path, server: str | None) -> Image.Image:
         )
 
 
+def draw_words(path: Path) -> Image.Image:
+    """Draw the card of a workflow that cannot be run here: its title and what it does, in words."""
+    card = Image.new("RGB", (SIDE, SIDE), TINT)
+    pen, y = ImageDraw.Draw(card), 2 * GAP
+    title, text = read_note(path)
+    for words, size, most in ((title, 34, 3), (text, 22, 6)):
+        plain = re.sub(r"[*`]", "", words).replace("→", "to")  # the font has no arrow
+        for line in break_lines(plain, font(size), SIDE - 4 * GAP, most):
+            pen.text((2 * GAP, y), line, INK, font(size))
+            y += size + 8
+        y += 2 * GAP
+    pen.text((2 * GAP, SIDE - 40), "needs published files", QUIET, font(20))
+    return card
+
+
 def main() -> None:
     """Draw the cards of the named workflows, or of all that run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -155,10 +174,11 @@ def main() -> None:
     options = parser.parse_args()
     for path in sorted(path for path in WORKFLOWS.rglob("*.json") if path.parent.name != "api"):
         name = twin_of(path).stem
-        wanted = (
-            name in options.names if options.names else not name.startswith("real-") and "pfd" not in name
-        )
-        if wanted and (options.server or not NEEDS_COMFYUI.match(name)):
+        if options.names and name not in options.names:
+            continue
+        if NEEDS_FILES.match(name):
+            draw_words(path).save(path.with_suffix(".jpg"), quality=88)
+        elif options.server or not NEEDS_COMFYUI.match(name):
             print(name, flush=True)
             draw(path, options.server).save(path.with_suffix(".jpg"), quality=88)
 

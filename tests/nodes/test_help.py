@@ -130,3 +130,8 @@ def test_the_registry_is_told_of_every_requirement():
     ]
     listed = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
     assert re.findall('"(.+?)"', listed[1]) == required
+
+
+def test_the_page_of_nodes_names_each(pack):
+    page = (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")
+    assert [name for name in pack.NODE_CLASS_MAPPINGS if f"`{name}`" not in page] == []
