@@ -135,7 +135,8 @@ def read_file(path: Path) -> WeightsFile:
         check_legacy(path)
         return WeightsFile(path, read_torch(path, mmap=False))
     raise ValueError(
-        f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}."
+        f"{path} is neither a safetensors file nor one of torch.save; it starts with {head[:16]!r}. Download "
+        "it again, or choose another file."
     )
 
 

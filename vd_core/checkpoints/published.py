@@ -65,7 +65,7 @@ def find_model(name: str, folders: Collection[str | Path]) -> Path:
     for folder in folders:
         if (Path(folder) / name).exists():
             return Path(folder) / name
-    searched = ", ".join(str(folder) for folder in folders) or "no folder"
+    searched = ", ".join(str(Path(folder).absolute()) for folder in folders) or "no folder"
     known = [file for file in (*PUBLISHED, *BESIDE) if file.file == name] or PUBLISHED
     raise FileNotFoundError(
         f"There is no {name} in {searched}; published are {' and '.join(map(str, known))}."
