@@ -111,7 +111,7 @@ class Context:
 
 Blend = list[Context]
 
-LARGEST_NORM = 4.0  # of tokens, on average: CLIP's have about 1, and about 10 before they are divided
+LARGEST_NORM = 8.0  # of tokens, on average: CLIP's have about 1, and about 10 before they are divided
 
 
 def check_tokens(context: Context) -> None:

@@ -12,9 +12,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter where Pillow h
 @lru_cache
 def font(size: int) -> Font:
     """Load Pillow's own font, `size` pixels high. It has Latin letters only."""
-    letters = ImageFont.load_default(size=size)
-    assert isinstance(letters, Font), "Pillow was built without FreeType"
-    return letters
+    return ImageFont.load_default(size=size)
 
 
 def line_height(letters: Font) -> int:

@@ -84,8 +84,9 @@ def find(name: str, role: str) -> Path:
 
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
     """Return the folder for a file, and the start of its name. Raises ValueError for a prefix that leaves the
-    output folder."""
-    assert directory is not None, "the runner names it"
+    output folder, and without a folder."""
+    if directory is None:
+        raise ValueError("There is no folder to write to: give output_directory.")
     return resolve_inside(Path(directory), prefix, "filename_prefix")
 
 

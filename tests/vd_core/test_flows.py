@@ -7,6 +7,7 @@ from math import sqrt
 
 import pytest
 import torch
+from random_tensors import randn64 as randn
 
 from vd_core.context import Context, blend
 from vd_core.flows import VersatileDiffusion
@@ -18,10 +19,6 @@ from vd_core.sampling.schedule import Schedule
 SHAPES = {"image": (4, 6, 8), "text": (24,)}
 DATA = pytest.mark.parametrize("data", SHAPES)
 PROMPTS = ["red apple, noto style", "two dogs don't run"]
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def latent(data, batch=2):

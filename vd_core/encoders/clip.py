@@ -42,6 +42,20 @@ class Clip(nn.Module):
         self.vision_tower = vision_tower(config) if "vision" in towers else None
         self.eval()
 
+    @property
+    def text(self) -> CLIPTextModelWithProjection:
+        """The text tower. Raises ValueError without one."""
+        if self.text_tower is None:
+            raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
+        return self.text_tower
+
+    @property
+    def vision(self) -> CLIPVisionModelWithProjection:
+        """The vision tower. Raises ValueError without one."""
+        if self.vision_tower is None:
+            raise ValueError("This CLIP has no vision tower: load the part clip_vision to encode pictures.")
+        return self.vision_tower
+
     def encode_text(self, texts: str | Sequence[str]) -> Tensor:
         """Encode prompts, one or several, as tokens [B, positions, projection_dim].
 
@@ -83,18 +97,17 @@ class Clip(nn.Module):
         Ids are moved to the weights' device. Raises ValueError without a text tower and for ids beyond the
         vocabulary.
         """
-        if self.text_tower is None:
-            raise ValueError("This CLIP has no text tower: load the part clip_text to encode prompts.")
+        tower = self.text
         if (last := int(ids.max())) >= (size := self.config.text.vocab_size):
             raise ValueError(
                 f"A prompt has the token {last}, but this CLIP knows {size}: its file lacks the vocabulary "
                 "of its own, clip_merges."
             )
-        check_device(self.text_tower.text_projection.weight, "text encoder")
-        ids = ids.to(self.text_tower.text_projection.weight.device)
+        check_device(tower.text_projection.weight, "text encoder")
+        ids = ids.to(tower.text_projection.weight.device)
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
-        hidden = self.text_tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state
-        tokens = self.text_tower.text_projection(hidden)
+        hidden = tower.text_model(input_ids=ids, position_ids=positions).last_hidden_state
+        tokens = tower.text_projection(hidden)
         ends = ids.argmax(dim=1)  # the end token has the largest id; argmax finds its first occurrence
         return tokens, tokens[torch.arange(len(ids)), ends]
 
@@ -130,11 +143,9 @@ class Clip(nn.Module):
 
         Raises ValueError without a vision tower, and for pixels on another device than the weights.
         """
-        if self.vision_tower is None:
-            raise ValueError("This CLIP has no vision tower: load the part clip_vision to encode pictures.")
-        pixels = convert_for(self.vision_tower.visual_projection.weight, pixels, "pictures", "image encoder")
+        projection, vision = self.vision.visual_projection, self.vision.vision_model
+        pixels = convert_for(projection.weight, pixels, "pictures", "image encoder")
         weights = None if weights is None else weights.to(pixels)
-        vision = self.vision_tower.vision_model
         # Written out, because the embedding module keeps its position ids in a buffer that building on meta
         # would lose.
         embedding = vision.embeddings
@@ -144,7 +155,7 @@ class Clip(nn.Module):
         if weights is not None:
             hidden = hidden * weights
         hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
-        tokens = self.vision_tower.visual_projection(vision.post_layernorm(hidden))
+        tokens = projection(vision.post_layernorm(hidden))
         tokens = tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
         return tokens if weights is None else tokens * weights
 

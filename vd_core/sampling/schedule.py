@@ -151,13 +151,9 @@ class Schedule:
 
     shift: moves the steps of samplers to other timesteps; at each of these the noise stays what the network
            was trained on.
-
-    Raises ValueError when the config's prediction is neither "eps" nor "v".
     """
 
     def __init__(self, config: ScheduleConfig, shift: ResolutionShift = UNSHIFTED):
-        if config.prediction not in ("eps", "v"):
-            raise ValueError(f'The prediction of a schedule is "eps" or "v", got "{config.prediction}".')
         self.timesteps = config.timesteps
         self.prediction = config.prediction
         self.shift = shift

@@ -3,7 +3,7 @@ closed forms teach."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..encoders.clip import Clip, normalise
-from ..tokenizers import ClipTokenizer
 from .dataset import CaptionedPictures, partners, style_caption
 from .outlines import BINS, MAGNITUDES, NameSpace, outlines, surfaces
 
@@ -38,8 +37,7 @@ class ContrastiveClip(nn.Module):
         self.name_space = nn.Linear(clip.config.projection_dim, width)
         self.cells = nn.Linear(clip.config.projection_dim, CELL)
         self.grid = clip.config.image_size // clip.config.patch_size
-        assert clip.vision_tower is not None, "it is made with both towers"
-        embeddings = clip.vision_tower.vision_model.embeddings
+        embeddings = clip.vision.vision_model.embeddings
         # Small random positions drown in the patches: the encoder would take long to learn where they are
         with torch.no_grad():
             embeddings.position_embedding.weight[1:] = 0.5 * positions(self.grid, clip.config.vision.width)
@@ -47,8 +45,7 @@ class ContrastiveClip(nn.Module):
     def see(self, pixels: Tensor, kept: Tensor) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept`
         [B, n] looked at."""
-        tower = self.clip.vision_tower
-        assert tower is not None, "it is made with both towers"
+        tower = self.clip.vision
         vision, embeddings = tower.vision_model, tower.vision_model.embeddings
         patches = (
             rearrange(embeddings.patch_embedding(pixels), "b d h w -> b (h w) d")
@@ -142,11 +139,11 @@ class Texts:
     captions: Tensor
 
     @classmethod
-    def of(cls, data: CaptionedPictures, tokenizer: ClipTokenizer) -> Texts:
-        """All names, styles and captions that the data can have."""
+    def of(cls, data: CaptionedPictures, tokenize: Callable[[list[str]], Tensor]) -> Texts:
+        """Tokenize all names, styles and captions that the data can have."""
 
         def ids(texts: list[str]) -> Tensor:
-            rows = tokenizer(texts)
+            rows = tokenize(texts)
             # The end token has the largest id; behind it is padding
             return rows[:, : int(rows.argmax(dim=1).max()) + 1]
 
@@ -224,8 +221,7 @@ def retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str,
     """
     images = torch.cat([clip.encode_image(chunk)[:, 0] for chunk in data.pixels[indices].split(128)])
     name, style = data.name[indices], data.style[indices]
-    assert isinstance(clip.tokenizer, ClipTokenizer), "it is made with its vocabulary"
-    texts = Texts.of(data, clip.tokenizer)
+    texts = Texts.of(data, clip.tokenize)
 
     def read(ids: Tensor) -> Tensor:
         return clip.encode_ids(ids)[torch.arange(len(ids)), ids.argmax(dim=1)]

@@ -207,9 +207,8 @@ def load_text_vae(path: Path) -> TextVAE:
 
     device = model_management.text_encoder_device()
     half = not model_management.is_device_cpu(device) and model_management.should_use_fp16(device)
-    optimus = load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32).text_vae
-    assert optimus is not None  # `load` raises where the file has none
-    return TextVAE(optimus, device)
+    model = load(path, parts=["text_vae"], dtype=torch.float16 if half else torch.float32)
+    return TextVAE(model.text_vae, device)
 
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:

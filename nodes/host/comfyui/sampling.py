@@ -30,96 +30,83 @@ from .shift import schedule_of
 
 @dataclass(eq=False)
 class MultiFlowSampler(comfy.samplers.Sampler):
-    """A sampler of vd_core's as a SAMPLER; start: in the diffuser's scale."""
+    """A loop of vd_core's as a SAMPLER: what core hands over, in the terms of vd_core."""
 
     schedule: Schedule
     sampling: Sampling
+
+    def sample(
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
+    ):
+        denoise = adapt_model(
+            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
+        )
+        x = self.run(denoise, latent_image, adapt_callback(callback), noise, sigmas, extra_args["seed"])
+        return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
+
+    def run(
+        self,
+        denoise: Denoise,
+        latent: Tensor,
+        callback: Callback | None,
+        noise: Tensor,
+        sigmas: Tensor,
+        seed: int,
+    ) -> Tensor:
+        """Run the loop from a latent; noise, sigmas, seed: core's own."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False)
+class OwnSampler(MultiFlowSampler):
+    """A sampler of vd_core's. noise: all that it draws. start: where it begins, in the diffuser's scale."""
+
     noise: NoiseSource
     start: Tensor | None
 
-    def sample(
-        self,
-        model_wrap,
-        sigmas,
-        extra_args,
-        callback,
-        noise,
-        latent_image=None,
-        denoise_mask=None,
-        disable_pbar=False,
-    ):
-        denoise = adapt_model(
-            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
-        )
-        start = None if self.start is None else self.start.to(latent_image)
-        x, _, steps = begin(self.schedule, latent_image, self.noise, self.sampling, start)
-        sampler, report = SAMPLERS[self.sampling.sampler], adapt_callback(callback)
-        x = sampler(denoise, x, steps, lambda: self.noise.draw(x.shape), self.sampling, report)
-        return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
+    def run(self, denoise, latent, callback, noise, sigmas, seed):
+        start = None if self.start is None else self.start.to(latent)
+        x, _, steps = begin(self.schedule, latent, self.noise, self.sampling, start)
+        sampler = SAMPLERS[self.sampling.sampler]
+        return sampler(denoise, x, steps, lambda: self.noise.draw(x.shape), self.sampling, callback)
 
 
-@dataclass(eq=False)
-class InversionSampler(comfy.samplers.Sampler):
-    """DDIM inversion as a SAMPLER."""
+class Inversion(MultiFlowSampler):
+    """DDIM inversion."""
 
-    schedule: Schedule
-    sampling: Sampling
-
-    def sample(
-        self,
-        model_wrap,
-        sigmas,
-        extra_args,
-        callback,
-        noise,
-        latent_image=None,
-        denoise_mask=None,
-        disable_pbar=False,
-    ):
-        denoise = adapt_model(
-            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
-        )
+    def run(self, denoise, latent, callback, noise, sigmas, seed):
         check_official(self.sampling)
         steps = self.schedule.steps(self.sampling.steps)
-        return ddim_inverse(denoise, latent_image, steps, adapt_callback(callback)) / sqrt(
-            steps.alphas_cumprod[0]
-        )
+        return ddim_inverse(denoise, latent, steps, callback) / sqrt(steps.alphas_cumprod[0])
 
 
 @dataclass(eq=False)
-class OfficialDDIM(comfy.samplers.Sampler):
-    """The official DDIM as a SAMPLER for the sigmas that core gives it; core's own ends at sigma 0 and adds
-    less noise at the start."""
+class OfficialDDIM(MultiFlowSampler):
+    """The official DDIM for the sigmas that core gives it; core's own ends at sigma 0 and adds less noise at
+    the start.
+    """
 
-    schedule: Schedule
-    sampling: Sampling
     timestep: Callable[[Tensor], Tensor]  # of a sigma
 
-    def sample(
-        self,
-        model_wrap,
-        sigmas,
-        extra_args,
-        callback,
-        noise,
-        latent_image=None,
-        denoise_mask=None,
-        disable_pbar=False,
-    ):
-        denoise = adapt_model(
-            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
-        )
+    def run(self, denoise, latent, callback, noise, sigmas, seed):
         timesteps = self.timestep(sigmas).cpu().unique().flip(0)
         alphas_cumprod = self.schedule.alphas_cumprod[timesteps].double()
-        later = batch_noise(extra_args["seed"])
+        later = batch_noise(seed)
         later.draw(noise.shape)  # the first draw is `noise`, where it comes from the same seed
-        diffused = latent_image.count_nonzero() > 0
-        x = self.schedule.q_sample(latent_image, int(timesteps[0]), noise) if diffused else noise
-        steps, report = Steps(timesteps[:-1], alphas_cumprod), adapt_callback(callback)
-        x = ddim(denoise, x, steps, lambda: later.draw(x.shape), self.sampling, report)
+        diffused = latent.count_nonzero() > 0
+        x = self.schedule.q_sample(latent, int(timesteps[0]), noise) if diffused else noise
+        steps = Steps(timesteps[:-1], alphas_cumprod)
+        x = ddim(denoise, x, steps, lambda: later.draw(x.shape), self.sampling, callback)
         # The official result belongs to timestep 0. In between core expects data plus noise.
-        x = x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
-        return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
+        return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
 
 
 def adapt_model(
@@ -191,7 +178,7 @@ def sample(
         start = flow.process_latent_in(start)
         noise = noise_of(schedule, start, flow.process_latent_in(samples), sampling.steps)
     run = prepare(model, positive, negative, sampling)
-    sampler = MultiFlowSampler(schedule, sampling, draws, start)
+    sampler = OwnSampler(schedule, sampling, draws, start)
     result = run(noise, samples, sampler, denoise_mask=mask, seed=seed).to(
         model_management.intermediate_device()
     )
@@ -205,11 +192,9 @@ def invert(
     """Find the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
     samples = fit_latent(latent["samples"], flow.sizes, flow.data)
-    run, sampler = (
-        prepare(model, positive, negative, sampling),
-        InversionSampler(schedule_of(model), sampling),
-    )
-    return run(torch.zeros_like(samples), samples, sampler, seed=0).to(model_management.intermediate_device())
+    run = prepare(model, positive, negative, sampling)
+    noise, sampler = torch.zeros_like(samples), Inversion(schedule_of(model), sampling)
+    return run(noise, samples, sampler, seed=0).to(model_management.intermediate_device())
 
 
 def official_ddim(model: ModelPatcher, steps: int, eta: float) -> tuple[OfficialDDIM, Tensor]:

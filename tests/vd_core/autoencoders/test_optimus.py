@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from random_tensors import randn
 from rounding import assert_rounded
 from transformers import GPT2Config, GPT2Model
 
@@ -18,10 +19,6 @@ INF = torch.inf
 
 def seeded(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 LATENTS = randn(3, 24)

@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 import torch
+from random_tensors import randn
 from rounding import assert_rounded
 
 from runner.core_nodes import CORE_NODES
@@ -28,10 +29,6 @@ from vd_core.sampling.schedule import Schedule
 
 SCHEDULE = Schedule(ScheduleConfig())
 ONE_LEVEL = replace(VDConfig.tiny().diffuser, channel_mult=(1,), num_res_blocks=(1,), attention=(True,))
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 TEXT = Context("text", randn(1, 3, 40, seed=2), randn(1, 3, 40, seed=3), weight=0.3)

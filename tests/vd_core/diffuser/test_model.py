@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from random_tensors import randn64 as randn
 from torch import nn
 
 from vd_core.context import Context
@@ -16,10 +17,6 @@ from vd_core.diffuser.model import Diffuser
 
 SHAPES = {"image": (4, 6, 8), "text": (24,)}
 DATA = pytest.mark.parametrize("data", SHAPES)
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def assert_equal_up_to_rounding(a, b):

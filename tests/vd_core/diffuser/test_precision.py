@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from random_tensors import randn
 
 from vd_core.context import Context
 from vd_core.diffuser import precision
@@ -13,10 +14,6 @@ from vd_core.sampling.options import Sampling
 from vd_core.sampling.schedule import Schedule
 
 SHAPES = {"image": (2, 4, 6, 8), "text": (2, 24)}
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def unit(*shape, seed=0):

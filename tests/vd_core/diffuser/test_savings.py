@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from plain_diffuser import plainly
+from random_tensors import randn64 as randn
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context, Region
@@ -24,10 +25,6 @@ SCHEDULE = Schedule(ScheduleConfig())
 SHAPES = {"image": (4, 6, 8), "text": (24,)}
 DATA = pytest.mark.parametrize("data", SHAPES)
 TIMES = (981, 501, 1)
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ bit."""
 import pytest
 import torch
 from plain_diffuser import plainly
+from random_tensors import randn
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
@@ -19,10 +20,6 @@ from vd_core.sampling.spacing import choose_steps, warm_up
 
 SCHEDULES = [Schedule(ScheduleConfig(prediction=prediction)) for prediction in ("eps", "v")]
 SHAPES = {"image": (2, 4, 6, 8), "text": (2, 32)}
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 CONTEXTS = [

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from plain_diffuser import plainly
+from random_tensors import randn
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
@@ -14,10 +15,6 @@ from vd_core.sampling.schedule import Schedule
 
 EPS = Schedule(ScheduleConfig())
 V = Schedule(ScheduleConfig(prediction="v"))
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 TEXT = Context("text", randn(1, 3, 40, seed=1), randn(1, 3, 40, seed=2), weight=1)

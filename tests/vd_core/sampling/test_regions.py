@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from random_tensors import randn64 as randn
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context, Region, join, local_ratios
@@ -17,10 +18,6 @@ SIZE = (6, 8)
 LEFT = torch.zeros(1, 1, *SIZE)
 LEFT[..., :4] = 1
 RIGHT = 1 - LEFT
-
-
-def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
