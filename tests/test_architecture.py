@@ -60,7 +60,8 @@ ARROWS = {
         "tokenizers",
     },
     "commands": {
-        *("bulk", "checkpoints", "context", "embedded", "files", "flows", "pictures", "sampling", "training"),
+        *("bulk", "checkpoints", "context", "embedded", "files", "flows", "pictures", "placement"),
+        *("sampling", "training"),
     },
     "embedded": set(),
     "runs": {"files"},
@@ -68,13 +69,16 @@ ARROWS = {
     "bulk": {
         *(
             "checkpoints",
+            "config",
             "context",
             "datasets",
             "diffuser",
             "embedded",
             "files",
             "flows",
+            "memory",
             "pictures",
+            "placement",
             "ranking",
             "runs",
         ),

@@ -55,9 +55,9 @@ def write_prompts(folder: Path, rows: tuple[int, ...]) -> Path:
 
 
 def write_tokens(folder: Path, rows: tuple[int, ...]) -> Path:
-    """Tokens to reconstruct pictures from."""
+    """Tokens to reconstruct pictures from, as many and as wide as those of the tiny model's CLIP."""
     path = folder / "tokens.npy"
-    tokens = [np.random.default_rng(row).standard_normal((5, 40)) for row in rows]
+    tokens = [np.random.default_rng(row).standard_normal((17, 40)) for row in rows]
     np.save(path, np.stack([row / np.linalg.norm(row[0]) for row in tokens]).astype(np.float32))
     return path
 

@@ -12,7 +12,7 @@ from .foreign import printable
 LONGEST = 2000  # characters of a sentence
 INTERRUPTED = 130  # as shells report it
 
-# Each is a module in `commands` with HELP, add_options(parser) and run(options).
+# Each is a module in `commands` with HELP, add_options(parser) and run(options) -> exit status or None.
 COMMANDS = (
     "sample",
     "reconstruct",
@@ -28,7 +28,9 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. What goes wrong is one sentence on stderr."""
+    """Run one command; returns the exit status: 0, 1 with one sentence on stderr for what goes wrong, or the
+    command's own.
+    """
     text = "Versatile Diffusion on the command line."
     parser = argparse.ArgumentParser(prog="versatile-diffusion", description=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_options(subparser)
             subparser.set_defaults(run=command.run)
         options = parser.parse_args(arguments)
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError) as error:
         # Names of files and keys are foreign: they may hold what a terminal obeys.
         print(f"error: {printable(describe(error), LONGEST)}", file=sys.stderr)
@@ -47,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: It was stopped.", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def describe(error: ValueError | OSError) -> str:

@@ -209,6 +209,18 @@ class VDConfig:
         return config
 
 
+def token_shape(config: VDConfig, kind: str) -> tuple[int, int]:
+    """Tokens of one picture or one text, as CLIP makes them: how many, and their width."""
+    towers = {"image": config.clip.vision, "text": config.clip.text}
+    return towers[kind].positions, config.diffuser.context[kind]
+
+
+def latent_shape(config: VDConfig, kind: str) -> tuple[int, ...]:
+    """Shape of the latent of one sample: (channels, height, width), of texts (channels,)."""
+    data = config.diffuser.data[kind]
+    return (data.channels, data.side, data.side) if data.layers == "2d" else (data.channels,)
+
+
 def recommend_settings(config: VDConfig) -> tuple[int, int, float]:
     """Width and height in pixels, steps and guidance scale with which a model works best.
 

@@ -112,14 +112,31 @@ class Context:
 Blend = list[Context]
 
 LARGEST_NORM = 8.0  # of tokens, on average: CLIP's have about 1, and about 10 before they are divided
+# What to do about larger ones, by kind.
+NORMALISE = {
+    "image": "divide each sample by the norm of its first token, as normalise=True of load_context, "
+    "--normalise of reconstruct and the switch normalise of Load Context (VD) do",
+    "text": "divide each sample by the norm of its end token, which docs/embeddings.md tells how to find",
+}
+
+
+def check_norm(name: str, kind: str, norm: float) -> None:
+    """Refuse tokens of pictures whose mean norm is far above 1; other large ones are warned of only.
+
+    Encoders other than CLIP may make the latter: SeeCoder's end in a LayerNorm. name: what they are called.
+    Raises ValueError.
+    """
+    if not norm > LARGEST_NORM:  # NaN is what others look for
+        return
+    advice = NORMALISE.get(kind, "divide each sample by the norm of one of its tokens")
+    sentence = f"The {name} have a mean norm of {norm:.3g}, where CLIP's have about 1: {advice}."
+    if kind == "image":
+        raise ValueError(sentence)
+    log.warning("%s", sentence)
 
 
 def check_tokens(context: Context) -> None:
-    """Refuse tokens that are not finite, and those of pictures that were never normalised.
-
-    Other large tokens are warned of only, since encoders other than CLIP may make them: SeeCoder's end in a
-    LayerNorm. Raises ValueError.
-    """
+    """Raise ValueError for tokens that are not finite, and for those of pictures that were not normalised."""
     for name, tokens in (("tokens", context.tokens), ("unconditional tokens", context.null)):
         if tokens is None:
             continue
@@ -130,15 +147,7 @@ def check_tokens(context: Context) -> None:
         if not tokens.isfinite().all():
             raise ValueError(f"The {name} of the {context.kind} context hold NaN or inf.")
         norm = float(tokens.detach().float().norm(dim=-1).mean(dim=1).max())
-        if norm <= LARGEST_NORM:
-            continue
-        sentence = (
-            f"The {name} of the {context.kind} context have a mean norm of {norm:.3g}, where CLIP's have "
-            "about 1: divide each sample by the norm of its "
-        )
-        if context.kind == "image":
-            raise ValueError(f"{sentence}first token.")
-        log.warning("%send token, if CLIP made them.", sentence)
+        check_norm(f"{name} of the {context.kind} context", context.kind, norm)
 
 
 def ratios(contexts: Sequence[Context]) -> list[float]:

@@ -38,6 +38,11 @@ def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
     return given.to(weight.dtype)
 
 
+def best_device() -> str:
+    """Choose a GPU where torch finds one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def checked_device(device: torch.device | str) -> torch.device:
     """Return a device as torch names it. Raises ValueError for a name that it does not know or cannot use
     here.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vd_core import MODEL, load, to_pil
 from vd_core.files import save_numbered
+from vd_core.placement import best_device
 
 from .metrics import describe
 from .predictions import predict
@@ -25,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=best_device())
     return parser
 
 

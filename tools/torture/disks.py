@@ -113,8 +113,7 @@ def made_in_bulk(folder: Path) -> str:
         Settings("text-to-image", size=256, sampling=Sampling("dpmpp_2m", 1)),
         1,
     )
-    part = {"part": [0], "rows": [json.dumps(job.part(0))]}
-    return jobs.Worker(job.settings, folder, 1)(part)["error"][0]
+    return told(lambda: jobs.Worker(job.settings, folder, 1).make(0, job.part(0)))
 
 
 def saved(folder: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import random
 import shutil
@@ -130,7 +129,7 @@ def make_in_bulk(source: Path, out: Path) -> None:
     job = jobs.open_job(source, out, Settings("text-to-image", sampling=Sampling("dpmpp_2m", 1, 2.0)), 1)
     worker = jobs.Worker(job.settings, out, job.batch)
     for number in job.missing():
-        worker({"part": [number], "rows": [json.dumps(job.part(number))]})
+        worker.make(number, job.part(number))
 
 
 def bulk_on_ray(source: Path, out: Path) -> subprocess.Popen:

@@ -8,6 +8,8 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,13 @@ from ..datasets.read import fingerprints
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..runs import find_differences, hash_files, lock_folder, read_record
-from .parts import part_path, read_errors, write_part
-from .reconstruct import Reconstruction
-from .tasks import Settings
+from .parts import CAPTIONS, part_path, read_errors, write_captions, write_part
+from .reconstruct import Reconstruction, Reconstructor
+from .tasks import Runner, Settings
 
 log = logging.getLogger(__name__)
 
-INSTALL = 'Bulk jobs run on Ray Data: pip install "ray[data]".'
+INSTALL = 'pip install ".[bulk]" in a clone, pip install "ray[data]" elsewhere'
 
 
 @dataclass(frozen=True)
@@ -45,40 +47,60 @@ class Job:
         """Return the rows of one part."""
         return self.rows[number * self.batch : (number + 1) * self.batch]
 
+    def paths(self) -> list[Path]:
+        """List the files of all parts, in the order of their rows."""
+        count = -(-len(self.rows) // self.batch)
+        return [part_path(self.out, self.settings.task, number) for number in range(count)]
+
     def missing(self) -> list[int]:
         """List the parts that are not there yet."""
-        count = -(-len(self.rows) // self.batch)
-        task = self.settings.task
-        return [number for number in range(count) if not part_path(self.out, task, number).exists()]
+        return [number for number, path in enumerate(self.paths()) if not path.exists()]
 
 
 class Worker:
-    """What runs in each process: Ray Data makes one per process and calls it with parts.
+    """What runs in each process, with a model of its own.
 
     threads: of the CPU, that it computes on.
+    device:  that the model is on; None = a GPU where there is one.
     """
 
-    def __init__(self, settings: Settings | Reconstruction, out: Path, batch: int, threads: int = 1):
+    def __init__(
+        self,
+        settings: Settings | Reconstruction,
+        out: Path,
+        batch: int,
+        threads: int = 1,
+        device: str | None = None,
+    ):
         torch.set_num_threads(threads)
-        self.out, self.batch, self.runner = out, batch, settings.make_runner()
+        self.settings, self.out, self.batch, self.device = settings, out, batch, device
+
+    @cached_property
+    def runner(self) -> Runner | Reconstructor:
+        """What makes results of rows, loaded with the first part."""
+        return self.settings.make_runner(self.device)
+
+    def make(self, number: int, rows: Sequence[Row]) -> None:
+        """Make the part of a number from its rows, and write it.
+
+        Raises OSError where it cannot be written, ValueError for a model that cannot be used, and where the
+        memory does not suffice.
+        """
+        path = part_path(self.out, self.settings.task, number)
+        write_part(path, self.runner(rows), number * self.batch)
 
     def __call__(self, batch: dict) -> dict:
-        """Run and write parts, each a number and its rows as JSON.
+        """Make the part that Ray Data hands out, a number and rows as JSON: how many rows, and what went
+        wrong.
 
-        Returns how many rows each had, and why it cannot be written, or "".
+        The latter travels as data: an exception would be buried in Ray's own.
         """
-        counts, reasons = [], []
-        for number, rows in zip(map(int, batch["part"]), map(json.loads, batch["rows"]), strict=True):
-            results = self.runner([Row(*row) for row in rows])
-            try:
-                write_part(
-                    part_path(self.out, self.runner.settings.task, number), results, number * self.batch
-                )
-                reasons.append("")
-            except OSError as error:
-                reasons.append(str(error))
-            counts.append(len(results))
-        return {"rows": counts, "error": reasons}
+        (number,), rows = batch["part"], [Row(*row) for row in json.loads(batch["rows"][0])]
+        try:
+            self.make(int(number), rows)
+        except (OSError, ValueError) as error:
+            return {"rows": [len(rows)], "error": [str(error)]}
+        return {"rows": [len(rows)], "error": [""]}
 
 
 def open_job(
@@ -88,6 +110,7 @@ def open_job(
     batch: int,
     recursive: bool = False,
     accept_changes: bool = False,
+    retry_failed: bool = False,
 ) -> Job:
     """Open a new job, or the one in `out`, after reading all of the input once for its fingerprints.
 
@@ -95,6 +118,7 @@ def open_job(
     accept_changes: where settings, model or rows differ from those that the folder's results were made from,
                     delete the parts that they change, so that they are made anew, and write it into the
                     record.
+    retry_failed:   delete the parts with rows that failed, so that they are made anew.
 
     Raises ValueError for changes that are not accepted, spelled out, and for a folder that another process
     uses; OSError when nothing can be written there; and what `find_rows` raises.
@@ -128,6 +152,8 @@ def open_job(
                 delete_changed(job, before, inputs)
                 accepted = [*accepted, changes]
             record |= {"accepted": accepted} if accepted else {}
+            if retry_failed:
+                delete_failed(job)
         for name, content in (("inputs.jsonl", inputs), ("job.json", json.dumps(record, indent=1))):
             with write_whole(out / name) as file:
                 file.write(content.encode())
@@ -183,84 +209,99 @@ def delete_changed(job: Job, before: dict, inputs: str) -> None:
             path.unlink()
 
 
+def delete_failed(job: Job) -> None:
+    """Delete the parts with rows that failed."""
+    for path in job.paths():
+        if path.exists() and read_errors(path):
+            path.unlink()
+
+
 def run(
     job: Job,
     workers: int = 1,
     gpus: float = 0,
     threads: int = 1,
+    device: str | None = None,
     address: str | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> int:
     """Run what is missing of a job on `workers` processes; returns how many of all rows failed.
 
-    errors.jsonl lists them.
+    errors.jsonl lists them, and captions.csv the captions of the others.
 
     workers:  0 runs all in this process, without Ray.
     gpus:     share of a GPU for each worker.
     threads:  of the CPU for each worker; for small models many workers of one thread do more than few of
         many.
+    device:   that models are on, as torch names it; None = a GPU where there is one.
     address:  of a Ray cluster that sees input, output and model files under the same paths; None = this
         machine.
     progress: called with the number of rows whenever a part is done.
 
-    Raises ValueError without Ray, for numbers out of range and for a folder that another process uses or
-    changed, OSError when a part cannot be written, RuntimeError when the workers cannot run.
+    Raises ValueError without Ray, for numbers out of range, for a folder that another process uses or
+    changed and for too little memory, OSError when a part cannot be written (on Ray, for all that ends a
+    worker), RuntimeError when the workers cannot run.
     """
     if not (0 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
         raise ValueError(
             f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got {workers} with "
             f"{threads}, and {gpus}."
         )
+    check_installed(job.settings.task, workers)
     with lock_folder(job.out):
         if read_record(job.out / "job.json") != job.record:
             raise ValueError(
                 f"{job.out} has been given to another job since this one was opened: choose another folder."
             )
         missing = job.missing()
+        worker = {"out": job.out.resolve(), "batch": job.batch, "threads": threads, "device": device}
         if missing and workers == 0:
-            run_here(job, missing, threads, progress)
+            run_here(job, missing, Worker(job.settings, **worker), progress)
         elif missing:
-            on_ray(job, missing, workers, gpus, threads, address, progress)
-        failed = [row for path in sorted(job.out.glob("part-*")) for row in read_errors(path)]
+            on_ray(job, missing, worker, workers, gpus, address, progress)
+        failed = [row for path in job.paths() for row in read_errors(path)]
         with write_whole(job.out / "errors.jsonl") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
+        if job.settings.task == "caption":
+            write_captions(job.out / CAPTIONS, job.paths(), job.settings.count)
     return len(failed)
 
 
-def run_here(job: Job, missing: list[int], threads: int, progress: Callable[[int], None]) -> None:
+def run_here(job: Job, missing: list[int], worker: Worker, progress: Callable[[int], None]) -> None:
     """Make the missing parts one after the other in this process."""
-    worker = Worker(job.settings, job.out.resolve(), job.batch, threads)
     for number in missing:
-        done = worker({"part": [number], "rows": [json.dumps(job.part(number))]})
-        raise_error(done["error"][0])
-        progress(done["rows"][0])
+        worker.make(number, job.part(number))
+        progress(len(job.part(number)))
 
 
-def raise_error(reason: str) -> None:
-    """Raise OSError with the reason why a part could not be written; "" is none."""
-    if reason:
-        raise OSError(f"{reason} The same command then goes on.")
+def check_installed(task: str, workers: int) -> None:
+    """Raise ValueError, before any work, where a package is not installed that a job needs: pyarrow for
+    parquet, Ray for workers.
+    """
+    needed = {"pyarrow": part_path(Path(), task, 0).suffix == ".parquet", "ray": workers > 0}
+    for package, is_needed in needed.items():
+        if is_needed and find_spec(package) is None:
+            raise ValueError(f"This job needs {package}, which is not installed: {INSTALL}.")
 
 
 def on_ray(
     job: Job,
     missing: list[int],
+    worker: dict[str, Any],
     workers: int,
     gpus: float,
-    threads: int,
     address: str | None,
     progress: Callable[[int], None],
 ) -> None:
-    """Hand the missing parts out to workers."""
+    """Hand the missing parts out to workers. worker: what `Worker` takes beside the settings."""
     # it would call home, and chat
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_BACKEND_LOG_LEVEL": "fatal",
     }
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError(INSTALL) from error
+    import ray
+
+    threads = worker["threads"]
     where: dict[str, Any] = (
         {"num_cpus": workers * threads + 1, "include_dashboard": False} if address is None else {}
     )
@@ -272,14 +313,16 @@ def on_ray(
         parts = [{"part": number, "rows": json.dumps(job.part(number))} for number in missing]
         done = ray.data.from_items(parts, override_num_blocks=len(parts)).map_batches(
             Worker,
-            fn_constructor_args=(job.settings, job.out.resolve(), job.batch, threads),
+            fn_constructor_args=(job.settings,),
+            fn_constructor_kwargs=worker,
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(parts))),
             batch_size=1,
             num_cpus=threads,
             num_gpus=gpus,
         )
         for row in done.iter_rows():
-            raise_error(row["error"])
+            if row["error"]:
+                raise OSError(f"{row['error']} The same command then goes on.")
             progress(int(row["rows"]))
     finally:
         ray.shutdown()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import io
 import json
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from ..files import write_whole
 
+CAPTIONS = "captions.csv"
 PICTURE_TASKS = ("variation", "text-to-image", "reconstruct")
 
 
@@ -73,6 +76,28 @@ def unpack_pictures(path: Path, folder: Path) -> list[str]:
                     file.write(picture.read())
                 names.append(member.name)
     return names
+
+
+def write_captions(path: Path, parts: Sequence[Path], count: int) -> None:
+    """Write the captions of all parts as one table: file_name, caption, caption_2, … caption_`count`.
+
+    A spreadsheet opens it, and beside its pictures it is a list that training reads. Rows that failed are
+    left out.
+    """
+    from pyarrow import parquet
+
+    columns = ["file_name", "caption", *(f"caption_{number}" for number in range(2, count + 1))]
+    with write_whole(path) as file:
+        file.write(codecs.BOM_UTF8)  # without it Excel reads another encoding
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(columns)
+        for part in parts:
+            rows = parquet.read_table(part).to_pylist()
+            table.writerows([row["id"], *row["captions"]] for row in rows if not row["error"])
+            file.write(text.getvalue().encode())
+            text.seek(0)
+            text.truncate()
 
 
 def read_errors(path: Path) -> list[dict]:

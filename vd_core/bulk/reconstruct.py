@@ -6,24 +6,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..context import Context
+from ..checkpoints.load import choose, load, open_checkpoints
+from ..config import token_shape
+from ..context import Context, check_norm
 from ..datasets.rows import Listing, Row
 from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
 from ..pictures import from_pil, read_picture, resize_and_crop, to_pil
+from ..placement import best_device
 from ..ranking import best_first, token_similarity
-from ..sampling.checks import check_number
+from ..sampling.checks import check_number, check_size
 from ..sampling.noise import SampleNoise
 from ..sampling.options import Sampling
-from .tasks import Result, encode_png, seed_rows
+from .tasks import Result, encode_png, run_rows, seed_rows
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -65,33 +68,69 @@ class Reconstruction:
         check_number("count", self.count, 1, 1000)
         check_number("best", self.best, 1, self.count)
         check_number("seed", self.seed, 0, 2**63 - 1)
-        if self.size is not None and (self.size < 8 or self.size % 8):
-            raise ValueError(f"size must be divisible by 8, got {self.size}.")
+        if self.size is not None:
+            check_size("size", self.size)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the model that are needed."""
+        parts = ["diffuser.data.image", "diffuser.context.image", "image_vae"]
+        parts += ["diffuser.context.text", "clip_text"] if self.texts else []
+        return parts + (["clip_vision"] if self.best < self.count else [])
 
     def find_rows(self, source: Path, recursive: bool) -> Listing:
         """List the rows of the token file, each with a fingerprint of all that it is drawn from as its text.
 
-        Raises ValueError for files that are no tokens, and for another number of texts or guesses than of
-        pictures.
+        Raises ValueError for files that are no tokens, another number of texts or guesses than of pictures,
+        tokens of other shapes than the model reads, and those that were never normalised in any row.
         """
-        arrays = [open_tokens(Path(path)) for path in (self.image_tokens, self.texts) if path]
+        images = open_tokens(Path(self.image_tokens))
+        arrays = {self.image_tokens: images}
+        if self.texts:
+            arrays[self.texts] = open_tokens(Path(self.texts))
         guesses = list_guesses(Path(self.guesses)) if self.guesses else []
-        rows = len(arrays[0])
-        for path, held in ((self.texts, len(arrays[-1])), (self.guesses, len(guesses))):
+        rows = len(images)
+        for path, held in ((self.texts, len(arrays.get(self.texts, ()))), (self.guesses, len(guesses))):
             if path and held != rows:
                 raise ValueError(
                     f"{path} has {held} rows where {self.image_tokens} has {rows}: one for each is needed."
                 )
+        self.check_tokens(images, arrays.get(self.texts))
         found = []
         for number in range(rows):
-            content = b"".join(np.ascontiguousarray(array[number]).tobytes() for array in arrays)
+            content = b"".join(np.ascontiguousarray(array[number]).tobytes() for array in arrays.values())
             content += guesses[number].read_bytes() if guesses else b""
-            found.append(Row(f"{number:06d}", hashlib.sha256(content).hexdigest()[:16]))
+            found.append(Row(name_row(number), hashlib.sha256(content).hexdigest()[:16]))
         return Listing(found, [])
 
-    def make_runner(self) -> Reconstructor:
-        """Load the model and open the files."""
-        return Reconstructor(self)
+    def check_tokens(self, images: np.ndarray, texts: np.ndarray | None) -> None:
+        """Refuse what would make every row fail: tokens that do not fit the model, or were never normalised.
+
+        Reads the headers of the model's files. Raises ValueError, for a model that lacks a part too.
+        """
+        checkpoints, config = open_checkpoints(list(self.models))
+        choose(checkpoints, config, self.parts)
+        for kind, path, array in (("image", self.image_tokens, images), ("text", self.texts, texts)):
+            if array is None:
+                continue
+            held, wanted = list(array.shape[1:]), list(token_shape(config, kind))
+            if held != wanted:
+                raise ValueError(
+                    f"The {kind} tokens of a row in {path} are {held}, and this model reads {wanted}: give "
+                    "with --model the one that they were predicted for."
+                )
+            if kind == "text" or not self.normalise:
+                norms = [np.linalg.norm(row.astype(np.float32), axis=-1).mean() for row in array]
+                check_norm(f"{kind} tokens of all {len(array)} rows in {path}", kind, float(min(norms)))
+
+    def make_runner(self, device: str | None = None) -> Reconstructor:
+        """Load the model and open the files. device: None = a GPU where there is one."""
+        return Reconstructor(self, device)
+
+
+def name_row(number: int) -> str:
+    """Name a row by its number, as its pictures are."""
+    return f"{number:09d}"
 
 
 def open_tokens(path: Path) -> np.ndarray:
@@ -127,52 +166,44 @@ class Reconstructor:
     settings.
     """
 
-    def __init__(self, settings: Reconstruction):
-        from ..checkpoints.load import load
-
-        parts = ["diffuser.data.image", "diffuser.context.image", "image_vae"]
-        parts += ["diffuser.context.text", "clip_text"] if settings.texts else []
-        parts += ["clip_vision"] if settings.best < settings.count else []
+    def __init__(self, settings: Reconstruction, device: str | None = None):
         self.settings = settings
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load(
-            list(settings.models), parts=parts, dtype=getattr(torch, settings.dtype), device=device
+            list(settings.models),
+            parts=settings.parts,
+            dtype=getattr(torch, settings.dtype),
+            device=device or best_device(),
         )
         embedded = settings.models == (str(MODEL),)
         self.size = (64 if embedded else 512) if settings.size is None else settings.size
         self.images = open_tokens(Path(settings.image_tokens))
         self.texts = open_tokens(Path(settings.texts)) if settings.texts else None
         self.guesses = list_guesses(Path(settings.guesses)) if settings.guesses else []
-        # Sentences of an empty caption, the unconditional tokens of texts.
-        self.silence = self.model.encode_text("").tokens if settings.texts else None
+        # The unconditional tokens of texts: those of an empty caption.
+        self.text_null = self.model.encode_text("").tokens if settings.texts else None
 
     @torch.no_grad()
     def __call__(self, rows: Sequence[Row]) -> list[Result]:
         """Draw rows: `pictures`, PNG files, the best first, and their `scores`. A row that fails has an
         `error`.
         """
-        try:
-            return self.draw([int(row.id) for row in rows])
-        except (ValueError, RuntimeError) as error:
-            if len(rows) == 1:
-                return [{"id": rows[0].id, "error": f"row {rows[0].id} failed: {error}"}]
-            return [result for row in rows for result in self([row])]
+        return run_rows(self.draw, [int(row.id) for row in rows], [row.id for row in rows])
 
-    def draw(self, numbers: list[int]) -> list[Result]:
+    def draw(self, numbers: Sequence[int]) -> list[Result]:
         """Draw rows by their numbers."""
         count, model = self.settings.count, self.model
         images = self.read(self.images, numbers)
         if self.settings.normalise:
             images = images / images[:, :1].norm(dim=-1, keepdim=True)
-        contexts = [Context("image", images.repeat_interleave(count, dim=0), weight=1.0)]
+        ratio = 0.0 if self.texts is None else self.settings.ratio
+        contexts = [Context("image", images.repeat_interleave(count, dim=0), weight=1 - ratio)]
         if self.texts is not None:
             tokens = self.read(self.texts, numbers).repeat_interleave(count, dim=0)
-            contexts[0] = Context("image", contexts[0].tokens, weight=1 - self.settings.ratio)
-            contexts.append(Context("text", tokens, self.silence, weight=self.settings.ratio))
+            contexts.append(Context("text", tokens, self.text_null, weight=ratio))
         pictures = model.image_vae.decode(self.sample(contexts, numbers))
         results = []
         for number, wanted, drawn in zip(numbers, images, pictures.split(count), strict=True):
-            result: Result = {"id": f"{number:06d}", "error": ""}
+            result: Result = {"id": name_row(number), "error": ""}
             if self.settings.best < count:
                 scores = token_similarity(model.encode_image(drawn).tokens, wanted[None])
                 order = best_first(scores, self.settings.best)
@@ -181,7 +212,7 @@ class Reconstructor:
             results.append({**result, "pictures": [encode_png(picture) for picture in to_pil(drawn)]})
         return results
 
-    def sample(self, contexts: list[Context], numbers: list[int]) -> Tensor:
+    def sample(self, contexts: list[Context], numbers: Sequence[int]) -> Tensor:
         """Sample latents [rows * count, …]. Raises ValueError where values are not finite."""
         settings, vae = self.settings, self.model.image_vae
         sampling = settings.sampling
@@ -190,10 +221,10 @@ class Reconstructor:
             pictures = torch.cat([resize_and_crop(from_pil([guess]), self.size) for guess in guesses])
             latent = vae.encode(pictures.to(self.model.device)).repeat_interleave(settings.count, dim=0)
         else:
-            sampling = Sampling(**{**vars(sampling), "strength": None})
+            sampling = replace(sampling, strength=None)
             side, channels = self.size // vae.factor, vae.config.latent_channels
             latent = torch.zeros(len(contexts[0].tokens), channels, side, side, device=self.model.device)
-        ids = [f"{number:06d}" for number in numbers]
+        ids = [name_row(number) for number in numbers]
 
         def run() -> Tensor:
             noise = SampleNoise(iter(seed_rows(settings.seed, "noise", ids, settings.count)))
@@ -203,6 +234,6 @@ class Reconstructor:
         check_samples(samples, run, layers, *(context.tokens for context in contexts))
         return samples
 
-    def read(self, array: np.ndarray, numbers: list[int]) -> Tensor:
+    def read(self, array: np.ndarray, numbers: Sequence[int]) -> Tensor:
         """Read rows of tokens, float32, on the model's device."""
-        return torch.from_numpy(array[numbers].astype(np.float32)).to(self.model.device)
+        return torch.from_numpy(array[list(numbers)].astype(np.float32)).to(self.model.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
+from ..checkpoints.hub import find_snapshot, is_name
+from ..checkpoints.load import load
 from ..context import Context
 from ..datasets.find import find_rows
 from ..datasets.read import Reader
@@ -19,8 +21,10 @@ from ..datasets.rows import Listing, Row
 from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
+from ..memory import out_of_memory
 from ..pictures import from_pil, resize_and_crop, to_pil
-from ..sampling.checks import check_choice, check_number
+from ..placement import best_device
+from ..sampling.checks import check_choice, check_number, check_size
 from ..sampling.noise import SampleNoise, seeded
 from ..sampling.options import Sampling
 
@@ -66,9 +70,7 @@ class Settings:
         check_number("count", self.count, 1, 1000)
         check_number("seed", self.seed, 0, 2**63 - 1)
         if self.size is not None:
-            check_number("size", self.size, 8, 8192)
-            if self.size % 8:
-                raise ValueError(f"size must be divisible by 8, got {self.size}.")
+            check_size("size", self.size)
         try:
             ImageColor.getrgb(self.background)
         except ValueError:
@@ -79,9 +81,9 @@ class Settings:
         """Keep what the task reads of an input. Raises ValueError for no rows, and like `find_rows`."""
         return rows_of_task(find_rows(source, recursive), READS[self.task], source)
 
-    def make_runner(self) -> Runner:
-        """Load the model and make what runs the task on rows."""
-        return Runner(self)
+    def make_runner(self, device: str | None = None) -> Runner:
+        """Load the model and make what runs the task on rows. device: None = a GPU where there is one."""
+        return Runner(self, device)
 
 
 Result = dict[str, object]  # id, error ("" where there is none), and what the task gives
@@ -93,12 +95,10 @@ class Runner:
     A result depends, up to rounding, on its row and the settings alone.
     """
 
-    def __init__(self, settings: Settings):
-        from ..checkpoints.load import load
-
+    def __init__(self, settings: Settings, device: str | None = None):
         self.settings = settings
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = load(list(settings.models), parts=list(PARTS[settings.task])).to(self.device)
+        self.device = device or best_device()
+        self.model = load(list(settings.models), parts=PARTS[settings.task], device=self.device)
         embedded = settings.models == (str(MODEL),)
         self.size = (64 if embedded else 512) if settings.size is None else settings.size
         self.reader = Reader()
@@ -110,7 +110,7 @@ class Runner:
         readable = [
             (row, value) for row, value in zip(rows, found, strict=True) if not isinstance(value, ValueError)
         ]
-        made = iter(self.run(readable))
+        made = iter(run_rows(self.run, readable, [row.id for row, _ in readable]))
         return [
             {"id": row.id, "error": str(value)} if isinstance(value, ValueError) else next(made)
             for row, value in zip(rows, found, strict=True)
@@ -125,16 +125,9 @@ class Runner:
         except ValueError as error:
             return error
 
-    def run(self, rows: list[tuple[Row, Image.Image | str]]) -> list[Result]:
-        """Run rows that could be read. Where a batch fails, each row is tried alone."""
-        if not rows:
-            return []
-        try:
-            made = getattr(self, self.settings.task.replace("-", "_"))(rows)
-        except (ValueError, RuntimeError) as error:
-            if len(rows) == 1:
-                return [{"id": rows[0][0].id, "error": f"{rows[0][0].id} failed: {error}"}]
-            return [result for row in rows for result in self.run([row])]
+    def run(self, rows: Sequence[tuple[Row, Image.Image | str]]) -> list[Result]:
+        """Run rows that could be read."""
+        made = getattr(self, self.settings.task.replace("-", "_"))(rows)
         return [{"id": row.id, "error": "", **result} for (row, _), result in zip(rows, made, strict=True)]
 
     def caption(self, rows) -> list[Result]:
@@ -204,6 +197,27 @@ class Runner:
         return seed_rows(self.settings.seed, purpose, [row.id for row, _ in rows], self.settings.count)
 
 
+def run_rows(run: Callable[[Sequence], list[Result]], rows: Sequence, ids: Sequence[str]) -> list[Result]:
+    """Run rows together, and where that fails, each alone: what fails alone has an `error`.
+
+    Raises ValueError where the memory does not suffice for one row, which is not the row's fault.
+    """
+    if not rows:
+        return []
+    try:
+        return run(rows)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if len(rows) == 1 and out_of_memory(error):
+            raise ValueError(
+                f"There is not enough memory for {ids[0]}, a single row: choose a smaller count or size, or "
+                "another device. What was done before is kept."
+            ) from error
+        if len(rows) == 1:
+            return [{"id": ids[0], "error": f"{ids[0]} failed: {error}"}]
+    # Here the memory that all of them took is free again.
+    return [run_rows(run, [row], [name])[0] for row, name in zip(rows, ids, strict=True)]
+
+
 def seed_rows(seed: int, purpose: str, ids: Sequence[str], count: int) -> list[torch.Generator]:
     """Make generators for `count` results of each row, seeded by seed, row's id and result's number."""
     names = [f"{seed} {purpose} {number} {name}" for name in ids for number in range(count)]
@@ -228,7 +242,10 @@ def encode_png(picture: Image.Image) -> bytes:
 
 
 def resolve_models(models: Sequence[str | Path]) -> tuple[str, ...]:
-    """Return model files by their full paths, the same from every folder. Raises FileNotFoundError."""
+    """Return model files by their full paths, the same from every folder; OWNER/NAME of the hub is looked
+    for in the local cache. Raises FileNotFoundError.
+    """
+    models = [find_snapshot(path) if isinstance(path, str) and is_name(path) else path for path in models]
     for path in models:
         if not Path(path).exists():
             raise FileNotFoundError(f"There is no model file {path}.")

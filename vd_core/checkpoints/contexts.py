@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..config import is_kind
-from ..context import Context
+from ..context import NORMALISE, Context
 from ..files import write_whole
 from ..foreign import printable
 from .faults import is_finite
@@ -149,8 +149,8 @@ def check_norms(path: Path, tokens: Tensor) -> None:
     worst = max(norms.tolist(), key=lambda norm: abs(norm - 1))
     if abs(worst - 1) > NORM_ERROR:
         raise ValueError(
-            f"The global token of a picture in {path} has norm {worst:.3g} where contexts have 1: switch "
-            "normalise on."
+            f"The global token of a picture in {path} has norm {worst:.3g} where CLIP's has 1: "
+            f"{NORMALISE['image']}."
         )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from ..bulk.parts import CAPTIONS
 from ..bulk.tasks import READS, Settings, resolve_models
 from ..embedded import MODEL
 from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
+from .jobs import add_job_options, report, run_job
 
 HELP = "caption, vary, draw or embed many pictures or texts, on Ray Data; resumes where it was stopped"
 
@@ -22,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("task", choices=READS, help="what to make of each row")
     inputs = "pictures, lists (.txt, .jsonl, .csv, .tsv), .parquet, webdataset .tar"
     add("input", type=Path, metavar="INPUT", help=f"folder, or one file: {inputs}")
-    outputs = "part-… files (parquet, or tar for pictures), errors.jsonl"
+    outputs = "part-… files (parquet, or tar for pictures), captions.csv, errors.jsonl"
     add("output", type=Path, metavar="OUTPUT", help=f"folder of the job: {outputs}")
     add("--recursive", action="store_true", help="take the subfolders of INPUT too")
     models = "files that make up one model; default: the embedded one"
@@ -40,31 +39,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
     add("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: dpmpp_2m")
     add("--seed", type=int, default=0, help="default: 0")
-    add(
-        "--batch",
-        type=int,
-        default=8,
-        metavar="ROWS",
-        help="rows of one part, which run together; default: 8",
-    )
-    changes = "make anew what a changed input, model or setting changes, and note it in job.json"
-    add("--accept-changes", action="store_true", help=changes)
-    add(
-        "--workers",
-        type=int,
-        default=1,
-        metavar="N",
-        help="processes, each with a model of its own; default: 1",
-    )
-    add("--threads", type=int, default=1, metavar="N", help="of the CPU for each worker; default: 1")
-    add("--gpus", type=float, default=0, metavar="SHARE", help="of a GPU for each worker; default: 0")
-    add("--address", help="of a Ray cluster that sees all files under the same paths; default: this machine")
+    add_job_options(parser, batch=8, workers=1)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Run what is missing of a job, with a progress bar; print what came of it."""
-    from ..bulk.job import open_job, run
-
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing of a job; print what came of it. Returns the exit status."""
     cfg = options.cfg
     if cfg is None:
         cfg = 2.0 if options.model == [MODEL] else 7.5
@@ -77,16 +56,8 @@ def run(options: argparse.Namespace) -> None:
         background=options.background,
         sampling=Sampling(options.sampler, options.steps, cfg),
     )
-    job = open_job(
-        options.input, options.output, settings, options.batch, options.recursive, options.accept_changes
-    )
-    if job.left_out:
-        print(f"{options.input}: {job.left_out}", file=sys.stderr)
-    waiting = sum(len(job.part(number)) for number in job.missing())
-    with tqdm(total=len(job.rows), initial=len(job.rows) - waiting, unit=" rows") as bar:
-        try:
-            failed = run(job, options.workers, options.gpus, options.threads, options.address, bar.update)
-        except KeyboardInterrupt:
-            raise ValueError("Stopped: the same command goes on with what is missing.") from None
-    done = len(job.rows) - failed
-    print(f"{options.output}: {done} of {len(job.rows)} rows done, {failed} failed (errors.jsonl)")
+    job, failed = run_job(options.input, options.output, settings, options, options.recursive)
+    status = report(job, failed, options.output)
+    if settings.task == "caption":
+        print(options.output / CAPTIONS)
+    return status

@@ -6,18 +6,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
-from ..bulk.job import open_job
-from ..bulk.job import run as run_job
-from ..bulk.parts import is_picture, part_path, unpack_pictures
+from ..bulk.parts import is_picture, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import resolve_models
-from ..checkpoints.hub import find_snapshot, is_name
 from ..embedded import MODEL
 from ..files import make_folder
 from ..sampling.samplers import SAMPLERS
 from ..sampling.spacing import SPACINGS
+from .jobs import add_job_options, report, run_job
 
 HELP = (
     "draw pictures from predicted CLIP tokens (brain decoding), several per row, and keep the best; resumes"
@@ -83,68 +79,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--cfg", type=float, default=DEFAULT.sampling.cfg, help="guidance scale; default: %(default)s"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--batch",
-        type=int,
-        default=1,
-        metavar="ROWS",
-        help="rows that run together, each with --count samples; default: 1",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes on Ray; default: 0, all in this one"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU for each worker")
-    parser.add_argument("--gpus", type=float, default=0, metavar="SHARE", help="of a GPU for each worker")
-    parser.add_argument("--address", help="of a Ray cluster that sees all files under the same paths")
-    parser.add_argument(
-        "--accept-changes", action="store_true", help="make anew what changed inputs or options change"
-    )
+    add_job_options(parser, batch=1, workers=0)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Run what is missing of a job, with a progress bar; then write the pictures as files."""
-    models = [str(find_snapshot(path)) if is_name(path) else path for path in options.model]
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing of a job, then write the pictures as files. Returns the exit status."""
     sampling = replace(
         DEFAULT.sampling,
         sampler=options.sampler,
         steps=options.steps,
         cfg=options.cfg,
-        strength=options.strength,
+        strength=options.strength if options.guesses else None,
         spacing=options.spacing,
     )
     settings = Reconstruction(
-        str(options.tokens.resolve()),
-        str(options.texts.resolve()) if options.texts else "",
-        str(options.guesses.resolve()) if options.guesses else "",
-        resolve_models(models),
-        options.ratio,
-        options.normalise,
-        options.count,
-        options.best,
-        options.seed,
-        options.size,
-        options.dtype,
-        sampling,
+        image_tokens=str(options.tokens.resolve()),
+        texts=str(options.texts.resolve()) if options.texts else "",
+        guesses=str(options.guesses.resolve()) if options.guesses else "",
+        models=resolve_models(options.model),
+        ratio=options.ratio,
+        normalise=options.normalise,
+        count=options.count,
+        best=options.best,
+        seed=options.seed,
+        size=options.size,
+        dtype=options.dtype,
+        sampling=sampling,
     )
-    job = open_job(
-        options.tokens, options.out, settings, options.batch, accept_changes=options.accept_changes
-    )
-    waiting = sum(len(job.part(number)) for number in job.missing())
-    with tqdm(total=len(job.rows), initial=len(job.rows) - waiting, unit=" rows") as bar:
-        try:
-            failed = run_job(job, options.workers, options.gpus, options.threads, options.address, bar.update)
-        except KeyboardInterrupt:
-            raise ValueError("Stopped: the same command goes on with what is missing.") from None
+    job, failed = run_job(options.tokens, options.out, settings, options)
     pictures = options.out / "pictures"
     make_folder(pictures)
-    drawn = {
-        name
-        for number in range(-(-len(job.rows) // job.batch))
-        for name in unpack_pictures(part_path(job.out, settings.task, number), pictures)
-    }
+    drawn = {name for part in job.paths() for name in unpack_pictures(part, pictures)}
     for path in pictures.iterdir():  # of rows that an accepted change took away
         if is_picture(path.name) and path.name not in drawn:
             path.unlink()
-    print(
-        f"{pictures}: {len(job.rows) - failed} of {len(job.rows)} rows drawn, {failed} failed (errors.jsonl)"
-    )
+    return report(job, failed, pictures)

@@ -14,6 +14,7 @@ from ..embedded import MODEL
 from ..files import save_numbered
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, read_picture, to_pil
+from ..placement import best_device
 from ..sampling.noise import seeded
 from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
@@ -48,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=best_device(), help="default: %(default)s")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
     )

@@ -34,6 +34,13 @@ def check_count(field: str, value: object) -> None:
         raise ValueError(f"{field} must be a whole number of at least 1, got {value!r}.")
 
 
+def check_size(field: str, value: object) -> None:
+    """Raise ValueError unless a value is the side of a picture in pixels: 8 to 8192, divisible by 8."""
+    check_number(field, value, 8, 8192)
+    if not isinstance(value, Integral) or value % 8:
+        raise ValueError(f"{field} must be divisible by 8, got {value}.")
+
+
 def check_type(field: str, value: object, wanted: type) -> None:
     """Raise ValueError unless a value is of a class."""
     if not isinstance(value, wanted):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..sampling.checks import check_number
+from ..sampling.checks import check_number, check_size
 from .loss import PLAIN, Refinements
 from .prepared import Flow
 
@@ -51,7 +51,6 @@ class PriorSettings:
 
 
 RANGES = {
-    "size": (8, 8192),
     "batch": (1, 65536),
     "lr": (1e-12, 1000),
     "warmup": (0, 10**9),
@@ -137,8 +136,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
             check_number(name, getattr(self, name), lowest, highest)
-        if self.size % 8:
-            raise ValueError(f"size must be divisible by 8, got {self.size}.")
+        check_size("size", self.size)
         for flows, steps in self.stages:
             check_number(f"The number of steps of {'+'.join(map('_to_'.join, flows))}", steps, 1, 10**9)
         for name, scale in (*self.gradient_scales.items(), *self.rates.items()):

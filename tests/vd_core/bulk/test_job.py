@@ -1,8 +1,10 @@
 """Bulk jobs: results that depend on nothing but their row, and resumption that does nothing twice."""
 
+import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import torch
 from picture_files import coverage, encode, picture_files, pixels
 from PIL import Image
 
+from vd_core import MODEL, load, save_model
+from vd_core.__main__ import main
 from vd_core.bulk import job as jobs
 from vd_core.bulk.parts import part_path, read_errors
 from vd_core.bulk.tasks import Runner, Settings
@@ -65,14 +69,17 @@ def locally(monkeypatch):
     """Parts run in this process instead of Ray's; the list says which did."""
     ran = []
 
-    def run(job, missing, workers, gpus, threads, address, progress):
-        worker = jobs.Worker(job.settings, job.out, job.batch)
+    def run(job, missing, worker, workers, gpus, address, progress):
+        worker = jobs.Worker(job.settings, **worker)
         for number in missing:
             ran.append(number)
             rows = json.dumps(job.part(number))
-            progress(worker({"part": [number], "rows": [rows]})["rows"][0])
+            done = worker({"part": [number], "rows": [rows]})
+            assert done["error"] == [""]
+            progress(done["rows"][0])
 
     monkeypatch.setattr(jobs, "on_ray", run)
+    monkeypatch.setattr(jobs, "check_installed", lambda task, workers: None)
     return ran
 
 
@@ -106,6 +113,37 @@ def test_other_tasks(folder, task, column):
         [2, 2, 0, 2, 2] if task == "caption" else [160, 160, 0, 160, 160]
     )
     assert all(isinstance(text, str) for result in results for text in result.get("captions", []))
+
+
+def test_captions_are_a_table_that_training_reads(folder, tmp_path, capsys):
+    """Rows in their order, those that failed left out; the last line says where it is."""
+    (folder / "=1+1.png").write_bytes(content(6))
+    out = tmp_path / "out"
+    options = ["--count", "2", "--steps", "2", "--batch", "2", "--workers", "0", "--recursive"]
+    assert main(["bulk", "caption", str(folder), str(out), *options]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "captions.csv")
+    with (out / "captions.csv").open(encoding="utf-8-sig", newline="") as file:
+        head, *rows = csv.reader(file)
+    names = ["0.png", "1.png", "3.png", "=1+1.png", "more/4.png"]
+    assert head == ["file_name", "caption", "caption_2"] and [row[0] for row in rows] == names
+    assert all(len(row) == 3 for row in rows)
+    shutil.copy(out / "captions.csv", folder)
+    read = {row.id: row.text for row in pictures_of(folder)}
+    assert {name: read[name] for name in names} == {row[0]: row[1] or None for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("task", "workers", "package"), [("variation", "2", "ray"), ("embed", "0", "pyarrow")]
+)
+def test_packages_that_are_missing_are_named_before_any_work(
+    folder, tmp_path, monkeypatch, task, workers, package, capsys
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["bulk", task, str(folder), str(tmp_path / "out"), "--workers", workers]) == 1
+    assert (
+        f'This job needs {package}, which is not installed: pip install ".[bulk]"' in capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_texts_are_drawn_and_embedded(tmp_path):
@@ -255,7 +293,7 @@ def test_refusals(tmp_path, folder, monkeypatch):
             ValueError,
             "at least one worker with one thread, and 0 to 64 GPUs for each, got -1 with 1",
         ),
-        (lambda: jobs.run(job), ValueError, r'pip install "ray\[data\]"'),
+        (lambda: jobs.run(job), ValueError, r'needs ray, .* pip install "ray\[data\]" elsewhere'),
         (lambda: jobs.run(job, gpus=float("nan")), ValueError, "0 to 64 GPUs for each"),
         (
             lambda: open_job(tmp_path / "empty", tmp_path / "other", QUICK, 2),
@@ -318,6 +356,7 @@ def test_a_killed_job_on_ray_goes_on(folder, tmp_path):
         "1",
         "--workers",
         "2",
+        "--recursive",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen(
@@ -343,4 +382,15 @@ def test_a_killed_job_on_ray_goes_on(folder, tmp_path):
     files = [
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("killed", "whole")
     ]
-    assert files[0] == files[1] and len(files[0]) == 7
+    assert files[0] == files[1] and len(files[0]) == 9
+
+
+@pytest.mark.ray
+def test_what_ends_a_worker_on_ray_is_its_own_sentence(folder, tmp_path):
+    pytest.importorskip("ray.data")
+    save_model(tmp_path / "half.safetensors", load(MODEL, parts=["image_vae"]))
+    settings = replace(QUICK, models=(str(tmp_path / "half.safetensors"),))
+    with pytest.raises(
+        OSError, match=r"half.safetensors has no clip_vision, .* The same command then goes on"
+    ):
+        jobs.run(open_job(folder, tmp_path / "out", settings, batch=5))

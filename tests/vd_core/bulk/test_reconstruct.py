@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vd_core import MODEL, Context, Sampling, load, to_pil, token_similarity
+from vd_core import MODEL, Context, Sampling, load, save_model, to_pil, token_similarity
 from vd_core.__main__ import main
 from vd_core.bulk.job import open_job
-from vd_core.bulk.reconstruct import Reconstruction, list_guesses
+from vd_core.bulk.reconstruct import Reconstruction, Reconstructor, list_guesses
 from vd_core.embedded import FOLDER
 from vd_core.training.dataset import CaptionedPictures
 
@@ -89,7 +89,7 @@ def test_a_row_is_what_python_draws(vd, inputs, finished, tmp_path):
         Context("text", texts[1:2].repeat(2, 1, 1), vd.encode_text("").tokens, weight=0.5),
     ]
     guess = from_pil([Image.open(inputs / "guesses" / "1.png").convert("RGB")])
-    noise = SampleNoise(iter(seed_rows(0, "noise", ["000001"], 2)))
+    noise = SampleNoise(iter(seed_rows(0, "noise", ["000000001"], 2)))
     sampling = Sampling("unipc", 4, 2.0, strength=0.85, spacing="linspace")
     drawn = vd.image_vae.decode(
         vd.sample("image", contexts, vd.image_vae.encode(guess).repeat(2, 1, 1, 1), noise, sampling)
@@ -116,7 +116,7 @@ def test_changed_inputs_and_options_are_named(inputs, finished, tmp_path, capsys
     assert "settings.sampling.steps is 5, there it was 4" in capsys.readouterr().err
     settings = Reconstruction(str(inputs / "images.npy"), count=2)
     job = open_job(inputs / "images.npy", tmp_path / "job", settings, 1)
-    assert [row.id for row in job.rows] == ["000000", "000001", "000002"]
+    assert [row.id for row in job.rows] == ["000000000", "000000001", "000000002"]
 
 
 @pytest.mark.slow
@@ -171,10 +171,10 @@ def test_a_bad_row_fails_alone(inputs, tmp_path, capsys):
     tokens[1] *= 20
     np.save(tmp_path / "images.npy", tokens)
     out = tmp_path / "job"
-    assert main(["reconstruct", str(tmp_path / "images.npy"), "--out", str(out), *FAST, "--batch", "3"]) == 0
-    assert "2 of 3 rows drawn, 1 failed" in capsys.readouterr().out
+    assert main(["reconstruct", str(tmp_path / "images.npy"), "--out", str(out), *FAST, "--batch", "3"]) == 3
+    assert "2 of 3 rows done, 1 failed" in capsys.readouterr().out
     failed = json.loads((out / "errors.jsonl").read_text())
-    assert failed["id"] == "000001" and "divide each sample by the norm of its first token" in failed["error"]
+    assert failed["id"] == "000000001" and "by the norm of its first token" in failed["error"]
     assert (
         main(
             [
@@ -188,6 +188,88 @@ def test_a_bad_row_fails_alone(inputs, tmp_path, capsys):
         )
         == 0
     )
+
+
+def test_what_would_fail_in_every_row_is_refused_before(inputs, tmp_path, capsys, caplog):
+    """Tokens of another model, or never normalised, a model without a part: nothing is begun."""
+    images, texts = (np.load(inputs / name) for name in ("images.npy", "texts.npy"))
+    real = {"image": np.zeros((3, 257, 768)), "text": np.zeros((3, 77, 768))}
+    for name, array in {
+        **real,
+        "loud": images * 20,
+        "loud texts": texts * 20,
+        "few": images[:, :5],
+    }.items():
+        np.save(tmp_path / f"{name}.npy", array.astype(np.float32))
+    out = ["--out", tmp_path / "job"]
+    said = refusal(capsys, tmp_path / "image.npy", *out)
+    assert "image.npy are [257, 768], and this model reads [65, 160]: give with --model" in said
+    said = refusal(capsys, inputs / "images.npy", "--texts", tmp_path / "text.npy", *out)
+    assert "text.npy are [77, 768], and this model reads [32, 160]: give with --model" in said
+    assert "are [5, 160]" in refusal(capsys, tmp_path / "few.npy", *out)
+    said = refusal(capsys, tmp_path / "loud.npy", *out)
+    assert "tokens of all 3 rows" in said and "first token, as normalise=True of load_context, --norm" in said
+    settings = Reconstruction(str(inputs / "images.npy"), str(tmp_path / "loud texts.npy"))
+    settings.find_rows(inputs, False)
+    assert "text tokens of all 3 rows" in caplog.text and "end token, which docs/embeddings.md" in caplog.text
+    save_model(tmp_path / "half.safetensors", load(MODEL, parts=["image_vae"]))
+    half = ["--model", tmp_path / "half.safetensors"]
+    assert "half.safetensors has no diffuser." in refusal(capsys, inputs / "images.npy", *out, *half)
+    assert not (tmp_path / "job").exists()
+
+
+def test_where_no_row_can_be_made_the_command_fails(inputs, tmp_path, capsys):
+    tokens = np.load(inputs / "images.npy")
+    tokens[:, 3] = np.nan
+    np.save(tmp_path / "images.npy", tokens)
+    said = refusal(capsys, tmp_path / "images.npy", "--out", tmp_path / "job", *FAST)
+    assert "All 3 rows failed; " in said and "000000000 failed: The tokens" in said and "NaN" in said
+    assert len((tmp_path / "job" / "errors.jsonl").read_text().splitlines()) == 3
+
+
+def test_failed_rows_are_tried_again_when_asked(inputs, finished, tmp_path, monkeypatch, capsys):
+    arguments, draw = command(inputs, tmp_path / "job"), Reconstructor.draw
+
+    def fail(self, numbers):
+        if 1 in numbers:
+            raise RuntimeError("the driver was gone")
+        return draw(self, numbers)
+
+    monkeypatch.setattr(Reconstructor, "draw", fail)
+    assert main(arguments) == 3
+    assert "2 of 3 rows done, 1 failed (errors.jsonl; --retry-failed tries" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert main(arguments) == 3
+    assert main([*arguments, "--retry-failed"]) == 0
+    assert contents(tmp_path / "job") == contents(finished)
+
+
+def test_too_little_memory_is_not_the_fault_of_a_row(inputs, finished, tmp_path, monkeypatch, capsys):
+    """It ends the job where it stands; a smaller batch is tried first."""
+    arguments, draw = command(inputs, tmp_path / "job", "--batch", "2"), Reconstructor.draw
+    tried = []
+
+    def fail(self, numbers):
+        tried.append(list(numbers))
+        if len(numbers) > 1 or 2 in numbers:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return draw(self, numbers)
+
+    monkeypatch.setattr(Reconstructor, "draw", fail)
+    assert main(arguments) == 1 and tried == [[0, 1], [0], [1], [2]]
+    assert "There is not enough memory for 000000002, a single row: choose a" in capsys.readouterr().err
+    assert len(list((tmp_path / "job").glob("part-*"))) == 1
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert sorted(path.name for path in (tmp_path / "job" / "pictures").iterdir()) == sorted(
+        path.name for path in (finished / "pictures").iterdir()
+    )
+
+
+def test_devices_are_chosen_and_do_not_count_as_changes(inputs, finished, capsys):
+    assert main(command(inputs, finished, "--device", "cpu")) == 0
+    assert main(command(inputs, finished, "--device", "gpu7")) == 1
+    assert "The device 'gpu7' cannot be used here: choose cpu, or one" in capsys.readouterr().err
 
 
 def test_guesses_are_ordered_by_number(tmp_path):

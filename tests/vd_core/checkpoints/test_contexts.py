@@ -50,7 +50,7 @@ def test_arrays_and_bare_tensors_need_a_kind(tmp_path):
 
 def test_pictures_must_be_normalised_as_clip_contexts_are(tmp_path):
     np.save(tmp_path / "a.npy", 3 * UNIT.numpy())
-    with pytest.raises(ValueError, match="has norm 3 where contexts have 1: switch normalise on"):
+    with pytest.raises(ValueError, match="has norm 3 where CLIP's has 1: divide .* normalise=True"):
         load_context(tmp_path / "a.npy", "image")
     torch.testing.assert_close(load_context(tmp_path / "a.npy", "image", normalise=True).tokens, UNIT)
 
