@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 
 from vd_core.checkpoints.lora import apply_lora, read_lora
 from vd_core.checkpoints.lora_changes import adaptable, merged
+from vd_core.config import VDConfig
+from vd_core.diffuser.model import Diffuser
 from vd_core.flows import VersatileDiffusion
 
 LAYER = "context.text.0.transformer_blocks.0.attn2.to_q"
@@ -84,6 +86,84 @@ def test_what_changes_other_layers_is_counted_and_named(model, tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         read_lora(tmp_path / "lora.safetensors", model.diffuser)
     assert "38 keys that change nothing: lora_te" in caplog.text
+
+
+def few_step_layout(widths=(320, 640, 1280, 1280), context=768, time=1280) -> dict[str, tuple[int, ...]]:
+    """Diffusers' names of the layers that the published LCM LoRA for Stable Diffusion 1.5 changes, with the
+    shapes of their weights: all but the first and last convolution and the time embedding.
+    """
+    layers: dict[str, tuple[int, ...]] = {}
+
+    def resnet(name, inputs, outputs):
+        layers[f"{name}.conv1"], layers[f"{name}.conv2"] = (outputs, inputs, 3, 3), (outputs, outputs, 3, 3)
+        layers[f"{name}.time_emb_proj"] = (outputs, time)
+        if inputs != outputs:
+            layers[f"{name}.conv_shortcut"] = (outputs, inputs, 1, 1)
+
+    def transformer(name, width):
+        block = f"{name}.transformer_blocks.0"
+        for attention, tokens in (("attn1", width), ("attn2", context)):
+            for letter, inputs in (("q", width), ("k", tokens), ("v", tokens), ("out.0", width)):
+                layers[f"{block}.{attention}.to_{letter}"] = (width, inputs)
+        layers[f"{block}.ff.net.0.proj"], layers[f"{block}.ff.net.2"] = (8 * width, width), (width, 4 * width)
+        for side in ("proj_in", "proj_out"):
+            layers[f"{name}.{side}"] = (width, width, 1, 1)
+
+    skips, width = [widths[0]], widths[0]
+    for level, outputs in enumerate(widths):
+        for number in range(2):
+            resnet(f"down_blocks.{level}.resnets.{number}", width, outputs)
+            width = outputs
+            skips.append(width)
+            if level < 3:
+                transformer(f"down_blocks.{level}.attentions.{number}", width)
+        if level < 3:
+            layers[f"down_blocks.{level}.downsamplers.0.conv"] = (width, width, 3, 3)
+            skips.append(width)
+    resnet("mid_block.resnets.0", width, width)
+    transformer("mid_block.attentions.0", width)
+    resnet("mid_block.resnets.1", width, width)
+    for level, outputs in enumerate(reversed(widths)):
+        for number in range(3):
+            resnet(f"up_blocks.{level}.resnets.{number}", width + skips.pop(), outputs)
+            width = outputs
+            if level > 0:
+                transformer(f"up_blocks.{level}.attentions.{number}", width)
+        if level < 3:
+            layers[f"up_blocks.{level}.upsamplers.0.conv"] = (width, width, 3, 3)
+    return layers
+
+
+@pytest.mark.parametrize("naming", ["kohya", "diffusers"])
+def test_a_published_few_step_lora_lands_whole(naming, tmp_path, caplog):
+    """At full size: each of its 278 layers is found, in its own shape, and what VD lacks is named."""
+    layout = few_step_layout()
+    assert len(layout) == 278
+    tensors, generator = {}, torch.Generator().manual_seed(0)
+    for name, (outputs, *inputs) in layout.items():
+        down = torch.randn(1, *inputs, generator=generator)
+        up = torch.randn(outputs, 1, *[1] * (len(inputs) - 1), generator=generator)
+        if naming == "kohya":
+            start = f"lora_unet_{name.replace('.', '_')}"
+            tensors |= {f"{start}.lora_down.weight": down, f"{start}.lora_up.weight": up}
+            tensors[f"{start}.alpha"] = torch.tensor(0.5)
+        else:
+            tensors |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    foreign = "lora_unet_down_blocks_0_motion_modules_0_proj_in"
+    tensors |= {f"{foreign}.lora_{half}.weight": torch.ones(1, 1) for half in ("down", "up")}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    with torch.device("meta"):
+        diffuser = Diffuser(VDConfig().diffuser)
+    with caplog.at_level(logging.WARNING):
+        changes = read_lora(tmp_path / "lora.safetensors", diffuser)
+    assert f"2 keys that change nothing: {foreign}" in caplog.text
+    layers = {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()}
+    picture = {name for name in layers if name.startswith(("diffuser.data.image", "diffuser.context.text"))}
+    ends = {name for name in picture if layers[name].weight.shape[0] == 4 or layers[name].weight.shape[1] == 4}
+    assert len(ends) == 2 and changes.keys() == picture - ends  # the first and last convolution
+    found = sorted(tuple(layers[name].weight.shape) for name in changes)
+    assert found == sorted(layout.values())
+    assert {change.alpha for change in changes.values()} == {0.5 if naming == "kohya" else 1.0}
 
 
 def test_the_settings_of_peft_say_the_alpha(model, tmp_path):
