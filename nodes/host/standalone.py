@@ -19,7 +19,7 @@ from ...vd_core.config import VDConfig
 from ...vd_core.diffuser.layer_names import name_layers
 from ...vd_core.diffuser.model import Diffuser
 from ...vd_core.diffuser.precision import fastest_dtype
-from ...vd_core.embedded import MODEL
+from ...vd_core.embedded import LORAS, MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.files import resolve_inside
 from ...vd_core.finite import check_samples
@@ -52,8 +52,8 @@ def folder() -> Path:
 
 
 def folders(role: str) -> list[Path]:
-    """Where files of a role are looked for: those of contexts also beside the pictures of the workflows."""
-    return [folder(), EXAMPLES] if role == "context" else [folder()]
+    """Where files of a role are looked for: contexts and LoRAs also in folders that come with the pack."""
+    return [folder(), *{"context": [EXAMPLES], "lora": [LORAS]}.get(role, [])]
 
 
 def file_names(role: str) -> list[str]:

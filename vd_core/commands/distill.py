@@ -56,6 +56,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves"
     )
     parser.add_argument(
+        "--extract",
+        type=int,
+        metavar="RANK",
+        help="train the weights, and write the LoRA of this rank that comes nearest to them too",
+    )
+    parser.add_argument(
         "--iterations", type=int, default=3000, metavar="N", help="of training; default: 3000"
     )
     parser.add_argument(
@@ -111,6 +117,7 @@ def run(options: argparse.Namespace) -> None:
         lr=options.lr,
         cfg=options.cfg,
         lora=options.lora,
+        extract=options.extract,
         teacher=options.teacher,
         caption=options.caption,
         ema=options.ema,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from .consistency import consistency_losses
 from .ddgan import AdversarialWeights, Adversaries, ddgan_losses
 from .flow_sheets import Sheets
 from .loop import Group, fit
-from .lora import Lora, select
+from .lora import Lora, check_rank, extract, select
 from .loss_plot import plot_losses
 from .prepared import Flow, Prepared, Source, prepare
 from .small_model import Losses, digest
@@ -49,6 +50,7 @@ class Settings:
     cfg:        guidance of the teacher, which is folded in: the result is sampled at 1.
     lora:       rank of a LoRA of the context layers' attentions and of the output's layers; None = all
                 weights learn.
+    extract:    rank of a LoRA that is written beside the weights, the nearest to what they learned.
     teacher:    see `AdversarialWeights`. precision: of the matrix products.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     lr: float = 1e-5
     cfg: float = 7.5
     lora: int | None = None
+    extract: int | None = None
     teacher: float = 1.0
     caption: str | None = None
     ema: float = 0.999
@@ -79,6 +82,10 @@ class Settings:
             raise ValueError(
                 "The numbers of steps, of iterations, of samples and between checkpoints are at least 1."
             )
+        if self.extract is not None:
+            check_rank(self.extract)
+            if self.lora is not None:
+                raise ValueError("A LoRA is trained already: nothing is left to extract.")
 
 
 def distill(
@@ -91,8 +98,9 @@ def distill(
     """Distil, or resume, a run in the folder `out`; returns the file that was written.
 
     It is out/lora.safetensors, or out/model.safetensors with the diffuser's parts, to be loaded before the
-    other files. Under torchrun all processes call it, with one `out` that they share; all but the first
-    return None. Raises ValueError and FileNotFoundError with one sentence.
+    other files, and out/lora.safetensors beside it where one is extracted. Under torchrun all processes call
+    it, with one `out` that they share; all but the first return None. Raises ValueError and FileNotFoundError
+    with one sentence.
     """
     distributed.share(settings.batch)
     device = torch.device(settings.device)
@@ -197,12 +205,17 @@ class Distillation:
 
     def write(self, student: nn.Module) -> Path:
         """Write the result for other programs."""
+        lora = self.out / "lora.safetensors"
+        save_changes = partial(
+            save_lora, lora, config=self.vd.config.diffuser, data=self.outputs, dtype=torch.float16
+        )
         if isinstance(student, Lora):
-            path = self.out / "lora.safetensors"
-            save_lora(path, student.changes(), self.vd.config.diffuser, self.outputs, torch.float16)
-        else:
-            path = self.out / "model.safetensors"
-            save_model(path, VersatileDiffusion(self.vd.config, cast(Diffuser, student).to("cpu")))
+            save_changes(student.changes())
+            return lora
+        diffuser, path = cast(Diffuser, student), self.out / "model.safetensors"
+        if self.settings.extract is not None:
+            save_changes(extract(self.vd.diffuser, diffuser, self.settings.extract))
+        save_model(path, VersatileDiffusion(self.vd.config, diffuser.to("cpu")))
         return path
 
 

@@ -44,8 +44,7 @@ class Lora(nn.Module):
 
     def __init__(self, diffuser: Diffuser, names: Sequence[str], rank: int, alpha: float):
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"The rank of a LoRA is at least 1, got {rank}.")
+        check_rank(rank)
         layers = adaptable(diffuser)
         self.names, self.rank, self.alpha = list(names), rank, alpha
         self.layers = nn.ModuleList(LowRank(layers[name], rank) for name in names)
@@ -78,6 +77,36 @@ class Lora(nn.Module):
             name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha)
             for name, change in self.low_ranks()
         }
+
+
+@torch.no_grad()
+def extract(before: Diffuser, after: Diffuser, rank: int) -> dict[str, Change]:
+    """Find the LoRA of this rank that comes nearest to what training changed, by layer, on the CPU.
+
+    Each change is the truncated singular value decomposition of the difference of a layer's weights, the
+    nearest of its rank (Eckart & Young 1936). Biases and normalisations, which no LoRA changes, are left out.
+    Raises ValueError for a rank below 1.
+    """
+    check_rank(rank)
+    changes, trained = {}, adaptable(after)
+    for name, layer in adaptable(before).items():
+        difference = (trained[name].weight.float() - layer.weight.float()).cpu()
+        if not difference.any():
+            continue
+        outputs, *inputs = difference.shape
+        u, s, v = torch.linalg.svd(difference.flatten(1), full_matrices=False)
+        kept = min(rank, len(s))
+        half = s[:kept].sqrt()
+        down = (half[:, None] * v[:kept]).reshape(kept, *inputs)
+        up = (u[:, :kept] * half).reshape(outputs, kept, *[1] * (len(inputs) - 1))
+        changes[name] = Change(down, up.contiguous(), kept)
+    return changes
+
+
+def check_rank(rank: int) -> None:
+    """Raise a ValueError for a rank below 1."""
+    if rank < 1:
+        raise ValueError(f"The rank of a LoRA is at least 1, got {rank}.")
 
 
 def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from ....seecoder.embedded import MODEL as EMBEDDED_SEECODER
-from ....vd_core.embedded import MODEL
+from ....vd_core.embedded import LORAS, MODEL
 from ....vd_core.files import resolve_inside
 from ...choices import EMBEDDED, EXAMPLES
 from .version import warn_of_old_core
@@ -40,6 +40,7 @@ def register_folders() -> None:
     ):
         folder_paths.add_model_folder_path(name, os.path.join(folder_paths.models_dir, folder))
         folder_paths.folder_names_and_paths[name][1].update(folder_paths.supported_pt_extensions)
+    folder_paths.add_model_folder_path("loras", str(LORAS))
 
 
 def file_names(role: str) -> list[str]:

@@ -159,7 +159,9 @@ def test_a_published_few_step_lora_lands_whole(naming, tmp_path, caplog):
     assert f"2 keys that change nothing: {foreign}" in caplog.text
     layers = {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()}
     picture = {name for name in layers if name.startswith(("diffuser.data.image", "diffuser.context.text"))}
-    ends = {name for name in picture if layers[name].weight.shape[0] == 4 or layers[name].weight.shape[1] == 4}
+    ends = {
+        name for name in picture if layers[name].weight.shape[0] == 4 or layers[name].weight.shape[1] == 4
+    }
     assert len(ends) == 2 and changes.keys() == picture - ends  # the first and last convolution
     found = sorted(tuple(layers[name].weight.shape) for name in changes)
     assert found == sorted(layout.values())

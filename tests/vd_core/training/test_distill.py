@@ -10,7 +10,8 @@ from trainings import assert_same, write_pictures
 
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.lora import read_lora
+from vd_core.checkpoints.lora import apply_lora, read_lora
+from vd_core.checkpoints.lora_changes import adaptable
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.distill import Settings, distill
@@ -95,7 +96,20 @@ def test_a_lora_changes_the_layers_of_its_flows(run, models, tmp_path):
     assert any(change.up.any() for change in changes.values())
 
 
+def test_a_lora_is_extracted_from_the_weights(run, models, tmp_path):
+    """It turns the teacher into the student, but for biases and normalisations."""
+    weights = run("weights", replace(QUICK, extract=1000))
+    model = load(models / "tiny.safetensors")
+    assert apply_lora(model, tmp_path / "weights" / "lora.safetensors") > 10
+    layers = adaptable(model.diffuser)
+    for name in (name for name in layers if f"diffuser.{name}.weight" in weights):
+        wanted = weights[f"diffuser.{name}.weight"].float()
+        torch.testing.assert_close(layers[name].weight, wanted, atol=2e-4, rtol=2e-3)
+
+
 def test_what_is_refused(run):
+    with pytest.raises(ValueError, match="nothing is left to extract"):
+        replace(QUICK, lora=2, extract=2)
     with pytest.raises(ValueError, match="The method of distillation is one of ddgan, lcm, got 'turbo'"):
         replace(QUICK, method="turbo")
     with pytest.raises(ValueError, match="at least 1"):

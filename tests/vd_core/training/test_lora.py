@@ -19,7 +19,7 @@ from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.diffuser import FlowData, flow_losses
 from vd_core.training.loop import fit
-from vd_core.training.lora import Lora, select
+from vd_core.training.lora import Lora, extract, select
 
 ALL = ("context", "data", "time_embed")
 
@@ -52,6 +52,32 @@ def outputs(diffuser):
         for chosen in (*singles, blend)
     ]
     return torch.cat([output.flatten() for output in found])
+
+
+def test_the_lora_that_comes_nearest_to_what_training_changed(diffuser):
+    """A change of low rank comes back whole; of a full one the largest singular values, and no error is
+    smaller."""
+    learned, after = changed(diffuser, rank=3).changes(), copy.deepcopy(diffuser)
+    layers = adaptable(after)
+    with torch.no_grad():
+        for name, change in learned.items():
+            layers[name].weight += change.delta()
+        after.time_embed.linear_1.bias += 1
+    found = extract(diffuser, after, 3)
+    assert found.keys() == learned.keys()
+    for name, change in found.items():
+        assert change.rank <= 3 and change.alpha == change.rank
+        torch.testing.assert_close(change.delta(), learned[name].delta(), atol=1e-5, rtol=1e-4)
+    name = "time_embed.linear_1"
+    with torch.no_grad():
+        layers[name].weight += torch.randn(layers[name].weight.shape)
+    whole = (layers[name].weight - adaptable(diffuser)[name].weight).detach()
+    values = torch.linalg.svdvals(whole)
+    rest = whole - extract(diffuser, after, 2)[name].delta()
+    assert rest.norm().item() == pytest.approx(values[2:].norm().item(), rel=1e-3)
+    assert extract(diffuser, diffuser, 2) == {}
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        extract(diffuser, after, 0)
 
 
 def test_a_new_lora_changes_nothing_bit_for_bit(diffuser):
