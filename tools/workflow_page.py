@@ -26,6 +26,7 @@ MORE = {
         "hires-pass",
         "best-of-n",
         "guidance-options",
+        "few-steps",
         "negative-picture",
     ),
     "Several contexts": (

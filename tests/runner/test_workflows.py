@@ -21,7 +21,10 @@ from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
 from tools.lay_out_workflows import twin_of
 from vd_core.checkpoints.contexts import save_context
+from vd_core.checkpoints.load import load
+from vd_core.checkpoints.lora import save_lora
 from vd_core.context import Context
+from vd_core.training.lora import Lora, select
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 CANVASES = {twin_of(path).stem: path for path in FOLDER.rglob("*.json") if path.parent.name != "api"}
@@ -64,6 +67,9 @@ def models(models, config, tmp_path_factory):
         folder / "brain-texts.safetensors",
         Context("text", F.normalize(torch.randn(4, positions, width), dim=-1)),
     )
+    diffuser = load(folder / "tiny.safetensors").diffuser
+    lora = Lora(diffuser, select(diffuser, ["context.text"]), 2, 2.0)
+    save_lora(folder / "tiny_lora.safetensors", lora.changes(), config.diffuser, ["image"])
     return folder
 
 
@@ -82,6 +88,7 @@ SMALL = {
     "VD_Sampler": "steps=2",
     "VD_Invert": "steps=2",
     "VD_Load": "model=tiny.safetensors",
+    "VD_LoadLora": "lora=tiny_lora.safetensors",
 } | {f"VD_Load{part}": "model=tiny.safetensors" for part in ("ImageModel", "TextModel", "Clip", "ClipVision")}
 
 
