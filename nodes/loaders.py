@@ -1,5 +1,6 @@
 """Loader nodes: one per socket pair, so that only what a graph needs is read."""
 
+from ..vd_core.foreign import printable
 from .choices import CONTEXTS, EMBEDDED, FROM_MODEL, WEIGHT_DTYPES
 from .host import host
 
@@ -27,12 +28,12 @@ def check_file(name: object, names: list[str], role: str) -> bool | str:
     if name is None or name in names:
         return True
     if not isinstance(name, str):  # a workflow file may hold anything
-        return f"{name!r} is not the name of a file: choose one of the list."
+        return f"{printable(repr(name))} is not the name of a file: choose one of the list."
     try:
         host.find(name, role)
     except FileNotFoundError as error:
         return str(error)
-    return f"{name} is not in the list of this loader: refresh it, or choose a file of it."
+    return f"{printable(name)} is not in the list of this loader: refresh it, or choose a file of it."
 
 
 def contexts_input(output: str) -> tuple:

@@ -93,3 +93,19 @@ def test_a_pair_that_does_not_exist_is_refused(example):
             except ValueError as error:
                 refused.append(str(error))
     assert len(refused) == 1 and "choose another style" in refused[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [3, 1.5, True, [], {}, ["x"] * 10_000, "\0", "a" * 5000, "é" * 200, "\ud800", "x\n", "\x1b[2J", "../x"],
+    ids=lambda name: repr(name)[:12],
+)
+def test_a_model_name_that_is_none_is_one_clean_sentence(pack, name):
+    """Before the graph runs, at every loader; what a workflow file holds may be of any type."""
+    checks = [
+        cls.VALIDATE_INPUTS for cls in pack.NODE_CLASS_MAPPINGS.values() if hasattr(cls, "VALIDATE_INPUTS")
+    ]
+    assert len(checks) == 7
+    for check in checks:
+        said = check(model=name)
+        assert isinstance(said, str) and said.isprintable() and said.endswith(".") and len(said) < 1500

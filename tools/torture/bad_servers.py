@@ -260,6 +260,7 @@ def run_once(lies: dict[str, bytes | Lie], place: Path, *options: str) -> tuple[
     """
     server.TIMEOUT, server.SHORT, server.LONGEST_FILE, listener.SHORT = 3, 2, 3, 1
     server.TICK = 0.2  # type: ignore[assignment]
+    threading.stack_size(1 << 20)  # those of the server's threads count as memory of this process
     server.LARGEST = server.LARGEST_FILE = websocket.LARGEST = 2 << 20
     (out := place / "out").mkdir(parents=True, exist_ok=True)
     (place / "elsewhere").mkdir(exist_ok=True)

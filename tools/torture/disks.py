@@ -153,6 +153,7 @@ def outcome(write: Callable[[Path], str], prepare: Callable[[Path], None], folde
     left = {path.name for path in folder.iterdir()} - {
         "before.txt",
         "log.jsonl",
+        ".lock",
         *(path.name for path in pictures + whole),
     }
     if not said or left or (folder / "before.txt").read_text() != "what was there":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..foreign import printable
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ def find_model(name: str, folders: Collection[str | Path]) -> Path:
     Raises FileNotFoundError that says where it was looked for, and what is published where.
     """
     for folder in folders:
-        if (Path(folder) / name).exists():
-            return Path(folder) / name
+        with suppress(OSError, ValueError):  # of a name that no file can have
+            if (Path(folder) / name).exists():
+                return Path(folder) / name
     searched = ", ".join(str(Path(folder).absolute()) for folder in folders) or "no folder"
     known = [file for file in (*PUBLISHED, *BESIDE) if file.file == name] or PUBLISHED
     raise FileNotFoundError(
-        f"There is no {name} in {searched}; published are {' and '.join(map(str, known))}."
+        f"There is no {printable(name)} in {searched}; published are {' and '.join(map(str, known))}."
     )
