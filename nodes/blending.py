@@ -5,7 +5,7 @@ from .choices import CLIP
 from .conditioning import interpolate_options, to_conditioning, to_contexts
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
-from .latents import common_steps
+from .latents import common_steps, samples_of
 
 COUNT = ("INT", {"default": 8, "min": 2, "max": 4096, "tooltip": "How many, both ends counted."})
 
@@ -68,7 +68,9 @@ class VD_InterpolateLatents:
 
     def execute(self, samples_1, samples_2, count):
         shares = interpolation.spread_shares(count)
-        between = interpolation.interpolate_latents(samples_1["samples"], samples_2["samples"], shares)
+        between = interpolation.interpolate_latents(
+            samples_of(samples_1, "samples_1"), samples_of(samples_2, "samples_2"), shares
+        )
         return ({"samples": between, **common_steps(samples_1, samples_2)},)
 
 

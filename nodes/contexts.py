@@ -7,7 +7,7 @@ from .advice import advise_words
 from .choices import CLIP, CLIP_VISION
 from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
-from .images import rgb
+from .images import rgb, to_masks
 
 JOINS = ("concatenate", "average")
 TWO_CONTEXTS = {
@@ -135,7 +135,7 @@ class VD_ImageContext:
     def execute(
         self, clip_vision, image, focus, weight, unconditional, mask=None, tokens=flows.IMAGE_TOKENS[0]
     ):
-        keep = None if mask is None else 1 - mask[:, None]
+        keep = None if mask is None else 1 - to_masks(mask)
         seen = flows.image_context(
             partial(host.encode_image, clip_vision), rgb(image), keep, focus, unconditional
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from ..vd_core.pictures import resize
+from ..vd_core.pictures import check_range, resize
 
 
 def rgb(image: Tensor) -> Tensor:
@@ -24,13 +25,34 @@ def rgb(image: Tensor) -> Tensor:
     return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
 
 
+def to_masks(mask: Tensor, name: str = "mask") -> Tensor:
+    """Turn MASK [B, H, W] or [H, W] in 0..1, or of truth values, into [B, 1, H, W], float32.
+
+    Raises ValueError, with what the input is called, for others.
+    """
+    if (
+        not isinstance(mask, Tensor)
+        or mask.ndim not in (2, 3)
+        or 0 in mask.shape
+        or not (mask.is_floating_point() or mask.dtype == torch.bool)
+    ):
+        got = f"{list(mask.shape)} {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"{name} must hold masks [batch, height, width] with numbers in 0..1, got {got}.")
+    masks = mask.float().reshape(-1, 1, *mask.shape[-2:])
+    if not masks.isfinite().all():
+        raise ValueError(f"{name} holds values that are not finite numbers (NaN or inf).")
+    check_range(masks)
+    return masks
+
+
 def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
     """Paint what is masked (1 in MASK [1 or B, h, w]) of pictures [B, 3, H, W] in the mean colour of the
     rest.
 
-    crop: cut away what is masked around the rest, the same for all. Raises ValueError when nothing is left.
+    crop: cut away what is masked around the rest, the same for all.
+    Raises ValueError when nothing is left, and as `to_masks`.
     """
-    keep = 1 - resize(mask[:, None], pictures.shape[2], pictures.shape[3], mode="bilinear")
+    keep = 1 - resize(to_masks(mask), pictures.shape[2], pictures.shape[3], mode="bilinear")
     if len(keep) not in (1, len(pictures)):
         raise ValueError(f"There are {len(keep)} masks for {len(pictures)} pictures: use one, or as many.")
     total = keep.sum(dim=(2, 3), keepdim=True)

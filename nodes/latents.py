@@ -74,28 +74,42 @@ def make_latent(latent: dict, samples: Tensor, noise: NoiseSource) -> dict:
     return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
 
 
-def fit_latent(latent: Tensor, sizes: DataConfig, data: str) -> Tensor:
-    """Check that a latent, [B, C, h, w] for pictures or [B, C, 1, 1] for texts, is one of this flow. An empty
-    one is widened to the model's channels, as ComfyUI does it. Raises ValueError with what to wire
-    instead."""
-    if 0 in latent.shape:
+def samples_of(latent: dict, name: str = "latent_image") -> Tensor:
+    """Return the samples of a LATENT, [B, C, h, w] for pictures or [B, C, 1, 1] for texts.
+
+    Raises ValueError, with what the input is called, for anything else, such as latents of videos.
+    """
+    samples = latent.get("samples")
+    if not isinstance(samples, Tensor) or samples.ndim != 4 or not samples.is_floating_point():
+        got = f"{list(samples.shape)} {samples.dtype}" if isinstance(samples, Tensor) else f"{samples!r:.40}"
+        raise ValueError(
+            f"{name} must hold latents [batch, channels, height, width] of fractions, got {got}."
+        )
+    return samples
+
+
+def fit_latent(latent: dict, sizes: DataConfig, data: str) -> Tensor:
+    """Return the samples of a LATENT if they are ones of this flow. Empty ones are widened to the model's
+    channels, as ComfyUI does it. Raises ValueError with what to wire instead."""
+    samples = samples_of(latent)
+    if 0 in samples.shape:
         raise ValueError("latent_image is an empty batch: there is nothing to sample.")
     is_text = sizes.layers == "0d"
-    if is_text != (latent.ndim == 4 and latent.shape[2:] == (1, 1)):
+    if is_text != (samples.shape[2:] == (1, 1)):
         wanted = (
             "an Empty Text Latent (VD) or Text to Latent (VD)"
             if is_text
             else "an Empty Latent Image or VAE Encode"
         )
         raise ValueError(
-            f"latent_image does not fit: the {data} model needs {wanted}, got a latent {list(latent.shape)}."
+            f"latent_image does not fit: the {data} model needs {wanted}, got a latent {list(samples.shape)}."
         )
-    if latent.shape[1] == sizes.channels:
-        return latent
-    if latent.count_nonzero() == 0:
-        return latent.new_zeros(latent.shape[0], sizes.channels, *latent.shape[2:])
+    if samples.shape[1] == sizes.channels:
+        return samples
+    if samples.count_nonzero() == 0:
+        return samples.new_zeros(samples.shape[0], sizes.channels, *samples.shape[2:])
     raise ValueError(
-        f"latent_image has {latent.shape[1]} channels where the {data} model has {sizes.channels}: it comes "
+        f"latent_image has {samples.shape[1]} channels where the {data} model has {sizes.channels}: it comes "
         "from another model."
     )
 
@@ -103,6 +117,10 @@ def fit_latent(latent: Tensor, sizes: DataConfig, data: str) -> Tensor:
 def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
     """A noise_mask [B, …, H, W] in 0..1, 1 = to sample, as [B, 1, h, w] for latents [B, C, h, w]; resized and
     repeated as ComfyUI does."""
+    if not isinstance(mask, Tensor) or mask.ndim < 2 or 0 in mask.shape:
+        raise ValueError(
+            "noise_mask must hold masks [batch, height, width]: Set Latent Noise Mask makes one."
+        )
     mask = F.interpolate(
         mask.reshape(-1, 1, *mask.shape[-2:]).float(), size=samples.shape[2:], mode="bilinear"
     )
@@ -122,18 +140,13 @@ def common_steps(first: dict, second: dict) -> dict:
 
 
 def shift_of(
-    sizes: DataConfig, samples: Tensor, trained_side: int, noisy: float, clean: float
+    sizes: DataConfig, latent: dict, trained_side: int, noisy: float, clean: float
 ) -> ResolutionShift:
-    """The shift of a model with these latents for latents [B, C, h, w]. Raises ValueError for texts and other
-    shapes."""
+    """The shift of a model with these latents for a LATENT [B, C, h, w]. Raises ValueError for texts and
+    other shapes."""
     if sizes.layers == "0d":
         raise ValueError("Resolution Shift (VD) works on pictures only: connect image_model.")
-    if samples.ndim != 4:
-        raise ValueError(
-            "latent_image must be latents of pictures [batch, channels, height, width], got "
-            f"{list(samples.shape)}."
-        )
-    height, width = samples.shape[2:]
+    height, width = samples_of(latent).shape[2:]
     return ResolutionShift.of_size(height, width, trained_side or sizes.side, noisy, clean)
 
 
@@ -142,7 +155,7 @@ def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:
     Raises ValueError with what to wire instead."""
     if noise is None:
         return None
-    start, made_in = noise["samples"], noise.get(STEPS, steps)
+    start, made_in = samples_of(noise, "start_noise"), noise.get(STEPS, steps)
     if made_in != steps:
         raise ValueError(
             f"start_noise was made by Invert Latent (VD) in {made_in} steps, the sampler has {steps}: let "

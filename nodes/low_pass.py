@@ -2,6 +2,7 @@
 
 from ..vd_core.sampling.low_pass import LowPassGuidance
 from .host import host
+from .latents import samples_of
 
 
 class VD_LowPassTie:
@@ -52,4 +53,4 @@ class VD_LowPassTie:
         }
 
     def execute(self, model, latent_image, factor, strength, end):
-        return (host.guide_low_pass(model, LowPassGuidance(latent_image["samples"], factor, strength, end)),)
+        return (host.guide_low_pass(model, LowPassGuidance(samples_of(latent_image), factor, strength, end)),)

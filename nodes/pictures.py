@@ -5,7 +5,7 @@ import torch
 from ..vd_core.color import match_color
 from ..vd_core.pictures import resize
 from .host import host
-from .images import rgb
+from .images import rgb, to_masks
 from .latents import DRAWN, official_noise
 
 SIDE = {"default": 512, "min": 8, "max": 8192, "step": 8}
@@ -77,7 +77,7 @@ class VD_Squeeze:
         masks = (
             torch.zeros(pictures.shape[:3])
             if mask is None
-            else resize(mask[:, None], height, width, mode="bilinear")[:, 0]
+            else resize(to_masks(mask), height, width, mode="bilinear")[:, 0]
         )
         return pictures, masks
 

@@ -4,6 +4,7 @@ import torch
 
 from ..vd_core.context import Region
 from .conditioning import Part, change_contexts
+from .images import to_masks
 
 SHARE = {"min": 0.0, "max": 1.0, "step": 0.01}
 BOX_SIDE = 512  # of the mask that a box becomes, in cells
@@ -86,8 +87,6 @@ class VD_Region:
         }
 
     def execute(self, positive, negative, x, y, width, height, start, end, mask=None):
-        if mask is not None and (mask.ndim != 3 or 0 in mask.shape):
-            raise ValueError(f"mask must hold masks [batch, height, width], got {list(mask.shape)}.")
         region = Region(boxed(mask, x, y, width, height), start, end)
 
         def place(part: Part) -> Part:
@@ -105,7 +104,7 @@ def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: f
     for an empty box."""
     if mask is None and (x, y, width, height) == (0, 0, 1, 1):
         return None
-    whole = torch.ones(1, 1, BOX_SIDE, BOX_SIDE) if mask is None else mask[:, None]
+    whole = torch.ones(1, 1, BOX_SIDE, BOX_SIDE) if mask is None else to_masks(mask)
     rows, columns = whole.shape[2:]
     top, left, bottom, right = (
         round(y * rows),

@@ -8,7 +8,7 @@ from ..vd_core.energies import color_distance, embedding_distance, latent_distan
 from ..vd_core.sampling.energy import Energy
 from .choices import CLIP_VISION
 from .host import host
-from .images import rgb
+from .images import rgb, to_masks
 
 CATEGORY = "VersatileDiffusion/steering"
 GRADIENTS = ("fast", "exact")
@@ -203,7 +203,7 @@ class VD_SteerToPicture:
         }
 
     def execute(self, model, vae, image, strength, start, end, gradient, mask=None):
-        wanted, painted = vae.encode(rgb(image).movedim(1, -1)), None if mask is None else mask[:, None]
+        wanted, painted = vae.encode(rgb(image).movedim(1, -1)), None if mask is None else to_masks(mask)
         return steered(
             model,
             [],

@@ -4,7 +4,7 @@ import torch
 
 from ..vd_core.autoencoders.optimus import edit_latent
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
-from .latents import NOISES, word_generators
+from .latents import NOISES, samples_of, word_generators
 
 CATEGORY = "VersatileDiffusion/text"
 TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Versatile Diffusion or Load Text Model (VD)."})
@@ -112,7 +112,7 @@ class VD_EditText:
         }
 
     def execute(self, text_vae, samples, remove, add):
-        latents = flat(samples["samples"])
+        latents = flat(samples_of(samples, "samples"))
         if latents.shape[1] != text_vae.width:
             raise ValueError(
                 f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: they "
@@ -220,7 +220,8 @@ class VD_TextDecode:
         }
 
     def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates, noise=NOISES[0]):
-        latents, generators = flat(samples["samples"]), word_generators(seed, samples, noise == "official")
+        latents = flat(samples_of(samples, "samples"))
+        generators = word_generators(seed, samples, noise == "official")
         texts = text_vae.decode(latents, generators, temperature, top_k, top_p)
         texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts
         return {"ui": {"text": texts}, "result": ("\n".join(texts), texts)}

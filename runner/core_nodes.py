@@ -315,7 +315,10 @@ class VAEDecode:
         return {"required": {"samples": ("LATENT",), "vae": ("VAE",)}}
 
     def execute(self, samples, vae):
-        return (vae.decode(samples["samples"]),)
+        latents = samples.get("samples")
+        if not isinstance(latents, torch.Tensor):
+            raise ValueError("samples must be a LATENT, a dictionary with a tensor of samples.")
+        return (vae.decode(latents),)
 
 
 class TorchCompileModel:

@@ -262,7 +262,7 @@ def sample(
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     contexts = to_contexts(positive, negative)
-    samples = model.fit(latent["samples"])
+    samples = model.fit(latent)
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     tell(
         advise_settings(
@@ -292,7 +292,7 @@ def invert(
 ) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
-    samples = model.fit(latent["samples"])
+    samples = model.fit(latent)
     with progress("inverting") as report:
         result = model.load_for(contexts).invert(
             model.data,
@@ -311,7 +311,7 @@ def with_guidance(model: Flow, guidance: GuidanceOptions) -> Flow:
 
 def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float, clean: float) -> Flow:
     """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts."""
-    return replace(model, shift=shift_of(model.sizes, latent["samples"], trained_side, noisy, clean))
+    return replace(model, shift=shift_of(model.sizes, latent, trained_side, noisy, clean))
 
 
 def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import shutil
 import textwrap
+from functools import partial
 
 import pytest
 import torch
@@ -188,7 +189,7 @@ def refusals(nodes, loaded):
     yield lambda: draw(nodes, loaded, words, steps=-1), "steps must be a whole number of at least 1, got -1"
     yield (
         lambda: draw(nodes, loaded, words, {"samples": torch.zeros(1, 4, 7, 8)}),
-        "must be divisible by 2, got [7, 8]",
+        "must be divisible by 16 pixels, got 64x56",
     )
     yield lambda: draw(nodes, loaded, words, {"samples": torch.zeros(0, 4, 8, 8)}), "empty batch"
     yield lambda: draw(nodes, loaded, words, text_latent), "the image model needs an Empty Latent Image"
@@ -267,3 +268,57 @@ def test_what_cannot_work_is_refused_with_a_sentence(nodes, loaded):
 def test_long_prompt_is_cut_with_a_warning_that_says_where(nodes, loaded, caplog):
     text(nodes, loaded, "red " * 100 + "apple")
     assert "has 101 tokens, 75 fit: everything from “red red" in caplog.text
+
+
+STRANGE_LATENTS = {
+    "of a video": {"samples": torch.zeros(1, 4, 2, 8, 8)},
+    "without a batch": {"samples": torch.zeros(16, 8, 8)},
+    "of bytes": {"samples": torch.zeros(1, 4, 8, 8, dtype=torch.uint8)},
+    "a list": {"samples": [[0.0] * 8] * 8},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE_LATENTS)
+def test_latents_that_are_none_are_named(kind, loaded, nodes):
+    latent = STRANGE_LATENTS[kind]
+    context = nodes["VD_TextContext"](clip=loaded["clip"], text="red apple, noto style", negative_text="")
+    flow = {"model": loaded["image_model"], "positive": context[0], "negative": context[1]}
+    for call in (
+        lambda: nodes["VD_Sampler"](**flow, latent_image=latent),
+        lambda: nodes["VD_Sampler"](
+            **flow, latent_image={"samples": torch.zeros(1, 4, 8, 8)}, start_noise=latent
+        ),
+        lambda: nodes["VD_Invert"](**flow, latent_image=latent),
+        lambda: nodes["VD_TextDecode"](text_vae=loaded["text_vae"], samples=latent),
+        lambda: nodes["VD_InterpolateLatents"](samples_1=latent, samples_2=latent),
+        lambda: nodes["VD_LowPassTie"](model=loaded["image_model"], latent_image=latent),
+        lambda: nodes["VD_ResolutionShift"](model=loaded["image_model"], latent_image=latent),
+    ):
+        with pytest.raises(ValueError, match=r"(image|noise|samples\S*) must hold latents \[batch, channels"):
+            call()
+
+
+def test_masks_of_every_kind(loaded, nodes):
+    """Truth values and a mask without a batch are masks; bytes and what is not finite are none."""
+    picture, half = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
+    half[..., :32] = 0
+    context = {"clip_vision": loaded["clip_vision"], "image": picture}
+    wanted = nodes["VD_ImageContext"](**context, mask=half)[0][0][0]
+    for mask in (half.bool(), half[0], half.double()):
+        assert torch.equal(nodes["VD_ImageContext"](**context, mask=mask)[0][0][0], wanted)
+    steer = {"model": loaded["image_model"], "vae": loaded["vae"], "image": picture}
+    for mask, words in (
+        ((half * 255).byte(), r"mask must hold masks .* got \[1, 64, 64\] torch.uint8"),
+        (half * 255, "hold values in 0..1, got 0 to 255: divide by 255"),
+        (half * torch.nan, "mask holds values that are not finite"),
+        (half[:, None, None], "mask must hold masks"),
+        ([[1.0]], "mask must hold masks .* got list"),
+    ):
+        for call in (
+            partial(nodes["VD_ImageContext"], **context),
+            partial(nodes["VD_Squeeze"], image=picture),
+            partial(nodes["VD_SteerToPicture"], **steer),
+        ):
+            with pytest.raises(ValueError, match=words):
+                call(mask=mask)

@@ -72,6 +72,7 @@ def strange_tensors() -> dict[str, Tensor]:
         "complex": plain.to(torch.complex64).conj(),
         "of 16 bits without sign": plain.to(torch.uint16),
         "powers of two in 8 bits": plain.to(torch.float8_e8m0fnu),
+        "two numbers in 8 bits": torch.zeros(7, 40, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
     }
 
 

@@ -102,7 +102,10 @@ def masks() -> dict[str, Tensor]:
         "other size": torch.rand(1, 7, 9),
         "NaN": torch.full((1, 64, 64), float("nan")),
         "two axes": torch.ones(64, 64),
+        "four axes": torch.ones(1, 1, 64, 64),
         "empty": torch.ones(0, 64, 64),
+        "truth values": torch.rand(1, 64, 64) > 0.5,
+        "bytes": torch.full((1, 64, 64), 255, dtype=torch.uint8),
     }
 
 
@@ -120,6 +123,15 @@ def latents(image: dict, text: dict) -> dict[str, dict]:
     found |= {
         "other channels": {"samples": torch.rand(1, 9, 8, 8)},
         "NaN": {"samples": torch.full((1, 16, 8, 8), float("nan"))},
+        "three axes": {"samples": torch.rand(16, 8, 8)},
+        "a list": {"samples": [[0.0] * 8] * 8},
+        "no samples": {},
+        "bytes": {"samples": torch.zeros(1, 16, 8, 8, dtype=torch.uint8)},
+        "a mask of truth values": {**image, "noise_mask": torch.ones(1, 8, 8, dtype=torch.bool)},
+        "a mask of two axes": {**image, "noise_mask": torch.ones(64, 64)},
+        "a mask of bytes": {**image, "noise_mask": torch.full((1, 64, 64), 255, dtype=torch.uint8)},
+        "a list for a mask": {**image, "noise_mask": [1.0]},
+        "a broken mask": {**image, "noise_mask": torch.full((1, 1, 8, 8), float("nan"))},
     }
     return found | {
         "picture": image,

@@ -19,6 +19,8 @@ from .layers import TimeEmbedding, repeat
 from .mixing import Layer, Mixing, Share, attention_mixing
 from .plan import Step, plan
 
+PIXELS = 8  # of a picture's side for one of its latent, in all autoencoders
+
 
 class Diffuser(nn.Module):
     """Multi-flow diffuser (VD paper, section 3.2): a flow = global layers + data layers of its output +
@@ -193,8 +195,10 @@ class Diffuser(nn.Module):
             raise ValueError(f"The {data} flow needs a latent {wanted}, got {list(x.shape)}.")
         divisor = 2 ** (len(self.config.channel_mult) - 1)
         if any(side % divisor for side in x.shape[2:]):
+            height, width = x.shape[2:]
             raise ValueError(
-                f"The sides of a latent must be divisible by {divisor}, got {list(x.shape[2:])}."
+                f"The sides of a picture must be divisible by {PIXELS * divisor} pixels, got "
+                f"{PIXELS * width}x{PIXELS * height} (a latent of {width}x{height})."
             )
         if not contexts:
             raise ValueError("The diffuser needs at least one context.")

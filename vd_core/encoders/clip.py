@@ -166,8 +166,8 @@ def check_masks(images: Tensor, masks: Tensor | None) -> None:
         masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])
     ):
         raise ValueError(
-            f"Masks must be [1 or {images.shape[0]}, 1, height, width] for these pictures, got "
-            f"{list(masks.shape)}."
+            f"Masks must be [batch, 1, height, width], one for all {images.shape[0]} pictures or one for "
+            f"each, got {list(masks.shape)}."
         )
 
 

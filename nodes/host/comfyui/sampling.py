@@ -168,7 +168,7 @@ def sample(
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     flow, schedule = flow_of(model), schedule_of(model)
-    samples = fit_latent(latent["samples"], flow.sizes, flow.data)
+    samples = fit_latent(latent, flow.sizes, flow.data)
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     mask = None if mask is None else fit_mask(mask, samples)
     # The same numbers twice: core wants the first of them too, for masks.
@@ -191,7 +191,7 @@ def invert(
 ) -> Tensor:
     """Find the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
-    samples = fit_latent(latent["samples"], flow.sizes, flow.data)
+    samples = fit_latent(latent, flow.sizes, flow.data)
     run = prepare(model, positive, negative, sampling)
     noise, sampler = torch.zeros_like(samples), Inversion(schedule_of(model), sampling)
     return run(noise, samples, sampler, seed=0).to(model_management.intermediate_device())

@@ -44,7 +44,7 @@ def shift_resolution(
     """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts and for other
     models."""
     flow = flow_of(model)
-    shift = shift_of(flow.sizes, latent["samples"], trained_side, noisy, clean)
+    shift = shift_of(flow.sizes, latent, trained_side, noisy, clean)
     model = model.clone()
     sampling = {"eps": ShiftedEps, "v": ShiftedV}[flow.vd_config.schedule.prediction]
     model.add_object_patch("model_sampling", sampling(flow.model_config, shift))

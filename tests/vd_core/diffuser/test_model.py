@@ -276,7 +276,7 @@ def test_timestep_embedding():
             [("text", 40)],
             r"text flow needs a latent \[batch, 24\], got \[1, 24, 1, 1\]",
         ),
-        ("image", (1, 4, 7, 8), [("text", 40)], r"divisible by 2, got \[7, 8\]"),
+        ("image", (1, 4, 7, 8), [("text", 40)], "divisible by 16 pixels, got 64x56"),
         (
             "image",
             (1, 4, 6, 8),
