@@ -1,5 +1,6 @@
 """LoRA files, in the names of all common programs."""
 
+from ..vd_core.foreign import printable
 from .host import host
 from .loaders import CATEGORY
 
@@ -45,7 +46,8 @@ class VD_LoadLora:
     def VALIDATE_INPUTS(cls, lora):
         if lora is None or lora in host.file_names("lora"):
             return True
-        return f"There is no LoRA {lora!r}: put its file into models/loras, or choose one of the list."
+        name = printable(repr(lora))
+        return f"There is no LoRA {name}: put its file into models/loras, or choose one of the list."
 
     def execute(self, model, lora, strength, clip=None):
         return host.load_lora(model, clip, host.find(lora, "lora"), strength)

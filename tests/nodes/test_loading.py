@@ -105,7 +105,7 @@ def test_a_model_name_that_is_none_is_one_clean_sentence(pack, name):
     checks = [
         cls.VALIDATE_INPUTS for cls in pack.NODE_CLASS_MAPPINGS.values() if hasattr(cls, "VALIDATE_INPUTS")
     ]
-    assert len(checks) == 7
+    assert len(checks) == 8
     for check in checks:
-        said = check(model=name)
+        said = check(name)
         assert isinstance(said, str) and said.isprintable() and said.endswith(".") and len(said) < 1500
