@@ -220,15 +220,9 @@ class VAEEncode:
         return {"required": {"pixels": ("IMAGE",), "vae": ("VAE",)}}
 
     def execute(self, pixels, vae):
-        if (
-            pixels.ndim != 4
-            or pixels.shape[-1] not in (3, 4)
-            or 0 in pixels.shape
-            or not pixels.is_floating_point()
-        ):
-            raise ValueError(
-                f"pixels must be pictures [batch, height, width, 3 or 4] in 0..1, got {list(pixels.shape)}."
-            )
+        shape = list(pixels.shape)
+        if len(shape) != 4 or shape[-1] not in (3, 4) or 0 in shape or not pixels.is_floating_point():
+            raise ValueError(f"pixels must be pictures [batch, height, width, 3 or 4] in 0..1, got {shape}.")
         return ({"samples": vae.encode(pixels[..., :3].float())},)
 
 
@@ -281,7 +275,7 @@ class ImageScale:
     def execute(self, image, upscale_method, width, height, crop):
         if width == height == 0:
             return (image,)
-        rows, columns = image.shape[1:3]
+        rows, columns = (max(1, side) for side in image.shape[1:3])  # `scale` refuses what is empty
         width = width or max(1, round(columns * height / rows))
         height = height or max(1, round(rows * width / columns))
         return (scale(image, upscale_method, height, width),)
