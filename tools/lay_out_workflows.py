@@ -50,9 +50,10 @@ GROUPS = (
 )
 NOTE = "MarkdownNote"
 WIDTH, GAP, MARGIN, HEADER = 330, 70, 40, 60
+RESULTS = 600  # the width of nodes that show pictures that were made
 PREVIEWS = {
-    "SaveImage": 380,
-    "PreviewImage": 380,
+    "SaveImage": RESULTS,
+    "PreviewImage": RESULTS,
     "LoadImage": 340,
     "LoadImageMask": 340,
     "PreviewAny": 200,
@@ -73,6 +74,11 @@ def height_of(node: dict) -> int:
         for v in values
     )
     return HEADER + 26 * slots + 38 * len(values) + lines + PREVIEWS.get(node["type"], 0)
+
+
+def width_of(node: dict) -> int:
+    """Return the width in pixels of a node."""
+    return RESULTS if node["type"] in ("SaveImage", "PreviewImage") else WIDTH
 
 
 def group_of(node: dict) -> int:
@@ -117,10 +123,10 @@ def lay_out(canvas: dict) -> None:
             y = MARGIN
             for key in columns[column]:
                 height = height_of(nodes[key])
-                nodes[key]["pos"], nodes[key]["size"] = [x, y], [WIDTH, height]
+                nodes[key]["pos"], nodes[key]["size"] = [x, y], [width_of(nodes[key]), height]
                 y += height + GAP
             bottom = max(bottom, y - GAP)
-            x += WIDTH + GAP
+            x += max(width_of(nodes[key]) for key in columns[column]) + GAP
         title, color, _ = GROUPS[group]
         frame = [left - 20, MARGIN - HEADER - 30, x - GAP - left + 40, bottom - MARGIN + HEADER + 60]
         boxes.append(
