@@ -54,9 +54,19 @@ TEST_IMAGE_KL, TEST_SAMPLERS = (
 GOLDEN = "tests/test_parity.py::test_equal_to_the_official_code"
 
 MUTATIONS = (
-    Mutation("guidance-sum", GUIDANCE, "scale * (after - before)", "scale * after - before", TEST_GUIDANCE),
     Mutation(
-        "guidance-side", GUIDANCE, "[number < k for k in kept]", "[number <= k for k in kept]", TEST_GUIDANCE
+        "guidance-sum",
+        GUIDANCE,
+        "scale * (outputs[after] - outputs[before])",
+        "scale * outputs[after] - outputs[before]",
+        TEST_GUIDANCE,
+    ),
+    Mutation(
+        "guidance-side",
+        GUIDANCE,
+        "[number < k for k in evaluated]",
+        "[number <= k for k in evaluated]",
+        TEST_GUIDANCE,
     ),
     Mutation("guidance-scale-1", GUIDANCE, "differences[0] == 1:", "differences[0] == 0:", TEST_GUIDANCE),
     Mutation(
@@ -86,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "ddim-noise",
         "vd_core/sampling/samplers.py",
-        "sqrt(1 - alpha_next - sigmas[i] ** 2)",
+        "sqrt(1 - alpha_next - sigma**2)",
         "sqrt(1 - alpha_next)",
         TEST_SAMPLERS,
     ),

@@ -24,7 +24,7 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
-from vd_core.sampling.samplers import ddim
+from vd_core.sampling.samplers import run_sampler
 from vd_core.sampling.schedule import Schedule
 
 OPS = {"data": "d", "context": "c", "save": "save_hidden_feature", "load": "load_hidden_feature"}
@@ -80,7 +80,7 @@ def run_pfd(case):
         x = noise.draw(io[f"ddim_init{suffix}"].shape)
         yield f"ddim_init{suffix}", x, io[f"ddim_init{suffix}"]
         denoise = guide(plainly(unet) if suffix else unet, schedule, contexts, "image", config["guidance"])
-        out = ddim(
+        out = run_sampler(
             denoise,
             x,
             steps,

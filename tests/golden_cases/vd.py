@@ -26,7 +26,7 @@ from vd_core.pictures import resize_and_crop
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
-from vd_core.sampling.samplers import ddim
+from vd_core.sampling.samplers import run_sampler
 from vd_core.sampling.schedule import Schedule, ddim_sigmas
 from vd_core.tokenizers import BertTokenizer, Gpt2Tokenizer
 
@@ -157,7 +157,7 @@ def run_ddim_once(
     denoise = guide(
         model.diffuser, schedule, contexts, data, run.get("guidance_scale", case.config["guidance_scale"])
     )
-    out = ddim(
+    out = run_sampler(
         denoise, x, steps, draw, Sampling(eta=run["eta"], temperature=run.get("temperature", 1.0)), record
     )
     hook.remove()

@@ -1,6 +1,6 @@
 """SeeCoder's network.
 
-It takes any size, images apart, nothing random, weights in leaves of the given namespace.
+It takes any size, keeps images apart and draws nothing; every weight is in a leaf of the given namespace.
 """
 
 import gzip

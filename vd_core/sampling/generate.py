@@ -13,7 +13,7 @@ from .inpainting import inpaint
 from .low_pass import guide_low_pass
 from .noise import GivenNoise, NoiseSource
 from .options import OFFICIAL, Sampling
-from .samplers import SAMPLERS, Callback, Denoise, ddim_inverse
+from .samplers import Callback, Denoise, ddim_inverse, run_sampler
 from .schedule import Schedule, Steps, fidelity_steps
 from .spacing import choose_steps, warm_up
 
@@ -53,7 +53,7 @@ def generate(
     denoise = guide_low_pass(denoise, schedule, sampling.low_pass, latent_scale)
     denoise = steer(denoise, schedule, sampling.energies, latent_scale)
     denoise = inpaint(denoise, schedule, latent, drawn, mask)
-    x = SAMPLERS[sampling.sampler](denoise, x, steps, lambda: noise.draw(x.shape), sampling, callback)
+    x = run_sampler(denoise, x, steps, lambda: noise.draw(x.shape), sampling, callback)
     return x if mask is None else torch.where(mask > 0, x, latent)
 
 

@@ -1,11 +1,11 @@
-"""Classifier-free guidance: make `denoise(x, t)`, all that a sampler sees, of a diffuser, contexts and a
-scale."""
+"""Classifier-free guidance: turn a diffuser, contexts and a scale into the `denoise(x, t)` of samplers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,43 +17,52 @@ from .samplers import Denoise, predict_x0
 from .schedule import Schedule
 
 
-def guidance_chain(scales: Sequence[float]) -> tuple[list[int], list[float]]:
-    """Find the network evaluations that guided contexts need, and the scales of their differences.
+class GuidanceChain(NamedTuple):
+    """Network evaluations of guided contexts, and the scales of their differences.
 
     Let e_k be the prediction with the first k contexts conditional and the others unconditional. With one
     scale per context
 
         e = e_0 + Σ_k scale_k (e_k - e_{k-1})            (InstructPix2Pix, Brooks et al. 2023, eq. 3)
 
-    which for equal scales is the usual e_u + s (e_c - e_u). Neighbours of equal scale need no evaluation
-    between them, a leading scale 1 needs no e_0, trailing zeros need no evaluation of their own.
+    which for equal scales is the usual e_u + s (e_c - e_u). Evaluations that cancel out are left out.
 
-    Returns the kept k in ascending order, and between each neighbouring pair its scale: scale 1 throughout
-    gives ([n], []).
+    evaluated: the numbers k of the evaluations, ascending.
+    scales:    one between each neighbouring pair of them.
     """
-    kept = [0]
+
+    evaluated: list[int]
+    scales: list[float]
+
+    def combine(self, outputs: Mapping[int, Tensor]) -> Tensor:
+        """Compute e from the outputs of the evaluations, by their numbers."""
+        prediction = outputs[self.evaluated[0]]
+        for scale, before, after in zip(self.scales, self.evaluated, self.evaluated[1:], strict=False):
+            prediction = prediction + scale * (outputs[after] - outputs[before])
+        return prediction
+
+
+def guidance_chain(scales: Sequence[float]) -> GuidanceChain:
+    """Find the evaluations that contexts of these scales need.
+
+    Neighbours of equal scale need none between them, a leading scale 1 needs no e_0, trailing zeros need
+    none of their own: scale 1 throughout gives ([n], []).
+    """
+    evaluated = [0]
     differences: list[float] = []
     for k, scale in enumerate(scales, start=1):
         if differences and differences[-1] == scale:
-            kept[-1] = k
+            evaluated[-1] = k
         else:
-            kept.append(k)
+            evaluated.append(k)
             differences.append(scale)
     if len(differences) > 1 and differences[-1] == 0 or differences == [0]:
-        kept.pop()
+        evaluated.pop()
         differences.pop()
     if differences and differences[0] == 1:
-        kept.pop(0)
+        evaluated.pop(0)
         differences.pop(0)
-    return kept, differences
-
-
-def combine(outputs: Sequence[Tensor], differences: Sequence[float]) -> Tensor:
-    """Sum up the outputs of the evaluations of a `guidance_chain`, in their order."""
-    prediction = outputs[0]
-    for scale, before, after in zip(differences, outputs, outputs[1:], strict=False):
-        prediction = prediction + scale * (after - before)
-    return prediction
+    return GuidanceChain(evaluated, differences)
 
 
 def guide(
@@ -82,92 +91,87 @@ def guide(
     """
     weights, regions = ratios(contexts), [context.region for context in contexts]
     if isinstance(cfg, Sequence):
-        scales, own = [float(scale) for scale in cfg], [1.0] * len(contexts)
+        scales, scales_at_1 = [float(scale) for scale in cfg], [1.0] * len(contexts)
     else:
-        scales, own = (
-            [cfg * context.guidance for context in contexts],
-            [context.guidance for context in contexts],
-        )
+        scales_at_1 = [context.guidance for context in contexts]
+        scales = [cfg * scale for scale in scales_at_1]
     if len(scales) != len(contexts):
         raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
-    inside, outside = guidance_chain(scales), guidance_chain([1.0] * len(contexts))
-    reference = guidance_chain(own)  # at cfg 1
-    compares = guidance.needs_conditional and bool(inside[1]) and inside != reference
-
-    @cache
-    def stack_all(
-        kept: tuple[int, ...], batch: int, dtype: torch.dtype, device: torch.device
-    ) -> tuple[list[Context], list[KVCache]]:
-        """Stack every context for the evaluations e_k of a batch, with caches of their own."""
-        sides = [[number < k for k in kept] for number in range(len(contexts))]
-        stacked = [stack(context, side, batch) for context, side in zip(contexts, sides, strict=True)]
-        return [context.to(device, dtype) for context, _ in stacked], [kv_cache for _, kv_cache in stacked]
+    guided, at_cfg_1 = guidance_chain(scales), guidance_chain(scales_at_1)
+    unguided = guidance_chain([1.0] * len(contexts))
+    comparable = guidance.needs_conditional and bool(guided.scales) and guided != at_cfg_1
+    stack_once = cache(partial(stack_contexts, contexts))
 
     def denoise(x: Tensor, t: float) -> Tensor:
-        progress = schedule.progress(t)
+        progress, compute_dtype = schedule.progress(t), dtype or x.dtype
         guides = guidance.guides(progress)
-        chain = inside if guides else outside
-        kept = tuple(sorted({*chain[0], *reference[0]})) if guides and compares else tuple(chain[0])
-        stacked, caches = stack_all(kept, len(x), dtype or x.dtype, x.device)
-        shares = local_ratios(weights, regions, progress, len(x), x.shape[2:])
-        timestep = torch.full((1,), t, device=x.device)
+        chain, compares = guided if guides else unguided, guides and comparable
+        evaluated = sorted({*chain.evaluated, *at_cfg_1.evaluated}) if compares else chain.evaluated
+        stacked, caches = stack_once(tuple(evaluated), len(x), compute_dtype, x.device)
         predictions = diffuser(
-            x.to(dtype or x.dtype),
-            timestep,
+            x.to(compute_dtype),
+            torch.full((1,), t, device=x.device),
             stacked,
             data,
-            evaluations=len(kept),
-            shares=shares,
+            evaluations=len(evaluated),
+            shares=local_ratios(weights, regions, progress, len(x), x.shape[2:]),
             caches=caches,
         ).to(x.dtype)
-        outputs = dict(zip(kept, predictions.chunk(len(kept)), strict=True))
-
-        def eps(kept: Sequence[int], differences: Sequence[float]) -> Tensor:
-            return schedule.to_eps(x, combine([outputs[k] for k in kept], differences), t)
-
+        outputs = dict(zip(evaluated, predictions.chunk(len(evaluated)), strict=True))
+        eps = schedule.to_eps(x, chain.combine(outputs), t)
         if not guidance.corrects:
-            return eps(*chain)
-        conditional = eps(*reference) if guides and compares else None
-        return correct_eps(guidance, eps(*chain), conditional, x, schedule.alpha(t))
+            return eps
+        conditional = schedule.to_eps(x, at_cfg_1.combine(outputs), t) if compares else None
+        return correct_eps(guidance, eps, conditional, x, schedule.alpha(t))
 
     return denoise
 
 
+def stack_contexts(
+    contexts: Blend, evaluated: Sequence[int], batch: int, dtype: torch.dtype, device: torch.device
+) -> tuple[list[Context], list[KVCache]]:
+    """Stack each context for the evaluations e_k of a batch, and give each a cache of its own."""
+    stacked, caches = [], []
+    for number, context in enumerate(contexts):
+        rows, kv_cache = stack(context, [number < k for k in evaluated], batch)
+        stacked.append(rows.to(device, dtype))
+        caches.append(kv_cache)
+    return stacked, caches
+
+
 def stack(context: Context, conditional: Sequence[bool], batch: int) -> tuple[Context, KVCache]:
-    """Stack a context's tokens for the evaluations of one batch, one after the other, with one row or `batch`
-    rows for each.
+    """Stack a context's tokens for the evaluations of one batch, with one row or `batch` rows for each.
 
     conditional: for each evaluation whether it reads the tokens or the unconditional ones. Unconditional
-                 evaluations come first; where they read zeros they get no rows, but for one evaluation at
-                 least.
+                 evaluations come first; where they read zeros they get no rows, but one evaluation always
+                 has some.
 
     Raises ValueError for a context with another number of samples than 1 and `batch`.
     """
-    weighted = context.token_weights is not None or context.null_token_weights is not None
     ones = context.tokens.new_ones(1, context.tokens.shape[1])
-    sides = [
-        (tokens, ones if weights is None else weights)
-        for tokens, weights in (
-            (context.unconditional, context.null_token_weights),
-            (context.tokens, context.token_weights),
-        )
-    ]
-    samples = max(len(part) for side in sides for part in side)
+    token_weights, null_token_weights = context.token_weights, context.null_token_weights
+    given = (context.tokens, ones if token_weights is None else token_weights)
+    unconditional = (context.unconditional, ones if null_token_weights is None else null_token_weights)
+    samples = max(len(part) for part in (*given, *unconditional))
     if samples not in (1, batch):
         raise ValueError(f"The {context.kind} context has {samples} samples, the latent has {batch}.")
     zeros = min(conditional.count(False), len(conditional) - 1) if context.null is None else 0
-    rows = [sides[side] for side in conditional[zeros:]]
+    rows = [given if is_conditional else unconditional for is_conditional in conditional[zeros:]]
     tokens, weights = (
-        torch.cat([side[part].expand(samples, *side[part].shape[1:]) for side in rows]) for part in (0, 1)
+        torch.cat([part.expand(samples, *part.shape[1:]) for part in parts])
+        for parts in zip(*rows, strict=True)
     )
+    weighted = token_weights is not None or null_token_weights is not None
     return Context(context.kind, tokens, token_weights=weights if weighted else None), KVCache(zeros)
 
 
 def correct_eps(
     guidance: GuidanceOptions, eps: Tensor, conditional: Tensor | None, x: Tensor, alpha: float
 ) -> Tensor:
-    """Correct eps by the data that it predicts for x at `alpha`; conditional: see `GuidanceOptions.correct`,
-    as eps."""
+    """Correct eps by the data that it predicts for x at `alpha`.
+
+    conditional: as in `GuidanceOptions.correct`, but eps.
+    """
     x0 = predict_x0(x, eps, alpha)
     target = None if conditional is None else predict_x0(x, conditional, alpha)
     change = guidance.correct(x0, target, sqrt(alpha) * x) - x0

@@ -1,24 +1,22 @@
 """Samplers: from noise to data through any denoiser. They know nothing of models, contexts or guidance.
 
-All have the same arguments:
+Each is a generator with the same arguments, which `run_sampler` runs:
 
 denoise:  (x, t) -> eps, the noise in x at timestep t.
 x:        where to start, any shape [B, …], in the variance-preserving space (unit-variance data) at the first
           step.
-steps:    the timesteps to visit; one call of `denoise` each. No step leaves x as it is.
+steps:    the timesteps to visit; one call of `denoise` each.
 noise:    () -> standard normal noise of x's shape; moved to x's device and dtype here.
 sampling: the options. DDIM reads its eta and temperature, DDPM, DDGAN and LCM their temperature, the others
           none of it.
-callback: (i, total, x, x0) after step i = 0..total-1, with the new x and the data predicted in that step.
-          Raise from the callback to stop sampling.
 
-They return x at the end of the steps. Predicted data is never clipped. Coefficients are float64 numbers on
-the host, so they meet x in its own dtype on any device.
+It yields (x, x0) after every step: the new x, and the data predicted in that step, which is never clipped.
+Coefficients are float64 numbers on the host, so they meet x in its own dtype on any device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import expm1, log, sqrt
 from typing import TYPE_CHECKING, TypeVar
@@ -33,7 +31,29 @@ if TYPE_CHECKING:  # the options name the samplers
 Denoise = Callable[[Tensor, float], Tensor]
 Noise = Callable[[], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
+Trajectory = Iterator[tuple[Tensor, Tensor]]
 Level = TypeVar("Level", float, Tensor)
+
+
+def run_sampler(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Steps,
+    noise: Noise,
+    sampling: Sampling,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Run the sampler of `sampling` from x over all steps and return the last x; without steps, x itself.
+
+    callback: (i, total, x, x0) after step i = 0..total-1. Raise from it to stop.
+
+    The other arguments are those of the samplers.
+    """
+    trajectory = SAMPLERS[sampling.sampler](denoise, x, steps, noise, sampling)
+    for i, (x, x0) in enumerate(trajectory):
+        if callback is not None:
+            callback(i, len(steps), x, x0)
+    return x
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha: float) -> Tensor:
@@ -47,10 +67,9 @@ def half_log_snr(alpha: float) -> float:
 
 
 def data_step(x: Tensor, x0: Tensor, alpha: float, alpha_next: float) -> Tensor:
-    """Solve the diffusion ODE from `alpha` to `alpha_next` for constant predicted data (Lu et al. 2022, prop.
-    4.1).
+    """Solve the diffusion ODE from `alpha` to `alpha_next` for constant predicted data x0.
 
-    At alpha_next 1, pure data, that is the predicted data.
+    Lu et al. 2022, proposition 4.1. At alpha_next 1, pure data, that is x0.
     """
     if alpha_next == 1:
         return x0
@@ -59,10 +78,9 @@ def data_step(x: Tensor, x0: Tensor, alpha: float, alpha_next: float) -> Tensor:
 
 
 def extrapolate(x0: Tensor, alpha: float, alpha_next: float, before: tuple[float, Tensor]) -> Tensor:
-    """Predict data for the middle of the step to come, by the line through the predictions `before` (alpha,
-    x0) and now.
+    """Predict data for the middle of the next step, on the line through the last two predictions.
 
-    A step to pure data has no middle: it is of first order.
+    before: the earlier one, (alpha, x0). A step to pure data has no middle: it is of first order.
     """
     if alpha_next == 1:
         return x0
@@ -73,12 +91,10 @@ def extrapolate(x0: Tensor, alpha: float, alpha_next: float, before: tuple[float
 
 
 def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> Tensor:
-    """The constant data with which `data_step` is right for the step from the last entry of `past` (alpha,
-    x0) to now.
+    """Find the constant data with which `data_step` corrects the step from the last of `past` to now.
 
-    Exact where predicted data is the parabola, in half_log_snr, through the last two entries and the
-    prediction now. With one
-    entry: the mean of both predictions.
+    past: the last one or two predictions, (alpha, x0). Exact where predicted data is the parabola, in
+          half_log_snr, through these two and the prediction now; of one it is the mean with that now.
     """
     alpha_start, x0_start = past[-1]
     if len(past) == 1:
@@ -95,53 +111,35 @@ def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> T
     return x0_start + rho / r * (x0_before - x0_start) + (b_1 - rho) * (x0 - x0_start)
 
 
-def ddim(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
+def ddim(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
     """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
     sigmas = ddim_sigmas(steps, sampling.eta).tolist()
-    for i, (t, alpha, alpha_next) in enumerate(steps):
+    for (t, alpha, alpha_next), sigma in zip(steps, sigmas, strict=True):
         eps = denoise(x, t)
         x0 = predict_x0(x, eps, alpha)
-        # Quirk kept: noise is drawn even where it is not used; whatever reads the random stream afterwards
-        # depends on that.
+        # Quirk kept: noise is drawn even at eta 0; later readers of the random stream depend on that.
         fresh = noise().to(x)
         x = (
             sqrt(alpha_next) * x0
-            + sqrt(1 - alpha_next - sigmas[i] ** 2) * eps
-            + sigmas[i] * sampling.temperature * fresh
+            + sqrt(1 - alpha_next - sigma**2) * eps
+            + sigma * sampling.temperature * fresh
         )
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        yield x, x0
 
 
-def euler(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Euler's method in the sigmas of Karras et al. 2022: d(x / sqrt(alpha)) / d sigma = eps with sigma =
-    sqrt((1 - alpha) / alpha).
+def euler(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
+    """Euler's method (Karras et al. 2022): d(x / sqrt(alpha)) / d sigma = eps, sigma = sqrt(1 / alpha - 1).
 
-    In the variance-preserving space that is DDIM at eta 0 to the letter (Song et al. 2021, eq. 14), so that
-    is what runs: the name is here for those who look for it. It never adds noise.
+    In the variance-preserving space that is exactly DDIM at eta 0 (Song et al. 2021, eq. 14), whatever the
+    eta of the options.
     """
-    return ddim(denoise, x, steps, noise, replace(sampling, eta=0.0), callback)
+    return ddim(denoise, x, steps, noise, replace(sampling, eta=0.0))
 
 
 def posterior(alpha: Level, alpha_next: Level) -> tuple[Level, Level, Level]:
-    """Return how q(x_next | x, x0) is drawn for a step of any size between two alphas_cumprod.
+    """Return the posterior q(x_next | x, x0) of a step of any size between two alphas_cumprod.
 
-    The factor of x0, the factor of x, and the standard deviation of the noise (Ho et al. 2020, eq. 6 and 7).
+    As the factor of x0, the factor of x, and the standard deviation of the noise (Ho et al. 2020, eq. 6, 7).
     """
     beta = 1 - alpha / alpha_next
     data = alpha_next**0.5 * beta / (1 - alpha)
@@ -149,102 +147,60 @@ def posterior(alpha: Level, alpha_next: Level) -> tuple[Level, Level, Level]:
     return data, noisy, ((1 - alpha_next) / (1 - alpha) * beta) ** 0.5
 
 
-def ddpm(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
+def draw_next(
+    x: Tensor, x0: Tensor, alpha: float, alpha_next: float, temperature: float, noise: Noise
 ) -> Tensor:
-    """Ancestral sampling from the posterior q(x_next | x, x0) of the visited steps (Ho et al. 2020, eq. 6 and
-    7)."""
-    for i, (t, alpha, alpha_next) in enumerate(steps):
+    """Draw x at the next level from the `posterior`, its noise scaled by the temperature."""
+    to_data, to_x, deviation = posterior(alpha, alpha_next)
+    return to_data * x0 + to_x * x + deviation * temperature * noise().to(x)
+
+
+def ddpm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
+    """DDPM's ancestral sampling, for any set of visited steps (Ho et al. 2020, algorithm 2)."""
+    for t, alpha, alpha_next in steps:
         x0 = predict_x0(x, denoise(x, t), alpha)
-        to_data, to_x, deviation = posterior(alpha, alpha_next)
-        x = to_data * x0 + to_x * x + deviation * sampling.temperature * noise().to(x)
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        x = draw_next(x, x0, alpha, alpha_next, sampling.temperature, noise)
+        yield x, x0
 
 
-def ddgan(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Few large steps of the posterior, for models that draw their data as DDGAN's generator does (Xiao et
-    al. 2022).
+def ddgan(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
+    """DDPM that ends with the data predicted in its last step (Xiao et al. 2022).
 
-    DDPM that returns the data predicted in its last step. `python -m vd_core distill` makes such models.
+    For few large steps with models that draw their data as DDGAN's generator does, those of
+    `python -m vd_core distill`.
     """
     for i, (t, alpha, alpha_next) in enumerate(steps):
         x0 = predict_x0(x, denoise(x, t), alpha)
-        if i + 1 < len(steps):
-            to_data, to_x, deviation = posterior(alpha, alpha_next)
-            x = to_data * x0 + to_x * x + deviation * sampling.temperature * noise().to(x)
-        else:
-            x = x0
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        last = i + 1 == len(steps)
+        x = x0 if last else draw_next(x, x0, alpha, alpha_next, sampling.temperature, noise)
+        yield x, x0
 
 
-def lcm(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
+def lcm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
     """Multistep consistency sampling, for consistency models and their LoRAs (Luo et al. 2023, algorithm 3).
 
-    The data predicted in each step is diffused anew, in the last step returned.
+    Noise is added to the data predicted in each step but the last.
     """
     for i, (t, alpha, alpha_next) in enumerate(steps):
         x = x0 = predict_x0(x, denoise(x, t), alpha)
         if i + 1 < len(steps):
             x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next) * sampling.temperature * noise().to(x)
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        yield x, x0
 
 
-def dpmpp_2m(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions. Draws no
-    noise."""
+def dpmpp_2m(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions."""
     before: tuple[float, Tensor] | None = None
-    for i, (t, alpha, alpha_next) in enumerate(steps):
+    for t, alpha, alpha_next in steps:
         x0 = predict_x0(x, denoise(x, t), alpha)
         middle = x0 if before is None else extrapolate(x0, alpha, alpha_next, before)
         x = data_step(x, middle, alpha, alpha_next)
         before = alpha, x0
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        yield x, x0
 
 
-def unipc(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
-    """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2, for predicted data, B(h) = exp(h) - 1): order 3. Draws
-    no noise.
+def unipc(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
+    """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2) for predicted data, with B(h) = exp(h) - 1: order 3.
 
     The predictor UniP-2 with this B is the step of DPM-Solver++(2M). The corrector UniC-2 repeats the last
     step with the prediction at its end, which the next step needs anyway, so a step costs one evaluation; the
@@ -252,32 +208,21 @@ def unipc(
     """
     start = x
     past: list[tuple[float, Tensor]] = []
-    for i, (t, alpha, alpha_next) in enumerate(steps):
+    for t, alpha, alpha_next in steps:
         x0 = predict_x0(x, denoise(x, t), alpha)
         if past:
             x = data_step(start, interpolate(past, alpha, x0), past[-1][0], alpha)
         middle = extrapolate(x0, alpha, alpha_next, past[-1]) if past else x0
         start, past = x, [*past[-1:], (alpha, x0)]
         x = data_step(x, middle, alpha, alpha_next)
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        yield x, x0
 
 
-def pndm(
-    denoise: Denoise,
-    x: Tensor,
-    steps: Steps,
-    noise: Noise,
-    sampling: Sampling,
-    callback: Callback | None = None,
-) -> Tensor:
-    """PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS"). Draws no
-    noise.
+def pndm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
+    """PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS").
 
     DDIM's step with the noise that the last four predictions extrapolate (Adams-Bashforth). The second of
-    `steps` warms
-    up: it starts where the first did, with the mean of the noise at both its ends.
+    `steps` warms up: it starts where the first did, with the mean of the noise at both its ends.
     """
     past: list[Tensor] = []
     start = x
@@ -293,9 +238,7 @@ def pndm(
                 eps = eps + weight * before
         x0 = predict_x0(x, eps, alpha)
         x = sqrt(alpha_next) * x0 + sqrt(1 - alpha_next) * eps
-        if callback is not None:
-            callback(i, len(steps), x, x0)
-    return x
+        yield x, x0
 
 
 # Weights of the last one to four predictions, the latest last.
@@ -308,12 +251,11 @@ ADAMS_BASHFORTH = (
 
 
 def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback | None = None) -> Tensor:
-    """From data x up the steps to the noise from which `ddim` at eta 0 leads back to x (Song et al. 2021,
-    section 4.3).
+    """Find the noise from which `ddim` at eta 0 leads back to data x (Song et al. 2021, section 4.3).
 
     The diffusion ODE in reverse, by DDIM's step with the prediction at the cleaner end. The way back uses the
-    one at the noisier end, so it ends off x by an error that falls as 1 / len(steps). One call of `denoise`
-    per step, the first at timestep 0.
+    one at the noisier end, so it misses x by an error that falls as 1 / len(steps). One call of `denoise`
+    per step, the first at timestep 0; callback as that of `run_sampler`.
     """
     for i, (t, alpha, alpha_next) in enumerate(steps.upward()):
         eps = denoise(x, t)
@@ -324,7 +266,7 @@ def ddim_inverse(denoise: Denoise, x: Tensor, steps: Steps, callback: Callback |
     return x
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[[Denoise, Tensor, Steps, Noise, Sampling], Trajectory]] = {
     "ddim": ddim,
     "ddpm": ddpm,
     "euler": euler,

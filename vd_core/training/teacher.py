@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..context import Context
 from ..diffuser.model import Diffuser
 from ..sampling.corrections import shape_per_sample
-from ..sampling.guidance import combine
 from ..sampling.schedule import Schedule
 
 # What is trained -> the diffuser that computes with it.
@@ -46,5 +45,5 @@ def guided_data(
     if cfg == 1:
         return predicted_data(diffuser, schedule, x, t, kind, tokens, data)
     rows = torch.cat([null.expand(len(x), -1, -1).to(tokens), tokens])
-    outputs = diffuser(x, t, [Context(kind, rows)], data, evaluations=2).float().chunk(2)
-    return schedule.to_x0(x, combine(outputs, [cfg]), t)
+    unguided, conditional = diffuser(x, t, [Context(kind, rows)], data, evaluations=2).float().chunk(2)
+    return schedule.to_x0(x, unguided + cfg * (conditional - unguided), t)

@@ -7,7 +7,7 @@ from comfy.conds import CONDRegular
 from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
-from ....vd_core.sampling.guidance import combine, guidance_chain
+from ....vd_core.sampling.guidance import guidance_chain
 from ...conditioning import Layout
 
 
@@ -30,13 +30,13 @@ def predict(
             "Guidance per Context (VD) needs a cfg other than 1, and positive and negative from the same "
             "node: wire both through it, and combine neither with others."
         )
-    kept, differences = guidance_chain(scales)
-    needed = sorted({0, *kept})
+    chain = guidance_chain(scales)
+    needed = sorted({0, *chain.evaluated})
     predicted = executor(
         model, [[mixed(positive[0], negative[0], k)] for k in needed], x, timestep, model_options
     )
     outputs = dict(zip(needed, predicted, strict=True))
-    return [combine([outputs[k] for k in kept], differences), outputs[0]]
+    return [chain.combine(outputs), outputs[0]]
 
 
 def layout_of(cond: list | None) -> Layout:

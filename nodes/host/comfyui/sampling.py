@@ -20,7 +20,7 @@ from ....vd_core.config import VDConfig
 from ....vd_core.sampling.generate import begin, check_official, noise_of
 from ....vd_core.sampling.noise import NoiseSource, batch_noise
 from ....vd_core.sampling.options import Sampling
-from ....vd_core.sampling.samplers import SAMPLERS, Callback, Denoise, ddim, ddim_inverse
+from ....vd_core.sampling.samplers import Callback, Denoise, ddim_inverse, run_sampler
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...conditioning import Conditioning
 from ...latents import fit_latent, fit_mask, fit_start, make_latent, sampler_noise
@@ -75,8 +75,7 @@ class OwnSampler(MultiFlowSampler):
     def run(self, denoise, latent, callback, noise, sigmas, seed):
         start = None if self.start is None else self.start.to(latent)
         x, _, steps = begin(self.schedule, latent, self.noise, self.sampling, start)
-        sampler = SAMPLERS[self.sampling.sampler]
-        return sampler(denoise, x, steps, lambda: self.noise.draw(x.shape), self.sampling, callback)
+        return run_sampler(denoise, x, steps, lambda: self.noise.draw(x.shape), self.sampling, callback)
 
 
 class Inversion(MultiFlowSampler):
@@ -104,7 +103,7 @@ class OfficialDDIM(MultiFlowSampler):
         diffused = latent.count_nonzero() > 0
         x = self.schedule.q_sample(latent, int(timesteps[0]), noise) if diffused else noise
         steps = Steps(timesteps[:-1], alphas_cumprod)
-        x = ddim(denoise, x, steps, lambda: later.draw(x.shape), self.sampling, callback)
+        x = run_sampler(denoise, x, steps, lambda: later.draw(x.shape), self.sampling, callback)
         # The official result belongs to timestep 0. In between core expects data plus noise.
         return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
 

@@ -13,7 +13,7 @@ from vd_core.energies import color_distance, embedding_distance, latent_distance
 from vd_core.pictures import resize_and_crop
 from vd_core.sampling.energy import Energy, steer, steer_eps
 from vd_core.sampling.options import Sampling
-from vd_core.sampling.samplers import SAMPLERS, predict_x0
+from vd_core.sampling.samplers import predict_x0, run_sampler
 from vd_core.sampling.schedule import Schedule
 
 SCHEDULE = Schedule(ScheduleConfig())
@@ -62,7 +62,7 @@ def test_guided_samples_follow_the_posterior_of_a_gaussian(sampler):
         return squares(y.repeat_interleave(3, dim=0))(x0, alpha) / (rest + OBSERVATION)
 
     guided = steer(gaussian, SCHEDULE, [Energy(log_p, relative=False)])
-    result = SAMPLERS[sampler](
+    result = run_sampler(
         guided, quantile(float(steps.alphas_cumprod[0])), steps, lambda: torch.zeros(6, 1), Sampling(sampler)
     )
     torch.testing.assert_close(result, quantile(float(steps.alphas_cumprod[-1])), atol=0.01, rtol=0)

@@ -13,7 +13,7 @@ from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate, invert, noise_of
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
-from vd_core.sampling.samplers import ddim, ddim_inverse
+from vd_core.sampling.samplers import ddim_inverse, run_sampler
 from vd_core.sampling.schedule import Schedule
 
 STRAWBERRY = Path(__file__).parents[3] / "workflows" / "input" / "strawberry.png"
@@ -56,7 +56,7 @@ def test_one_step_by_hand():
 def test_a_step_up_undoes_the_step_down_where_the_prediction_stays():
     x = batch_noise(1).draw((5, 3)).double()
     steps, eps = SCHEDULE.steps(20), batch_noise(2).draw((5, 3)).double()
-    down = ddim(lambda x, t: eps, x, steps, lambda: eps, Sampling())
+    down = run_sampler(lambda x, t: eps, x, steps, lambda: eps, Sampling())
     torch.testing.assert_close(ddim_inverse(lambda x, t: eps, down, steps), x)
 
 

@@ -9,7 +9,7 @@ import torch
 from vd_core.config import ScheduleConfig
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
-from vd_core.sampling.samplers import SAMPLERS
+from vd_core.sampling.samplers import SAMPLERS, run_sampler
 from vd_core.sampling.schedule import Schedule, Steps, ddim_sigmas
 from vd_core.sampling.spacing import choose_steps
 
@@ -72,7 +72,7 @@ def continuous_steps(n, jagged):
 
 def run(name, denoise, x, steps, seed=0, callback=None, **options):
     noise = batch_noise(seed)
-    return SAMPLERS[name](denoise, x, steps, lambda: noise.draw(x.shape), Sampling(name, **options), callback)
+    return run_sampler(denoise, x, steps, lambda: noise.draw(x.shape), Sampling(name, **options), callback)
 
 
 @pytest.mark.parametrize("jagged", [False, True])
@@ -196,7 +196,7 @@ def test_ddgan_is_ddpm_until_its_last_step():
 def test_two_lcm_steps_by_hand():
     steps = Steps(torch.tensor([9, 7]), torch.tensor([0.25, 0.64, 0.99], dtype=torch.float64))
     x, noise = torch.tensor([[2.0]]), torch.tensor([[10.0]])
-    result = SAMPLERS["lcm"](lambda x, t: x / 4, x, steps, lambda: noise, Sampling("lcm", temperature=0.1))
+    result = run_sampler(lambda x, t: x / 4, x, steps, lambda: noise, Sampling("lcm", temperature=0.1))
     first = (2 - sqrt(0.75) * 0.5) / 0.5
     second = 0.8 * first + 0.6 * 0.1 * 10
     assert result.item() == pytest.approx((second - 0.6 * second / 4) / 0.8, rel=1e-6)
@@ -206,7 +206,7 @@ def test_one_ddim_step_by_hand():
     steps = Steps(torch.tensor([7]), torch.tensor([0.25, 0.64], dtype=torch.float64))
     x, noise = torch.tensor([[2.0]]), torch.tensor([[10.0]])
     seen = []
-    result = SAMPLERS["ddim"](
+    result = run_sampler(
         lambda x, t: x / 4,
         x,
         steps,
@@ -285,7 +285,7 @@ def test_draws_of_noise(name, draws):
         drawn.append(1)
         return torch.zeros_like(START)
 
-    SAMPLERS[name](gaussian_denoiser(steps), START, steps, noise, Sampling(name))
+    run_sampler(gaussian_denoiser(steps), START, steps, noise, Sampling(name))
     assert len(drawn) == draws
 
 
