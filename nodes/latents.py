@@ -139,13 +139,18 @@ def common_steps(first: dict, second: dict) -> dict:
     return {} if steps[0] is None else {STEPS: steps[0]}
 
 
+def refuse_texts(makes_texts: bool, what: str) -> None:
+    """Raise ValueError where a model makes texts. what: the node or the option that works on pictures only."""
+    if makes_texts:
+        raise ValueError(f"{what} works on pictures only: connect image_model.")
+
+
 def shift_of(
     sizes: DataConfig, latent: dict, trained_side: int, noisy: float, clean: float
 ) -> ResolutionShift:
     """The shift of a model with these latents for a LATENT [B, C, h, w]. Raises ValueError for texts and
     other shapes."""
-    if sizes.layers == "0d":
-        raise ValueError("Resolution Shift (VD) works on pictures only: connect image_model.")
+    refuse_texts(sizes.layers == "0d", "Resolution Shift (VD)")
     height, width = samples_of(latent).shape[2:]
     return ResolutionShift.of_size(height, width, trained_side or sizes.side, noisy, clean)
 

@@ -33,7 +33,7 @@ from ...vd_core.tokenizers import ClipTokenizer
 from ..advice import advise_settings
 from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
-from ..latents import fit_mask, fit_start, make_latent, sampler_noise, shift_of
+from ..latents import fit_mask, fit_start, make_latent, refuse_texts, sampler_noise, shift_of
 from .flow import Flow, Layers, read_part
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .terminal import progress, tell
@@ -93,9 +93,9 @@ def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
 def find_part(model: Path, part: str, role: str) -> Path:
     """Find the file of a part of a model: its own, else the published one. Raises FileNotFoundError as
     `companions.find_part` does."""
-    from ...vd_core.checkpoints.companions import find_part as find
+    from ...vd_core.checkpoints import companions
 
-    return find(model, part, folders(role))
+    return companions.find_part(model, part, folders(role))
 
 
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
@@ -246,8 +246,7 @@ def decode(vae: ImageVAE, latents: Tensor) -> Tensor:
 def steer(model: Flow, energy: Energy, parts: Sequence[object]) -> Flow:
     """A MODEL whose samples are steered by one more energy. parts: the models that the energy uses. Raises
     ValueError for texts."""
-    if model.config.diffuser.data[model.data].layers == "0d":
-        raise ValueError("Steering works on pictures only: connect image_model.")
+    refuse_texts(model.sizes.layers == "0d", "Steering")
     return replace(model, energies=(*model.energies, energy))
 
 
@@ -316,8 +315,7 @@ def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float,
 
 def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:
     """Let a MODEL keep the large shapes of a source. The last one set counts. Raises ValueError for texts."""
-    if model.sizes.layers == "0d":
-        raise ValueError("Low-Pass Guidance (VD) works on pictures only: connect image_model.")
+    refuse_texts(model.sizes.layers == "0d", "Low-Pass Guidance (VD)")
     return replace(model, low_pass=guidance)
 
 

@@ -6,14 +6,15 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....vd_core.sampling.low_pass import LowPassGuidance
+from ...latents import refuse_texts
+from .models import makes_texts
 
 KEY = "vd_low_pass"  # the guidance's place in the model_options of a MODEL
 
 
 def guide_low_pass(model: ModelPatcher, guidance: LowPassGuidance) -> ModelPatcher:
     """Let a MODEL keep the large shapes of a source. The last one set counts. Raises ValueError for texts."""
-    if getattr(model.get_model_object("diffusion_model"), "kind", None) == "text":
-        raise ValueError("Low-Pass Guidance (VD) works on pictures only: connect image_model.")
+    refuse_texts(makes_texts(model), "Low-Pass Guidance (VD)")
     model = model.clone()
     if KEY not in model.model_options:
         model.set_model_sampler_post_cfg_function(pull)

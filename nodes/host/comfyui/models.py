@@ -291,6 +291,11 @@ class FlowModel(BaseModel):
         return {**super().extra_conds(**kwargs), **ours}
 
 
+def makes_texts(model: ModelPatcher) -> bool:
+    """Tell whether a MODEL of any kind is a flow that makes texts."""
+    return isinstance(model.model, FlowModel) and model.model.sizes.layers == "0d"
+
+
 def flow_of(model: ModelPatcher) -> FlowModel:
     """Find the flow behind a MODEL. Raises ValueError for another model."""
     if not isinstance(model.model, FlowModel):

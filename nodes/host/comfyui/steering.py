@@ -14,7 +14,9 @@ from comfy.sd import VAE
 from torch import Tensor
 
 from ....vd_core.sampling.energy import Energy, steer_eps
+from ...latents import refuse_texts
 from .clip import checked
+from .models import makes_texts
 
 KEY = "vd_energies"
 
@@ -69,8 +71,7 @@ def steer(model: ModelPatcher, energy: Energy, parts: Sequence[VAE | ClipVisionM
             "Steering needs a model that predicts noise or v, such as Versatile Diffusion or Stable "
             "Diffusion 1 and 2."
         )
-    if getattr(model.get_model_object("diffusion_model"), "kind", None) == "text":
-        raise ValueError("Steering works on pictures only: connect image_model.")
+    refuse_texts(makes_texts(model), "Steering")
     for part in parts:
         if isinstance(part, ClipVisionModel):
             checked(part)
