@@ -140,7 +140,7 @@ def common_steps(first: dict, second: dict) -> dict:
 
 
 def refuse_texts(makes_texts: bool, what: str) -> None:
-    """Raise ValueError where a model makes texts. what: the node or the option that works on pictures only."""
+    """Raise ValueError where a model makes texts. what: what works on pictures only."""
     if makes_texts:
         raise ValueError(f"{what} works on pictures only: connect image_model.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -29,16 +29,14 @@ RENAMES = (
 
 
 def released_name(key: str) -> str:
-    """The name in released files (without `PREFIX`) of one of our weights; queries, keys and values share
-    one.
-    """
+    """Name one of our weights as released files do, without `PREFIX`; q, k and v of a layer share a name."""
     for pattern, name in RENAMES:
         key = re.sub(pattern, name, key)
     return key
 
 
-def third(key: str) -> int | None:
-    """Which third of a joint tensor one of our weights is; None if it is a tensor of its own."""
+def qkv_index(key: str) -> int | None:
+    """Tell which third of a joint tensor of queries, keys and values one of our weights is; None for others."""
     match = re.search(r"\.([qkv])_proj\.", key)
     return "qkv".index(match[1]) if match else None
 
@@ -117,46 +115,47 @@ def fill(
     Raises ValueError with one sentence for anything missing, unexpected or misshapen.
     """
     wanted = {key: released_name(prefix + key) for key in module.state_dict()}
-    faults = {
-        "missing": set(wanted.values()) - tensors.keys(),
-        "unexpected": {key for key in tensors.keys() - wanted.values() if not re.match(DERIVED, key)},
-        "misshapen": set(),
-        "without finite numbers": set(),
-    }
+    missing = set(wanted.values()) - tensors.keys()
+    unexpected = {key for key in tensors.keys() - wanted.values() if not re.match(DERIVED, key)}
+    misshapen, not_finite = set(), set()
     state = {}
     for key, empty in module.state_dict().items():
-        if (name := wanted[key]) in faults["missing"]:
+        if (name := wanted[key]) in missing:
             continue
-        part, shape, tensor = third(key), list(empty.shape), tensors[name]
-        if part is not None:
+        index, shape, tensor = qkv_index(key), list(empty.shape), tensors[name]
+        if index is not None:
             shape[0] *= 3
         if list(tensor.shape) != shape:
-            faults["misshapen"].add(f"{name} is {list(tensor.shape)} where {shape} is needed")
+            misshapen.add(f"{name} is {list(tensor.shape)} where {shape} is needed")
         elif not tensor.is_floating_point() or not (
             tensor.is_meta or tensor.to(dtype or torch.float32).isfinite().all()
         ):
-            faults["without finite numbers"].add(name)
+            not_finite.add(name)
         else:
-            own = tensor if part is None else tensor.chunk(3)[part]
+            own = tensor if index is None else tensor.chunk(3)[index]
             # Copied, so that it does not change with its file.
             state[key] = own.to(dtype or own.dtype, copy=True)
-    if any(faults.values()):
-        raise ValueError(f"{source} does not fit a SeeCoder: {'; '.join(in_words(faults))}.")
+    faults = [
+        count(missing, "missing key", "missing keys"),
+        count(unexpected, "unexpected key", "unexpected keys"),
+        count(misshapen, "misshapen key", "misshapen keys"),
+        count(not_finite, "key without finite numbers", "keys without finite numbers"),
+    ]
+    if any(faults):
+        raise ValueError(f"{source} does not fit a SeeCoder: {'; '.join(filter(None, faults))}.")
     module.load_state_dict(state, strict=True, assign=True)
 
 
-def in_words(faults: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """How many keys have each fault, and the first four of them."""
-    for fault, keys in faults.items():
-        if keys:
-            noun = "key" if len(keys) == 1 else "keys"
-            # No control characters on a terminal.
-            names = (
-                "".join(letter if letter.isprintable() else "?" for letter in key[:200])
-                for key in sorted(keys)[:4]
-            )
-            said = f"{noun} {fault}" if " " in fault else f"{fault} {noun}"
-            yield f"{len(keys)} {said}: {', '.join(names)}{', …' if len(keys) > 4 else ''}"
+def count(keys: Collection[str], singular: str, plural: str) -> str:
+    """Count keys in words, with the first four of them; "" for none."""
+    if not keys:
+        return ""
+    # No control characters on a terminal.
+    names = (
+        "".join(letter if letter.isprintable() else "?" for letter in key[:200]) for key in sorted(keys)[:4]
+    )
+    noun = singular if len(keys) == 1 else plural
+    return f"{len(keys)} {noun}: {', '.join(names)}{', …' if len(keys) > 4 else ''}"
 
 
 def released_state(model: SeeCoder) -> dict[str, Tensor]:
@@ -168,11 +167,11 @@ def released_state(model: SeeCoder) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     thirds: dict[str, dict[int, Tensor]] = {}
     for key, tensor in model.state_dict().items():
-        name, part = PREFIX + released_name(key), third(key)
-        if part is None:
+        name, index = PREFIX + released_name(key), qkv_index(key)
+        if index is None:
             tensors[name] = tensor
         else:
-            thirds.setdefault(name, {})[part] = tensor
+            thirds.setdefault(name, {})[index] = tensor
     for name, parts in thirds.items():
         tensors[name] = torch.cat([parts.get(index, torch.zeros_like(parts[2])) for index in range(3)])
     return tensors

@@ -80,7 +80,7 @@ def name_tensors(changes: Mapping[str, AnyChange], names: Mapping[str, Collectio
 def read_lora(
     path: str | Path, diffuser: Diffuser | None, text_tower: nn.Module | None = None
 ) -> dict[str, AnyChange]:
-    """The changes in a file by the names of the layers, "diffuser.…" and "clip_text.…".
+    """Read the changes in a file, by the names of the layers, "diffuser.…" and "clip_text.…".
 
     Files of `save_lora`, and files for Stable Diffusion 1 in the names of kohya, PEFT and diffusers, which
     change the layers of pictures, the text contexts, the time embedding and the text encoder. What changes

@@ -75,10 +75,9 @@ def adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
-    """A weight with a change added to it, rounded once to the weight's precision; at strength 0 the very
-    weight.
+    """Add a change to a weight, rounded once to the weight's precision; strength 0 returns the weight itself.
 
-    Raises ValueError where that are no finite numbers.
+    Raises ValueError where the result is not finite.
     """
     if not math.isfinite(strength):
         raise ValueError(f"The strength of a LoRA must be a finite number, got {strength}.")
@@ -117,7 +116,9 @@ def merge_changes(
     Nothing is changed if anything is wrong. Raises what `merged` raises.
     """
     here = {layer: change for layer, change in changes.items() if layer in layers}
+    # All are checked before the first is written. Keeping them would need the room of a second model, so each
+    # is computed twice.
     for layer, change in here.items():
         merged(layers[layer].weight, change, strength)
-    for layer, change in here.items():  # which all can be added
+    for layer, change in here.items():
         layers[layer].weight.copy_(merged(layers[layer].weight, change, strength))
