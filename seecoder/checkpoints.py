@@ -36,7 +36,7 @@ def released_name(key: str) -> str:
 
 
 def qkv_index(key: str) -> int | None:
-    """Tell which third of a joint tensor of queries, keys and values one of our weights is; None for others."""
+    """Tell which third of a joint tensor of queries, keys and values a weight is; None for other weights."""
     match = re.search(r"\.([qkv])_proj\.", key)
     return "qkv".index(match[1]) if match else None
 
