@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .placement import check_not_meta
+
 log = logging.getLogger(__name__)
 
 
@@ -140,10 +142,7 @@ def check_tokens(context: Context) -> None:
     for name, tokens in (("tokens", context.tokens), ("unconditional tokens", context.null)):
         if tokens is None:
             continue
-        if tokens.is_meta:
-            raise ValueError(
-                f"The {name} of the {context.kind} context are on the meta device and have no values."
-            )
+        check_not_meta(tokens, f"The {name} of the {context.kind} context are")
         if not tokens.isfinite().all():
             raise ValueError(f"The {name} of the {context.kind} context hold NaN or inf.")
         norm = float(tokens.detach().float().norm(dim=-1).mean(dim=1).max())

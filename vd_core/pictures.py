@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
+from .placement import check_not_meta
+
 # What Pillow decodes by itself. Left out: EPS and WMF, which start other programs, IPTC, which may hold an
 # EPS, formats that Pillow only recognises, and those of a few old programs. TGA has no signature, so it comes
 # last.
@@ -162,8 +164,7 @@ def check_range(images: Tensor) -> None:
     """
     if not images.is_floating_point():
         raise ValueError(f"Pictures hold numbers in 0..1, got {images.dtype}: use images.float() / 255.")
-    if images.is_meta:
-        raise ValueError("These pictures are on the meta device and have no values: make them anew.")
+    check_not_meta(images, "These pictures are")
     if not images.numel():
         return  # who needs a shape checks it
     low, high = (float(bound) for bound in images.detach().aminmax())

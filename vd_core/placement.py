@@ -8,26 +8,28 @@ from torch import Tensor
 MOVE = "move them together first, as with vd.to(device) and tensor.to(vd.device)"
 
 
+def check_not_meta(tensor: Tensor, subject: str, remedy: str = "make them on another device") -> None:
+    """Raise ValueError for a tensor on the meta device, which has no values.
+
+    subject: what it is, in words, with its verb: "These pictures are".
+    """
+    if tensor.is_meta:
+        raise ValueError(f"{subject} on the meta device, where tensors have no values: {remedy}.")
+
+
 def check_device(weight: Tensor, part: str) -> None:
-    """Refuse to compute with weights that have no values. Raises ValueError for those on the meta device."""
-    if weight.is_meta:
-        raise ValueError(
-            f"The {part} is on the meta device, where weights have no values: load the model again."
-        )
+    """Raise ValueError for weights that have no values."""
+    check_not_meta(weight, f"The {part} is", "load the model again")
 
 
 def check_place(weight: Tensor, given: Tensor, name: str, part: str) -> None:
-    """Refuse what a part is given on another device than its weights, or on "meta", where tensors have no
-    values.
+    """Raise ValueError for what a part is given on another device than its weights, or without values.
 
-    weight: one of the part's weights. name, part: what is given and to which part, in words, for the
-            sentence.
+    weight:     one of the part's weights.
+    name, part: what is given, and to which part, in words.
     """
     check_device(weight, part)
-    if given.is_meta:
-        raise ValueError(
-            f"The {name} given to the {part} are on the meta device and have no values: make them anew."
-        )
+    check_not_meta(given, f"The {name} given to the {part} are")
     if weight.device != given.device:
         raise ValueError(f"The {name} are on {given.device} and the {part} is on {weight.device}: {MOVE}.")
 
@@ -44,9 +46,7 @@ def best_device() -> str:
 
 
 def checked_device(device: torch.device | str) -> torch.device:
-    """Return a device as torch names it. Raises ValueError for a name that it does not know or cannot use
-    here.
-    """
+    """Return a device as torch names it. Raises ValueError for a name that torch cannot use here."""
     try:
         chosen = torch.device(device)
         if chosen.type != "meta":

@@ -8,6 +8,8 @@ from numbers import Integral, Real
 
 from torch import Tensor
 
+from ..placement import check_not_meta
+
 
 def check_choice(field: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError unless a value is one of some names."""
@@ -52,7 +54,6 @@ def check_values(field: str, value: object) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         found = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"{field} must be a tensor of floating point numbers, got {found}.")
-    if value.is_meta:
-        raise ValueError(f"{field} is on the meta device and has no values: make it anew.")
+    check_not_meta(value, f"{field} is", "make it on another device")
     if not value.isfinite().all():
         raise ValueError(f"{field} holds NaN or inf.")

@@ -380,7 +380,10 @@ def test_ids_work_without_vocabularies(optimus, config, tokens):
             "temperature must be at least 0, got nan",
         ),
         (lambda o: o.decode(LATENTS, seeded(1, 2, 3), top_p=1.5), "top_p within 0..1"),
-        (lambda o: o.decode(LATENTS.to("meta"), seeded(1, 2, 3)), "on the meta device and have no values"),
+        (
+            lambda o: o.decode(LATENTS.to("meta"), seeded(1, 2, 3)),
+            "on the meta device, where tensors have no values",
+        ),
     ],
 )
 def test_refusals(optimus, call, sentence):
