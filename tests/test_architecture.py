@@ -60,8 +60,8 @@ ARROWS = {
         "tokenizers",
     },
     "commands": {
-        *("bulk", "checkpoints", "context", "embedded", "files", "flows", "pictures", "placement"),
-        *("sampling", "training"),
+        *("bulk", "checkpoints", "context", "diffuser", "embedded", "files", "flows", "pictures"),
+        *("placement", "sampling", "training"),
     },
     "embedded": set(),
     "runs": {"files"},

@@ -64,6 +64,13 @@ class Context:
     null_token_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name in ("tokens", "null", "token_weights", "null_token_weights"):
+            value = getattr(self, name)
+            if not isinstance(value, Tensor) and (value is not None or name == "tokens"):
+                raise ValueError(
+                    f"The {name} of a {self.kind} context must be a torch tensor, got "
+                    f"{type(value).__name__}: torch.as_tensor makes one of an array."
+                )
         if self.tokens.ndim != 3 or 0 in self.tokens.shape:
             raise ValueError(
                 f"A {self.kind} context needs tokens [batch, tokens, width], got shape "
@@ -74,8 +81,8 @@ class Context:
             or len({1, self.null.shape[0], self.tokens.shape[0]}) > 2
         ):
             raise ValueError(
-                f"The unconditional tokens of a {self.kind} context must have the shape of its tokens, got "
-                f"{tuple(self.null.shape)} for {tuple(self.tokens.shape)}."
+                f"A {self.kind} context has tokens {list(self.tokens.shape)} and unconditional tokens "
+                f"{list(self.null.shape)}, which do not fit together: take both from one model."
             )
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"The weight of a {self.kind} context must be a number ≥ 0, got {self.weight}.")

@@ -5,21 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from .autoencoders.image_kl import AutoencoderKL
 from .autoencoders.optimus import Optimus
-from .config import VDConfig
+from .config import VDConfig, latent_shape, token_shape
 from .context import Blend, Context, check_tokens
 from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
 from .encoders.focus import leading_components
-from .placement import check_dtype, check_place, checked_device
-from .sampling.checks import check_type, check_values
+from .placement import check_dtype, check_place, checked_device, warn_if_slow
+from .sampling.checks import check_mask, check_start, check_type, check_values
 from .sampling.generate import generate, invert
 from .sampling.guidance import guide
 from .sampling.noise import Noise, make_noise
@@ -146,12 +146,19 @@ class VersatileDiffusion:
             raise ValueError("This model has no parts: load some.")
         return {name: next(part.parameters()) for name, part in self.parts.items()}
 
+    @overload
     def to(
-        self, device: torch.device | str | torch.dtype | None = None, dtype: torch.dtype | None = None
-    ) -> VersatileDiffusion:
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> VersatileDiffusion: ...
+
+    @overload
+    def to(self, dtype: torch.dtype, /) -> VersatileDiffusion: ...
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> VersatileDiffusion:
         """Move all parts to a device, convert their floating point weights, or both; returns this model.
 
-        Raises ValueError for a device or a type that cannot be used here.
+        As of a torch module: to("cuda"), to(torch.float16), to("cuda", torch.float16). Raises ValueError for
+        a device or a type that cannot be used here.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
@@ -160,16 +167,25 @@ class VersatileDiffusion:
         where = None if device is None else checked_device(device)
         for part in self.parts.values():
             part.to(device=where, dtype=dtype)
+            warn_if_slow(next(part.parameters()))
         return self
 
     def __repr__(self) -> str:
-        """Describe the model in a line per part: parameters, precision, device."""
+        """Describe the model in a line per part: parameters, precision, device; and the shapes it reads and
+        makes.
+        """
         lines = [f"VersatileDiffusion({', '.join(self.flows()) or 'no flow'})"]
         for name, weight in self.weights().items():
             count = sum(parameter.numel() for parameter in self.parts[name].parameters())
             precision = str(weight.dtype).removeprefix("torch.")
             lines.append(f"  {name}: {count:,} parameters, {precision}, on {weight.device}")
-        return "\n".join(lines)
+        shapes = []
+        if "diffuser" in self.parts:
+            tokens = [kind for kind in ("image", "text") if kind in self.diffuser.context]
+            shapes += [f"{kind} tokens {list(token_shape(self.config, kind))}" for kind in tokens]
+            latents = self.diffuser.data
+            shapes += [f"{kind} latents {list(latent_shape(self.config, kind))}" for kind in latents]
+        return "\n".join([*lines, f"  of one sample: {', '.join(shapes)}"] if shapes else lines)
 
     def flows(self) -> list[str]:
         """List what the diffuser's layers can do, as "CONTEXT to OUTPUT"."""
@@ -270,22 +286,10 @@ class VersatileDiffusion:
         check_type("sampling", sampling, Sampling)
         check_values("latent", latent)
         if start is not None:
-            check_values("start", start)
-            if start.shape != latent.shape:
-                raise ValueError(
-                    f"start must have the shape of latent, {list(latent.shape)}, got {list(start.shape)}."
-                )
+            check_start(start, latent)
         if mask is not None:
-            check_values("mask", mask)
-            if mask.ndim != latent.ndim or any(
-                m not in (1, n) for m, n in zip(mask.shape, latent.shape, strict=True)
-            ):
-                raise ValueError(f"mask must fit latent {list(latent.shape)}, got {list(mask.shape)}.")
-            if mask.min() < 0 or mask.max() > 1:
-                raise ValueError(f"mask must lie within 0..1, got {mask.min():g} to {mask.max():g}.")
-        if not isinstance(contexts, list | tuple) or not all(
-            hasattr(context, "tokens") for context in contexts
-        ):
+            check_mask(mask, latent)
+        if not isinstance(contexts, list | tuple) or not all(isinstance(c, Context) for c in contexts):
             raise ValueError(f"contexts must be a Context or a list of them, got {type(contexts).__name__}.")
         for context in contexts:
             check_tokens(context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -157,11 +158,21 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.detach().float().clamp(0, 1) * 255).to(torch.uint8)
 
 
+def check_tensor(images: object) -> None:
+    """Refuse pictures of PIL, or arrays, where a tensor is needed. Raises ValueError."""
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"Pictures must be a tensor [batch, 3, height, width] in 0..1, got {type(images).__name__}: "
+            "from_pil makes one of PIL pictures, torch.from_numpy of an array."
+        )
+
+
 def check_range(images: Tensor) -> None:
     """Refuse pictures or masks whose values are clearly not in 0..1: they would look white, or washed out.
 
     Resizing overshoots a little and autoencoders more, so -0.5 to 1.5 is taken. Raises ValueError.
     """
+    check_tensor(images)
     if not images.is_floating_point():
         raise ValueError(f"Pictures hold numbers in 0..1, got {images.dtype}: use images.float() / 255.")
     check_not_meta(images, "These pictures are")
@@ -178,6 +189,7 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
     Raises ValueError for other shapes, and for values that are not finite, which 8 bits would hide.
     """
+    check_tensor(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, 1 or 3, height, width], got {list(images.shape)}.")
     if not images.isfinite().all():
@@ -189,9 +201,22 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]
 
 
-def from_pil(pictures: list[Image.Image]) -> Tensor:
-    """Convert PIL pictures of one size, all RGB or all L, to a tensor [B, 3 or 1, H, W] in 0..1."""
-    arrays = np.stack([np.asarray(picture) for picture in pictures])
+def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Tensor:
+    """Convert PIL pictures, one or several of one size, all RGB or all L, to a tensor [B, 3 or 1, H, W] in
+    0..1.
+
+    Raises ValueError for what are no pictures, other modes, and several sizes or modes.
+    """
+    several = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
+    if not several or not all(isinstance(picture, Image.Image) for picture in several):
+        raise ValueError(f"from_pil takes a PIL picture or a list of them, got {pictures!r:.80}.")
+    kinds = {(picture.mode, picture.size) for picture in several}
+    if len(kinds) > 1 or several[0].mode not in ("RGB", "L"):
+        found = ", ".join(f"{mode} {width}x{height}" for mode, (width, height) in sorted(kinds)[:4])
+        raise ValueError(
+            f"from_pil takes pictures of one size, all RGB or all L, got {found}: use convert and resize."
+        )
+    arrays = np.stack([np.asarray(picture) for picture in several])
     if arrays.ndim == 3:
         arrays = arrays[..., None]
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255

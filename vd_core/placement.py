@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 MOVE = "move them together first, as with vd.to(device) and tensor.to(vd.device)"
 
@@ -43,6 +48,18 @@ def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
 def best_device() -> str:
     """Choose a GPU where torch finds one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def warn_if_slow(weight: Tensor) -> None:
+    """Say once that half precision is slow where this weight is computed with."""
+    if weight.dtype == torch.float16 and weight.device.type == "cpu":
+        warn_of_half()
+
+
+@cache
+def warn_of_half() -> None:
+    """Say that float16 is slow on a CPU."""
+    log.warning("float16 is many times slower on a CPU than float32: choose float32, or bfloat16.")
 
 
 def checked_device(device: torch.device | str) -> torch.device:

@@ -1,5 +1,6 @@
 """Contexts and their algebra."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,12 +89,20 @@ def test_join_repeats_a_single_sample():
         ),
         (lambda: Context("image", torch.zeros(1, 0, 4)), "needs tokens"),
         (
+            lambda: Context("image", np.zeros((1, 3, 4))),
+            "must be a torch tensor, got ndarray: torch.as_tensor",
+        ),
+        (
+            lambda: Context("image", torch.zeros(1, 3, 4), np.zeros((1, 3, 4))),
+            "The null of a image context must be a torch tensor",
+        ),
+        (
             lambda: Context("image", torch.zeros(1, 3, 4), torch.zeros(1, 2, 4)),
-            "must have the shape of its tokens",
+            "which do not fit together: take both from one model",
         ),
         (
             lambda: Context("image", torch.zeros(2, 3, 4), torch.zeros(5, 3, 4)),
-            "must have the shape of its tokens",
+            "which do not fit together: take both from one model",
         ),
         (lambda: context(weight=-0.1), "a number ≥ 0, got -0.1"),
         (lambda: context(weight=float("nan")), "a number ≥ 0, got nan"),

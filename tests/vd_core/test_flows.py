@@ -9,6 +9,7 @@ import pytest
 import torch
 from random_tensors import randn64 as randn
 
+from vd_core.config import latent_shape, token_shape
 from vd_core.context import Context, blend
 from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.noise import batch_noise, sample_noise
@@ -253,6 +254,7 @@ def test_a_picture_masked_away_is_an_empty_context_at_any_focus(model):
         ),
         ({"latent": torch.zeros(3, 4, 6, 8)}, "context has 2 samples, the latent has 3"),
         ({"contexts": []}, "at least one context"),
+        ({"contexts": torch.zeros(1, 17, 40)}, "contexts must be a Context or a list of them, got Tensor"),
         (
             {"contexts": [Context("image", torch.full((1, 17, 40), 3.0))]},
             "image context have a mean norm of 19, .* divide each sample by the norm of its first token",
@@ -277,6 +279,20 @@ def test_refusals(model, contexts, options, sentence):
     }
     with pytest.raises(ValueError, match=sentence):
         model.sample(**{"sampling": Sampling(steps=2), **arguments, **options})
+
+
+def test_a_fidelity_that_leaves_no_step_is_warned_of(model, contexts, caplog):
+    latent = torch.ones(2, 4, 6, 8)
+    kept = model.sample("image", contexts["dual"], latent, 0, Sampling(steps=2, fidelity=0.9))
+    assert torch.equal(kept, latent) and "A fidelity of 0.9 leaves none of 2 steps" in caplog.text
+
+
+def test_it_says_which_shapes_it_reads_and_makes(model):
+    shapes = "image tokens [17, 40], text tokens [77, 40], image latents [4, 8, 8], text latents [24]"
+    assert repr(model).endswith(f"of one sample: {shapes}")
+    assert model.encode_text("x").tokens.shape[1:] == token_shape(model.config, "text")
+    assert model.encode_image(torch.zeros(1, 3, 8, 8)).tokens.shape[1:] == token_shape(model.config, "image")
+    assert model.image_vae.encode(torch.zeros(1, 3, 64, 64)).shape[1:] == latent_shape(model.config, "image")
 
 
 def test_large_tokens_of_texts_are_warned_of(model, caplog):

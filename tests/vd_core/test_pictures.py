@@ -1,9 +1,11 @@
 """Colour adjustment, and pictures between tensors and PIL."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vd_core import load
 from vd_core.color import match_color
 from vd_core.pictures import from_pil, resize, resize_and_crop, to_pil, to_uint8
 
@@ -124,3 +126,32 @@ def test_shapes_that_are_no_pictures_are_refused(shape):
 def test_values_that_are_not_finite_are_no_picture(value):
     with pytest.raises(ValueError, match="not finite numbers"):
         to_pil(torch.full((1, 3, 8, 8), value))
+
+
+def test_pictures_of_pil_are_taken_one_or_several():
+    red = Image.new("RGB", (4, 2), "red")
+    assert from_pil(red).shape == (1, 3, 2, 4) and torch.equal(from_pil((red, red))[1:], from_pil(red))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence"),
+    [
+        ([], r"a PIL picture or a list of them, got \[\]"),
+        ("red.png", "a PIL picture or a list of them, got 'red.png'"),
+        ([Image.new("RGB", (4, 2)), Image.new("RGB", (2, 2))], "of one size, .*got RGB 2x2, RGB 4x2"),
+        (Image.new("RGBA", (4, 2)), "all RGB or all L, got RGBA 4x2: use convert and resize"),
+    ],
+)
+def test_what_no_tensor_can_be_made_of_is_refused(pictures, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        from_pil(pictures)
+
+
+@pytest.mark.parametrize("pictures", [Image.new("RGB", (8, 8)), [Image.new("RGB", (8, 8))], np.zeros(3)])
+def test_where_a_tensor_is_needed_from_pil_is_named(models, pictures):
+    vd = load(models / "tiny.safetensors", parts=["clip_vision", "image_vae"])
+    for call in (vd.encode_image, vd.image_vae.encode, to_pil):
+        with pytest.raises(
+            ValueError, match="Pictures must be a tensor .* got .*: from_pil makes one of PIL"
+        ):
+            call(pictures)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vd_core import MODEL, Sampling, load
-from vd_core.placement import convert_for
+from vd_core.diffuser.precision import choose_dtype, fastest_dtype
+from vd_core.placement import convert_for, warn_of_half
 from vd_core.sampling.noise import sample_noise
 
 
@@ -109,3 +110,29 @@ def test_what_is_given_must_be_on_the_weights_device(embedded):
 def test_other_devices_and_types_are_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         load(MODEL, parts=["image_vae"], **options)
+
+
+def test_it_moves_as_a_torch_module_does(embedded):
+    for arguments, options in (
+        ((torch.float64,), {}),
+        (("cpu", torch.float64), {}),
+        ((), {"dtype": torch.float64, "device": "cpu"}),
+    ):
+        assert {weight.dtype for weight in embedded.to(*arguments, **options).weights().values()} == {
+            torch.float64
+        }
+        embedded.to(torch.float32)
+
+
+def test_float16_on_a_cpu_is_said_to_be_slow_once(caplog):
+    warn_of_half.cache_clear()
+    for _ in range(2):
+        load(MODEL, parts=["image_vae"], dtype=torch.float16)
+    assert [entry.message for entry in caplog.records] == [
+        "float16 is many times slower on a CPU than float32: choose float32, or bfloat16."
+    ]
+
+
+def test_types_are_chosen_by_name():
+    assert choose_dtype("bfloat16", "cpu") == torch.bfloat16 and choose_dtype("auto", "cuda") == torch.float16
+    assert choose_dtype("auto", "cpu") == fastest_dtype()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..config import ImageVAEConfig
 from ..finite import guard
-from ..pictures import check_range
+from ..pictures import check_range, check_tensor
 from ..placement import convert_for
 
 
@@ -173,6 +173,7 @@ class AutoencoderKL(nn.Module):
         ValueError for another shape, a side that is not divisible by f, values that are not in 0..1, and
         images on another device.
         """
+        check_tensor(images)
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError(
                 f"The image autoencoder needs images [batch, 3, height, width], got {list(images.shape)}."

@@ -14,6 +14,10 @@ from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import Settings
 from ..placement import checked_device
 
+DTYPE_HELP = (
+    "of the weights; auto is what a CPU is fastest with, float16 on a GPU; on a CPU float16 is many times "
+    "slower; default: %(default)s"
+)
 SOME_FAILED = 3  # exit status of a job that has ended, but not well in all its rows
 STATUS = f"exit status: 0 all rows are done, 1 none could be, {SOME_FAILED} some failed (errors.jsonl)"
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from ..bulk.parts import is_picture, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import resolve_models
+from ..diffuser.precision import DTYPES, choose_dtype
 from ..embedded import MODEL
 from ..files import make_folder
+from ..placement import best_device
 from ..sampling.samplers import SAMPLERS
 from ..sampling.spacing import SPACINGS
-from .jobs import add_job_options, report, run_job
+from .jobs import DTYPE_HELP, add_job_options, report, run_job
 
 HELP = (
     "draw pictures from predicted CLIP tokens (brain decoding), several per row, and keep the best; resumes"
@@ -27,9 +29,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "tokens",
         type=Path,
         metavar="IMAGE_TOKENS.npy",
-        help="[rows, 257, 768], as CLIP's vision tower gives them",
+        help="as CLIP's vision tower gives them: [rows, 257, 768], embedded model [rows, 65, 160]",
     )
-    parser.add_argument("--texts", type=Path, metavar="TOKENS.npy", help="[rows, 77, 768], those of captions")
+    parser.add_argument(
+        "--texts",
+        type=Path,
+        metavar="TOKENS.npy",
+        help="those of captions: [rows, 77, 768], embedded model [rows, 32, 160]",
+    )
     parser.add_argument(
         "--guesses", type=Path, metavar="DIR", help="a picture per row to start from, by number or name"
     )
@@ -61,9 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="files or OWNER/NAME of the hub; default: the embedded one",
     )
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
-    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=DTYPE_HELP)
     parser.add_argument(
         "--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, embedded model 64"
     )
@@ -103,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         best=options.best,
         seed=options.seed,
         size=options.size,
-        dtype=options.dtype,
+        dtype=str(choose_dtype(options.dtype, options.device or best_device())).removeprefix("torch."),
         sampling=sampling,
     )
     job, failed = run_job(options.tokens, options.out, settings, options)

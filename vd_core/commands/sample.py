@@ -10,6 +10,7 @@ import torch
 
 from ..checkpoints.load import load
 from ..context import Context, blend
+from ..diffuser.precision import DTYPES, choose_dtype
 from ..embedded import MODEL
 from ..files import save_numbered
 from ..flows import VersatileDiffusion
@@ -18,6 +19,7 @@ from ..placement import best_device
 from ..sampling.noise import seeded
 from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
+from .jobs import DTYPE_HELP
 
 HELP = "draw pictures, or write texts, from a prompt, a picture or both"
 
@@ -50,9 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=best_device(), help="default: %(default)s")
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the weights"
-    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=DTYPE_HELP)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,7 +61,9 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("There is nothing to draw from: give a prompt, a --picture, or both.")
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}.")
-    vd = load(options.model or MODEL, dtype=getattr(torch, options.dtype), device=options.device)
+    vd = load(
+        options.model or MODEL, dtype=choose_dtype(options.dtype, options.device), device=options.device
+    )
     size = options.size or (512 if options.model else 64)
     cfg = options.cfg if options.cfg is not None else (7.5 if options.model else 2.0)
     sampling = Sampling(options.sampler, options.steps, cfg)

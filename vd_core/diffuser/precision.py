@@ -9,6 +9,7 @@ from time import perf_counter
 import torch
 
 log = logging.getLogger(__name__)
+DTYPES = ("float32", "bfloat16", "float16", "auto")
 SIDE = 1024  # of the matrices whose product is timed
 WORTH = 1.5  # so many times as fast bfloat16 must be to be worth its error
 
@@ -28,6 +29,13 @@ def fastest_dtype() -> torch.dtype:
         times,
     )
     return chosen
+
+
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """Return the type of a name, "float32" and so on; "auto" is the fastest on a CPU, float16 elsewhere."""
+    if name != "auto":
+        return getattr(torch, name)
+    return fastest_dtype() if torch.device(device).type == "cpu" else torch.float16
 
 
 def product_seconds(dtype: torch.dtype) -> float:

@@ -57,3 +57,24 @@ def check_values(field: str, value: object) -> None:
     check_not_meta(value, f"{field} is", "make it on another device")
     if not value.isfinite().all():
         raise ValueError(f"{field} holds NaN or inf.")
+
+
+def check_start(start: Tensor, latent: Tensor) -> None:
+    """Raise ValueError unless a start of inversion has finite values in the shape of the latent."""
+    check_values("start", start)
+    if start.shape != latent.shape:
+        raise ValueError(
+            f"start must have the shape of latent, {list(latent.shape)}, got {list(start.shape)}."
+        )
+
+
+def check_mask(mask: Tensor, latent: Tensor) -> None:
+    """Raise ValueError unless a mask holds values in 0..1 and can be broadcast to the latent."""
+    check_values("mask", mask)
+    fits = mask.ndim == latent.ndim and all(
+        side in (1, whole) for side, whole in zip(mask.shape, latent.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"mask must fit latent {list(latent.shape)}, got {list(mask.shape)}.")
+    if mask.min() < 0 or mask.max() > 1:
+        raise ValueError(f"mask must lie within 0..1, got {mask.min():g} to {mask.max():g}.")

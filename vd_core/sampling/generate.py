@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from math import sqrt
 
 import torch
@@ -16,6 +17,8 @@ from .options import OFFICIAL, Sampling
 from .samplers import Callback, Denoise, ddim_inverse, run_sampler
 from .schedule import Schedule, Steps, fidelity_steps
 from .spacing import choose_steps, warm_up
+
+log = logging.getLogger(__name__)
 
 
 def generate(
@@ -71,6 +74,12 @@ def begin(
     )
     count = len(steps) if sampling.from_noise else steps_left(steps, sampling)
     if count == 0:  # nothing is drawn, as in the official app
+        if 0 < sampling.fidelity < 1:
+            log.warning(
+                "A fidelity of %g leaves none of %d steps to run: the latent comes back as it is.",
+                sampling.fidelity,
+                len(steps),
+            )
         return latent, torch.zeros_like(latent), steps.last(0)
     x = drawn = noise.draw(latent.shape).to(latent)
     if not sampling.from_noise:

@@ -31,8 +31,8 @@ class Sampling:
     temperature: at least 0, scales the noise that DDIM and DDPM add.
     fidelity:    0..1, how much of the given latent is kept: at 0 only its shape counts, at 1 it comes back.
     strength:    0..1, in place of fidelity, as in diffusers: the last int(steps * strength) steps run from
-                 the given latent; None = from noise, or as fidelity says. At 1 all steps run, from the latent
-                 with noise.
+                 the given latent, at least one unless it is 0; None = from noise, or as fidelity says. At 1
+                 all steps run, from the latent with noise.
     start_level: with how much noise on the latent they begin: "same" as the first of them assumes, as in
                  diffusers, or "official", one step more; None = "same" with strength, "official" with
                  fidelity.
@@ -86,6 +86,11 @@ class Sampling:
             check_choice("spacing", self.spacing, SPACINGS)
         if self.timesteps is not None:
             self._take_timesteps()
+        if self.strength and int(self.steps * self.strength) < 1:
+            raise ValueError(
+                f"A strength of {self.strength:g} leaves none of {self.steps} steps to run: take more steps "
+                "or a larger strength, or 0 to get the latent back."
+            )
         check_choice("noise", self.noise, NOISES)
         check_type("guidance", self.guidance, GuidanceOptions)
         check_type("energies", self.energies, Sequence)

@@ -43,6 +43,7 @@ def test_the_value_is_frozen_whatever_it_was_made_from():
         ("temperature", INF, "temperature must be a finite number of at least 0, got inf"),
         ("fidelity", 1.1, "fidelity must be a finite number from 0 to 1, got 1.1"),
         ("fidelity", "half", "fidelity must be a finite number from 0 to 1, got 'half'"),
+        ("strength", 0.01, "A strength of 0.01 leaves none of 50 steps to run: take more steps or a larger"),
         ("noise", "per batch", r"noise must be one of per sample, official, shared, got 'per batch'\."),
         ("guidance", 0.7, r"guidance must be given as GuidanceOptions, got float\."),
         ("energies", [7], "energies must be given as Energy, got int"),
