@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from ..training import distributed
 from ..training.distill import METHODS, Settings, distill
-from .train import FLOWS, PRECISIONS, parse_flows, report_progress
+from .training_run import FLOWS, add_run_options, choose_precision, parse_flows, run_training
 
 HELP = (
     "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
@@ -26,13 +22,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DATA",
         help="pictures with captions, as `train` takes them",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="RUN",
-        help="folder of the run; a stopped run goes on from there",
     )
     parser.add_argument(
         "--steps", type=int, default=4, metavar="N", help="large steps that the result takes; default: 4"
@@ -87,22 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="side of the pictures; default: 512; the embedded model: 64",
     )
-    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda or mps; default: %(default)s",
-    )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
-    )
-    parser.add_argument(
-        "--every", type=int, default=500, metavar="N", help="iterations between checkpoints; default: 500"
-    )
-    parser.add_argument(
-        "--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4"
-    )
+    add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -122,18 +96,11 @@ def run(options: argparse.Namespace) -> None:
         caption=options.caption,
         ema=options.ema,
         seed=options.seed,
-        precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
+        precision=choose_precision(options),
         device=options.device,
         save_every=options.every,
         sheet_size=options.sheet,
     )
-    device = distributed.start(options.device)
-    try:
-        with report_progress() as progress:
-            written = distill(
-                options.data, options.model, options.out, replace(chosen, device=str(device)), progress
-            )
-    finally:
-        distributed.end()
+    written = run_training(options, chosen, distill)
     if written is not None:
         print(written)

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from ..embedded import MODEL
-from ..training import distributed
 from ..training.loss import Refinements
-from ..training.prepared import Flow
 from ..training.settings import RECIPES, LoraSettings, PriorSettings, Settings
 from ..training.train import train
+from .training_run import FLOWS, PRECISIONS, add_run_options, choose_precision, parse_flows, run_training
 
 HELP = "train a model, or a LoRA for it, on your own pictures with captions; resumes where it was stopped"
 log = logging.getLogger(__name__)
-
-FLOWS = {f"{kind}_to_{data}": (data, kind) for data, kind in RECIPES["four"]}
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,19 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="files of the model; default: the embedded one",
     )
     parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="RUN",
-        help="folder of the run; a stopped run goes on from there",
-    )
-    parser.add_argument(
         "--size",
         type=int,
         metavar="PIXELS",
         help="side of the pictures; default: 512, for the embedded model 64",
     )
-    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
     parser.add_argument("--recursive", action="store_true", help="take the subfolders of DATA too")
     parser.add_argument(
         "--background",
@@ -67,6 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--accept-changes",
         action="store_true",
         help="go on with a run whose data, model or settings have changed; its checkpoints say so",
+    )
+    parser.add_argument(
+        "--cfg",
+        type=float,
+        help="guidance on the sheets and of drawn prior pictures; default: 7.5, for the embedded model 2",
     )
 
     what = parser.add_argument_group("what is trained")
@@ -174,85 +161,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train larger latents than the model's own on simple diffusion's shifted schedule",
     )
-    how.add_argument("--seed", type=int, default=0)
 
-    where = parser.add_argument_group("where it is trained, and what is shown")
-    where.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        help="cpu, cuda or mps; default: %(default)s",
-    )
-    where.add_argument(
-        "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
-    )
-    where.add_argument(
+    memory = parser.add_argument_group("how it fits into memory")
+    memory.add_argument(
         "--frozen",
         choices=PRECISIONS,
         default="fp32",
         help="of the frozen weights under a LoRA; bf16 halves their memory",
     )
-    where.add_argument(
+    memory.add_argument(
         "--checkpointing",
         action="store_true",
         help="gradient checkpointing: much less memory, a third more time",
     )
-    where.add_argument(
+    memory.add_argument(
         "--shard",
         action="store_true",
         help="under torchrun: divide weights, gradients, optimizer and average among the processes",
     )
-    where.add_argument(
-        "--every",
-        type=int,
-        default=500,
-        metavar="N",
-        help="steps between checkpoints and sample sheets; default: 500",
-    )
-    where.add_argument(
-        "--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4"
-    )
-    where.add_argument(
-        "--cfg",
-        type=float,
-        help="guidance on the sheets and of drawn prior pictures; default: 7.5, for the embedded model 2",
-    )
+    add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, and say what was written."""
-    chosen = read_settings(options)
-    device = distributed.start(options.device)
-    try:
-        with report_progress() as progress:
-            written = train(
-                options.data, options.model, options.out, replace(chosen, device=str(device)), progress
-            )
-    finally:
-        distributed.end()
+    written = run_training(options, read_settings(options), train)
     if written is not None:
         log.info("done: losses and sheets lie in %s, beside what was trained:", options.out)
         print(written)
-
-
-@contextmanager
-def report_progress() -> Iterator[Callable[[int, int, float], None]]:
-    """Log from the first process, with a progress bar below; yield what to call after each step.
-
-    Raises ValueError with one sentence in place of KeyboardInterrupt.
-    """
-    is_first = distributed.is_first()
-    level = logging.INFO if is_first else logging.ERROR
-    logging.basicConfig(level=level, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    with logging_redirect_tqdm(), tqdm(unit=" steps", disable=None if is_first else True) as bar:
-
-        def update(step: int, steps: int, left: float) -> None:
-            bar.total = steps
-            bar.update(step - bar.n)
-
-        try:
-            yield update
-        except KeyboardInterrupt:
-            raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
@@ -289,7 +224,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
         rates=parse_scales(options.lr_scales),
         refinements=Refinements(options.min_snr, options.multiscale),
         shift=options.shift,
-        precision=PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")],
+        precision=choose_precision(options),
         weights=PRECISIONS[options.frozen],
         checkpointing=options.checkpointing,
         device=options.device,
@@ -305,19 +240,6 @@ def read_settings(options: argparse.Namespace) -> Settings:
         background=options.background,
         accept_changes=options.accept_changes,
     )
-
-
-def parse_flows(entry: str) -> tuple[Flow, ...]:
-    """Return the flows of one stage. Raises ValueError for unknown ones."""
-    if entry in RECIPES:
-        return RECIPES[entry]
-    names = entry.split("+")
-    if strangers := [name for name in names if name not in FLOWS]:
-        raise ValueError(
-            f"There is no flow {strangers[0]}: choose of {', '.join([*RECIPES, *FLOWS])}, several of these "
-            "joined by +."
-        )
-    return tuple(FLOWS[name] for name in names)
 
 
 def parse_scales(entries: Sequence[str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
 from vd_core.commands import train as train_command
+from vd_core.commands import training_run
 from vd_core.runs import lock_folder
 from vd_core.training.settings import RECIPES, LoraSettings, PriorSettings, Settings
 from vd_core.training.train import train
@@ -437,11 +438,11 @@ def test_a_folder_serves_one_run_at_a_time(tune, tmp_path):
 
 
 def test_the_bar_counts_steps_on_a_terminal_only(capsys, monkeypatch):
-    with train_command.report_progress() as progress:
+    with training_run.report_progress() as progress:
         progress(9, 20, 18.2)
     assert not capsys.readouterr().err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with train_command.report_progress() as progress:
+    with training_run.report_progress() as progress:
         progress(9, 20, 18.2)
         progress(20, 20, 0)
     assert "20/20" in capsys.readouterr().err
