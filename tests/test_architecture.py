@@ -214,6 +214,18 @@ def test_to_talk_to_a_server_takes_neither_torch_nor_nodes():
     assert said.stdout == "set()\n"
 
 
+def test_help_of_the_command_takes_no_torch():
+    """Only the command that is run is imported."""
+    done = (
+        "import contextlib, io, sys\nfrom vd_core.__main__ import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    main(['--help'])\n"
+        "print({'torch', 'numpy', 'PIL'} & {*sys.modules})"
+    )
+    said = subprocess.run([sys.executable, "-c", done], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
+
+
 def test_only_one_folder_touches_comfyui():
     host = ROOT / "nodes" / "host" / "comfyui"
     for file in [*python_files(*PACKAGES), *ROOT.glob("*.py")]:

@@ -12,19 +12,20 @@ from .foreign import printable
 LONGEST = 2000  # characters of a sentence
 INTERRUPTED = 130  # as shells report it
 
-# Each is a module in `commands` with HELP, add_options(parser) and run(options) -> exit status or None.
-COMMANDS = (
-    "sample",
-    "reconstruct",
-    "bulk",
-    "inspect",
-    "convert",
-    "download",
-    "train",
-    "distill",
-    "small-model",
-    "evaluate",
-)
+# What each does. Each is a module in `commands` with add_options(parser) and run(options) -> its exit status,
+# None for 0.
+COMMANDS = {
+    "sample": "draw pictures, or write texts, from a prompt, a picture or both",
+    "reconstruct": "draw pictures from predicted CLIP tokens (brain decoding), the best of several; resumes",
+    "bulk": "caption, vary, draw or embed many pictures or texts, on Ray Data; resumes",
+    "inspect": "say what files are and what is in them",
+    "convert": "write files of any known layout as one safetensors file",
+    "download": "fetch the published model files; resumes",
+    "train": "train a model, or a LoRA for it, on your own pictures with captions; resumes",
+    "distill": "make a model, or a LoRA for it, that samples in few steps without guidance; resumes",
+    "small-model": "build a small model like the embedded one from nothing, stage by stage; resumes",
+    "evaluate": "measure the embedded model on trained and held-out pictures",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="versatile-diffusion", description=text)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     try:
-        for name in COMMANDS:
-            command = import_module(f".commands.{name.replace('-', '_')}", __package__)
-            subparser = commands.add_parser(name, help=command.HELP, description=command.HELP)
-            command.add_options(subparser)
-            subparser.set_defaults(run=command.run)
-        options = parser.parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        for name, does in COMMANDS.items():
+            subparser = commands.add_parser(name, help=does, description=does)
+            if given[:1] == [name]:  # the others, which import much, are only named
+                command = import_module(f".commands.{name.replace('-', '_')}", __package__)
+                command.add_options(subparser)
+                subparser.set_defaults(run=command.run)
+        options = parser.parse_args(given)
         return options.run(options) or 0
     except (ValueError, OSError) as error:
         # Names of files and keys are foreign: they may hold what a terminal obeys.

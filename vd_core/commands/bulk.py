@@ -12,8 +12,6 @@ from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
 from .jobs import add_job_options, report, run_job
 
-HELP = "caption, vary, draw or embed many pictures or texts, on Ray Data; resumes where it was stopped"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

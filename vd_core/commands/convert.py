@@ -8,8 +8,6 @@ import torch
 
 from ..checkpoints.convert import convert
 
-HELP = "write files of any known layout as one safetensors file"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

@@ -8,10 +8,6 @@ from pathlib import Path
 from ..training.distill import METHODS, Settings, distill
 from .training_run import FLOWS, add_run_options, choose_precision, parse_flows, run_training
 
-HELP = (
-    "make a model, or a LoRA for it, that samples in few steps without guidance; resumes where it was stopped"
-)
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """All options of the command."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ..checkpoints.download import REPOSITORY, download, plan_pipeline, plan_single_files
 
-HELP = "fetch the published model files; goes on where it was stopped"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

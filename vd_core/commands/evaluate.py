@@ -13,8 +13,6 @@ import torch
 from ..checkpoints.load import load
 from ..embedded import FOLDER, MODEL
 
-HELP = "measure the embedded model on trained and held-out pictures"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

@@ -7,8 +7,6 @@ import json
 
 from ..checkpoints.report import inspect, text
 
-HELP = "say what files are and what is in them"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

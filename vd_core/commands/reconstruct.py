@@ -17,9 +17,6 @@ from ..sampling.samplers import SAMPLERS
 from ..sampling.spacing import SPACINGS
 from .jobs import DTYPE_HELP, add_job_options, report, run_job
 
-HELP = (
-    "draw pictures from predicted CLIP tokens (brain decoding), several per row, and keep the best; resumes"
-)
 DEFAULT = Reconstruction("")
 
 

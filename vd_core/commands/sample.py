@@ -21,8 +21,6 @@ from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
 from .jobs import DTYPE_HELP
 
-HELP = "draw pictures, or write texts, from a prompt, a picture or both"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

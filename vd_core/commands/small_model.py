@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ..embedded import FOLDER
 
-HELP = "build a small model like the embedded one from nothing, stage by stage; resumes"
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""

@@ -13,7 +13,6 @@ from ..training.settings import RECIPES, LoraSettings, PriorSettings, Settings
 from ..training.train import train
 from .training_run import FLOWS, PRECISIONS, add_run_options, choose_precision, parse_flows, run_training
 
-HELP = "train a model, or a LoRA for it, on your own pictures with captions; resumes where it was stopped"
 log = logging.getLogger(__name__)
 
 
