@@ -1,13 +1,13 @@
 """The nodes of the pack. Ids, input names and their order are part of saved workflows: they never change, new
 inputs come last."""
 
-from .blending import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .contexts import VD_Blend, VD_ImageContext, VD_Join, VD_TextContext
 from .embeddings import VD_LoadContext, VD_SaveContext
 from .examples import VD_ExamplePicture
 from .explain import VD_FocusSpectrum, VD_ForwardProcess, VD_ShowSchedule, VD_Similarity
 from .guidance import VD_Guidance
 from .host import host
+from .interpolation import VD_Interpolate, VD_InterpolateLatents, VD_TextDifference
 from .loaders import VD_LoadClip, VD_LoadClipVision, VD_LoadImageModel, VD_LoadTextModel
 from .lora import VD_LoadLora
 from .low_pass import VD_LowPassTie

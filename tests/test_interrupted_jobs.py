@@ -23,6 +23,7 @@ import pytest
 from interrupted import Child, Ending, limit_files, signal_at_change
 from made_up_nodes import CLASSES, painting
 from PIL import Image
+from trainings import CAPTIONS
 
 from runner import in_process
 from runner.command import main as run_workflow
@@ -41,7 +42,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children are fo
 ROUNDS = int(os.environ.get("VD_JOBS", 0))
 CHANGES = strategies.integers(1, 40)  # of its folder that a job makes: at which it is killed
 ROOM = strategies.sampled_from([0, 60, 900, 20_000])  # bytes that a file may have
-CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
 
 
 # Commands: inputs of so many rows, each one of a few, and what is made of them

@@ -114,5 +114,5 @@ def test_the_node_shifts_by_the_size_and_the_sampler_follows(nodes, loaded):
     assert astuple(loaded["image_model"].shift) == (1, 1)  # the model that came in is as before
     with pytest.raises(ValueError, match="works on pictures only"):
         shifted(nodes, loaded, {"samples": torch.zeros(1, 24, 1, 1)}, "text_model")
-    with pytest.raises(ValueError, match="must be latents of pictures"):
+    with pytest.raises(ValueError, match="must hold latents"):
         shifted(nodes, loaded, {"samples": torch.zeros(1, 16, 1, 8, 8)})

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
+from trainings import CAPTIONS
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
@@ -18,7 +19,6 @@ from vd_core.training.loop import Group, fit, learning_rate
 from vd_core.training.loss import flow_loss
 from vd_core.training.text_vae import text_vae_losses
 
-CAPTIONS = ["red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style"]
 TRAINED_ON = {"data": "abc"}
 
 

@@ -1,4 +1,4 @@
-"""Nodes between two contexts or latents, and along the difference of two texts."""
+"""Nodes that interpolate: from one context or latent to another, and along the difference of two texts."""
 
 from ..vd_core import interpolation
 from .choices import CLIP
