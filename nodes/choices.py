@@ -32,3 +32,29 @@ CLIP_VISION = (
         "ViT-L/14."
     },
 )
+
+
+def share(default: float, tooltip: str) -> tuple[str, dict]:
+    """Describe an input from 0 to 1, in hundredths."""
+    return "FLOAT", {"default": default, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": tooltip}
+
+
+def steps(tooltip: str) -> tuple[str, dict]:
+    """Describe a number of sampling steps."""
+    return "INT", {"default": 50, "min": 1, "max": 1000, "tooltip": tooltip}
+
+
+def guidance_scale(default: float, tooltip: str) -> tuple[str, dict]:
+    """Describe the guidance scale cfg."""
+    return "FLOAT", {"default": default, "min": 0.0, "max": 100.0, "step": 0.1, "tooltip": tooltip}
+
+
+def seed(tooltip: str) -> tuple[str, dict]:
+    """Describe a seed, with the widget that changes it after each run."""
+    limits = {"default": 0, "min": 0, "max": 2**64 - 1}
+    return "INT", {**limits, "control_after_generate": True, "tooltip": tooltip}
+
+
+def long_text(tooltip: str) -> tuple[str, dict]:
+    """Describe a text of several lines, empty at first."""
+    return "STRING", {"default": "", "multiline": True, "tooltip": tooltip}

@@ -4,7 +4,7 @@ from functools import partial
 
 from ..vd_core import context, flows
 from .advice import advise_words
-from .choices import CLIP, CLIP_VISION
+from .choices import CLIP, CLIP_VISION, long_text, share
 from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
 from .images import rgb, to_masks
@@ -34,18 +34,8 @@ class VD_TextContext:
         return {
             "required": {
                 "clip": CLIP,
-                "text": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "What to show or to say. (word:1.5) counts more, (word:0) not at all.",
-                    },
-                ),
-                "negative_text": (
-                    "STRING",
-                    {"default": "", "multiline": True, "tooltip": "What to avoid; usually empty."},
-                ),
+                "text": long_text("What to show or to say. (word:1.5) counts more, (word:0) not at all."),
+                "negative_text": long_text("What to avoid; usually empty."),
             }
         }
 
@@ -90,16 +80,7 @@ class VD_ImageContext:
                     "IMAGE",
                     {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."},
                 ),
-                "focus": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "0: what it shows (semantics), 0.5: all, 1: how it looks (style).",
-                    },
-                ),
+                "focus": share(0.5, "0: what it shows (semantics), 0.5: all, 1: how it looks (style)."),
                 "weight": (
                     "FLOAT",
                     {
@@ -162,16 +143,7 @@ class VD_Blend:
         return {
             "required": {
                 **TWO_CONTEXTS,
-                "ratio": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "Share of the second: 0 is the first alone, 1 the second alone.",
-                    },
-                ),
+                "ratio": share(0.5, "Share of the second: 0 is the first alone, 1 the second alone."),
             }
         }
 
@@ -215,16 +187,7 @@ class VD_Join:
                         "one ends.",
                     },
                 ),
-                "share": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "Share of the second, when averaging.",
-                    },
-                ),
+                "share": share(0.5, "Share of the second, when averaging."),
             }
         }
 

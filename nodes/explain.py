@@ -7,7 +7,7 @@ from ..vd_core.pictures import resize_and_crop
 from ..vd_core.sampling.samplers import SAMPLERS
 from ..vd_core.sampling.schedule import Schedule
 from ..vd_core.sheet import sheet
-from .choices import CLIP_VISION
+from .choices import CLIP_VISION, share, steps
 from .host import host
 from .images import rgb
 
@@ -36,7 +36,7 @@ class VD_ShowSchedule:
         return {
             "required": {
                 "model": MODEL,
-                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "As in the sampler."}),
+                "steps": steps("As in the sampler."),
                 "sampler": (
                     list(SAMPLERS),
                     {
@@ -119,16 +119,7 @@ class VD_FocusSpectrum:
             "required": {
                 "clip_vision": CLIP_VISION,
                 "image": ("IMAGE", {"tooltip": "The pictures to look at."}),
-                "focus": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "As in Image Context (VD); 0.5 changes nothing.",
-                    },
-                ),
+                "focus": share(0.5, "As in Image Context (VD); 0.5 changes nothing."),
             }
         }
 

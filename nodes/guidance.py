@@ -1,6 +1,7 @@
 """How a MODEL is guided."""
 
 from ..vd_core.sampling.corrections import THRESHOLDS, GuidanceOptions
+from .choices import share
 from .host import host
 
 
@@ -50,16 +51,9 @@ class VD_Guidance:
                         "tooltip": "Where guidance ends. After it cfg is 1.",
                     },
                 ),
-                "rescale": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How far the contrast is set back to that without guidance: 0 not at all, "
-                        "0.7 is usual.",
-                    },
+                "rescale": share(
+                    0.0,
+                    "How far the contrast is set back to that without guidance: 0 not at all, 0.7 is usual.",
                 ),
                 "threshold": (
                     list(THRESHOLDS),

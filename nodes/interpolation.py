@@ -1,7 +1,7 @@
 """Nodes that interpolate: from one context or latent to another, and along the difference of two texts."""
 
 from ..vd_core import interpolation
-from .choices import CLIP
+from .choices import CLIP, long_text, share
 from .conditioning import interpolate_options, to_conditioning, to_contexts
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
@@ -98,28 +98,11 @@ class VD_TextDifference:
                 ),
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same node."}),
                 "clip": CLIP,
-                "text_before": (
-                    "STRING",
-                    {"default": "", "multiline": True, "tooltip": "What the picture is, in words."},
-                ),
-                "text_after": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "The same words but for what shall change.",
-                    },
-                ),
-                "theta": (
-                    "FLOAT",
-                    {
-                        "default": 0.3,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How far to turn: 0 not at all, 0.25 to 0.5 as in unCLIP, 1 leaves the "
-                        "difference alone.",
-                    },
+                "text_before": long_text("What the picture is, in words."),
+                "text_after": long_text("The same words but for what shall change."),
+                "theta": share(
+                    0.3,
+                    "How far to turn: 0 not at all, 0.25 to 0.5 as in unCLIP, 1 leaves the difference alone.",
                 ),
             }
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..vd_core.ranking import best_first, clip_score, probabilities, similarity
-from .choices import CLIP
+from .choices import CLIP, long_text
 from .host import host
 from .images import rgb
 from .text import lines_of
@@ -62,7 +62,7 @@ class VD_RankImages:
                 "clip": CLIP,
                 "clip_vision": SAME_CLIP,
                 "image": ("IMAGE", {"tooltip": "The pictures to sort, as one batch."}),
-                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "What they should show."}),
+                "text": long_text("What they should show."),
                 "best": BEST,
             }
         }
@@ -101,14 +101,7 @@ class VD_RankTexts:
                 "clip": CLIP,
                 "clip_vision": SAME_CLIP,
                 "image": ("IMAGE", {"tooltip": "The picture; of several the mean of their cosines counts."}),
-                "texts": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "One text per line: text of Latent to Text (VD).",
-                    },
-                ),
+                "texts": long_text("One text per line: text of Latent to Text (VD)."),
                 "best": BEST,
             }
         }

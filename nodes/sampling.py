@@ -3,6 +3,7 @@
 from ..vd_core.sampling.noise import NOISES
 from ..vd_core.sampling.options import Sampling
 from ..vd_core.sampling.samplers import SAMPLERS
+from .choices import guidance_scale, seed, share, steps
 from .host import host
 from .latents import STEPS
 
@@ -33,35 +34,12 @@ class VD_Sampler:
                         "a noise mask where it is."
                     },
                 ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 2**64 - 1,
-                        "control_after_generate": True,
-                        "tooltip": "The same seed gives the same result.",
-                    },
-                ),
-                "steps": (
-                    "INT",
-                    {
-                        "default": 50,
-                        "min": 1,
-                        "max": 1000,
-                        "tooltip": "50 for ddim; 20 are enough for dpmpp_2m and unipc.",
-                    },
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 7.5,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "tooltip": "How strongly the contexts guide: 7.5 for the real model, 2 for the "
-                        "embedded one. 1 is twice as fast.",
-                    },
+                "seed": seed("The same seed gives the same result."),
+                "steps": steps("50 for ddim; 20 are enough for dpmpp_2m and unipc."),
+                "cfg": guidance_scale(
+                    7.5,
+                    "How strongly the contexts guide: 7.5 for the real model, 2 for the embedded one. 1 is "
+                    "twice as fast.",
                 ),
                 "sampler": (
                     list(SAMPLERS),
@@ -70,26 +48,8 @@ class VD_Sampler:
                         "tooltip": "ddim is the official one; dpmpp_2m and unipc need fewer steps.",
                     },
                 ),
-                "eta": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How much noise ddim adds on the way; 0 adds none.",
-                    },
-                ),
-                "fidelity": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How much of latent_image is kept: 0 none, 1 all.",
-                    },
-                ),
+                "eta": share(0.0, "How much noise ddim adds on the way; 0 adds none."),
+                "fidelity": share(0.0, "How much of latent_image is kept: 0 none, 1 all."),
                 "noise": (
                     list(NOISES),
                     {
@@ -156,24 +116,9 @@ class VD_Invert:
                 ),
                 "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
                 "latent_image": ("LATENT", {"tooltip": "From VAE Encode or Text to Latent (VD)."}),
-                "steps": (
-                    "INT",
-                    {
-                        "default": 50,
-                        "min": 1,
-                        "max": 1000,
-                        "tooltip": "As many as the sampler will do; more are more exact.",
-                    },
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "tooltip": "1 is the most exact. To get the same back, sample with the same one.",
-                    },
+                "steps": steps("As many as the sampler will do; more are more exact."),
+                "cfg": guidance_scale(
+                    1.0, "1 is the most exact. To get the same back, sample with the same one."
                 ),
             }
         }
@@ -202,20 +147,8 @@ class VD_OfficialDDIM:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The model that will be sampled."}),
-                "steps": (
-                    "INT",
-                    {"default": 50, "min": 1, "max": 1000, "tooltip": "As in the official app, 50."},
-                ),
-                "eta": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How much noise is added on the way; 0 adds none.",
-                    },
-                ),
+                "steps": steps("As in the official app, 50."),
+                "eta": share(0.0, "How much noise is added on the way; 0 adds none."),
             }
         }
 

@@ -1,6 +1,7 @@
 """Lay pictures side by side."""
 
 from ..vd_core.sheet import sheet
+from .choices import long_text
 from .images import rgb
 
 MOST_LETTERS = 10_000  # each is measured to fit its column
@@ -28,14 +29,7 @@ class VD_Sheet:
                     "INT",
                     {"default": 4, "min": 1, "max": 64, "tooltip": "How many pictures stand in a row."},
                 ),
-                "labels": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "What stands under the pictures: one line each, in Latin letters.",
-                    },
-                ),
+                "labels": long_text("What stands under the pictures: one line each, in Latin letters."),
                 "title": (
                     "STRING",
                     {

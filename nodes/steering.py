@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..vd_core.energies import color_distance, embedding_distance, latent_distance
 from ..vd_core.sampling.energy import Energy
-from .choices import CLIP_VISION
+from .choices import CLIP_VISION, long_text, share
 from .host import host
 from .images import rgb, to_masks
 
@@ -23,24 +23,12 @@ OUTPUT_TOOLTIPS = ("For any sampler: it now steers its samples.",)
 
 def strength(default: float, what: str) -> tuple:
     """The strength, and what it does."""
-    return (
-        "FLOAT",
-        {"default": default, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": f"{what} 0 changes nothing."},
-    )
+    return share(default, f"{what} 0 changes nothing.")
 
 
 STEERING = {
-    "start": (
-        "FLOAT",
-        {
-            "default": 0.0,
-            "min": 0.0,
-            "max": 1.0,
-            "step": 0.01,
-            "tooltip": "When it begins: 0 is the noise, 1 the picture.",
-        },
-    ),
-    "end": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": "When it ends."}),
+    "start": share(0.0, "When it begins: 0 is the noise, 1 the picture."),
+    "end": share(1.0, "When it ends."),
     "gradient": (
         list(GRADIENTS),
         {
@@ -79,10 +67,7 @@ class VD_SteerByClip:
                 "model": MODEL,
                 "vae": VAE,
                 "clip_vision": CLIP_VISION,
-                "text": (
-                    "STRING",
-                    {"default": "", "multiline": True, "tooltip": "What shall be seen. Needs clip."},
-                ),
+                "text": long_text("What shall be seen. Needs clip."),
                 "strength": strength(0.05, "How far each step goes towards a perfect match."),
                 **STEERING,
             },

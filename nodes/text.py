@@ -4,6 +4,7 @@ import torch
 
 from ..vd_core.autoencoders.optimus import edit_latent
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
+from .choices import long_text, seed, share
 from .latents import NOISES, samples_of, word_generators
 
 CATEGORY = "VersatileDiffusion/text"
@@ -54,7 +55,7 @@ class VD_TextEncode:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "One sentence per line."}),
+                "text": long_text("One sentence per line."),
             }
         }
 
@@ -96,18 +97,8 @@ class VD_EditText:
                         "Latent (VD)."
                     },
                 ),
-                "remove": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "What to take out; nothing if it is empty.",
-                    },
-                ),
-                "add": (
-                    "STRING",
-                    {"default": "", "multiline": True, "tooltip": "What to put in; nothing if it is empty."},
-                ),
+                "remove": long_text("What to take out; nothing if it is empty."),
+                "add": long_text("What to put in; nothing if it is empty."),
             }
         }
 
@@ -159,16 +150,7 @@ class VD_TextDecode:
                     "LATENT",
                     {"tooltip": "Text latents, from a sampler with text_model or from Text to Latent (VD)."},
                 ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 2**64 - 1,
-                        "control_after_generate": True,
-                        "tooltip": "The same seed reads the same words.",
-                    },
-                ),
+                "seed": seed("The same seed reads the same words."),
                 "temperature": (
                     "FLOAT",
                     {
@@ -188,16 +170,8 @@ class VD_TextDecode:
                         "tooltip": "Choose among the k likeliest words only; 0 is off.",
                     },
                 ),
-                "top_p": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "Choose among the likeliest words that together have this probability; 1 "
-                        "is off.",
-                    },
+                "top_p": share(
+                    1.0, "Choose among the likeliest words that together have this probability; 1 is off."
                 ),
                 "remove_duplicates": (
                     "BOOLEAN",
