@@ -30,7 +30,8 @@ def found(inside, model, vocabularies, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "naming, unet, text", [("peft", 83, 0), ("diffusers", 83, 12), ("kohya", 83, 12), ("2023", 32, 0)]
+    "naming, unet, text",
+    [("peft", 83, 0), ("diffusers", 83, 12), ("kohya", 83, 12), ("2023", 32, 0), ("lycoris", 2, 0)],
 )
 def test_both_hosts_give_the_same(found, naming, unet, text):
     *layers, difference = found[naming]["ours"]
@@ -44,5 +45,11 @@ def test_both_hosts_give_the_same(found, naming, unet, text):
 def test_what_cores_own_loader_reads_of_each(found):
     """It names what it leaves out in its log; what it reads whole it draws as ours."""
     counts = {naming: tuple(found[naming]["core"][:2]) for naming in found}
-    assert counts == {"kohya": (83, 0), "diffusers": (51, 0), "peft": (0, 0), "2023": (32, 0)}
-    assert all(found[naming]["core"][2] <= 1e-5 for naming in ("kohya", "2023"))
+    assert counts == {
+        "kohya": (83, 0),
+        "diffusers": (51, 0),
+        "peft": (0, 0),
+        "2023": (32, 0),
+        "lycoris": (2, 0),
+    }
+    assert all(found[naming]["core"][2] <= 1e-5 for naming in ("kohya", "2023", "lycoris"))
