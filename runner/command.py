@@ -74,7 +74,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="say what --set can change, with types and choices, and run nothing",
     )
     add("--seed", type=int, metavar="N", help="sets every input called seed or noise_seed; --set wins")
-    add("--input", type=Path, metavar="DIR", help="where input pictures are looked for first")
+    add("--input", type=Path, metavar="DIR", help="where pictures and contexts are looked for first")
     add(
         "--output",
         type=Path,
@@ -178,6 +178,8 @@ def main(argv: list[str] | None = None) -> int:
         check_paths(args)
         if args.models:
             os.environ["VD_MODELS"] = str(args.models.resolve())
+        if args.input:
+            os.environ["VD_INPUT"] = str(args.input.resolve())
         with time_limit(args.timeout):
             run(args, results)
     except ModuleNotFoundError as error:

@@ -26,7 +26,7 @@ class Changes:
     """What the command line changes in a workflow.
 
     assignments: NODE.INPUT=VALUE each. seed: of every node that has one. pictures: a folder that input
-    pictures are taken from first.
+    pictures, and contexts, are taken from first.
     """
 
     assignments: Sequence[str] = ()
@@ -47,7 +47,8 @@ def prepare(workflow: Path, catalogue: Catalogue, changes: Changes) -> tuple[dic
         print("--seed: no node of this workflow has a seed", file=sys.stderr)
     changed = {set_input(prompt, catalogue, assignment) for assignment in changes.assignments}
     pictures = list(find_pictures(prompt, catalogue))
-    if changes.pictures is not None and not pictures:
+    contexts = [node for node in prompt.values() if node["class_type"] == "VD_LoadContext"]
+    if changes.pictures is not None and not pictures and not contexts:
         refuse_folder(prompt)
     for key, name in pictures:
         if (key, name) not in changed:
@@ -78,7 +79,7 @@ def refuse_folder(prompt: dict) -> NoReturn:
     """Raise WorkflowError for a folder of pictures that the workflow does not read."""
     examples = [get_title(node).split(" · ")[0] for node in prompt.values() if node["class_type"] == EXAMPLE]
     cure = f"; --set {examples[0]}.image=FILE puts a picture in place of the example" if examples else ""
-    raise WorkflowError(f"--input: no node of this workflow reads a picture{cure}.")
+    raise WorkflowError(f"--input: no node of this workflow reads a picture or a context{cure}.")
 
 
 def check_inside(prompt: dict, key: str, name: str) -> None:

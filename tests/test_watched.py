@@ -83,3 +83,39 @@ def test_bad_files_at_every_door(tmp_path):
     run = watched(tmp_path, str(ROOT / "tests" / "open_bad_files.py"), str(tmp_path), "5")
     assert run.returncode == 0, run.stderr[-3000:]
     assert int(run.stdout) > 300
+
+
+def test_workflows(tmp_path):
+    """Pictures, texts, a mask, contexts in files, an energy, SeeCoder: all in one process."""
+    names = (
+        "dual-context",
+        "image-to-text",
+        "inpaint",
+        "brain-decoding",
+        "steer-by-colour",
+        "seecoder-reference",
+    )
+    program = tmp_path / "program.py"
+    program.write_text(f"""import sys
+sys.path.insert(0, {str(ROOT)!r})
+from runner.command import main
+for name in {names}:
+    assert not main([f"{ROOT}/workflows/api/{{name}}.json", "--output", f"{tmp_path}/{{name}}"]), name
+""")
+    run = watched(tmp_path, str(program))
+    assert run.returncode == 0, run.stderr
+    assert all(list((tmp_path / name).iterdir()) for name in names)
+
+
+def test_a_torture(tmp_path):
+    """A small share of the cases that start no processes of their own; each child is watched."""
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "torture_watched.py"), str(tmp_path), "0.002"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "| all | " in run.stdout

@@ -52,8 +52,10 @@ def folder() -> Path:
 
 
 def folders(role: str) -> list[Path]:
-    """Where files of a role are looked for: contexts and LoRAs also in folders that come with the pack."""
-    return [folder(), *{"context": [EXAMPLES], "lora": [LORAS]}.get(role, [])]
+    """Where files of a role are looked for: contexts and LoRAs also in folders that come with the pack,
+    contexts first in the folder that the runner's --input names, $VD_INPUT."""
+    inputs = [Path(os.environ["VD_INPUT"])] if role == "context" and "VD_INPUT" in os.environ else []
+    return [*inputs, folder(), *{"context": [EXAMPLES], "lora": [LORAS]}.get(role, [])]
 
 
 def file_names(role: str) -> list[str]:

@@ -128,9 +128,10 @@ def test_killed_and_started_again(killable, tmp_path, capsys):
     flow.write_text(json.dumps(WORKFLOW))
     started = time.monotonic()
     whole = runner(killable, flow, tmp_path / "whole")
-    printed = whole.communicate(timeout=300)[0]
+    printed, said = whole.communicate(timeout=300)
+    assert whole.returncode == 0, said
     seconds, expected, resumed = time.monotonic() - started, made(tmp_path / "whole"), 0
-    assert whole.returncode == 0 and len(expected) == 5
+    assert len(expected) == 5
     for number in range(KILLS):
         Server(killable.url).post("/free", {"unload_models": True, "free_memory": True})
         process = runner(killable, flow, tmp_path / str(number))

@@ -373,7 +373,7 @@ def test_pictures_are_looked_for_in_the_input_folder_first(run, tmp_path):
         assert picture.getpixel((0, 0)) == (255, 0, 0)
     assert "--input none does not exist" in run(flow, "--input", "none")[2]
     refused = run({"1": paint(), "2": node("PreviewImage", images=["1", 0])}, "--input", "photos")
-    assert refused == (2, "", "--input: no node of this workflow reads a picture.\n")
+    assert refused == (2, "", "--input: no node of this workflow reads a picture or a context.\n")
 
 
 def test_a_run_that_takes_too_long_ends_and_leaves_nothing(run, tmp_path, monkeypatch):
@@ -477,3 +477,21 @@ def test_a_model_that_is_not_there_is_told_where_it_is_looked_for(refused, monke
         "'vd.safetensors' is not one of its choices (flat, round); files are looked for in /some/models"
         in said
     )
+
+
+def test_contexts_are_taken_from_the_input_folder_first(tmp_path, capsys, monkeypatch):
+    """Those of the pack's own Load Context, which is found with the file that its folder holds."""
+    monkeypatch.setenv("VD_INPUT", "")  # so that it is forgotten again
+    (tmp_path / "people").mkdir()
+    np.save(tmp_path / "people" / "predicted.npy", np.eye(5, 40, dtype=np.float32))
+    inputs = {"file": "predicted.npy", "kind": "text", "normalise": False}
+    flow = {
+        "1": {"class_type": "VD_LoadContext", "inputs": inputs},
+        "2": node("PreviewAny", source=["1", 0]),
+    }
+    (tmp_path / "flow.json").write_text(json.dumps(flow))
+    command = [str(tmp_path / "flow.json"), "--output", str(tmp_path / "out")]
+    assert main([*command, "--input", str(tmp_path / "people")]) == 0
+    assert "1." in capsys.readouterr().out
+    monkeypatch.delenv("VD_INPUT")
+    assert main(command) == 2 and "'predicted.npy' is not one of its choices" in capsys.readouterr().err
