@@ -254,7 +254,12 @@ def run(
                 f"{job.out} has been given to another job since this one was opened: choose another folder."
             )
         missing = job.missing()
-        worker = {"out": job.out.resolve(), "batch": job.batch, "threads": threads, "device": device}
+        worker: dict[str, Any] = {
+            "out": job.out.resolve(),
+            "batch": job.batch,
+            "threads": threads,
+            "device": device,
+        }
         if missing and workers == 0:
             run_here(job, missing, Worker(job.settings, **worker), progress)
         elif missing:
