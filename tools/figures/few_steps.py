@@ -74,7 +74,7 @@ def measure(row: str, judge: Judge, data: CaptionedPictures, own: Tensor, seeds:
         shares = []
         for key in ("name", "style"):
             values = torch.tensor([score[key] for score in scores])
-            shares.append(f"{key} {values.mean():.3f} ± {values.std(correction=0):.3f}")
+            shares.append(f"{key} {values.mean():.3f} ± {values.std(correction=min(1, seeds - 1)):.3f}")
         distances = torch.tensor([frechet_distance(features(judge, drawn), real) for drawn in pictures])
         differ = f", seeds differ by {seed_difference(torch.stack(pictures)):.3f}" if seeds > 1 else ""
         yield (
