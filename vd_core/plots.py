@@ -63,11 +63,6 @@ class Axes(NamedTuple):
         across = self.left + (x - x0) / (x1 - x0) * (self.right - self.left)
         return across, self.bottom - (y - y0) / (y1 - y0) * (self.bottom - self.top)
 
-    def scaled(self, factor: float) -> Axes:
-        """Return the same axes in a picture that many times as large."""
-        left, top, right, bottom = (side * factor for side in self[:4])
-        return Axes(left, top, right, bottom, self.x, self.y)
-
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Choose round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many.
