@@ -5,9 +5,8 @@
 Writes once a file of our layout with random weights of the layers that a flow needs, one tensor in memory at
 a time. Then, taking turns, each in a fresh process and from a warm disk cache: reading of the needed bytes
 into memory and nothing else, our loader, and the plain way (a model with initialised weights, the whole file
-as a dictionary, `load_state_dict`). What a loader leaves to the first step
-counts as loading: its time is that until the model is there plus what the first step takes longer than the
-                   second. Linux only.
+as a dictionary, `load_state_dict`). What a loader leaves to the first step counts as loading: its time is
+that until the model is there plus what the first step takes longer than the second. Linux only.
 """
 
 from __future__ import annotations

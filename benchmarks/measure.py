@@ -92,8 +92,7 @@ def matrix_rate(seconds: Sequence[float]) -> float:
 def resident(field: str) -> int:
     """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most. Linux only.
 
-    Not `getrusage`: the maximum that it gives a child process includes that of the parent which it was forked
-                     from.
+    Not `getrusage`: for a forked child process its maximum includes that of the parent.
     """
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):

@@ -40,8 +40,7 @@ def advise_settings(
 
 
 def advise_words(text: str, count_tokens: Callable[[str], int]) -> str:
-    """Say in one sentence which words of a prompt a CLIP has to spell in pieces of a letter or two; "" for
-    none.
+    """Say in one sentence which words of a prompt a CLIP can only spell in short pieces; "" for none.
 
     count_tokens: a word -> how many tokens it takes.
     """

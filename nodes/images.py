@@ -46,10 +46,11 @@ def to_masks(mask: Tensor, name: str = "mask") -> Tensor:
 
 
 def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
-    """Paint what is masked (1 in MASK [1 or B, h, w]) of pictures [B, 3, H, W] in the mean colour of the
-    rest.
+    """Paint the masked parts of pictures [B, 3, H, W] in the mean colour of the rest.
 
-    crop: cut away what is masked around the rest, the same for all.
+    mask: MASK [1 or B, h, w], 1 = masked.
+    crop: cut away masked borders too, the same for all.
+
     Raises ValueError when nothing is left, and as `to_masks`.
     """
     keep = 1 - resize(to_masks(mask), pictures.shape[2], pictures.shape[3], mode="bilinear")
@@ -72,7 +73,7 @@ def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
 
 
 def within(pictures: Tensor, longest_side: int) -> Tensor:
-    """Scale pictures [B, 3, H, W] down so that no side is longer; 0 = as they are."""
+    """Scale pictures [B, 3, H, W] down so that no side is longer than a limit; 0 = no limit."""
     height, width = pictures.shape[2:]
     if not longest_side or max(height, width) <= longest_side:
         return pictures

@@ -60,8 +60,7 @@ def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
 
 
 def word_generators(seed: int, latent: dict, official: bool) -> Generators:
-    """Make what words are drawn from: one stream for all sentences as in the official app, or one for
-    each."""
+    """Make the random streams of words: one for all sentences as in the official app, or one for each."""
     if official:
         return official_noise(seed, latent).generator
     noise = sample_noise(seed, rows_of(latent))
@@ -128,8 +127,7 @@ def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
 
 
 def common_steps(first: dict, second: dict) -> dict:
-    """What a latent between two others keeps of Invert Latent (VD). Raises ValueError for different numbers
-    of steps."""
+    """Return the steps of Invert Latent (VD) that two LATENTs share. Raises ValueError where they differ."""
     steps = first.get(STEPS), second.get(STEPS)
     if steps[0] != steps[1]:
         raise ValueError(

@@ -18,8 +18,8 @@ class SeeCoder(nn.Module):
     ops: namespace of Linear, Conv2d, GroupNorm, LayerNorm and Embedding; `torch.nn`, or a host's castable and
          offloadable ones. Every weight lies in one of these leaf modules.
 
-    There is nothing random in it: training mode changes nothing (the official model drops paths and jitters
-                                   positions there).
+    Nothing in it is random, so training mode changes nothing; the official model drops paths and jitters
+    positions there.
     """
 
     def __init__(self, config: SeeCoderConfig, ops=nn):

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-# What the sizes in a file may be, so that a few bytes cannot make us build for hours.
+# Limits of the sizes in a file, so that a few bytes cannot make us build for hours.
 LARGEST = 1 << 17  # of any size; vocabularies have the largest ones
 DEEPEST = 48  # of what counts layers
 MOST_KINDS = 16  # of data, and of contexts
@@ -30,9 +30,8 @@ class DataConfig:
 
     `layers` is "2d" (residual convolutions on a latent [B, channels, H, W]) or "0d" (fully connected residual
     blocks on a latent [B, channels]). `latent_scale` takes a latent of the autoencoder to the diffuser's
-    unit-variance space. `preview` shows such
-    a latent roughly: the red, green and blue in -1..1 of each channel, and a last row to add; empty if
-                      unknown.
+    unit-variance space. `preview` shows such a latent roughly: the red, green and blue in -1..1 of
+    each channel, and a last row to add; empty if unknown.
     """
 
     layers: str
@@ -172,7 +171,7 @@ class VDConfig:
         )
 
     def to_dict(self) -> dict:
-        """Nested plain dictionaries and lists, as stored in the header of a model file."""
+        """Return nested plain dictionaries and lists, as stored in the header of a model file."""
         return asdict(self)
 
     @classmethod
@@ -210,7 +209,7 @@ class VDConfig:
 
 
 def token_shape(config: VDConfig, kind: str) -> tuple[int, int]:
-    """Tokens of one picture or one text, as CLIP makes them: how many, and their width."""
+    """Return how many tokens CLIP makes of one picture or one text, and their width."""
     towers = {"image": config.clip.vision, "text": config.clip.text}
     return towers[kind].positions, config.diffuser.context[kind]
 
@@ -222,10 +221,9 @@ def latent_shape(config: VDConfig, kind: str) -> tuple[int, ...]:
 
 
 def recommend_settings(config: VDConfig) -> tuple[int, int, float]:
-    """Width and height in pixels, steps and guidance scale with which a model works best.
+    """Return the side of pictures in pixels, the steps and the guidance scale that suit a model best.
 
-    Those of version 1.0 are the official app's. A model of small pictures is taken for one like the embedded
-    one.
+    Those of version 1.0 are the official app's. Models of small pictures get those of the embedded model.
     """
     side = config.diffuser.data["image"].side * 2 ** (len(config.image_vae.channel_mult) - 1)
     return (side, 50, 7.5) if side >= 256 else (side, 20, 2.0)

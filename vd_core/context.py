@@ -1,4 +1,4 @@
-"""What conditions a sample: contexts, and the few things that can be done with them."""
+"""Contexts, which condition a sample: check, blend, join and average them."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def local_ratios(
     for mask in masks:
         if mask is not None and len(mask) not in (1, batch):
             raise ValueError(f"A region has {len(mask)} masks for {batch} samples: use one, or as many.")
-    # In float64 on the CPU, so that masks of ones give the very ratios.
+    # In float64 on the CPU, so that masks of ones give exactly the ratios.
     maps = [
         ratio
         * on
@@ -223,8 +223,7 @@ def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def blend(first: Blend, second: Blend, ratio: float) -> Blend:
-    """Blend `ratio` (0..1) of `second` and the rest of `first`; chains multiply through. A side with no share
-    is left out."""
+    """Blend `ratio` (0..1) of `second` with 1 - ratio of `first`; a side with no share is left out."""
     if not 0 <= ratio <= 1:
         raise ValueError(f"The ratio of a blend lies between 0 and 1, got {ratio}.")
     sides = [(first, 1 - ratio), (second, ratio)]
@@ -281,8 +280,7 @@ def average(first: Context, second: Context, share: float) -> Context:
 
 
 def check_joinable(contexts: Blend) -> str:
-    """Return the kind that contexts share. Raises ValueError for several, and for a region or a guidance of
-    its own."""
+    """Return the one kind of contexts without regions and guidance. Raises ValueError for others."""
     kinds = sorted({context.kind for context in contexts})
     if len(kinds) != 1:
         raise ValueError(

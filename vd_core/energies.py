@@ -1,4 +1,4 @@
-"""Energies of pictures: differentiable, 0 where a picture is as it is wanted."""
+"""Energies of pictures: differentiable, and 0 for a picture that is as wanted."""
 
 from __future__ import annotations
 
@@ -41,15 +41,13 @@ def latent_distance(latents: Tensor, wanted: Tensor, mask: Tensor | None = None)
 
 
 def color_distance(images: Tensor, palette: Tensor) -> Tensor:
-    """Compute how far, [B], the colours of pictures [B, 3, H, W] are from those of `palette` [1 or B, 3, h,
-    w].
+    """Compute how far, [B], the colours of pictures [B, 3, H, W] are from those of a palette, in any place.
 
-    Wherever in it they are.
+    It is the squared sliced Wasserstein distance of the two distributions of colours (Bonneel et al. 2015)
+    along the 13 directions of a cube: 0 for the same colours in other places, |c|² / 3 for colours that are
+    all off by c.
 
-    The squared sliced Wasserstein distance of the two distributions of colours (Bonneel et al. 2015) along
-    the 13
-    directions of a cube: 0 for the same colours in other places, |c|² / 3 for colours that are all off by c.
-    Raises ValueError for another number of palettes.
+    palette: [1 or B, 3, h, w]. Raises ValueError for another number of them.
     """
     if len(palette) not in (1, len(images)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Between two contexts or latents, and along the difference of two texts (Ramesh et al. 2022, unCLIP)."""
+"""Interpolate contexts and latents; turn contexts by the difference of texts (Ramesh et al. 2022, unCLIP)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def spread_shares(count: int) -> list[float]:
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     """Turn vectors [..., d] from first (share 0) to second (1) along the great circle, their norms evenly.
 
-    Where there is no great circle, for vectors that are parallel or zero, the way is straight.
-    Raises ValueError for vectors that are exactly opposite: there is no shortest way.
+    Vectors that are parallel or zero have no great circle and are interpolated linearly. Raises ValueError
+    for vectors that are exactly opposite, which have no shortest way.
     """
     if share in (0, 1):
         return (second if share else first).expand(torch.broadcast_shapes(first.shape, second.shape))
@@ -106,10 +106,9 @@ def describe_blend(contexts: Blend) -> str:
 
 
 def interpolate_latents(first: Tensor, second: Tensor, shares: Sequence[float]) -> Tensor:
-    """Interpolate latents [1, …] of one shape to [len(shares), …], each as one vector: noise keeps its
-    spread.
+    """Interpolate latents [1, …] of one shape to [len(shares), …], each as one vector.
 
-    Raises ValueError for other shapes.
+    So noise keeps its spread. Raises ValueError for other shapes.
     """
     if first.shape != second.shape or len(first) != 1 or not first.numel():
         raise ValueError(

@@ -31,10 +31,11 @@ def similarity(images: Tensor, texts: Tensor) -> Tensor:
 def token_similarity(tokens: Tensor, wanted: Tensor) -> Tensor:
     """Compute the cosine of whole contexts, all tokens as one vector, [N] in -1..1.
 
-    This is how brain decoding chooses the best of several samples: their CLIP tokens against the predicted
-                                                                    ones.
+    Brain decoding chooses the best of several samples so, by their CLIP tokens and the predicted ones.
 
-    tokens: [N, n, d], as of `encode_image`. wanted: [1 or N, n, d]. Raises ValueError for other shapes.
+    tokens: [N, n, d], as `encode_image` makes them. wanted: [1 or N, n, d].
+
+    Raises ValueError for other shapes.
     """
     if tokens.ndim != 3 or wanted.shape[1:] != tokens.shape[1:] or len(wanted) not in (1, len(tokens)):
         raise ValueError(

@@ -143,7 +143,7 @@ class Host(Protocol):
         """Return the sizes and the schedule of the model behind a MODEL."""
 
     def schedule_of(self, model: Model) -> Schedule:
-        """Return the schedule of a MODEL, shifted as it is."""
+        """Return the schedule of a MODEL, with its shift."""
 
     def check_width(self, model: Model, width: int) -> None:
         """Raise ValueError unless a MODEL reads text tokens of that width."""

@@ -42,7 +42,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 def register() -> None:
-    """There is no program to tell of our folders: `folders` are looked into."""
+    """Do nothing: `folders` are searched here, so no program needs to know them."""
 
 
 def folder() -> Path:
@@ -226,7 +226,7 @@ def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
 
 
 def schedule_of(model: Flow) -> Schedule:
-    """The schedule of a MODEL, shifted as it is."""
+    """Return the schedule of a MODEL, with its shift."""
     return Schedule(model.config.schedule, model.shift)
 
 
@@ -322,7 +322,7 @@ def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:
 
 
 def official_ddim(model: Flow, steps: int, eta: float) -> tuple[object, Tensor]:
-    """Refuse: a SAMPLER and SIGMAS are of no use here."""
+    """Raise ValueError: only ComfyUI uses a SAMPLER and SIGMAS."""
     raise ValueError(
         "Official DDIM (VD) feeds ComfyUI's SamplerCustom; without ComfyUI use Multi-Flow Sampler (VD)."
     )

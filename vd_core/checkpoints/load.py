@@ -223,8 +223,8 @@ def read_weights(
     parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are
             read. The time embedding comes with any part of the diffuser.
     config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
-    vocabularies: those of the text autoencoder, or a folder to look for them in; they are also looked for in
-            the files, beside them, and in the local Hugging Face cache.
+    vocabularies: those of the text autoencoder, or a folder that holds them; the files, their folder and the
+            local Hugging Face cache are searched too.
     dtype:  of all floating point weights; None means as the files hold them.
 
     Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.

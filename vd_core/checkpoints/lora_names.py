@@ -1,10 +1,9 @@
 """The names that LoRA files of other programs give to a model's layers.
 
-Stable Diffusion 1's UNet has the layers of our image diffuser and of its text contexts, its text encoder is
-our CLIP text tower. Four
-namings are found: kohya's (`lora_unet_down_blocks_0_…`), PEFT's (`base_model.model.down_blocks.0.…`),
-diffusers' (`unet.down_blocks.0.…`) and that of 2023 (`….attn1.processor.to_k_lora…`), each for diffusers'
-names of the UNet; ComfyUI's are those of its own UNet.
+Stable Diffusion 1's UNet has the layers of our image diffuser and of its text contexts; its text encoder is
+our CLIP text tower. Four namings are known: kohya's (`lora_unet_down_blocks_0_…`), PEFT's
+(`base_model.model.down_blocks.0.…`), diffusers' (`unet.down_blocks.0.…`) and that of 2023
+(`….attn1.processor.to_k_lora…`), each for diffusers' names of the UNet; ComfyUI's are those of its own UNet.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cu
 class Compiled:
     """A function of tensors, compiled; where that fails, the function itself, after one sentence in the log.
 
-    mode: as that of `torch.compile`; "reduce-overhead" records CUDA graphs. Raises ValueError for any
-    other.
+    mode: as that of `torch.compile`; "reduce-overhead" records CUDA graphs. Any other raises
+          ValueError.
 
-    Compiled anew for what the function does otherwise: for the first other size once for all sizes, for other
-    numbers of contexts or evaluations each. torch stops at its limit (`torch._dynamo.config.recompile_limit`,
-    8) and runs the rest as it is.
+    It is compiled again where the function takes another path: once for all other sizes, and for each other
+    number of contexts or evaluations. At its limit (`torch._dynamo.config.recompile_limit`, 8) torch runs
+    further ones uncompiled.
     """
 
     def __init__(

@@ -11,8 +11,7 @@ KeysValues = tuple[Tensor, Tensor]  # of tokens, each [rows, heads, tokens, widt
 
 @dataclass
 class KVCache:
-    """What each context layer computes of one context's tokens alone. It holds for as long as tokens and
-    weights do.
+    """What each context layer computes of one context's tokens alone, valid while tokens and weights stay.
 
     zero_evaluations: how many evaluations of a batch, the first ones, read zero tokens. Their keys and values
                       are zero, so the context has no rows for them: to the bit what rows of zeros give, with

@@ -60,11 +60,9 @@ class Diffuser(nn.Module):
         self.eval()
 
     def compile(self, mode: str | None = None, backend: str | Callable = "inductor") -> None:
-        """Compile the walk when it is first needed, which takes minutes, and run it so from then on; see
-        `Compiled`.
+        """Compile the walk at its first call, which takes minutes; see `Compiled`.
 
-        It stays as it is where layers are drawn or looked at on the way: with another mixing than the usual
-        one, or a trace.
+        Calls with a trace, or with another mixing than attention_mixing, still run uncompiled.
         """
         self.compiled = Compiled(Diffuser.walk, mode, backend)
 

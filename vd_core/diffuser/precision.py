@@ -1,4 +1,4 @@
-"""Weights of fewer bits: which type this processor is fastest with."""
+"""Choose the type of weights with which this processor is fastest."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 SIDE = 1024  # of the matrices whose product is timed
-WORTH = 1.5  # so many times as fast bfloat16 must be to be worth its error
+WORTH = 1.5  # how many times faster bfloat16 must be to be worth its error
 
 
 @cache
 def fastest_dtype() -> torch.dtype:
-    """bfloat16 where this processor multiplies its matrices much faster than those of float32, else float32.
+    """Return bfloat16 where this processor multiplies it much faster than float32, else float32.
 
     Measured once, which takes a few hundredths of a second; the log says what was found.
     """
@@ -39,7 +39,7 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 
 
 def product_seconds(dtype: torch.dtype) -> float:
-    """The least time of a matrix product, of five."""
+    """Measure the shortest of five matrix products."""
     matrix = torch.ones(SIDE, SIDE, dtype=dtype)
     seconds = []
     for _ in range(5):

@@ -22,12 +22,11 @@ def shape_per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def rescale_cfg(x0: Tensor, conditional: Tensor, origin: Tensor, phi: float) -> Tensor:
-    """Rescale guided data so that its v-prediction spreads as the conditional one does: CFG rescale (Lin et
-    al. 2024, section 3.4, eq. 15 and 16).
+    """Rescale guided data so that its v-prediction has the standard deviation of the conditional one.
 
-    The paper rescales what the network predicts, v. That is a multiple of `origin` - x0, where `origin` is
-    the data that v = 0 stands for, sqrt(alphas_cumprod) * x, and the multiple cancels out of the ratio of
-    standard deviations.
+    This is CFG rescale (Lin et al. 2024, section 3.4, eq. 15 and 16). The paper rescales what the network
+    predicts, v. That is a multiple of `origin` - x0, where `origin` is the data that v = 0 stands for,
+    sqrt(alphas_cumprod) * x, and the multiple cancels out of the ratio of standard deviations.
 
     phi: 0..1, how much of the rescaled prediction is mixed in; at 1 each sample has the standard deviation of
          the conditional one.
@@ -40,8 +39,7 @@ def rescale_cfg(x0: Tensor, conditional: Tensor, origin: Tensor, phi: float) -> 
 
 
 def threshold_static(x0: Tensor, bound: float) -> Tensor:
-    """Clip data to ± `bound` (Ho et al. 2020 clip to the data's range; "static thresholding" of Saharia et
-    al. 2022, section 2.3)."""
+    """Clip data to ± `bound`: static thresholding (Saharia et al. 2022, section 2.3)."""
     return x0.clamp(-bound, bound)
 
 
@@ -51,12 +49,11 @@ def measure_extent(x0: Tensor, percentile: float) -> Tensor:
 
 
 def threshold_dynamic(x0: Tensor, conditional: Tensor, percentile: float) -> Tensor:
-    """Squeeze guided data into the extent of the conditional data: dynamic thresholding (Saharia et al. 2022,
-    section 2.3).
+    """Squeeze guided data into the extent of the conditional data: dynamic thresholding.
 
-    s = max(c, percentile of |x0|); the result is x0 clipped to ± s, times c / s. In the paper c = 1, the
-    range of pixels. Latents have no range, so here c is the percentile of |conditional|, of each sample. The
-    result lies within ± c.
+    Saharia et al. 2022, section 2.3: s = max(c, percentile of |x0|); the result is x0 clipped to ± s and
+    multiplied by c / s. In the paper c = 1, the range of pixels. Latents have no range, so here c is the
+    percentile of |conditional|, of each sample. The result lies within ± c.
     """
     inner = measure_extent(conditional, percentile)
     outer = torch.maximum(inner, measure_extent(x0, percentile))
@@ -69,12 +66,11 @@ def threshold_dynamic(x0: Tensor, conditional: Tensor, percentile: float) -> Ten
 
 @dataclass(frozen=True)
 class GuidanceOptions:
-    """When classifier-free guidance acts, and how its excesses are corrected. The defaults change nothing, to
-    the last bit.
+    """When classifier-free guidance acts, and how its excesses are corrected; by default not at all.
 
     start, end: the guidance interval, shares of the way from noise (0) to data (1) in timesteps, start < end.
-                Outside of it all scales are 1: the conditional prediction alone is computed, and left as it
-                is (Kynkäänniemi et al. 2024).
+                Outside of it all scales are 1: the conditional prediction alone is computed, uncorrected
+                (Kynkäänniemi et al. 2024).
     rescale:    phi of `rescale_cfg`, 0..1. The paper takes 0.7.
     threshold:  "none", "static" to `bound` > 0, or "dynamic" with `percentile` (0..1, above 0).
 
@@ -131,4 +127,4 @@ class GuidanceOptions:
         return threshold_static(x0, self.bound) if self.threshold == "static" else x0
 
 
-PLAIN = GuidanceOptions()  # classifier-free guidance as it is
+PLAIN = GuidanceOptions()  # plain classifier-free guidance

@@ -1,5 +1,4 @@
-"""Energy guidance: steer samples by any differentiable measure of the data that a step predicts, through any
-sampler."""
+"""Energy guidance: steer any sampler by differentiable measures of the data that a step predicts."""
 
 from __future__ import annotations
 
@@ -25,12 +24,11 @@ class Energy:
 
     of:         (x0, alphas_cumprod) -> [B], each at least 0 and a function of its own row of x0 alone. x0:
                 unscaled latents [B, …].
-    strength:   0 steers nothing. As `relative` says.
+    strength:   in the units that `relative` says; 0 changes nothing.
     start, end: when it acts, from noise (0) to data (1).
     relative:   strength is the share of the step x0 - 2 E grad E / |grad E|² that takes an energy of squares
-                to 0, to first
-                order: it means the same whatever the energy's units, and up to 1 it does not overshoot. If
-                not, exp(-strength * of) is p(y | x) itself.
+                to 0, to first order. It is independent of the energy's units, and up to 1 it does not
+                overshoot. If not, exp(-strength * of) is p(y | x) itself.
     exact:      the gradient passes through the network. If not, the Jacobian of x0 counts as 1 /
                 sqrt(alphas_cumprod), as if the noise did not depend on x (He et al. 2024, MPGD): the network
                 has no backward pass and keeps nothing in memory.
@@ -51,15 +49,17 @@ class Energy:
         check_number("end of an energy", self.end, 0, 1)
 
     def acts(self, progress: float) -> bool:
-        """Whether it steers at a moment; at `end` no longer, unless that is 1."""
+        """Tell whether it steers at a share of the way from noise to data; not at `end`, unless that is 1."""
         return self.strength != 0 and self.start <= progress and (progress < self.end or self.end == 1)
 
 
 def steer(
     denoise: Denoise, schedule: Schedule, energies: Sequence[Energy], latent_scale: float = 1.0
 ) -> Denoise:
-    """Wrap `denoise` so that energies of x0 / latent_scale steer its predictions. Without any it stays
-    `denoise` itself, as it does in steps at which none acts."""
+    """Wrap `denoise` so that energies of x0 / latent_scale steer its predictions.
+
+    Without energies `denoise` itself is returned.
+    """
 
     def denoise_steered(x: Tensor, t: float) -> Tensor:
         acting = [energy for energy in energies if energy.acts(schedule.progress(t))]
@@ -80,8 +80,7 @@ def steer_eps(
     energies: Sequence[Energy],
     unscale: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Predict the noise in x [B, …] (variance-preserving, alphas_cumprod `alpha`) of samples that energies
-    steer:
+    """Predict the noise in x [B, …] (variance-preserving, alphas_cumprod `alpha`) under energies:
 
         eps - sqrt(1 - alpha) Σ strength grad_x log p(y | x)          (Dhariwal & Nichol 2021, algorithm 2)
 

@@ -1,5 +1,4 @@
-"""From noise, or from a latent that is partly kept, to a sample, and back: what every host does with its
-`denoise`."""
+"""Sample from noise or from a partly kept latent, and invert: what every host does with its `denoise`."""
 
 from __future__ import annotations
 
@@ -38,8 +37,8 @@ def generate(
     denoise:      (x, t) -> eps, with the host's guidance. What else acts on a prediction is put around it
                   here, in order: low-pass guidance, energies, the inpainting mask.
     noise:        draws x_T (or the noise on the clean latent), then one array per step.
-    mask:         0..1, broadcast to latent: where to sample. Where it is 0 the latent comes back as it is, to
-                  the last bit.
+    mask:         0..1, broadcast to latent: where to sample. Where it is 0 the latent comes back unchanged,
+                  to the last bit.
     start:        start from this, the latent plus noise of the first step's sigma as `invert` gives it (then
                   fidelity does not count).
     latent_scale: takes unscaled latents, those of `sampling`, to the diffuser's space.
@@ -63,8 +62,7 @@ def generate(
 def begin(
     schedule: Schedule, latent: Tensor, noise: NoiseSource, sampling: Sampling, start: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Steps]:
-    """Choose where a sampler starts: x, the noise of unit variance in it, and the steps from there. See
-    `generate`."""
+    """Choose where a sampler starts: x, the noise of unit variance in it, and the steps from there."""
     if start is not None:
         check_official(sampling)
         steps = schedule.steps(sampling.steps)
@@ -92,7 +90,7 @@ def begin(
 
 
 def check_official(sampling: Sampling) -> None:
-    """Refuse steps to which what inversion found does not belong. Raises ValueError."""
+    """Raise ValueError for steps other than the official ones, the only ones of inversion."""
     if sampling.timesteps is not None or sampling.spacing not in (None, "official"):
         raise ValueError(
             "Inversion, and a start that it found, need the official steps: leave spacing and timesteps out."
@@ -112,7 +110,7 @@ def diffuse_to(schedule: Schedule, steps: Steps, place: int, latent: Tensor, noi
     t, alpha = steps.timesteps[place].item(), float(steps.alphas_cumprod[place])
     if alpha == schedule.alpha(t):
         return schedule.q_sample(latent, t, noise)
-    # a level between those that the network was told of
+    # a level between those of the timesteps
     return sqrt(alpha) * latent + sqrt(1 - alpha) * noise
 
 
@@ -125,11 +123,11 @@ def invert(
     latent_scale: float = 1.0,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Find the `start` from which `generate` with "ddim", eta 0 and the same options leads back to `latent`
-    (DDIM inversion).
+    """Find the `start` from which "ddim" at eta 0 with the same options leads back to `latent`.
 
-    It is data plus noise, like ComfyUI's latents with leftover noise: of variance 1 + sigma², divided by
-    which it looks like pure noise. Raises ValueError for other steps than the official ones.
+    This is DDIM inversion. The result is data plus noise, like ComfyUI's latents with leftover noise, of
+    variance 1 + sigma²; divided by its root it looks like pure noise. Raises ValueError for other steps than
+    the official ones.
     """
     check_official(sampling)
     steps = schedule.steps(sampling.steps)
@@ -139,6 +137,6 @@ def invert(
 
 
 def noise_of(schedule: Schedule, start: Tensor, latent: Tensor, steps: int) -> Tensor:
-    """Find the noise of unit variance that a `start` has besides its latent."""
+    """Find the noise of unit variance in a `start`, which is latent plus noise."""
     walk = schedule.steps(steps)
     return schedule.noise_in(start * sqrt(walk.alphas_cumprod[0]), latent, int(walk.timesteps[0]))

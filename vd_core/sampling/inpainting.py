@@ -1,4 +1,4 @@
-"""Sampling a part of a latent, the rest of which is known."""
+"""Inpainting: sample a part of a latent while the rest is known."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from .schedule import Schedule
 def inpaint(
     denoise: Denoise, schedule: Schedule, source: Tensor, noise: Tensor, mask: Tensor | None
 ) -> Denoise:
-    """Wrap `denoise` so that any sampler leads to `source` outside the mask, and inside to what fits to it.
-    Without a mask it stays `denoise` itself.
+    """Wrap `denoise` so that any sampler keeps `source` outside the mask and fills the inside to fit.
+
+    Without a mask `denoise` itself is returned.
 
     At each step the network sees m x + (1 - m) q(source, t) (Nichol et al. 2022, section 3.2; Lugmayr et al.
     2022, eq. 8), and the data that the prediction stands for becomes m x0 + (1 - m) source. Unlike in those

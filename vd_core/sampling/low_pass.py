@@ -1,5 +1,4 @@
-"""Low-pass guidance (ILVR): samples keep the large shapes and colours of a source, and only what is finer is
-drawn."""
+"""Low-pass guidance (ILVR): samples keep the large shapes and colours of a source, details are drawn."""
 
 from __future__ import annotations
 
@@ -15,22 +14,20 @@ from .schedule import Schedule
 
 
 def average_blocks(x: Tensor, factor: int) -> Tensor:
-    """Replace each block of factor x factor cells of latents [B, C, H, W] by its mean: the low-pass filter of
-    ILVR.
+    """Replace each block of factor x factor cells of latents [B, C, H, W] by its mean.
 
-    It is a projection: applied twice it does what it does once.
+    This is the low-pass filter of ILVR, a projection: twice gives the same as once.
     """
     return avg_pool2d(x, factor).repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
 
 
 @dataclass(frozen=True, eq=False)
 class LowPassGuidance:
-    """Which large shapes samples keep: with phi = `average_blocks`, phi(sample) = phi(source) (ILVR, Choi et
-    al. 2021, algorithm 1).
+    """Which large shapes samples keep: phi(sample) = phi(source), with phi = `average_blocks`.
 
-    ILVR sets phi(x) to phi(q(source, t)) after each step. Here the data that each step predicts becomes
-    x0 + strength phi(source - x0): for DDIM at eta 0 that is the same with one noise for all steps, and
-    samplers of higher order can rely on it as well.
+    After ILVR (Choi et al. 2021, algorithm 1). ILVR sets phi(x) to phi(q(source, t)) after each step. Here
+    the data that each step predicts becomes x0 + strength phi(source - x0): for DDIM at eta 0 that is the
+    same with one noise for all steps, and samplers of higher order can rely on it as well.
 
     source:   unscaled latents [1 or B, C, H, W] of the size that is sampled.
     factor:   how many cells make one that is kept, at least 1; it divides H and W. 1 keeps everything.
@@ -70,7 +67,7 @@ class LowPassGuidance:
 def guide_low_pass(
     denoise: Denoise, schedule: Schedule, guidance: LowPassGuidance | None, latent_scale: float = 1.0
 ) -> Denoise:
-    """Wrap `denoise` in low-pass guidance. Without any, or at strength 0, it stays `denoise` itself.
+    """Wrap `denoise` in low-pass guidance; without any, or at strength 0, return it unchanged.
 
     latent_scale: takes unscaled latents to the diffuser's space.
     """

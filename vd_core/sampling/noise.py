@@ -17,7 +17,7 @@ SPREAD = 0x9E3779B99E3779B9
 
 
 def seeded(seed: int) -> Generator:
-    """A CPU generator; any integer will do, it counts modulo 2**64."""
+    """Make a CPU generator from any integer, modulo 2**64."""
     return Generator("cpu").manual_seed(seed % 2**64)
 
 
@@ -64,7 +64,7 @@ class SampleNoise:
 
 
 class GivenNoise:
-    """Noise that is there already: the x_T of standard normal numbers from which other code starts too."""
+    """Noise that was given: x_T, standard normal, from which other code starts too."""
 
     def __init__(self, noise: Tensor):
         check_values("noise", noise)
@@ -72,8 +72,7 @@ class GivenNoise:
         self.taken = False
 
     def draw(self, shape: Sequence[int]) -> Tensor:
-        """Return the noise, then zeros: what samplers draw and never use. Raises ValueError for another
-        shape."""
+        """Return the noise, then zeros, which samplers never use. Raises ValueError for another shape."""
         if tuple(shape) != tuple(self.noise.shape):
             raise ValueError(
                 f"The noise must have the shape of the latent, {list(shape)}, got {list(self.noise.shape)}."
@@ -93,7 +92,7 @@ def batch_noise(seed: int, rows: Sequence[int] | None = None) -> BatchNoise:
 
 
 def sample_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
-    """Give each sample a stream of its own, so that none depends on the size of its batch.
+    """Give each sample its own stream, so that none depends on the size of the batch.
 
     Sample 0 has the stream of the plain seed; those of the others are far from it and from those of
     neighbouring seeds.
@@ -103,8 +102,7 @@ def sample_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
 
 
 def shared_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
-    """Give every sample the same stream, that of sample 0 of `sample_noise`: what differs between samples
-    then comes from elsewhere. rows: not used, all are alike."""
+    """Give every sample the same stream, that of sample 0 of `sample_noise`. rows: not used."""
     return SampleNoise(seeded(seed) for _ in count())
 
 
@@ -116,7 +114,7 @@ def make_noise(noise: Noise, kind: str, rows: Sequence[int] | None = None) -> No
     """Make noise from what users give.
 
     noise: a seed, which becomes noise by one of `NOISES` (`kind`); a generator for the whole batch, or a list
-           with one for each sample, on any device; or x_T itself. Noise of this module is taken as it is.
+           with one for each sample, on any device; or x_T itself. Noise of this module is returned unchanged.
     rows:  with a seed, which samples of a batch to make it for; see `BatchNoise` and `sample_noise`.
 
     Raises ValueError for anything else.

@@ -38,8 +38,7 @@ class Sampling:
                  fidelity.
     spacing:     one of `SPACINGS`, which timesteps are visited; None = the official ones, or from noise what
                  suits the sampler (`spacing.FROM_NOISE`).
-    timesteps:   the very timesteps, descending, in place of steps and spacing; numbers in between whole ones
-                 too.
+    timesteps:   exactly these, descending, in place of steps and spacing; fractions too.
     noise:       one of `NOISES`: how a seed becomes noise.
     guidance:    when guidance acts, and corrections of high scales.
     energies:    what samples are steered to make small, measured on unscaled latents.

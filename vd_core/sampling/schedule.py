@@ -15,10 +15,10 @@ from .shift import UNSHIFTED, ResolutionShift
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The way of a sampler from noise to data, on the CPU.
+    """The steps of a sampler from noise to data, on the CPU.
 
-    timesteps:      [m], descending, what the network is told; in between whole ones too, or twice, where
-                    `targets` say what comes of them.
+    timesteps:      [m], descending, what the network is told; fractions too, and one twice where `targets`
+                    say where it leads.
     alphas_cumprod: [m + 1] float64, ascending above 0: entry j belongs to timesteps[j], the last one to the
                     result; only that may be 1, pure data.
     targets:        [m] float64, the level that each step leads to; None = that of the next. Some samplers of
@@ -48,8 +48,7 @@ class Steps:
         return len(self.timesteps)
 
     def __iter__(self) -> Iterator[tuple[float, float, float]]:
-        """Yield (timestep, alphas_cumprod there, alphas_cumprod after the step), from the noisiest to the
-        cleanest."""
+        """Yield (timestep, alphas_cumprod there, alphas_cumprod after the step), the noisiest first."""
         return zip(self.timesteps.tolist(), self.alphas_cumprod.tolist(), self.ends.tolist(), strict=False)
 
     @property
@@ -58,8 +57,7 @@ class Steps:
         return self.alphas_cumprod[1:] if self.targets is None else self.targets
 
     def upward(self) -> Iterator[tuple[float, float, float]]:
-        """Yield (timestep, alphas_cumprod there, alphas_cumprod one step noisier) from the result, timestep
-        0, to noise."""
+        """Yield (timestep, alphas_cumprod there, alphas_cumprod one step noisier), from timestep 0 up."""
         alphas = self.alphas_cumprod.flip(0).tolist()
         return zip([0, *self.timesteps.flip(0).tolist()], alphas, alphas[1:], strict=False)
 
@@ -82,8 +80,7 @@ class Steps:
 
 
 def fidelity_steps(n: int, fidelity: float) -> int:
-    """How many steps run when n were asked for and a clean latent is kept at `fidelity` 0..1; 0 means: return
-    that latent.
+    """Count the steps that run of n where a clean latent is kept at `fidelity` 0..1; 0 returns that latent.
 
     Quirk kept: the official app truncates n * (1 - fidelity) with its rounding error, so 50 steps at 0.8 give
     9 and not 10.
@@ -92,18 +89,16 @@ def fidelity_steps(n: int, fidelity: float) -> int:
 
 
 def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
-    """Standard deviation of the noise that each DDIM step adds, float64 [m]: 0 at eta 0, DDPM's posterior at
-    eta 1.
+    """Compute the standard deviation of the noise that each DDIM step adds, float64 [m].
 
-    Song et al. 2021, eq. 16; eta is 0..1.
+    eta: 0..1, from none to that of DDPM's posterior (Song et al. 2021, eq. 16).
     """
     alphas, alphas_next = steps.alphas_cumprod[:-1], steps.ends
     return eta * ((1 - alphas_next) / (1 - alphas) * (1 - alphas / alphas_next)).sqrt()
 
 
 def official_timesteps(n: int, total: int) -> np.ndarray:
-    """The official DDIM timesteps, ascending: every (total // n)-th, shifted by one; 50 of 1000 give 1, 21,
-    …, 981.
+    """Return the official DDIM timesteps, ascending: every (total // n)-th plus 1, as 1, 21, …, 981 for 50.
 
     Quirks kept: rounding the stride down may give more than n (30 give 31), and the last one may be far from
     pure noise (2 give 1, 501). The shift may lead to `total` itself, where the official code fails:
@@ -113,10 +108,10 @@ def official_timesteps(n: int, total: int) -> np.ndarray:
 
 
 def quadratic_timesteps(n: int, total: int) -> np.ndarray:
-    """n timesteps from 1 to total - 1, denser towards the data (Song et al. 2021, appendix D.2), ascending.
+    """Space n timesteps from 1 to total - 1, ascending, denser towards the data.
 
-    Evenly spaced timesteps make steps of log-SNR that grow more and more towards the data; these let samplers
-    of higher order be better than DDIM at few steps.
+    Song et al. 2021, appendix D.2. Evenly spaced timesteps make steps of log-SNR that grow towards the data;
+    with these, samplers of higher order beat DDIM at few steps.
     """
     rounded = (
         np.rint(1 + (total - 2) * np.linspace(0, 1, n) ** 2).astype(np.int64)
@@ -129,8 +124,8 @@ def quadratic_timesteps(n: int, total: int) -> np.ndarray:
 def sgm_uniform_timesteps(n: int, total: int) -> np.ndarray:
     """Space n timesteps evenly, ascending, int64, the noisiest among them: for few large steps from noise.
 
-    It is ComfyUI's "sgm_uniform" (Lin et al. 2024, section 3.3, "trailing"); diffusers' "trailing" rounds
-    otherwise.
+    This is ComfyUI's "sgm_uniform" (Lin et al. 2024, section 3.3, "trailing"); diffusers' "trailing" rounds
+    differently.
     """
     return np.rint(np.linspace(total - 1, 0, n + 1)).astype(np.int64)[-2::-1]
 
@@ -188,8 +183,10 @@ class Schedule:
         return dict(self._buffers)
 
     def steps(self, n: int, spacing: str = "official") -> Steps:
-        """n steps from noise to data, their timesteps spaced by one of `SPACINGS`, then moved to the nearest
-        ones of the shifted noise. Where these fall together there are fewer.
+        """Make n steps from noise to data, their timesteps spaced by one of `SPACINGS`.
+
+        With a shift they move to the nearest timesteps of the shifted noise; where these coincide there are
+        fewer.
 
         Quirk kept: the result belongs to timestep 0, so its alphas_cumprod is 0.99915 and not 1.
 
@@ -207,19 +204,17 @@ class Schedule:
         return Steps(timesteps, alphas_cumprod)
 
     def sigmas(self, timesteps: Tensor) -> Tensor:
-        """The noise at these timesteps beside data of variance 1, sqrt((1 - alphas_cumprod) /
-        alphas_cumprod); float32."""
+        """Compute sqrt((1 - alphas_cumprod) / alphas_cumprod), float32: the noise in data of variance 1."""
         alphas_cumprod = self.alphas_cumprod[timesteps].double()
         return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().float()
 
     def sigmas_at(self, timesteps: np.ndarray) -> np.ndarray:
-        """Return the sigmas at timesteps that need not be whole, float64: in between, straight lines."""
+        """Interpolate the sigmas linearly at timesteps that need not be whole, float64."""
         known = self.alphas_cumprod.double().numpy()
         return np.interp(timesteps, np.arange(self.timesteps), np.sqrt((1 - known) / known))
 
     def alphas_at(self, timesteps: np.ndarray) -> np.ndarray:
-        """Return alphas_cumprod at timesteps that need not be whole, float64, as `sigmas_at` has them in
-        between."""
+        """Return alphas_cumprod at timesteps that need not be whole, float64, by `sigmas_at`."""
         whole = self.alphas_cumprod.double().numpy()[timesteps.astype(np.int64)]
         return np.where(timesteps == timesteps.round(), whole, 1 / (1 + self.sigmas_at(timesteps) ** 2))
 
@@ -228,14 +223,13 @@ class Schedule:
         return float(self.alphas_at(np.array(t)))
 
     def shifted_timesteps(self) -> np.ndarray:
-        """For every timestep the one, at least 1, whose noise is nearest to the shifted noise."""
+        """Find for every timestep the one, at least 1, whose noise is nearest to the shifted noise."""
         log_sigmas = self.sigmas(torch.arange(self.timesteps)).double().log().numpy()
         nearest = np.interp(self.shift.log_sigmas(log_sigmas), log_sigmas, np.arange(self.timesteps))
         return np.rint(nearest).astype(np.int64).clip(min=1)
 
     def progress(self, t: float) -> float:
-        """How far timestep t is on the way from noise (0) to data (1); evenly in timesteps, as ComfyUI's
-        percentages are."""
+        """Return how far timestep t is from noise (0) to data (1), evenly in timesteps as in ComfyUI."""
         return 1 - t / (self.timesteps - 1)
 
     def q_sample(self, x0: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
@@ -245,35 +239,34 @@ class Schedule:
         return alpha * x0 + sigma * noise
 
     def noise_in(self, x: Tensor, x0: Tensor, t: Tensor | float) -> Tensor:
-        """The noise with which x0 [B, …] became x at timesteps t (one, or [B]): the inverse of `q_sample`."""
+        """Find the noise that turned x0 [B, …] into x at timesteps t (one, or [B]): inverse of `q_sample`."""
         alpha, sigma = self._signal_and_noise(x0, t)
         return (x - alpha * x0) / sigma
 
     def target(self, x0: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
-        """What the network should predict for q_sample(x0, t, noise): the noise, or v (Salimans & Ho 2022,
-        appendix D)."""
+        """Compute what the network should predict for q_sample(x0, t, noise).
+
+        That is the noise, or v (Salimans & Ho 2022, appendix D).
+        """
         if self.prediction == "eps":
             return noise
         alpha, sigma = self._signal_and_noise(x0, t)
         return alpha * noise - sigma * x0
 
     def to_eps(self, x: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
-        """The noise in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape
-        stands for."""
+        """Convert the network's prediction for x [B, …] at timesteps t (one, or [B]) to the noise in x."""
         if self.prediction == "eps":
             return prediction
         alpha, sigma = self._signal_and_noise(x, t)
         return sigma * x + alpha * prediction
 
     def to_x0(self, x: Tensor, prediction: Tensor, t: Tensor | float) -> Tensor:
-        """The data in x [B, …] at timesteps t (one, or [B]) that the network's prediction of x's shape stands
-        for."""
+        """Convert the network's prediction for x [B, …] at timesteps t (one, or [B]) to the data in x."""
         alpha, sigma = self._signal_and_noise(x, t)
         return alpha * x - sigma * prediction if self.prediction == "v" else (x - sigma * prediction) / alpha
 
     def _signal_and_noise(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        """sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, shaped to multiply x, in its dtype and on
-        its device."""
+        """Compute sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod) at t, to multiply x, in its dtype."""
         t = torch.as_tensor(t).cpu()
         if t.is_floating_point():
             known = torch.from_numpy(self.alphas_at(t.double().numpy()))

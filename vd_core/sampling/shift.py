@@ -10,8 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ResolutionShift:
-    """How much more noise a larger latent needs, so that a picture in it is hidden as well (Hoogeboom et al.
-    2023, eq. 4 and 5).
+    """How much more noise a larger latent needs to hide a picture equally (Hoogeboom et al. 2023, eq. 4, 5).
 
     Averaged over f x f cells, noise has 1 / f of its standard deviation, while what pictures show hardly
     changes. So at f times the side the same log-SNR is reached at sigma' = f sigma, logSNR' = logSNR - 2 log
@@ -29,8 +28,9 @@ class ResolutionShift:
     def of_size(
         cls, height: int, width: int, side: int, noisy: float = 1.0, clean: float = 1.0
     ) -> ResolutionShift:
-        """That of latents height x width for a model trained on side x side. noisy, clean: how much of it, as
-        exponents of f.
+        """Return the shift of latents height x width for a model trained on side x side.
+
+        noisy, clean: exponents of f, how much of it.
 
         Raises ValueError for sides and shares that are not positive.
         """
@@ -43,8 +43,7 @@ class ResolutionShift:
         return cls(factor**noisy, factor**clean)
 
     def log_sigmas(self, trained: np.ndarray) -> np.ndarray:
-        """The shifted levels for those of a model: log sigma at all timesteps, ascending, as many and in the
-        same range.
+        """Shift a model's levels, log sigma at all timesteps, ascending; as many result, in the same range.
 
         Levels beyond that range, which the model does not know, are left out; the others are spread over all
         timesteps. Raises ValueError for shifts so different that the levels are no longer ascending.

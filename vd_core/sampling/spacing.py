@@ -16,9 +16,9 @@ from .schedule import SPACINGS as OWN
 from .schedule import Schedule, Steps
 from .shift import UNSHIFTED
 
-# Few steps of a higher order do better with more of them near the data, and few large ones are learned from
-# the noisiest timestep on; starts other than from noise keep the official
-# spacing, so that a fidelity means the same to every sampler.
+# Few steps of higher order work better with more of them near the data, and few large ones are learned from
+# the noisiest timestep on. Starts other than from noise keep the official spacing, so that a fidelity means
+# the same to every sampler.
 FROM_NOISE = {"dpmpp_2m": "quadratic", "unipc": "quadratic", "ddgan": "sgm_uniform", "lcm": "sgm_uniform"}
 SPACINGS = (*OWN, "leading", "trailing", "linspace", "karras", "karras leading", "karras trailing")
 TO_DATA = ("dpmpp_2m", "unipc", "euler")  # in diffusers these end at pure data, the others at timestep 0
@@ -37,8 +37,8 @@ def choose_steps(
 
     n:          how many, 1 to the schedule's timesteps; with explicit timesteps it does not count.
     spacing:    one of `SPACINGS`; None is "official", or from noise that of `FROM_NOISE`.
-    timesteps:  the very ones to visit, descending; whole, or in between where sigma is interpolated.
-    from_noise: whether the way begins at pure noise; counts only where the spacing is left open.
+    timesteps:  exactly these, descending; fractions where sigma is interpolated.
+    from_noise: whether the first step is at pure noise; matters only where `spacing` is None.
 
     Raises ValueError for steps, spacings and timesteps that do not fit the schedule, the sampler or each
     other.
@@ -71,9 +71,7 @@ def explicit_steps(schedule: Schedule, sampler: str, timesteps: np.ndarray) -> S
 
 
 def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
-    """Make n steps as diffusers' scheduler of that sampler does. Raises ValueError for those that it does not
-    have.
-    """
+    """Make n steps as diffusers' scheduler of that sampler. Raises ValueError for ones that it lacks."""
     if not 1 <= n <= schedule.timesteps:
         raise ValueError(f"The number of steps lies between 1 and {schedule.timesteps}, got {n}.")
     if spacing.startswith("karras"):
@@ -81,8 +79,7 @@ def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> S
     timesteps = diffusers_timesteps(sampler, spacing, n, schedule.timesteps)
     if sampler in TO_DATA:
         return explicit_steps(schedule, sampler, timesteps)
-    # DDIM, DDPM and PNDM aim a whole stride lower than they are, wherever the next timestep lies, and never
-    # below 0.
+    # DDIM, DDPM and PNDM lead a whole stride lower, wherever the next timestep is, and never below 0.
     targets = schedule.alphas_at((timesteps - schedule.timesteps // n).clip(min=0))
     return make_steps(timesteps, np.append(schedule.alphas_at(timesteps), targets[-1]), targets)
 
@@ -108,12 +105,11 @@ def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.nd
 
 
 def karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
-    """Make n steps evenly spaced in sigma^(1/7) (Karras et al. 2022, eq. 5), with the ends of the model's
-    sigmas.
+    """Make n steps evenly spaced in sigma^(1/7) between the model's largest and smallest sigma.
 
-    The multistep solvers tell the network the nearest whole timestep, as diffusers does; Euler, that in
-    between. Of Euler the ends may be those of "leading" or "trailing". Raises ValueError for samplers that
-    have no such steps.
+    Karras et al. 2022, eq. 5. The multistep solvers tell the network the nearest whole timestep, as diffusers
+    does, Euler the exact one. Euler's ends may also be those of "leading" or "trailing". Raises ValueError
+    for samplers that have no such steps.
     """
     if sampler not in TO_DATA or spacing and sampler != "euler":
         name = f"karras {spacing}".rstrip()

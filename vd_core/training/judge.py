@@ -22,8 +22,7 @@ class Judge(nn.Module):
     styles [B, styles].
 
     It shares no weight, no architecture and no training with the model that it judges, and is never shipped.
-    It has seen the pictures
-    that are held out from the model: it must know what they show.
+    It has seen the pictures that are held out from the model, since it must know what they show.
     """
 
     def __init__(self, names: int, styles: int):

@@ -205,10 +205,10 @@ class SmallModelTraining:
 
         Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images
         meet what they show: a distorted picture its own latent, so that they are copied by looking and not
-        known by heart. Both meet their captions. Images in
-        focus meet what the focus leaves: at 0, semantics, a picture of the same name and the name alone; at
-        1, style, another one in the same style and the style alone. "captions" has the views with the tokens
-        and latents of their captions, and pictures in ink with those of their names.
+        known by heart. Both meet their captions. Images in focus meet what the focus leaves: at 0,
+        semantics, a picture of the same name and the name alone; at 1, style, another one in the same style
+        and the style alone. "captions" has the views with the tokens and latents of their captions, and
+        pictures in ink with those of their names.
         """
         texts = {"caption": self.captions, "name": self.names, "style": self.styles}
         tokens = {part: clip.encode_text(said) for part, said in texts.items()}
