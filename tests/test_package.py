@@ -2,6 +2,7 @@
 nothing of the pack."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,3 +96,14 @@ def test_it_draws_from_a_fresh_environment_in_another_folder(wheel, tmp_path):
     weights = purelib / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensors"
     assert "image_vae" in run([str(command), "inspect", str(weights)], tmp_path / "elsewhere")
     assert "train" in run([str(python), "-m", "seecoder", "--help"], tmp_path / "elsewhere")
+
+
+def test_every_promise_of_security_names_tests_that_are_there():
+    promised = (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## What is ")[1]
+    promises = re.split(r"(?m)^- ", promised)[1:]
+    assert len(promises) >= 12
+    for promise in promises:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", promise)
+        assert named, promise[:80]
+        for name in named:
+            assert "def test_" in (ROOT / name).read_text(encoding="utf-8"), name
