@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from watch import CHANGES, WRITING
 
-SECONDS = 120  # until a command counts as hanging
+SECONDS = 600  # until a command counts as hanging
 Command = Callable[[list[str]], int]
 
 
