@@ -87,14 +87,14 @@ def samples_of(latent: dict, name: str = "latent_image") -> Tensor:
     return samples
 
 
-def fit_latent(latent: dict, sizes: DataConfig, data: str) -> Tensor:
-    """Return the samples of a LATENT if they are ones of this flow. Empty ones are widened to the model's
-    channels, as ComfyUI does it. Raises ValueError with what to wire instead."""
-    samples = samples_of(latent)
+def fit_latent(samples: Tensor, sizes: DataConfig, data: str) -> Tensor:
+    """Return latents [B, C, h, w] for pictures or [B, C, 1, 1] for texts, if they are of this flow. Empty
+    ones are widened to the model's channels, as ComfyUI does it. Raises ValueError with what to wire
+    instead."""
     if 0 in samples.shape:
         raise ValueError("latent_image is an empty batch: there is nothing to sample.")
     is_text = sizes.layers == "0d"
-    if is_text != (samples.shape[2:] == (1, 1)):
+    if samples.ndim != 4 or is_text != (samples.shape[2:] == (1, 1)):
         wanted = (
             "an Empty Text Latent (VD) or Text to Latent (VD)"
             if is_text

@@ -111,9 +111,9 @@ class Flow:
         loras = (*self.layers.loras, (changes, strength))
         return replace(self, layers=replace(self.layers, loras=loras, model=None))
 
-    def fit(self, latent: dict) -> Tensor:
-        """Check and widen the samples of a LATENT as `fit_latent` does. Raises ValueError where no guided
-        step on it fits into memory."""
+    def fit(self, latent: Tensor) -> Tensor:
+        """Check and widen a latent as `fit_latent` does. Raises ValueError where no guided step on it fits
+        into memory."""
         samples = fit_latent(latent, self.sizes, self.data)
         if self.sizes.layers == "2d":
             batch, _, height, width = samples.shape

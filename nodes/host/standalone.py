@@ -33,7 +33,7 @@ from ...vd_core.tokenizers import ClipTokenizer
 from ..advice import advise_settings
 from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
-from ..latents import fit_mask, fit_start, make_latent, refuse_texts, sampler_noise, shift_of
+from ..latents import fit_mask, fit_start, make_latent, refuse_texts, sampler_noise, samples_of, shift_of
 from .flow import Flow, Layers, read_part
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
 from .terminal import progress, tell
@@ -263,7 +263,7 @@ def sample(
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     contexts = to_contexts(positive, negative)
-    samples = model.fit(latent)
+    samples = model.fit(samples_of(latent))
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     tell(
         advise_settings(
@@ -293,7 +293,7 @@ def invert(
 ) -> Tensor:
     """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
-    samples = model.fit(latent)
+    samples = model.fit(samples_of(latent))
     with progress("inverting") as report:
         result = model.load_for(contexts).invert(
             model.data,

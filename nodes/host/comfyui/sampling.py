@@ -23,7 +23,7 @@ from ....vd_core.sampling.options import Sampling
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim_inverse, run_sampler
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...conditioning import Conditioning
-from ...latents import fit_latent, fit_mask, fit_start, make_latent, sampler_noise
+from ...latents import fit_latent, fit_mask, fit_start, make_latent, sampler_noise, samples_of
 from .models import flow_of
 from .shift import schedule_of
 
@@ -167,7 +167,7 @@ def sample(
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     flow, schedule = flow_of(model), schedule_of(model)
-    samples = fit_latent(latent, flow.sizes, flow.data)
+    samples = fit_latent(samples_of(latent), flow.sizes, flow.data)
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     mask = None if mask is None else fit_mask(mask, samples)
     # The same numbers twice: core wants the first of them too, for masks.
@@ -190,7 +190,7 @@ def invert(
 ) -> Tensor:
     """Find the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     flow = flow_of(model)
-    samples = fit_latent(latent, flow.sizes, flow.data)
+    samples = fit_latent(samples_of(latent), flow.sizes, flow.data)
     run = prepare(model, positive, negative, sampling)
     noise, sampler = torch.zeros_like(samples), Inversion(schedule_of(model), sampling)
     return run(noise, samples, sampler, seed=0).to(model_management.intermediate_device())
