@@ -227,7 +227,7 @@ class VAEEncode:
 
 
 class SetLatentNoiseMask:
-    """LATENT with a MASK: where to sample it anew (1) and where to keep it (0)."""
+    """LATENT with a MASK: where to sample it again (1) and where to keep it (0)."""
 
     RETURN_TYPES = ("LATENT",)
     FUNCTION = "execute"

@@ -237,8 +237,7 @@ class Server:
         entry = self.get(f"/history/{quote(prompt_id, safe='', errors='replace')}").get(prompt_id)
         if entry is None:
             raise Gone(
-                f"The job is gone: it was deleted from the queue of {self.url}, or the server has started "
-                "anew."
+                f"The job is gone: it was deleted from the queue of {self.url}, or the server has restarted."
             )
         return entry
 
@@ -257,7 +256,7 @@ class Server:
 
         extra: `extra_data` of the prompt. on_event: called with each event {"type", "data"} of the job;
         previews are {"type": "preview", "data": bytes}. Raises Rejected, Unreachable where the server is lost
-        or has started anew, else WorkflowError.
+        or has restarted, else WorkflowError.
         """
         prompt_id = str(uuid.uuid4())  # our own: known even if the answer never comes
         with contextlib.closing(Listener(self.parts, self.headers, prompt_id)) as listener:
@@ -287,7 +286,7 @@ class Server:
                 if not listener.lost:  # then somebody deleted it
                     raise
                 raise Unreachable(
-                    f"ComfyUI at {self.url} has started anew before the job ended.", prompt_id
+                    f"ComfyUI at {self.url} has restarted before the job ended.", prompt_id
                 ) from error
             except Unreachable as error:
                 raise Unreachable(

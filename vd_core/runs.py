@@ -64,7 +64,7 @@ def is_recorded(path: Path, record: dict, accept_changes: bool = False) -> bool:
         return False
     changes = find_differences(read_record(path), record)
     if changes and not accept_changes:
-        advice = f"Choose another folder, delete {path.parent}, or make it anew with --accept-changes"
+        advice = f"Choose another folder, delete {path.parent}, or make it again with --accept-changes"
         raise ValueError(f"{path.parent} was made from other things: {'; '.join(changes)}. {advice}.")
     return not changes
 

@@ -235,8 +235,8 @@ def test_what_the_sampler_refuses_stands_on_a_line_of_its_own(models, tmp_path, 
     options = [*sets, "--models", str(models), "--output", str(tmp_path)]
     assert main([path, *options]) == 4
     assert capfd.readouterr().err.split("\n")[-2:] == [
-        "Sampler · Multi-Flow Sampler: The sides of a picture must be divisible by 16 pixels, got 72x64 "
-        "(a latent of 9x8).",
+        "Sampler · Multi-Flow Sampler: The sides of a picture must be divisible by 16 pixels, got 72x64 (a "
+        "latent of 9x8).",
         "",
     ]
     assert not list(tmp_path.iterdir())

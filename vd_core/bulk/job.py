@@ -116,9 +116,9 @@ def open_job(
 
     recursive:      take the subfolders of the input too.
     accept_changes: where settings, model or rows differ from those that the folder's results were made from,
-                    delete the parts that they change, so that they are made anew, and write it into the
+                    delete the parts that they change, so that they are made again, and write it into the
                     record.
-    retry_failed:   delete the parts with rows that failed, so that they are made anew.
+    retry_failed:   delete the parts with rows that failed, so that they are made again.
 
     Raises ValueError for changes that are not accepted, spelled out, and for a folder that another process
     uses; OSError when nothing can be written there; and what `find_rows` raises.
@@ -147,7 +147,7 @@ def open_job(
                 if not accept_changes:
                     raise ValueError(
                         f"{out} holds a job made from other things: {changes}. Go on with the same ones, "
-                        "choose another folder, or give --accept-changes, which makes anew what they change."
+                        "choose another folder, or give --accept-changes, which redoes what they change."
                     )
                 delete_changed(job, before, inputs)
                 accepted = [*accepted, changes]
@@ -232,10 +232,10 @@ def run(
     workers:  0 runs all in this process, without Ray.
     gpus:     share of a GPU for each worker.
     threads:  of the CPU for each worker; for small models many workers of one thread do more than few of
-        many.
+              many.
     device:   that models are on, as torch names it; None = a GPU where there is one.
     address:  of a Ray cluster that sees input, output and model files under the same paths; None = this
-        machine.
+              machine.
     progress: called with the number of rows whenever a part is done.
 
     Raises ValueError without Ray, for numbers out of range, for a folder that another process uses or

@@ -105,7 +105,7 @@ def read_errors(path: Path) -> list[dict]:
     try:
         return [row for row in read_entries(path) if row["error"]]
     except Exception as error:  # whatever became of the file
-        raise ValueError(f"{path} is damaged: delete it, then the same command makes it anew.") from error
+        raise ValueError(f"{path} is damaged: delete it, then the same command makes it again.") from error
 
 
 def read_entries(path: Path) -> Iterator[dict]:

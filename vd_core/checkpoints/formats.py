@@ -78,7 +78,7 @@ class LazySafetensors(Mapping):
 
 
 class MappedAnew(Mapping):
-    """The tensors of a file that is mapped anew from time to time, so that what was read and is no longer
+    """The tensors of a file that is mapped again from time to time, so that what was read and is no longer
     used leaves the memory.
 
     Raises ValueError at a key for a file that has changed since it was opened: its header would be read with

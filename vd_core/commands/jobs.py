@@ -28,9 +28,9 @@ def add_job_options(parser: argparse.ArgumentParser, batch: int, workers: int) -
     add = parser.add_argument
     rows = "rows of one part, which run together; default: %(default)s"
     add("--batch", type=int, default=batch, metavar="ROWS", help=rows)
-    changes = "make anew what a changed input, model or setting changes, and note it in job.json"
+    changes = "redo what a changed input, model or setting changes, and note it in job.json"
     add("--accept-changes", action="store_true", help=changes)
-    add("--retry-failed", action="store_true", help="make anew the parts with rows that failed before")
+    add("--retry-failed", action="store_true", help="redo the parts with rows that failed before")
     processes = "processes on Ray, each with a model of its own; 0 = all in this one; default: %(default)s"
     add("--workers", type=int, default=workers, metavar="N", help=processes)
     add("--threads", type=int, default=1, metavar="N", help="of the CPU for each worker; default: 1")

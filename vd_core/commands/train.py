@@ -70,8 +70,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--from-scratch",
         action="store_true",
-        help="draw the diffuser's weights anew and train them from nothing; the model's sizes, CLIP and "
-        "autoencoders stay. Flows that are left out of --flows are lost",
+        help="initialise the diffuser's weights at random and train them from nothing; the model's sizes, "
+        "CLIP and autoencoders stay. Flows that are left out of --flows are lost",
     )
     what.add_argument(
         "--target",

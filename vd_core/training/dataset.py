@@ -63,7 +63,7 @@ class CaptionedPictures:
             images = tiles[: len(name)].contiguous()
             _ = names[int(name.max())], styles[int(style.max())], held_out[len(images) - 1]
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError, RecursionError) as error:
-            advice = "write both anew, or copy both from where they are whole"
+            advice = "write both again, or copy both from where they are whole"
             raise ValueError(f"{index} does not describe the pictures in {sheet.name}: {advice}.") from error
         return cls(images, name, style, held_out.bool(), tuple(names), tuple(styles))
 

@@ -70,7 +70,7 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def judge_losses(data: CaptionedPictures, batch: int = BATCH):
     """Loss function for `loop.fit`: cross-entropies of name and style over all pictures of `data`, spoiled
-    anew each time."""
+    again each time."""
 
     def losses(judge: Judge, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         chosen = torch.randperm(len(data.images), generator=generator)[:batch]

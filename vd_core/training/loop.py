@@ -98,7 +98,7 @@ def read_checkpoint(folder: Path) -> dict | None:
     if damaged:
         names = " and ".join(map(str, damaged))
         raise ValueError(
-            f"{names} cannot be read: put back a whole copy, or delete them to start this run anew."
+            f"{names} cannot be read: put back a whole copy, or delete them to start this run over."
         )
     return None
 

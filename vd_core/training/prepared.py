@@ -68,7 +68,7 @@ def prepare(
 ) -> Prepared:
     """Read the latents and contexts that `flows` need from `folder`, which is filled if it is empty.
 
-    Latents are float32, tokens float16. accept_changes: fill it anew where data, model or settings have
+    Latents are float32, tokens float16. accept_changes: fill it again where data, model or settings have
     changed. Raises ValueError when the folder holds another data set or what it holds is damaged, and what
     `find_rows` raises.
     """
@@ -201,7 +201,7 @@ def read_prepared(folder: Path) -> Prepared:
                 raise ValueError(f"{name} is not what was written")
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise ValueError(
-            f"{folder} is damaged ({error}): delete it, then the same command encodes the pictures anew."
+            f"{folder} is damaged ({error}): delete it, then the same command encodes the pictures again."
         ) from error
 
     def group(start: str) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def draw_prior(
     """Fill a folder with pictures, each with its prompt as .txt, and return it.
 
     Pictures that are there already are kept, so a stopped run goes on, and one with a larger count too.
-    accept_changes: draw all anew where model, prompts, size or guidance have changed. Raises ValueError
+    accept_changes: draw all again where model, prompts, size or guidance have changed. Raises ValueError
     without prompts, and for changes that are not accepted.
     """
     if not drawing.prompts:

@@ -37,7 +37,7 @@ class PriorSettings:
     """DreamBooth's prior preservation (Ruiz et al. 2023, eq. 2): L + weight · L_prior.
 
     data:    pictures of the class with captions; None = `count` of them are drawn by the model itself for the
-        `prompts`.
+             `prompts`.
     """
 
     data: Path | None = None
@@ -89,13 +89,13 @@ class Settings:
     gradient_scales, rates: layer group ("global", "data", "context") -> factor of its gradients (VD,
                      Algorithm 1), of its learning rate; 0 freezes it.
     shift:           train pictures larger than the model's at the noise levels of simple diffusion's shifted
-        schedule.
+                     schedule.
     precision:       of the matrix products; weights: of the frozen weights under a LoRA.
     cfg:             guidance of the pictures on the sheets and of drawn prior pictures.
-    from_scratch:    draw all weights of the diffuser anew first; its sizes, the encoders and the autoencoders
-        stay those of the model.
+    from_scratch:    initialise all weights of the diffuser at random first; its sizes, the encoders and the
+                     autoencoders stay those of the model.
     target:          what the network learns to predict, "eps" or "v", from scratch; None = what the model's
-        does.
+                     does.
     shard:           divide trained weights among the processes (`sharding`).
     recursive:       take the subfolders of the data too. background: the colour under transparent pictures.
     accept_changes:  go on with a run whose data, model or settings have changed; its record says so.

@@ -189,7 +189,7 @@ def test_a_worker_computes_on_its_own_threads(tmp_path):
 
 
 def test_what_a_job_was_made_from_is_known(folder, locally, tmp_path):
-    """Each change is refused and spelled out, or accepted, and then it alone is made anew."""
+    """Each change is refused and spelled out, or accepted, and then it alone is made again."""
     out = tmp_path / "out"
     job = open_job(folder, out, QUICK, batch=2)
     jobs.run(job)
@@ -390,7 +390,5 @@ def test_what_ends_a_worker_on_ray_is_its_own_sentence(folder, tmp_path):
     pytest.importorskip("ray.data")
     save_model(tmp_path / "half.safetensors", load(MODEL, parts=["image_vae"]))
     settings = replace(QUICK, models=(str(tmp_path / "half.safetensors"),))
-    with pytest.raises(
-        OSError, match="half.safetensors has no diffuser.* The same command then goes on"
-    ):
+    with pytest.raises(OSError, match="half.safetensors has no diffuser.* The same command then goes on"):
         jobs.run(open_job(folder, tmp_path / "out", settings, batch=5))

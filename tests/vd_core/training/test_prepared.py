@@ -217,7 +217,7 @@ def test_prepared_rows_that_are_damaged_are_named(folder, again, damage):
             "{" if damage == "index" else '{"files": [1], "captions": 3}'
         )
     with pytest.raises(
-        ValueError, match="rows is damaged .*: delete it, then the same command encodes the pictures anew"
+        ValueError, match="rows is damaged .*: delete it, then the same command encodes the pictures again"
     ):
         again()
 
