@@ -270,7 +270,7 @@ class FlowModel(BaseModel):
             check_tokens(Context(part.kind, own))
         sizes, latent = self.sizes, kwargs.get("latent_image")
         if latent is not None:
-            fit_latent({"samples": latent}, sizes, self.data)
+            fit_latent(latent, sizes, self.data)
         used = [name for key, name in FOR_PICTURES.items() if kwargs.get(key) is not None]
         if used and sizes.layers == "0d":
             raise ValueError(
