@@ -9,7 +9,7 @@ SEARCH_ALIASES = ["versatile diffusion", "vd loader", "checkpoint", "four flow"]
 
 
 def model_input(role: str, what: str) -> tuple:
-    """The choice of a model file."""
+    """Describe the input that chooses a model file."""
     tooltip = (
         f"Where {what} is read from: a file in models/versatile_diffusion, or where such files usually lie. "
         "“embedded” is a small model of emoji that comes with this pack."
@@ -37,7 +37,7 @@ def check_file(name: object, names: list[str], role: str) -> bool | str:
 
 
 def contexts_input(output: str) -> tuple:
-    """The choice of context layers."""
+    """Describe the input that chooses context layers."""
     tooltip = f"What {output} can be made from. Layers that are not wanted are not read, which saves memory."
     return (list(CONTEXTS), {"default": "all", "tooltip": tooltip})
 

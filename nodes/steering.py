@@ -22,7 +22,7 @@ OUTPUT_TOOLTIPS = ("For any sampler: it now steers its samples.",)
 
 
 def strength(default: float, what: str) -> tuple:
-    """The strength, and what it does."""
+    """Describe the input for a strength."""
     return share(default, f"{what} 0 changes nothing.")
 
 
@@ -41,7 +41,7 @@ STEERING = {
 
 
 def steered(model, parts: list, measure, strength: float, start: float, end: float, gradient: str) -> tuple:
-    """The MODEL with one more energy, measure(latents [B, C, h, w]) -> [B]. parts: the models that it
+    """Return the MODEL with one more energy, measure(latents [B, C, h, w]) -> [B]. parts: the models that it
     uses."""
     energy = Energy(lambda latents, alpha: measure(latents), strength, start, end, exact=gradient == "exact")
     return (host.steer(model, energy, parts),)

@@ -76,7 +76,7 @@ def from_tensors(
     ops=nn,
     dtype: torch.dtype | None = torch.float32,
 ) -> SeeCoder:
-    """A SeeCoder from tensors under released names, with or without `ctx.image.`.
+    """Return a SeeCoder from tensors under released names, with or without `ctx.image.`.
 
     source: where they are from, for the sentences of errors.
     config: sizes; None = found from names and shapes, with the 8 heads and the 4 global queries of all
@@ -159,7 +159,7 @@ def count(keys: Collection[str], singular: str, plural: str) -> str:
 
 
 def released_state(model: SeeCoder) -> dict[str, Tensor]:
-    """A model's weights as released files hold them, to be saved; other implementations read them too.
+    """Return a model's weights as released files hold them, to be saved; other implementations read them too.
 
     The decoder's queries and keys, which have no effect, are zeros. The buffers that follow from the window
     are left out.

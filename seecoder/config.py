@@ -103,7 +103,7 @@ class SeeCoderConfig:
 
     @classmethod
     def tiny(cls, position_aware: bool = False) -> SeeCoderConfig:
-        """A model of some 400 thousand parameters with every kind of layer, for tests."""
+        """Return a model of some 400 thousand parameters with every kind of layer, for tests."""
         return cls(
             SwinConfig(width=8, depths=(2, 2, 2, 2), heads=(1, 2, 2, 4), window=4),
             DecoderConfig({"res3": 16, "res4": 32, "res5": 64}, width=64, layers=2, mlp_width=48),

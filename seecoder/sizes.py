@@ -29,7 +29,7 @@ def count(shapes: Shapes, prefix: str) -> int:
 
 
 def swin_config(shapes: Shapes) -> SwinConfig:
-    """The backbone's, `imencoder.…`."""
+    """Return the backbone's, `imencoder.…`."""
     stages = [f"imencoder.layers.{index}.blocks." for index in range(count(shapes, "imencoder.layers."))]
     tables = [f"{stage}0.attn.relative_position_bias_table" for stage in stages]
     return SwinConfig(
@@ -42,7 +42,7 @@ def swin_config(shapes: Shapes) -> SwinConfig:
 
 
 def decoder_config(shapes: Shapes) -> DecoderConfig:
-    """The decoder's, `imdecoder.…`."""
+    """Return the decoder's, `imdecoder.…`."""
     found = {}
     for group, leaf in (("inproj", r"0\.weight"), ("lateral", "weight")):
         pattern = rf"imdecoder\.{group}_layers\.(res\d)\.{leaf}$"
@@ -59,7 +59,7 @@ def decoder_config(shapes: Shapes) -> DecoderConfig:
 
 
 def query_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBAL_QUERIES) -> QueryConfig:
-    """The query transformer's, `qtransformer.…`; SeeCoder-PA is one that has a `pe_layer`."""
+    """Return the query transformer's, `qtransformer.…`; SeeCoder-PA is one that has a `pe_layer`."""
     queries, width = (size(shapes, "qtransformer.init_query.weight", axis) for axis in (0, 1))
     projected = "qtransformer.input_proj.0.weight" in shapes
     position_aware = any(key.startswith("qtransformer.pe_layer.") for key in shapes)
@@ -81,7 +81,7 @@ def query_config(shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBA
 def seecoder_config(
     shapes: Shapes, heads: int = HEADS, global_queries: int = GLOBAL_QUERIES
 ) -> SeeCoderConfig:
-    """The whole model's.
+    """Return the whole model's.
 
     Raises ValueError, with the end of a sentence, for weights that are no SeeCoder.
     """

@@ -141,7 +141,7 @@ class VDConfig:
 
     @classmethod
     def tiny(cls) -> VDConfig:
-        """A model of a few hundred thousand parameters with every kind of layer, for tests."""
+        """Return a model of a few hundred thousand parameters with every kind of layer, for tests."""
         return cls(
             diffuser=DiffuserConfig(
                 model_channels=32,

@@ -28,7 +28,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def in_parts(work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-    """What work makes of a batch, sample by sample; where there is no memory for all at once, of its
+    """Return what work makes of a batch, sample by sample; where there is no memory for all at once, of its
     halves."""
     try:
         return work(batch)

@@ -82,7 +82,7 @@ class ClipTokenizer:
         return self.filled_up(self.bpe.encode(text))
 
     def filled_up(self, ids: list[int]) -> list[int]:
-        """The ids of a text between the start token and end tokens."""
+        """Return the ids of a text between the start token and end tokens."""
         room = self.positions - 2
         if len(ids) > room:
             warn_cut(len(ids), room, self.bpe.decode(ids[room:]))
@@ -130,7 +130,7 @@ class BertTokenizer:
         return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
 
     def encode(self, text: str) -> list[int]:
-        """The first `max_pieces` pieces of a lower-cased text, with a warning if there are more."""
+        """Return the first `max_pieces` pieces of a lower-cased text, with a warning if there are more."""
         encoding, room = self.tokenizer.encode(text), self.max_pieces
         if len(encoding.ids) > room:
             warn_cut(len(encoding.ids), room, text[encoding.offsets[room][0] :])
@@ -191,7 +191,7 @@ class Gpt2Tokenizer:
 
 
 def numbered_tokens(vocabulary: str) -> dict[str, int] | None:
-    """The tokens of a vocab.json, or None where it is none."""
+    """Return the tokens of a vocab.json, or None where it is none."""
     try:
         vocab = json.loads(vocabulary)
     except (ValueError, RecursionError):

@@ -59,7 +59,7 @@ def folders(role: str) -> list[Path]:
 
 
 def file_names(role: str) -> list[str]:
-    """The files that may be of a role."""
+    """Return the files that may be of a role."""
     endings = (*SUFFIXES, ".npy") if role == "context" else SUFFIXES
     found = {
         str(path.relative_to(place))
@@ -78,7 +78,7 @@ def diffuser_names() -> list[str]:
 
 
 def find(name: str, role: str) -> Path:
-    """The path of a file. Raises FileNotFoundError with what was searched for where."""
+    """Return the path of a file. Raises FileNotFoundError with what was searched for where."""
     if name == EMBEDDED:
         return EMBEDDED_SEECODER if role == "seecoder" else MODEL
     return find_model(name, folders(role))
@@ -123,27 +123,27 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
 
 
 def load_clip(path: Path) -> Clip:
-    """The text tower of a file as a CLIP."""
+    """Return the text tower of a file as a CLIP."""
     return read_part(path, "clip_text").clip
 
 
 def load_clip_vision(path: Path) -> Clip:
-    """The vision tower of a file as a CLIP_VISION."""
+    """Return the vision tower of a file as a CLIP_VISION."""
     return read_part(path, "clip_vision").clip
 
 
 def load_image_vae(path: Path) -> ImageVAE:
-    """The image autoencoder of a file as a VAE."""
+    """Return the image autoencoder of a file as a VAE."""
     return ImageVAE(read_part(path, "image_vae").image_vae)
 
 
 def load_text_vae(path: Path) -> TextVAE:
-    """The text autoencoder of a file."""
+    """Return the text autoencoder of a file."""
     return TextVAE(read_part(path, "text_vae").text_vae)
 
 
 def load_seecoder(path: Path) -> SeeCoderEncoder:
-    """A SeeCoder of any kind."""
+    """Return a SeeCoder of any kind."""
     from ...seecoder.checkpoints import from_tensors
     from ...vd_core.checkpoints.read import read as read_file
 
@@ -231,7 +231,7 @@ def schedule_of(model: Flow) -> Schedule:
 
 
 def config(model: Flow) -> VDConfig:
-    """The sizes and the schedule of the model behind a MODEL."""
+    """Return the sizes and the schedule of the model behind a MODEL."""
     return model.config
 
 
@@ -291,7 +291,7 @@ def sample(
 def invert(
     model: Flow, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling
 ) -> Tensor:
-    """The start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
+    """Return the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
     samples = model.fit(samples_of(latent))
     with progress("inverting") as report:
@@ -306,12 +306,12 @@ def invert(
 
 
 def with_guidance(model: Flow, guidance: GuidanceOptions) -> Flow:
-    """A MODEL that is guided with these options. The last ones set count."""
+    """Return a MODEL that is guided with these options. The last ones set count."""
     return replace(model, guidance=guidance)
 
 
 def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float, clean: float) -> Flow:
-    """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts."""
+    """Return the MODEL with its noise shifted for latents of that size. Raises ValueError for texts."""
     return replace(model, shift=shift_of(model.sizes, latent, trained_side, noisy, clean))
 
 

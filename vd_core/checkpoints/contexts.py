@@ -185,7 +185,7 @@ def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """A safetensors or torch.save file, and the kind in its header."""
+    """Return a safetensors or torch.save file, and the kind in its header."""
     file = read(path)
     return dict(file.weights), file.metadata.get("vd_kind")
 
@@ -212,7 +212,7 @@ def as_tokens(path: Path, tensor: Tensor) -> Tensor:
 
 
 def as_token_weights(path: Path, tensor: Tensor, tokens: Tensor) -> Tensor:
-    """The weight of each token, [1 or B, n], float32. Raises ValueError for another shape."""
+    """Return the weight of each token, [1 or B, n], float32. Raises ValueError for another shape."""
     batch, count = tokens.shape[:2]
     if tensor.ndim != 2 or tensor.shape[0] not in (1, batch) or tensor.shape[1] != count:
         rows = "1" if batch == 1 else f"1 or {batch}"

@@ -11,7 +11,7 @@ from ..foreign import printable
 
 
 def listed(keys: Collection[str], noun: str) -> str:
-    """A count and the first four names, as part of a sentence.
+    """Return a count and the first four names, as part of a sentence.
 
     noun: "key …", made plural where there are several.
     """
@@ -51,7 +51,7 @@ class Faults:
         dtype: torch.dtype | None = None,
         copy: bool = False,
     ) -> Tensor | None:
-        """The tensor as it will be used, or None after noting why not.
+        """Return the tensor as it will be used, or None after noting why not.
 
         Values are read only after shape and type are right.
 

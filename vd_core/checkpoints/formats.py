@@ -141,7 +141,7 @@ def read_file(path: Path) -> WeightsFile:
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a file or folder.
+    """Return the path of a file or folder.
 
     Raises FileNotFoundError where there is none, ValueError for devices and pipes, which may never end.
     """
@@ -160,7 +160,7 @@ def existing(path: str | Path) -> Path:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The first bytes of a file, after refusing what people save by accident instead of a model."""
+    """Return the first bytes of a file, after refusing what people save by accident instead of a model."""
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -175,12 +175,12 @@ def first_bytes(path: Path) -> bytes:
 
 
 def corrupt(path: Path, error: Exception) -> ValueError:
-    """What to say when a parser fails."""
+    """Return what to say when a parser fails."""
     return ValueError(f"{path} is truncated or corrupt ({first_line(error)}); download it again.")
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, as a part of a sentence."""
+    """Return the first line of what an error says, as a part of a sentence."""
     line = next(iter(str(error).splitlines()), "")[:300].rstrip(" .")
     return line or type(error).__name__
 
@@ -252,7 +252,7 @@ def check_legacy(path: Path) -> None:
 
 
 def checked(path: Path, data: bytes, count: int, room: int, cut: bool = False) -> dict[str, int]:
-    """What `check_pickles` returns, its refusals as whole sentences."""
+    """Return what `check_pickles` returns, its refusals as whole sentences."""
     try:
         return check_pickles(data, count, room, cut)
     except Forbidden as error:

@@ -134,7 +134,7 @@ def official_leaves(step: Step, layers: str) -> tuple[tuple[str, str], ...]:
 
 
 def layers_of(config: DiffuserConfig) -> list[Step]:
-    """The steps of the plan that hold weights."""
+    """Return the steps of the plan that hold weights."""
     return [step for step in plan(config) if step.op in ("data", "context")]
 
 

@@ -172,7 +172,7 @@ CONVERTED = (*LAYOUTS, STABLE_DIFFUSION)
 
 
 def layout_named(name: str) -> Layout:
-    """The layout of that name. Raises ValueError if there is none."""
+    """Return the layout of that name. Raises ValueError if there is none."""
     for layout in CONVERTED:
         if layout.name == name:
             return layout
@@ -194,7 +194,7 @@ STRANGERS = (
 
 
 def detect(keys: Iterable[str], path: object, layouts: Sequence[Layout] = LAYOUTS) -> Layout:
-    """The one of the layouts whose mark the keys bear.
+    """Find the layout whose mark the keys bear.
 
     Raises ValueError, with the first keys, if there is none or more than one.
     """

@@ -70,7 +70,7 @@ def open_checkpoints(
 
 
 def file_config(file: WeightsFile) -> VDConfig:
-    """The sizes in the header of one of our files."""
+    """Return the sizes in the header of one of our files."""
     try:
         return VDConfig.from_dict(json.loads(file.metadata["vd_config"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -115,7 +115,7 @@ def read_part(
     dtype: torch.dtype | None = None,
     copy: bool = False,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of one part by our keys, and what is wrong with them, under the names in the file.
+    """Return the tensors of one part by our keys, and what is wrong with them, under the names in the file.
 
     empty: the tensors of the model, of which the shape and the type count. dtype, copy: as in `read_parts`.
     """
@@ -149,7 +149,7 @@ def read_parts(
     dtype: torch.dtype | None = None,
     copy: bool = False,
 ) -> dict[str, Tensor]:
-    """The tensors of the given parts, from the file chosen for each, by our keys.
+    """Return the tensors of the given parts, from the file chosen for each, by our keys.
 
     dtype: of floating point tensors, None = as they are. copy: whether they leave the file, so that changing
     it later changes nothing here; without it they are mapped where they need not be cast.
@@ -248,7 +248,7 @@ def empty_model(
     parts: Collection[str],
     vocabularies: Vocabularies | None = None,
 ) -> VersatileDiffusion:
-    """The parts without memory.
+    """Return the parts without memory.
 
     Raises ValueError for sizes and vocabularies that each are possible, but not together.
     """

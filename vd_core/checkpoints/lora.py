@@ -147,7 +147,7 @@ def names_in_files(
 
 
 def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyChange:
-    """The change of the layer that a file calls `name`. keys: its keys by their role.
+    """Return the change of the layer that a file calls `name`. keys: its keys by their role.
 
     Raises ValueError for what is no change.
     """

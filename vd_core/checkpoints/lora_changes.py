@@ -61,7 +61,7 @@ class HadamardChange:
         return len(self.w1_b)
 
     def delta(self, strength: float = 1.0) -> Tensor:
-        """What is added to the weight, [outputs, inputs · kernel], in float32."""
+        """Return what is added to the weight, [outputs, inputs · kernel], in float32."""
         first, second = self.w1_a.float() @ self.w1_b.float(), self.w2_a.float() @ self.w2_b.float()
         return (strength * (self.alpha / self.rank)) * (first * second)
 
@@ -70,7 +70,7 @@ AnyChange = Change | HadamardChange
 
 
 def adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers of a diffuser, or of another module, that a LoRA can change, by their names."""
+    """Return the layers of a diffuser, or of another module, that a LoRA can change, by their names."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 

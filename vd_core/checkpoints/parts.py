@@ -19,7 +19,7 @@ from ..tokenizers import ClipTokenizer, Vocabularies
 
 
 def part_names(config: VDConfig) -> list[str]:
-    """The parts that can be loaded one by one; each is a prefix of our keys."""
+    """Return the parts that can be loaded one by one; each is a prefix of our keys."""
     data = [f"diffuser.data.{kind}" for kind in config.diffuser.data]
     contexts = [f"diffuser.context.{kind}" for kind in config.diffuser.context]
     return ["diffuser.time_embed", *data, *contexts, "clip_text", "clip_vision", "image_vae", "text_vae"]
@@ -31,7 +31,7 @@ ENCODERS = {"image": "clip_vision", "text": "clip_text"}
 
 
 def parts_of_flow(data: str, context: str) -> list[str]:
-    """The parts of one flow: sample kind `data` under a context of kind `context`, and decode it."""
+    """Return the parts of one flow: sample kind `data` under a context of kind `context`, and decode it."""
     around = [part for part in (ENCODERS.get(context), DECODERS.get(data)) if part]
     return ["diffuser.time_embed", f"diffuser.data.{data}", f"diffuser.context.{context}", *around]
 
@@ -49,7 +49,7 @@ class EmptyParameters(TorchFunctionMode):
 def build(
     config: VDConfig, parts: Collection[str], vocabularies: Vocabularies | None = None
 ) -> VersatileDiffusion:
-    """The given parts of a model, in eval mode, without memory for their parameters.
+    """Return the given parts of a model, in eval mode, without memory for their parameters.
 
     Without vocabularies Optimus works on ids only.
 
@@ -79,7 +79,7 @@ def build(
 
 
 def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
-    """The modules of a model by the prefix of their keys."""
+    """Return the modules of a model by the prefix of their keys."""
     clip = model.parts.get("clip")
     modules = {
         "diffuser": model.parts.get("diffuser"),

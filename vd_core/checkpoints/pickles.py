@@ -203,7 +203,7 @@ def allowed(name: str) -> Name:
 
 
 def call(called: object, arguments: object) -> object:
-    """What a call returns: a container, or a tensor whose size its storage can hold."""
+    """Return what a call returns: a container, or a tensor whose size its storage can hold."""
     if not isinstance(called, Name) or not isinstance(arguments, tuple):
         raise Damaged(UNREADABLE)
     if called.name in ("collections.OrderedDict", "collections.Counter") and not arguments:

@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def pipeline_config(folder: Path, members: Collection[str], exchanged: bool) -> dict[str, Any] | None:
-    """The sizes of a pipeline as `VDConfig.to_dict` has them, from the config.json of its parts.
+    """Return the sizes of a pipeline as `VDConfig.to_dict` has them, from the config.json of its parts.
 
     members:   the subfolders with weights. Parts without a config.json have the sizes of Versatile Diffusion
                v1.0; None if no part has one.
@@ -92,7 +92,7 @@ def part_config(folder: Path) -> dict[str, Any] | None:
 
 
 def sizes_from(files: dict[str, tuple[Path, dict[str, Any]]], exchanged: bool) -> dict[str, Any]:
-    """The sizes that the settings of parts state: part -> (its folder, its settings)."""
+    """Return the sizes that the settings of parts state: part -> (its folder, its settings)."""
     sizes = VDConfig().to_dict()
     if any(name.endswith("_unet") for name in files):
         sizes["diffuser"] |= {"data": {}, "context": {}}

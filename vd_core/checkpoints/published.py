@@ -53,7 +53,7 @@ BESIDE = tuple(
 
 
 def published(parts: Iterable[str]) -> list[Published]:
-    """The files that hold the given parts."""
+    """Return the files that hold the given parts."""
     parts = list(parts)
     return [
         file for file in PUBLISHED if any(part.startswith(prefix) for part in parts for prefix in file.parts)
@@ -61,7 +61,7 @@ def published(parts: Iterable[str]) -> list[Published]:
 
 
 def find_model(name: str, folders: Collection[str | Path]) -> Path:
-    """The file or diffusers folder `name` in one of the folders, searched in order.
+    """Return the file or diffusers folder `name` in one of the folders, searched in order.
 
     Raises FileNotFoundError that says where it was looked for, and what is published where.
     """

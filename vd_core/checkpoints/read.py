@@ -105,12 +105,12 @@ def read_folder(path: Path) -> WeightsFile:
 
 
 def header_of(config: dict[str, Any] | None) -> dict[str, str]:
-    """A header that states sizes, as one of our own files has it."""
+    """Return a header that states sizes, as one of our own files has it."""
     return {} if config is None else {"vd_config": json.dumps(config)}
 
 
 def usual_name(member: str, key: str, exchanged: bool) -> str:
-    """The name that a key of a pipeline has in the whole pipeline."""
+    """Return the name that a key of a pipeline has in the whole pipeline."""
     other = {"image_unet": "text_unet", "text_unet": "image_unet"}.get(member, member)
     # the dual-guided pipeline's image_unet: image contexts, then text contexts
     if dual := DUAL.fullmatch(key):
@@ -130,7 +130,7 @@ def find_weights(folder: Path) -> Path | None:
 
 
 def read_weights_in(folder: Path) -> Mapping[str, Tensor]:
-    """The weights of a folder, in one file or in several. Raises ValueError where there are none."""
+    """Return the weights of a folder, in one file or in several. Raises ValueError where there are none."""
     path = find_weights(folder)
     if path is None:
         raise ValueError(
@@ -140,7 +140,7 @@ def read_weights_in(folder: Path) -> Mapping[str, Tensor]:
 
 
 def read_shards(index: Path) -> Mapping[str, Tensor]:
-    """The weights of several files, as their index distributes them.
+    """Return the weights of several files, as their index distributes them.
 
     Raises FileNotFoundError for a file that is missing, ValueError for an index that is damaged, names files
     of other folders, or does not agree with its files.

@@ -67,7 +67,7 @@ def describe(checkpoint: Checkpoint, config: VDConfig, empty: dict[str, Tensor])
 
 
 def text(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report for people."""
     lines = []
     for file in report["files"]:
         lines.append(f"{file['path']}: {file['title']}")
@@ -91,7 +91,7 @@ def text(report: dict[str, Any]) -> str:
 
 
 def short(value: Any) -> str:
-    """A size, or nested sizes, on one line."""
+    """Return a size, or nested sizes, on one line."""
     if isinstance(value, dict):
         return "(" + ", ".join(f"{key} {short(one)}" for key, one in value.items()) + ")"
     return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -46,7 +46,7 @@ SOURCES = {
 
 
 def to_tensors(vocabularies: Vocabularies) -> dict[str, Tensor]:
-    """The vocabularies as byte tensors, as our files hold them."""
+    """Return the vocabularies as byte tensors, as our files hold them."""
     contents = {
         name: text.encode() if isinstance(text, str) else text
         for name, text in asdict(vocabularies).items()
@@ -59,7 +59,7 @@ def to_tensors(vocabularies: Vocabularies) -> dict[str, Tensor]:
 
 
 def from_tensors(weights: Mapping[str, Tensor]) -> Vocabularies | None:
-    """The vocabularies in one of our files, if it has them.
+    """Return the vocabularies in one of our files, if it has them.
 
     Raises ValueError for some without the others, and for what are no texts.
     """
@@ -115,7 +115,7 @@ def fits(name: str, content: bytes, config: TextVAEConfig) -> bool:
 
 
 def missing_vocabularies(folders: Iterable[str | Path]) -> str:
-    """What to say when they are not found."""
+    """Return what to say when they are not found."""
     return (
         "The text autoencoder needs its public vocabularies: bert-base-cased-vocab.txt (vocab.txt of "
         "huggingface.co/google-bert/bert-base-cased), gpt2-vocab.json and gpt2-merges.txt (vocab.json and "

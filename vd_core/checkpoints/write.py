@@ -25,7 +25,7 @@ FORMAT_VERSION = "1"
 
 
 def metadata(config: VDConfig) -> dict[str, str]:
-    """The header of our files: format version and model sizes."""
+    """Return the header of our files: format version and model sizes."""
     return {"format": "pt", "vd_format": FORMAT_VERSION, "vd_config": json.dumps(config.to_dict())}
 
 
@@ -73,7 +73,7 @@ def dump_safetensors(
 
 
 def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
-    """The bytes of one tensor as `dtype`."""
+    """Return the bytes of one tensor as `dtype`."""
     cast = tensor.detach().to("cpu", dtype).contiguous()
     if cast.dtype != tensor.dtype and not is_finite(cast):
         raise ValueError(

@@ -57,12 +57,12 @@ def run_sampler(
 
 
 def predict_x0(x: Tensor, eps: Tensor, alpha: float) -> Tensor:
-    """The data that x is made of when eps is its noise and `alpha` its alphas_cumprod."""
+    """Return the data that x is made of when eps is its noise and `alpha` its alphas_cumprod."""
     return (x - sqrt(1 - alpha) * eps) / sqrt(alpha)
 
 
 def half_log_snr(alpha: float) -> float:
-    """The lambda of DPM-Solver, log(sqrt(alpha) / sqrt(1 - alpha)): its time."""
+    """Return the lambda of DPM-Solver, log(sqrt(alpha) / sqrt(1 - alpha)): its time."""
     return 0.5 * log(alpha / (1 - alpha))
 
 

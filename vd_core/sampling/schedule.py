@@ -179,7 +179,7 @@ class Schedule:
         self.alphas_cumprod = self._buffers["alphas_cumprod"]
 
     def buffers(self) -> dict[str, Tensor]:
-        """The 12 schedule buffers of official checkpoints by name, each float32 [timesteps]."""
+        """Return the 12 schedule buffers of official checkpoints by name, each float32 [timesteps]."""
         return dict(self._buffers)
 
     def steps(self, n: int, spacing: str = "official") -> Steps:

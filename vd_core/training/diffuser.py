@@ -49,7 +49,7 @@ class FlowData:
         return self.latents[data][chosen], torch.where(dropped, null, self.contexts[kind][chosen]).float()
 
     def null(self, data: str, kind: str) -> Tensor:
-        """The unconditional tokens that official sampling takes, [1, n, d].
+        """Return the unconditional tokens that official sampling takes, [1, n, d].
 
         Those are the first ones (of pictures, zeros) for pictures, the last ones (of pictures, those of a
         black one) for other outputs.
@@ -116,7 +116,7 @@ def checkpointed(diffuser: Diffuser) -> Iterator[None]:
 
 
 def layer_group(name: str) -> str:
-    """The group of a diffuser's parameter: "global", "data" or "context" (VD paper, section 3.2)."""
+    """Return the group of a diffuser's parameter: "global", "data" or "context" (VD paper, section 3.2)."""
     head = name.split(".")[0]
     return "global" if head == "time_embed" else head
 

@@ -138,13 +138,13 @@ class Distillation:
         self.groups = [Group([p for p in side.parameters() if p.requires_grad]) for side in sides]
 
     def attach(self, student: nn.Module) -> AbstractContextManager[Diffuser]:
-        """The diffuser that a student stands for: itself, or the teacher with a LoRA."""
+        """Return the diffuser that a student stands for: itself, or the teacher with a LoRA."""
         if isinstance(student, Lora):
             return student.attached(self.vd.diffuser)
         return nullcontext(cast(Diffuser, student))
 
     def losses(self) -> Losses:
-        """What the method asks for."""
+        """Return what the method asks for."""
         settings, schedule = self.settings, Schedule(self.vd.config.schedule)
         batches = dict.fromkeys(settings.flows, settings.batch)
         given = self.vd.diffuser, self.attach, settings.cfg
@@ -220,5 +220,5 @@ class Distillation:
 
 
 def student_of(module: nn.Module) -> nn.Module:
-    """What samples, of what is trained."""
+    """Return what samples, of what is trained."""
     return module.student if isinstance(module, Adversaries) else module

@@ -140,7 +140,7 @@ def code_points(character: str) -> list[str]:
 
 
 def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable[[str], Image.Image | None]:
-    """A function character -> picture for an Iconify set; `slugs` names characters for sets without a
+    """Return a function character -> picture for an Iconify set; `slugs` names characters for sets without a
     character table."""
     try:
         import resvg_py
@@ -169,7 +169,7 @@ def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable
 
 
 def webp_renderer(files: dict[str, bytes]) -> Callable[[str], Image.Image | None]:
-    """A function character -> picture for a package of WebP files named by code points."""
+    """Return a function character -> picture for a package of WebP files named by code points."""
 
     def render(character: str) -> Image.Image | None:
         data = next(

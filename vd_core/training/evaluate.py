@@ -31,7 +31,7 @@ def evaluate(
     count: int = 100,
     progress: Progress = lambda text: None,
 ) -> dict:
-    """The figures of the model card, for up to `count` trained pairs and all held-out ones, apart.
+    """Return the figures of the model card, for up to `count` trained pairs and all held-out ones, apart.
 
     Shares are 0..1, PSNR is in dB. "nearest" ranks the latents of all N pictures by their distance to the
     sampled one: top-1 and top-5 are the shares of samples whose own picture is the nearest or among the five
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def share(truths: Iterable) -> float:
-    """The share of true values, NaN of none."""
+    """Return the share of true values, NaN of none."""
     truths = [bool(truth) for truth in truths]
     return round(sum(truths) / len(truths), 3) if truths else float("nan")
 
@@ -102,12 +102,12 @@ def write(model: VersatileDiffusion, contexts: list[Context], count: int) -> Ten
 
 
 def read(model: VersatileDiffusion, latents: Tensor) -> list[str]:
-    """The likeliest sentence of each text latent."""
+    """Return the likeliest sentence of each text latent."""
     return model.text_vae.decode(latents, [torch.Generator() for _ in latents], temperature=0)
 
 
 def see(model: VersatileDiffusion, latents: Tensor) -> Tensor:
-    """The pictures of image latents."""
+    """Return the pictures of image latents."""
     return torch.cat([model.image_vae.decode(chunk) for chunk in latents.split(64)])
 
 
@@ -212,7 +212,7 @@ def rank_correlation(values: Tensor) -> Tensor:
 
 
 def table(figures: dict) -> str:
-    """The figures as text: one line per figure, trained and held out side by side."""
+    """Return the figures as text: one line per figure, trained and held out side by side."""
     rows = [
         f"{figures['pictures']} pictures; {figures['sampler']}",
         f"{'':34}{'trained':>10}{'held out':>10}",

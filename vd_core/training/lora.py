@@ -72,7 +72,7 @@ class Lora(nn.Module):
         return zip(self.names, cast(Iterable[LowRank], self.layers), strict=True)
 
     def changes(self) -> dict[str, Change]:
-        """What is learned so far, by layer, on the CPU."""
+        """Return what is learned so far, by layer, on the CPU."""
         return {
             name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha)
             for name, change in self.low_ranks()

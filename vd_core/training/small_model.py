@@ -108,7 +108,7 @@ class SmallModelTraining:
         )
 
     def clip(self) -> Clip:
-        """The two context encoders."""
+        """Return the two context encoders."""
         torch.manual_seed(0)
         tokenizer = ClipTokenizer(self.words.clip_merges, self.config.clip.text.positions)
         model = ContrastiveClip(Clip(self.config.clip, tokenizer))
@@ -172,7 +172,7 @@ class SmallModelTraining:
     def losses(
         flows: dict[str, FlowData], config: VDConfig, batches: dict[tuple[str, str], int]
     ) -> list[Losses]:
-        """The diffusion losses of the flows in `batches`, one function for each kind of context."""
+        """Return the diffusion losses of the flows in `batches`, one function for each kind of context."""
         schedule = Schedule(config.schedule)
         return [
             flow_losses(flows[kind], schedule, {flow: batches[flow] for flow in batches if flow[1] == kind})
@@ -274,7 +274,7 @@ class SmallModelTraining:
         return replace(self.config, diffuser=replace(self.config.diffuser, data=data))
 
     def views(self) -> Tensor:
-        """The training pictures, then VIEWS - 1 distorted copies of all, every other time in other
+        """Return the training pictures, then VIEWS - 1 distorted copies of all, every other time in other
         colours."""
         generator = torch.Generator().manual_seed(0)
         views = [self.images]
@@ -333,7 +333,7 @@ def encode_images(clip: Clip, images: Tensor, focus: float = 0.5) -> Tensor:
 
 
 def digest(tensors) -> str:
-    """A short hash of tensors' contents."""
+    """Return a short hash of tensors' contents."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(tensor.detach().contiguous().cpu().numpy().tobytes())

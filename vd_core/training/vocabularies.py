@@ -61,7 +61,7 @@ def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") 
 
 
 def byte_letters() -> list[str]:
-    """The 256 characters that GPT-2 and CLIP write bytes with."""
+    """Return the 256 characters that GPT-2 and CLIP write bytes with."""
     from open_clip.tokenizer import bytes_to_unicode  # takes seconds
 
     return list(bytes_to_unicode().values())

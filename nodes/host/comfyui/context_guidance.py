@@ -40,13 +40,13 @@ def predict(
 
 
 def layout_of(cond: list | None) -> Layout:
-    """The contexts of a cond's first entry; none where it is not ours."""
+    """Return the contexts of a cond's first entry; none where it is not ours."""
     held = cond[0]["model_conds"].get("vd_layout") if cond else None
     return () if held is None else held.cond
 
 
 def mixed(positive: dict, negative: dict, k: int) -> dict:
-    """The entry with the first k contexts of positive and the others of negative."""
+    """Return the entry with the first k contexts of positive and the others of negative."""
     sides = [side["model_conds"] for side in (positive, negative)]
     count = sum(part.count for part in layout_of([positive])[:k])
     tokens = [side["c_crossattn"].cond for side in sides]
@@ -59,7 +59,7 @@ def mixed(positive: dict, negative: dict, k: int) -> dict:
 
 
 def spliced(first: Tensor, second: Tensor, count: int) -> CONDRegular:
-    """The first `count` tokens of one and the others of the other, [B or 1, n, …]."""
+    """Return the first `count` tokens of one and the others of the other, [B or 1, n, …]."""
     batch = max(len(first), len(second))
     rows = [side.expand(batch, *side.shape[1:]) for side in (first, second)]
     return CONDRegular(torch.cat([rows[0][:, :count], rows[1][:, count:]], dim=1))

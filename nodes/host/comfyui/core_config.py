@@ -21,7 +21,7 @@ class ScaledLatent(LatentFormat):
 
 
 def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
-    """What core wants to know of a flow before it builds it."""
+    """Return what core wants to know of a flow before it builds it."""
     sizes, schedule = config.diffuser.data[data], config.schedule
     is_text = sizes.layers == "0d"
     model = SD15({})
@@ -40,12 +40,12 @@ def core_config(config: VDConfig, data: str, contexts: dict[str, int]) -> SD15:
 
 
 def text_entries(diffuser: DiffuserConfig, data: str) -> dict:
-    """What core builds the diffuser of texts from."""
+    """Return what core builds the diffuser of texts from."""
     return {"diffuser": diffuser, "data": data, "model_channels": diffuser.model_channels}
 
 
 def unet_entries(diffuser: DiffuserConfig, sizes: DataConfig, contexts: dict[str, int]) -> dict:
-    """The sizes as core's UNet takes them; its LoRA key maps and control-LoRAs read them too."""
+    """Return the sizes as core's UNet takes them; its LoRA key maps and control-LoRAs read them too."""
     levels = list(zip(diffuser.num_res_blocks, diffuser.attention, strict=True))
     return {
         "image_size": 32,

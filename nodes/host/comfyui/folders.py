@@ -44,7 +44,7 @@ def register_folders() -> None:
 
 
 def file_names(role: str) -> list[str]:
-    """The files that may be of a role (a key of FOLDERS)."""
+    """Return the files that may be of a role (a key of FOLDERS)."""
     names = [name for folder in FOLDERS[role] for name in folder_paths.get_filename_list(folder)]
     if role == "context":
         inputs = [
@@ -79,7 +79,7 @@ def diffuser_names() -> list[str]:
 
 
 def find(name: str, role: str) -> Path:
-    """The path of a file of that role. Raises FileNotFoundError with what was searched for where."""
+    """Return the path of a file of that role. Raises FileNotFoundError with what was searched for where."""
     from ....vd_core.checkpoints.published import find_model
 
     if name == EMBEDDED:

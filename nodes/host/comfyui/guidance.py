@@ -18,7 +18,7 @@ KEY = "vd_guidance"  # the options' place in the model_options of a MODEL
 
 
 def with_guidance(model: ModelPatcher, guidance: GuidanceOptions) -> ModelPatcher:
-    """A MODEL that is guided with these options. The last ones set count."""
+    """Return a MODEL that is guided with these options. The last ones set count."""
     model = model.clone()
     if KEY not in model.model_options:
         model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, predict)
@@ -54,7 +54,7 @@ def predict(
 
 
 def correct(args: dict) -> Tensor:
-    """The corrections, after guidance."""
+    """Return the corrections, after guidance."""
     guidance: GuidanceOptions = args["model_options"][KEY]
     model, sigma, x = args["model"], args["sigma"], args["input"]
     scale = args["cond_scale"]

@@ -183,7 +183,7 @@ class TextDiffuser(Diffuser):
         vd_layout: Layout,
         vd_token_weights: Tensor | None,
     ) -> Tensor:
-        """The network's output in x's shape."""
+        """Return the network's output in x's shape."""
         check_contexts(vd_layout, context, self.contexts)
         ratios = shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
         if vd_token_weights is not None:

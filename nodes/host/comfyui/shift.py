@@ -52,7 +52,7 @@ def shift_resolution(
 
 
 def schedule_of(model: ModelPatcher) -> Schedule:
-    """The schedule of vd_core's samplers for a MODEL, shifted as it is. Raises ValueError for another
+    """Return the schedule of vd_core's samplers for a MODEL, shifted as it is. Raises ValueError for another
     model."""
     sampling = model.get_model_object("model_sampling")
     return Schedule(
