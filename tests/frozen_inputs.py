@@ -353,7 +353,8 @@ PINNED = {
     "VD_LoadLora": (
         {
             "model": ("MODEL", {}),
-            "lora": (["tiny.safetensors"], {}),
+            # the second comes with the pack
+            "lora": (["tiny.safetensors", "versatile_diffusion_emoji_4_steps.safetensors"], {}),
             "strength": ("FLOAT", {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}),
             "clip": ("CLIP", {}),
         },
