@@ -19,8 +19,7 @@ Conditioning = list[list[Any]]  # [[tokens, options]]
 
 
 class Part(NamedTuple):
-    """One context of a conditioning without its tokens: its kind, how many tokens it has, its share of all
-    (they add up to 1), where and when it acts, and how strongly it guides."""
+    """One context of a conditioning without its tokens; the shares of all parts add up to 1."""
 
     kind: str
     count: int  # type: ignore[assignment]  # hides that of tuples
@@ -35,8 +34,7 @@ Layout = tuple[Part, ...]
 def to_conditioning(
     contexts: Blend, options: tuple[dict, dict] = ({}, {})
 ) -> tuple[Conditioning, Conditioning]:
-    """Put a blend on wires: positive and negative CONDITIONING. options: what else goes with each of the
-    two."""
+    """Put a blend on wires, as positive and negative CONDITIONING. options: more entries for each of them."""
     layout = tuple(
         Part(c.kind, c.tokens.shape[1], ratio, c.region, c.guidance)
         for c, ratio in zip(contexts, ratios(contexts), strict=True)
@@ -58,8 +56,7 @@ def set_own_entries(options: dict, layout: Layout | None, token_weights: Tensor 
 
 
 def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
-    """Take the blend from a positive and a negative CONDITIONING. Raises ValueError that says what to rewire
-    when they do not fit together."""
+    """Take the blend from a positive and a negative CONDITIONING. Raises ValueError with what to rewire."""
     for name, conditioning in (("positive", positive), ("negative", negative)):
         if len(conditioning) != 1 or "vd_layout" not in conditioning[0][1]:
             raise ValueError(
@@ -87,8 +84,7 @@ def to_contexts(positive: Conditioning, negative: Conditioning) -> Blend:
 
 
 def change_contexts(conditioning: Conditioning, change: Callable[[Part], Part], what: str) -> Conditioning:
-    """Change each context of a conditioning. Raises ValueError for one of other models; `what` names the
-    change."""
+    """Change each context of a conditioning. Raises ValueError, which calls the change `what`, for others."""
     if any("vd_layout" not in options for _, options in conditioning):
         raise ValueError(
             f"{what} works on contexts of Versatile Diffusion (VD) only, and this conditioning is another "

@@ -19,9 +19,11 @@ STEPS = "vd_steps"  # in a LATENT that Invert Latent (VD) made: in how many step
 
 
 def official_noise(seed: int, latent: dict) -> BatchNoise:
-    """Make the noise of the official app, which seeds with its seed + 100 after the contexts are made, and
-    only then: encoding, sampling and writing draw from one stream. So this one goes on behind the draws that
-    a LATENT was made from."""
+    """Make the noise of the official app, behind the draws that a LATENT was made from.
+
+    The app seeds with its seed + 100, once, after the contexts are made: encoding, sampling and writing draw
+    from one stream.
+    """
     noise = batch_noise(seed + 100)
     for shape in latent.get(DRAWN, ()):
         noise.draw(shape)
@@ -29,8 +31,11 @@ def official_noise(seed: int, latent: dict) -> BatchNoise:
 
 
 def rows_of(latent: dict) -> list[int] | None:
-    """Read which samples of a batch a LATENT holds, as core's nodes note it (Latent From Batch, Latent Batch
-    Seed Behavior); None where it is a whole batch. Raises ValueError for a note that does not fit."""
+    """Read which samples of a batch a LATENT holds; None for a whole batch.
+
+    Core's Latent From Batch and Latent Batch Seed Behavior note it. Raises ValueError for a note that does
+    not fit.
+    """
     rows = latent.get("batch_index")
     if rows is None:
         return None
@@ -43,8 +48,10 @@ def rows_of(latent: dict) -> list[int] | None:
 
 
 def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
-    """Make the noise of a sampler from a seed, for the samples of a batch that a LATENT holds; the official
-    noise as in the official app. Raises ValueError where that noise would need the rest of the batch."""
+    """Make the noise of a sampler from a seed, for the samples of a batch that a LATENT holds.
+
+    Raises ValueError where the official noise would need the rest of the batch.
+    """
     rows = rows_of(latent)
     if sampling.noise != "official":
         return make_noise(seed, sampling.noise, rows)
@@ -69,7 +76,7 @@ def word_generators(seed: int, latent: dict, official: bool) -> Generators:
 
 
 def make_latent(latent: dict, samples: Tensor, noise: NoiseSource) -> dict:
-    """Make the LATENT that a sampler gives of another one with this noise."""
+    """Make the LATENT that a sampler returns for a given one and its noise."""
     return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
 
 
@@ -88,9 +95,11 @@ def samples_of(latent: dict, name: str = "latent_image") -> Tensor:
 
 
 def fit_latent(samples: Tensor, sizes: DataConfig, data: str) -> Tensor:
-    """Return latents [B, C, h, w] for pictures or [B, C, 1, 1] for texts, if they are of this flow. Empty
-    ones are widened to the model's channels, as ComfyUI does it. Raises ValueError with what to wire
-    instead."""
+    """Return latents [B, C, h, w] for pictures or [B, C, 1, 1] for texts, if they fit a flow.
+
+    Empty ones are widened to the model's channels, as in ComfyUI. Raises ValueError with what to wire
+    instead.
+    """
     if 0 in samples.shape:
         raise ValueError("latent_image is an empty batch: there is nothing to sample.")
     is_text = sizes.layers == "0d"
@@ -114,8 +123,10 @@ def fit_latent(samples: Tensor, sizes: DataConfig, data: str) -> Tensor:
 
 
 def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
-    """A noise_mask [B, …, H, W] in 0..1, 1 = to sample, as [B, 1, h, w] for latents [B, C, h, w]; resized and
-    repeated as ComfyUI does."""
+    """Resize and repeat a noise_mask [B, …, H, W] as ComfyUI does, to [B, 1, h, w] for latents [B, C, h, w].
+
+    Its values are 0..1, 1 = to sample.
+    """
     if not isinstance(mask, Tensor) or mask.ndim < 2 or 0 in mask.shape:
         raise ValueError(
             "noise_mask must hold masks [batch, height, width]: Set Latent Noise Mask makes one."
@@ -146,16 +157,20 @@ def refuse_texts(makes_texts: bool, what: str) -> None:
 def shift_of(
     sizes: DataConfig, latent: dict, trained_side: int, noisy: float, clean: float
 ) -> ResolutionShift:
-    """The shift of a model with these latents for a LATENT [B, C, h, w]. Raises ValueError for texts and
-    other shapes."""
+    """Return the shift of a model with latents of these sizes for a LATENT [B, C, h, w].
+
+    Raises ValueError for texts and other shapes.
+    """
     refuse_texts(sizes.layers == "0d", "Resolution Shift (VD)")
     height, width = samples_of(latent).shape[2:]
     return ResolutionShift.of_size(height, width, trained_side or sizes.side, noisy, clean)
 
 
 def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:
-    """The latent of Invert Latent (VD) to start from, for latents [B, C, h, w]: one for all, or one for each.
-    Raises ValueError with what to wire instead."""
+    """Return the latent of Invert Latent (VD) to start from, for latents [B, C, h, w]: one for all, or each.
+
+    Raises ValueError with what to wire instead.
+    """
     if noise is None:
         return None
     start, made_in = samples_of(noise, "start_noise"), noise.get(STEPS, steps)

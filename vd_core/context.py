@@ -320,8 +320,7 @@ def common_batch(parts: Sequence[Tensor]) -> int:
 
 
 def concatenate_weights(parts: Sequence[tuple[Tensor | None, Tensor]]) -> Tensor | None:
-    """Put token weights side by side, from the (weights, tokens) of each: [B or 1, Σ n]; None where no token
-    has any."""
+    """Put token weights side by side, from (weights, tokens) of each: [B or 1, Σ n]; None for none."""
     if all(weights is None for weights, _ in parts):
         return None
     return concatenate([tokens.new_ones(1, tokens.shape[1]) if w is None else w for w, tokens in parts])

@@ -1,5 +1,7 @@
-"""Versatile Diffusion as a whole: encode contexts, sample any output kind, decode. A flow is a choice of
-arguments."""
+"""Versatile Diffusion as a whole: encode contexts, sample any output kind, decode.
+
+A flow is a choice of arguments.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,7 @@ UNGUIDED = Sampling(cfg=1.0)  # the way on which inversion is the most exact
 
 
 def text_context(tokens: Tensor, token_weights: Tensor | None = None) -> Context:
-    """Make a text context of the tokens [B + 1, n, d] of prompts and, last, of what to avoid, and of their
-    weights [B + 1, n]."""
+    """Make a text context of tokens [B + 1, n, d] and weights [B + 1, n], last those of what to avoid."""
     sides = (None, None) if token_weights is None else (token_weights[:-1], token_weights[-1:])
     return Context("text", tokens[:-1], tokens[-1:], token_weights=sides[0], null_token_weights=sides[1])
 
@@ -51,7 +52,7 @@ def image_context(
     focus: float = 0.5,
     null: str = "zeros",
 ) -> Context:
-    """Pictures [B, 3, H, W] in 0..1 -> an image context.
+    """Make an image context of pictures [B, 3, H, W] in 0..1.
 
     encode: pictures and masks -> tokens [B, 1 + patches, d].
     masks:  [B, 1, h, w], 1 = keep.
@@ -135,13 +136,11 @@ class VersatileDiffusion:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are: those of the first part that was loaded. Raises ValueError for a model
-        without parts."""
+        """The device of the first part that was loaded. Raises ValueError for a model without parts."""
         return next(iter(self.weights().values())).device
 
     def weights(self) -> dict[str, Tensor]:
-        """Return one weight of each part that was loaded, by the part's name. Raises ValueError where there
-        is none."""
+        """Return one weight of each loaded part, by the part's name. Raises ValueError without parts."""
         if not self.parts:
             raise ValueError("This model has no parts: load some.")
         return {name: next(part.parameters()) for name, part in self.parts.items()}
@@ -282,7 +281,7 @@ class VersatileDiffusion:
     def _check_inputs(
         self, contexts: Blend, latent: Tensor, mask: Tensor | None, start: Tensor | None, sampling: Sampling
     ) -> None:
-        """Refuse what would give wrong samples without a word. Raises ValueError with one sentence."""
+        """Raise ValueError, with one sentence, for what would silently give wrong samples."""
         check_type("sampling", sampling, Sampling)
         check_values("latent", latent)
         if start is not None:
@@ -307,8 +306,7 @@ class VersatileDiffusion:
         return guide(self.diffuser, schedule, contexts, data, sampling.cfg, sampling.guidance, dtype)
 
     def _latent_scale(self, data: str) -> float:
-        """What takes latents of a kind to the diffuser's space. Raises ValueError for a kind that the model
-        does not make."""
+        """Return the latent_scale of a kind of data. Raises ValueError for a kind that the model lacks."""
         if data not in self.config.diffuser.data:
             raise ValueError(f"The model generates {', '.join(self.config.diffuser.data)}, not {data!r}.")
         return self.config.diffuser.data[data].latent_scale
