@@ -26,7 +26,7 @@ def cosines(clip, clip_vision, image: Tensor, texts: list[str]) -> Tensor:
     return similarity(host.encode_image(clip_vision, rgb(image), None)[:, 0], host.embed_text(clip, texts))
 
 
-def told(cosine: Tensor, order: list[int], names: list[str]) -> list[str]:
+def describe(cosine: Tensor, order: list[int], names: list[str]) -> list[str]:
     """Write one line for each of `order`: its rank, its name, and its figures among all of cosine [N]."""
     figures = zip(cosine.tolist(), clip_score(cosine).tolist(), probabilities(cosine).tolist(), strict=True)
     lines = [
@@ -70,7 +70,7 @@ class VD_RankImages:
     def execute(self, clip, clip_vision, image, text, best):
         cosine = cosines(clip, clip_vision, image, [text])[:, 0]
         order = best_first(cosine, best)
-        report = told(cosine, order, [f"picture {number}" for number in range(1, len(image) + 1)])
+        report = describe(cosine, order, [f"picture {number}" for number in range(1, len(image) + 1)])
         return {"ui": {"text": report}, "result": (image[order], "\n".join(report), cosine[order].tolist())}
 
 
@@ -110,7 +110,7 @@ class VD_RankTexts:
         lines = lines_of(texts)
         cosine = cosines(clip, clip_vision, image, lines).mean(dim=0)
         order = best_first(cosine, best)
-        kept, report = [lines[i] for i in order], told(cosine, order, lines)
+        kept, report = [lines[i] for i in order], describe(cosine, order, lines)
         return {
             "ui": {"text": report},
             "result": ("\n".join(kept), kept, "\n".join(report), cosine[order].tolist()),

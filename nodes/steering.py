@@ -40,7 +40,9 @@ STEERING = {
 }
 
 
-def steered(model, parts: list, measure, strength: float, start: float, end: float, gradient: str) -> tuple:
+def add_energy(
+    model, parts: list, measure, strength: float, start: float, end: float, gradient: str
+) -> tuple:
     """Return the MODEL with one more energy, measure(latents [B, C, h, w]) -> [B]. parts: the models that it
     uses."""
     energy = Energy(lambda latents, alpha: measure(latents), strength, start, end, exact=gradient == "exact")
@@ -95,7 +97,7 @@ class VD_SteerByClip:
         def measure(latents: Tensor) -> Tensor:
             return embedding_distance(host.embed_image(clip_vision, host.decode(vae, latents)), wanted)
 
-        return steered(model, [vae, clip_vision], measure, strength, start, end, gradient)
+        return add_energy(model, [vae, clip_vision], measure, strength, start, end, gradient)
 
 
 def wanted_embedding(clip_vision, text: str, clip, image: Tensor | None) -> Tensor:
@@ -142,7 +144,7 @@ class VD_SteerByColor:
 
     def execute(self, model, vae, image, strength, start, end, gradient):
         palette = rgb(image)
-        return steered(
+        return add_energy(
             model,
             [vae],
             lambda z: color_distance(host.decode(vae, z), palette),
@@ -189,7 +191,7 @@ class VD_SteerToPicture:
 
     def execute(self, model, vae, image, strength, start, end, gradient, mask=None):
         wanted, painted = vae.encode(rgb(image).movedim(1, -1)), None if mask is None else to_masks(mask)
-        return steered(
+        return add_energy(
             model,
             [],
             lambda latents: latent_distance(latents, wanted, painted),

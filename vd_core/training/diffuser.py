@@ -92,7 +92,7 @@ def flow_losses(
             x0, t, noise, tokens = (tensor[share(size)].to(device) for tensor in (x0, t, noise, tokens))
             with (
                 torch.autocast(device.type, precision, enabled=precision != torch.float32),
-                checkpointed(diffuser) if checkpointing else nullcontext(),
+                checkpoint_layers(diffuser) if checkpointing else nullcontext(),
             ):
                 loss = flow_loss(diffuser, schedule, data, kind, x0, t, noise, tokens, refinements)
             yield f"{kind}_to_{data}", loss
@@ -101,7 +101,7 @@ def flow_losses(
 
 
 @contextmanager
-def checkpointed(diffuser: Diffuser) -> Iterator[None]:
+def checkpoint_layers(diffuser: Diffuser) -> Iterator[None]:
     """While it is active, residual blocks and context layers keep only their inputs for the way back (Chen et
     al. 2016)."""
     layers = [module for module in diffuser.modules() if isinstance(module, BLOCKS)]

@@ -33,7 +33,7 @@ def predict(
     chain = guidance_chain(scales)
     needed = sorted({0, *chain.evaluated})
     predicted = executor(
-        model, [[mixed(positive[0], negative[0], k)] for k in needed], x, timestep, model_options
+        model, [[mix_entries(positive[0], negative[0], k)] for k in needed], x, timestep, model_options
     )
     outputs = dict(zip(needed, predicted, strict=True))
     return [chain.combine(outputs), outputs[0]]
@@ -45,20 +45,20 @@ def layout_of(cond: list | None) -> Layout:
     return () if held is None else held.cond
 
 
-def mixed(positive: dict, negative: dict, k: int) -> dict:
+def mix_entries(positive: dict, negative: dict, k: int) -> dict:
     """Return the entry with the first k contexts of positive and the others of negative."""
     sides = [side["model_conds"] for side in (positive, negative)]
     count = sum(part.count for part in layout_of([positive])[:k])
     tokens = [side["c_crossattn"].cond for side in sides]
-    changed = {"c_crossattn": spliced(tokens[0], tokens[1], count)}
+    changed = {"c_crossattn": splice(tokens[0], tokens[1], count)}
     if any("vd_token_weights" in side for side in sides):
         plain = tokens[0].new_ones(1, tokens[0].shape[1])
         weights = [side["vd_token_weights"].cond if "vd_token_weights" in side else plain for side in sides]
-        changed["vd_token_weights"] = spliced(weights[0], weights[1], count)
+        changed["vd_token_weights"] = splice(weights[0], weights[1], count)
     return {**(positive if k else negative), "model_conds": {**sides[0 if k else 1], **changed}}
 
 
-def spliced(first: Tensor, second: Tensor, count: int) -> CONDRegular:
+def splice(first: Tensor, second: Tensor, count: int) -> CONDRegular:
     """Return the first `count` tokens of one and the others of the other, [B or 1, n, …]."""
     batch = max(len(first), len(second))
     rows = [side.expand(batch, *side.shape[1:]) for side in (first, second)]

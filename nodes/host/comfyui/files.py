@@ -31,7 +31,7 @@ from .text_vae import TextVAE
 # vd_core.checkpoints is imported where it is used: it brings transformers, and ComfyUI shall start fast.
 
 
-def accepted(function: Callable, **arguments) -> dict:
+def keep_accepted(function: Callable, **arguments) -> dict:
     """Keep the keyword arguments that a function of this core takes. Its signature is asked, never core's
     version."""
     return {
@@ -108,7 +108,7 @@ def load_clip(path: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     target = clip_target(weights.model.config.clip, weights.vocabularies)
     # Newer cores may load the CLIP onto its device at the end of its construction, so they take its weights
     # there.
-    options = accepted(comfy.sd.CLIP, state_dict=[dict(state)], disable_dynamic=disable_dynamic)
+    options = keep_accepted(comfy.sd.CLIP, state_dict=[dict(state)], disable_dynamic=disable_dynamic)
     embeddings = folder_paths.get_folder_paths("embeddings")
     clip = comfy.sd.CLIP(target, embeddings, parameters=calculate_parameters(state), **options)
     if "state_dict" not in options:
@@ -228,7 +228,7 @@ def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPa
     from ....vd_core.checkpoints.convert import stable_diffusion_unet
 
     load = comfy.sd.load_diffusion_model_state_dict
-    model = load(stable_diffusion_unet(path), **accepted(load, disable_dynamic=disable_dynamic))
+    model = load(stable_diffusion_unet(path), **keep_accepted(load, disable_dynamic=disable_dynamic))
     if model is None:
         raise ValueError(
             f"ComfyUI does not recognise the diffuser in {path.name} as Stable Diffusion 1: its sizes are "
