@@ -1,5 +1,4 @@
-"""One sentence where an input is allowed but does not suit the model, so that nobody wonders about a burnt or
-empty picture."""
+"""Warnings for inputs that are allowed but do not suit the model."""
 
 from __future__ import annotations
 
