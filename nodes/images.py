@@ -25,10 +25,10 @@ def rgb(image: Tensor) -> Tensor:
     return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
 
 
-def to_masks(mask: Tensor, name: str = "mask") -> Tensor:
+def to_masks(mask: Tensor) -> Tensor:
     """Turn MASK [B, H, W] or [H, W] in 0..1, or of truth values, into [B, 1, H, W], float32.
 
-    Raises ValueError, with what the input is called, for others.
+    Raises ValueError for others.
     """
     if (
         not isinstance(mask, Tensor)
@@ -37,10 +37,10 @@ def to_masks(mask: Tensor, name: str = "mask") -> Tensor:
         or not (mask.is_floating_point() or mask.dtype == torch.bool)
     ):
         got = f"{list(mask.shape)} {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise ValueError(f"{name} must hold masks [batch, height, width] with numbers in 0..1, got {got}.")
+        raise ValueError(f"mask must hold masks [batch, height, width] with numbers in 0..1, got {got}.")
     masks = mask.float().reshape(-1, 1, *mask.shape[-2:])
     if not masks.isfinite().all():
-        raise ValueError(f"{name} holds values that are not finite numbers (NaN or inf).")
+        raise ValueError("mask holds values that are not finite numbers (NaN or inf).")
     check_range(masks)
     return masks
 

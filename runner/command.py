@@ -178,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
         check_paths(args)
         if args.models:
             os.environ["VD_MODELS"] = str(args.models.resolve())
+        os.environ.pop("VD_INPUT", None)  # of a run before
         if args.input:
             os.environ["VD_INPUT"] = str(args.input.resolve())
         with time_limit(args.timeout):

@@ -254,6 +254,11 @@ def scale(image: torch.Tensor, method: str, height: int, width: int) -> torch.Te
     return torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=method).movedim(1, -1)
 
 
+def sides_of(image: torch.Tensor) -> tuple[int, int]:
+    """Return height and width of IMAGE, at least 1; `scale` refuses what is none."""
+    return (max(1, image.shape[1]), max(1, image.shape[2])) if image.ndim == 4 else (1, 1)
+
+
 class ImageScale:
     """IMAGE -> IMAGE of a size in pixels; a side of 0 follows the other."""
 
@@ -275,7 +280,7 @@ class ImageScale:
     def execute(self, image, upscale_method, width, height, crop):
         if width == height == 0:
             return (image,)
-        rows, columns = (max(1, side) for side in image.shape[1:3])  # `scale` refuses what is empty
+        rows, columns = sides_of(image)
         width = width or max(1, round(columns * height / rows))
         height = height or max(1, round(rows * width / columns))
         return (scale(image, upscale_method, height, width),)
@@ -295,7 +300,7 @@ class ImageScaleBy:
         }
 
     def execute(self, image, upscale_method, scale_by):
-        return (scale(image, upscale_method, *(round(side * scale_by) for side in image.shape[1:3])),)
+        return (scale(image, upscale_method, *(round(side * scale_by) for side in sides_of(image))),)
 
 
 class VAEDecode:

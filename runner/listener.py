@@ -21,6 +21,7 @@ EVENTS: dict[str, object] = {
     "executing": {"node?": TEXTS, "display_node?": TEXTS},
     "progress": {"node?": TEXTS, "value": (int, float), "max": (int, float)},
     "executed": {"node": str, "output?": (dict, NoneType)},
+    "text": {"node": str, "text": str},
 }
 
 

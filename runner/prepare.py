@@ -17,6 +17,7 @@ from .errors import WorkflowError
 from .graph import EXAMPLE, Catalogue, convert_canvas, get_title, name_node, set_input, set_seed
 from .workflow_file import is_canvas, read
 
+LOAD_CONTEXT = "VD_LoadContext"
 DATE = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
 UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')  # in the name of a file
 
@@ -47,7 +48,7 @@ def prepare(workflow: Path, catalogue: Catalogue, changes: Changes) -> tuple[dic
         print("--seed: no node of this workflow has a seed", file=sys.stderr)
     changed = {set_input(prompt, catalogue, assignment) for assignment in changes.assignments}
     pictures = list(find_pictures(prompt, catalogue))
-    contexts = [node for node in prompt.values() if node["class_type"] == "VD_LoadContext"]
+    contexts = [node for node in prompt.values() if node["class_type"] == LOAD_CONTEXT]
     if changes.pictures is not None and not pictures and not contexts:
         refuse_folder(prompt)
     for key, name in pictures:

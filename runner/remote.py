@@ -14,9 +14,9 @@ from vd_core.files import check_writable, resolve_inside, save_numbered
 from vd_core.foreign import printable
 
 from . import graph
-from .errors import JobError
+from .errors import JobError, WorkflowError
 from .http import fits
-from .prepare import Changes, find_pictures, prepare
+from .prepare import LOAD_CONTEXT, Changes, find_pictures, prepare
 from .results import Results
 from .server import TEXTS, Server, Unreachable, find_failure
 
@@ -44,6 +44,7 @@ def run_file(
     classes, catalogue = read_catalogue(server)
     prompt, canvas = prepare(workflow, catalogue, changes)
     check_writable(results.output, "--output")
+    check_contexts(prompt, catalogue, changes.pictures)
     upload_pictures(prompt, catalogue, folders, server, uploads)
     silent = {key for key, node in prompt.items() if not classes[node["class_type"]].get("output_node")}
     with closing(Screen(prompt, silent, server, results)) as screen:
@@ -90,6 +91,20 @@ def follow(screen: Screen, extra: dict, wait: float) -> dict:
     return {"status": {"status_str": "success"}}
 
 
+def check_contexts(prompt: dict, catalogue: graph.Catalogue, folder: Path | None) -> None:
+    """Raise WorkflowError for a context that lies in the folder of --input and not on the server."""
+    for key, node in prompt.items():
+        if folder is None or node["class_type"] != LOAD_CONTEXT:
+            continue
+        name, title = node["inputs"].get("file"), graph.name_node(prompt, key)
+        there = catalogue.inputs(LOAD_CONTEXT, title)["file"].choices
+        if isinstance(name, str) and name not in there and graph.find_file(name, [folder]):
+            raise WorkflowError(
+                f"{title}: only pictures can be sent to a server, so copy {printable(name)} into the input "
+                "folder there."
+            )
+
+
 def upload_pictures(
     prompt: dict, catalogue: graph.Catalogue, folders: list[Path], server: Server, uploads: str
 ) -> None:
@@ -112,7 +127,7 @@ class Screen:
         self.prompt, self.server, self.results, self.silent = prompt, server, results, silent
         self.bar: tqdm | None = None
         self.running: str | None = None
-        self.said: set[str] = set()
+        self.said: set[tuple] = set()  # node and text; a server tells them all its clients
         self.delivered: set[str] = set()  # nodes that are done with
         self.fetched: Counter[str] = Counter()  # files of each node
 
@@ -134,9 +149,13 @@ class Screen:
                 self.close()
                 self.bar = tqdm(desc=self.title(str(data.get("node"))), total=data["max"], leave=False)
             self.bar.update(data["value"] - self.bar.n)
-        elif kind == "text" and data["node"] in self.prompt and data["text"] not in self.said:
+        elif (
+            kind == "text"
+            and data["node"] == self.running
+            and (said := tuple(data.values())) not in self.said
+        ):
             self.close()
-            self.said.add(data["text"])  # every text of a node's reaches all clients
+            self.said.add(said)
             print(f"{self.title(data['node'])}: {printable(data['text'], LONGEST)}", file=sys.stderr)
         elif kind == "executed":
             self.deliver(data["node"], data.get("output"))

@@ -14,8 +14,8 @@ HEAD = """# Workflows
 In ComfyUI the first seventeen stand under *Templates → versatile-diffusion*; drag any other `.json` file
 onto the canvas. Scripts take the twin in `api/`:
 `python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small model
-that comes with the pack. All run at the first click but those of *With the real files* and *More with the real
-files*, which say what they need.
+that comes with the pack. All run at the first click but those of *With the real files* and
+*More with the real files*, which say what they need.
 
 This page is written by `python -m tools.workflow_page`.
 """

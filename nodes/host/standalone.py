@@ -55,16 +55,18 @@ def folders(role: str) -> list[Path]:
     """Where files of a role are looked for: contexts and LoRAs also in folders that come with the pack,
     contexts first in the folder that the runner's --input names, $VD_INPUT."""
     inputs = [Path(os.environ["VD_INPUT"])] if role == "context" and "VD_INPUT" in os.environ else []
-    return [*inputs, folder(), *{"context": [EXAMPLES], "lora": [LORAS]}.get(role, [])]
+    own = {"context": [EXAMPLES], "lora": [folder() / "loras", LORAS]}
+    return [*inputs, folder(), *own.get(role, [])]
 
 
 def file_names(role: str) -> list[str]:
     """Return the files that may be of a role."""
     endings = (*SUFFIXES, ".npy") if role == "context" else SUFFIXES
+    inputs = Path(os.environ["VD_INPUT"]) if "VD_INPUT" in os.environ else None  # may be a whole home folder
     found = {
         str(path.relative_to(place))
         for place in folders(role)
-        for path in place.rglob("*")
+        for path in (place.glob("*") if place == inputs else place.rglob("*"))
         if path.suffix in endings
     }
     return sorted(found)

@@ -83,6 +83,8 @@ def test_every_event_reaches_the_listener():
 def test_what_a_node_says_is_shown_once(run):
     def job(fake, key, prompt):
         said = struct.pack(">II", 3, 1) + b"1" + b"It is \x1b[31mtoo large."
+        fake.tell("executing", node="1", display_node="1", prompt_id=key)
+        fake.tell("text", prompt_id=key)  # not its shape
         for frame in (
             said,
             said,
@@ -148,6 +150,16 @@ def test_pictures_that_lie_here_are_uploaded(run, tmp_path):
     ] and b'filename="in.png"' in fake.uploads["body"]
     assert fake.prompted["prompt"]["9"]["inputs"]["image"] == "in (1).png"
     assert fake.prompted["prompt"]["8"]["inputs"]["image"] == "the server's.png"
+
+
+def test_contexts_of_a_folder_here_are_not_looked_for_on_the_server(refused, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "c.npy").touch()
+    flow = {"9": node("VD_LoadContext", file="c.npy"), **painting()}
+    with FakeComfyUI() as fake:
+        mine = {"input": {"required": {"file": [["theirs.npy"]]}}}
+        fake.object_info = {**fake.object_info, "VD_LoadContext": mine}
+        assert "copy c.npy into the input folder there" in refused(fake, flow, "--input", "mine")
 
 
 def test_lost_events_are_made_up_for_by_the_history(run):

@@ -18,6 +18,7 @@ import torch
 from ..datasets.read import fingerprints
 from ..datasets.rows import Row
 from ..files import write_whole
+from ..memory import out_of_memory
 from ..runs import find_differences, hash_files, lock_folder, read_record
 from .parts import CAPTIONS, part_path, read_errors, write_captions, write_part
 from .reconstruct import Reconstruction, Reconstructor
@@ -86,8 +87,13 @@ class Worker:
         Raises OSError where it cannot be written, ValueError for a model that cannot be used, and where the
         memory does not suffice.
         """
-        path = part_path(self.out, self.settings.task, number)
-        write_part(path, self.runner(rows), number * self.batch)
+        try:
+            runner = self.runner
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ValueError("There is not enough memory for the model: choose another device.") from error
+        write_part(part_path(self.out, self.settings.task, number), runner(rows), number * self.batch)
 
     def __call__(self, batch: dict) -> dict:
         """Make the part that Ray Data hands out, a number and rows as JSON: how many rows, and what went
@@ -150,6 +156,7 @@ def open_job(
                         "choose another folder, or give --accept-changes, which redoes what they change."
                     )
                 delete_changed(job, before, inputs)
+                (out / CAPTIONS).unlink(missing_ok=True)
                 accepted = [*accepted, changes]
             record |= {"accepted": accepted} if accepted else {}
             if retry_failed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +121,9 @@ class Reconstruction:
                     "with --model the one that they were predicted for."
                 )
             if kind == "text" or not self.normalise:
-                norms = [np.linalg.norm(row.astype(np.float32), axis=-1).mean() for row in array]
-                check_norm(f"{kind} tokens of all {len(array)} rows in {path}", kind, float(min(norms)))
+                norms = [float(np.linalg.norm(row.astype(np.float32), axis=-1).mean()) for row in array]
+                least = min((norm for norm in norms if not isnan(norm)), default=0.0)
+                check_norm(f"{kind} tokens of each of the {len(array)} rows in {path}", kind, least)
 
     def make_runner(self, device: str | None = None) -> Reconstructor:
         """Load the model and open the files. device: None = a GPU where there is one."""

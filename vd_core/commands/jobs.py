@@ -73,7 +73,8 @@ def run_job(
                 progress=bar.update,
             )
         except KeyboardInterrupt:
-            raise ValueError("Stopped: the same command goes on with what is missing.") from None
+            without = " without --retry-failed" * options.retry_failed
+            raise ValueError(f"Stopped: the same command{without} goes on with what is missing.") from None
     return job, failed
 
 

@@ -13,6 +13,7 @@ from ..diffuser.precision import DTYPES, choose_dtype
 from ..embedded import MODEL
 from ..files import make_folder
 from ..placement import best_device
+from ..runs import read_record
 from ..sampling.samplers import SAMPLERS
 from ..sampling.spacing import SPACINGS
 from .jobs import DTYPE_HELP, add_job_options, report, run_job
@@ -84,6 +85,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_job_options(parser, batch=1, workers=0)
 
 
+def choose_type(options: argparse.Namespace) -> str:
+    """Name the type of the weights. "auto" is measured, so a job that was begun keeps what it found."""
+    record = options.out / "job.json"
+    if options.dtype == "auto" and record.exists():
+        settings = read_record(record).get("settings")
+        if isinstance(settings, dict) and settings.get("dtype") in DTYPES:
+            return settings["dtype"]
+    on_ray = options.workers and not options.gpus  # which hides the GPUs from its workers
+    device = options.device or ("cpu" if on_ray else best_device())
+    return str(choose_dtype(options.dtype, device)).removeprefix("torch.")
+
+
 def run(options: argparse.Namespace) -> int:
     """Run what is missing of a job, then write the pictures as files. Returns the exit status."""
     sampling = replace(
@@ -105,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         best=options.best,
         seed=options.seed,
         size=options.size,
-        dtype=str(choose_dtype(options.dtype, options.device or best_device())).removeprefix("torch."),
+        dtype=choose_type(options),
         sampling=sampling,
     )
     job, failed = run_job(options.tokens, options.out, settings, options)

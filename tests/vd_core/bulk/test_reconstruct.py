@@ -1,5 +1,6 @@
 """`versatile-diffusion reconstruct`: what it draws, what it refuses, and that killing it changes no byte."""
 
+import argparse
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from vd_core import MODEL, Context, Sampling, load, save_model, to_pil, token_si
 from vd_core.__main__ import main
 from vd_core.bulk.job import open_job
 from vd_core.bulk.reconstruct import Reconstruction, Reconstructor, list_guesses
+from vd_core.commands.reconstruct import choose_type
+from vd_core.diffuser import precision
 from vd_core.embedded import FOLDER
 from vd_core.training.dataset import CaptionedPictures
 
@@ -208,10 +211,12 @@ def test_what_would_fail_in_every_row_is_refused_before(inputs, tmp_path, capsys
     assert "text.npy are [77, 768], and this model reads [32, 160]: give with --model" in said
     assert "are [5, 160]" in refusal(capsys, tmp_path / "few.npy", *out)
     said = refusal(capsys, tmp_path / "loud.npy", *out)
-    assert "tokens of all 3 rows" in said and "first token, as normalise=True of load_context, --norm" in said
+    assert "tokens of each of the 3 rows" in said
+    assert "first token, as normalise=True of load_context, --norm" in said
     settings = Reconstruction(str(inputs / "images.npy"), str(tmp_path / "loud texts.npy"))
     settings.find_rows(inputs, False)
-    assert "text tokens of all 3 rows" in caplog.text and "end token, which docs/embeddings.md" in caplog.text
+    assert "text tokens of each of the 3 rows" in caplog.text
+    assert "end token, which docs/embeddings.md" in caplog.text
     save_model(tmp_path / "half.safetensors", load(MODEL, parts=["image_vae"]))
     half = ["--model", tmp_path / "half.safetensors"]
     assert "half.safetensors has no diffuser." in refusal(capsys, inputs / "images.npy", *out, *half)
@@ -276,3 +281,15 @@ def test_guesses_are_ordered_by_number(tmp_path):
     for name in ("10.png", "9.png", "notes.txt", "2.png"):
         (tmp_path / name).write_bytes(b"")
     assert [path.name for path in list_guesses(tmp_path)] == ["2.png", "9.png", "10.png"]
+
+
+def test_a_job_that_was_begun_keeps_the_type_that_auto_found(tmp_path, monkeypatch):
+    given = argparse.Namespace(dtype="auto", out=tmp_path, device="cpu", workers=0, gpus=0)
+    found = iter([torch.bfloat16, torch.float32])
+    monkeypatch.setattr(precision, "fastest_dtype", lambda: next(found))
+    assert choose_type(given) == "bfloat16"
+    (tmp_path / "job.json").write_text('{"settings": {"dtype": "bfloat16"}}')
+    assert choose_type(given) == "bfloat16" and next(found) == torch.float32
+    given.device, given.out = "gpu7", tmp_path / "new"
+    with pytest.raises(ValueError, match="The device 'gpu7' cannot be used here"):
+        choose_type(given)
