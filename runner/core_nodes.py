@@ -246,10 +246,7 @@ SCALING = ["nearest-exact", "bilinear", "area", "bicubic"]  # ComfyUI's lanczos 
 def scale(image: torch.Tensor, method: str, height: int, width: int) -> torch.Tensor:
     """Scale IMAGE to a size. Raises ValueError where nothing would be left, and for what is none."""
     if image.ndim != 4 or 0 in (*image.shape, height, width) or not image.is_floating_point():
-        raise ValueError(
-            f"Pictures {list(image.shape)} cannot be scaled to {width}x{height}: nothing would be left of "
-            "them, or they are none."
-        )
+        raise ValueError(f"Pictures {list(image.shape)} cannot be scaled to {width}x{height} pixels.")
     size = (height, width)
     return torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=method).movedim(1, -1)
 

@@ -168,6 +168,13 @@ def open_job(
     return job
 
 
+def read_settings(out: Path) -> dict:
+    """Read the settings of the job that was begun in a folder; {} where there is none."""
+    record = out / "job.json"
+    settings = read_record(record).get("settings") if record.exists() else None
+    return settings if isinstance(settings, dict) else {}
+
+
 def find_changes(before: dict, record: dict, out: Path, inputs: str) -> str:
     """Spell out what differs from the record of a folder, rows by their names; "" for nothing."""
     hashes = {before.pop("inputs_sha256", None), record["inputs_sha256"]}

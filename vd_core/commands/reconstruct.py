@@ -6,14 +6,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from ..bulk.job import read_settings
 from ..bulk.parts import is_picture, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import resolve_models
 from ..diffuser.precision import DTYPES, choose_dtype
 from ..embedded import MODEL
 from ..files import make_folder
-from ..placement import best_device
-from ..runs import read_record
+from ..placement import best_device, checked_device
 from ..sampling.samplers import SAMPLERS
 from ..sampling.spacing import SPACINGS
 from .jobs import DTYPE_HELP, add_job_options, report, run_job
@@ -87,14 +87,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def choose_type(options: argparse.Namespace) -> str:
     """Name the type of the weights. "auto" is measured, so a job that was begun keeps what it found."""
-    record = options.out / "job.json"
-    if options.dtype == "auto" and record.exists():
-        settings = read_record(record).get("settings")
-        if isinstance(settings, dict) and settings.get("dtype") in DTYPES:
-            return settings["dtype"]
+    begun = read_settings(options.out).get("dtype")
+    if options.dtype == "auto" and begun in DTYPES:
+        return begun
     on_ray = options.workers and not options.gpus  # which hides the GPUs from its workers
     device = options.device or ("cpu" if on_ray else best_device())
-    return str(choose_dtype(options.dtype, device)).removeprefix("torch.")
+    return str(choose_dtype(options.dtype, checked_device(device).type)).removeprefix("torch.")
 
 
 def run(options: argparse.Namespace) -> int:

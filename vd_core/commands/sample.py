@@ -15,7 +15,7 @@ from ..embedded import MODEL
 from ..files import save_numbered
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, read_picture, to_pil
-from ..placement import best_device
+from ..placement import best_device, checked_device
 from ..sampling.noise import seeded
 from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
@@ -60,7 +60,9 @@ def run(options: argparse.Namespace) -> None:
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}.")
     vd = load(
-        options.model or MODEL, dtype=choose_dtype(options.dtype, options.device), device=options.device
+        options.model or MODEL,
+        dtype=choose_dtype(options.dtype, checked_device(options.device).type),
+        device=options.device,
     )
     size = options.size or (512 if options.model else 64)
     cfg = options.cfg if options.cfg is not None else (7.5 if options.model else 2.0)

@@ -8,8 +8,6 @@ from time import perf_counter
 
 import torch
 
-from ..placement import checked_device
-
 log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 SIDE = 1024  # of the matrices whose product is timed
@@ -36,11 +34,11 @@ def fastest_dtype() -> torch.dtype:
 def choose_dtype(name: str, device: str) -> torch.dtype:
     """Return the type of a name, "float32" and so on; "auto" is the fastest on a CPU, float16 elsewhere.
 
-    Raises ValueError for a device that cannot be used.
+    device: one that torch knows.
     """
     if name != "auto":
         return getattr(torch, name)
-    return fastest_dtype() if checked_device(device).type == "cpu" else torch.float16
+    return fastest_dtype() if torch.device(device).type == "cpu" else torch.float16
 
 
 def product_seconds(dtype: torch.dtype) -> float:
