@@ -169,6 +169,21 @@ def list_inputs(args: argparse.Namespace, catalogue: graph.Catalogue) -> None:
         print(f"{name}  {about['type']}{f' ({known})' if known else ''}, node {printable(about['node'])}")
 
 
+@contextmanager
+def name_folders(**folders: Path | None) -> Iterator[None]:
+    """Set environment variables, by which the pack finds folders, for the time of a run."""
+    before = {name: os.environ.get(name) for name in folders}
+    os.environ.update({name: str(folder.resolve()) for name, folder in folders.items() if folder})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status. What goes wrong is one sentence on stderr."""
     results = None
@@ -176,12 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parse(argv)
         results = Results(args.output, args.json)
         check_paths(args)
-        if args.models:
-            os.environ["VD_MODELS"] = str(args.models.resolve())
-        os.environ.pop("VD_INPUT", None)  # of a run before
-        if args.input:
-            os.environ["VD_INPUT"] = str(args.input.resolve())
-        with time_limit(args.timeout):
+        with name_folders(VD_MODELS=args.models, VD_INPUT=args.input), time_limit(args.timeout):
             run(args, results)
     except ModuleNotFoundError as error:
         if str(error.name).startswith(PACKAGE):

@@ -495,3 +495,12 @@ def test_contexts_are_taken_from_the_input_folder_first(tmp_path, capsys, monkey
     assert "1." in capsys.readouterr().out
     monkeypatch.delenv("VD_INPUT")
     assert main(command) == 2 and "'predicted.npy' is not one of its choices" in capsys.readouterr().err
+
+
+def test_a_run_leaves_the_environment_as_it_was(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VD_MODELS", "before")
+    (tmp_path / "models").mkdir()
+    flow = {"1": node("LoadImage", image="in.png"), "2": node("PreviewImage", images=["1", 0])}
+    Image.new("RGB", (8, 8)).save(tmp_path / "models" / "in.png")
+    assert run(flow, "--models", "models", "--input", "models")[0] == 0
+    assert os.environ["VD_MODELS"] == "before" and "VD_INPUT" not in os.environ

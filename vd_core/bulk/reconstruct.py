@@ -111,7 +111,10 @@ class Reconstruction:
         """
         checkpoints, config = open_checkpoints(list(self.models))
         choose(checkpoints, config, self.parts)
-        for kind, path, array in (("image", self.image_tokens, images), ("text", self.texts, texts)):
+        tokens = (
+            ("image", self.image_tokens, images, self.normalise), ("text", self.texts, texts, False),
+        )  # fmt: skip
+        for kind, path, array, normalised in tokens:
             if array is None:
                 continue
             held, wanted = list(array.shape[1:]), list(token_shape(config, kind))
@@ -120,7 +123,7 @@ class Reconstruction:
                     f"The {kind} tokens of a row in {path} are {held}, and this model reads {wanted}: give "
                     "with --model the one that they were predicted for."
                 )
-            if kind == "text" or not self.normalise:
+            if not normalised:
                 norms = [float(np.linalg.norm(row.astype(np.float32), axis=-1).mean()) for row in array]
                 least = min((norm for norm in norms if not isnan(norm)), default=0.0)
                 check_norm(f"{kind} tokens of each of the {len(array)} rows in {path}", kind, least)

@@ -117,6 +117,7 @@ def test_other_tasks(folder, task, column):
 
 def test_captions_are_a_table_that_training_reads(folder, tmp_path, capsys):
     """Rows in their order, those that failed left out; the last line says where it is."""
+    pytest.importorskip("pyarrow")
     (folder / "=1+1.png").write_bytes(content(6))
     out = tmp_path / "out"
     options = ["--count", "2", "--steps", "2", "--batch", "2", "--workers", "0", "--recursive"]

@@ -208,7 +208,7 @@ def test_frozen_weights_in_half_precision(tune, tmp_path):
     )
     result = tune("run", half)
     assert all(tensor.dtype in (torch.float16, torch.float32) for tensor in result.values())
-    assert any(tensor.any() for key, tensor in result.items() if key.endswith("lora_B.weight"))
+    assert any(tensor.any() for key, tensor in result.items() if key.endswith("lora_up.weight"))
     assert (tmp_path / "run" / "sheet-000002.png").exists()
     with pytest.raises(ValueError, match="leave out --lora, or --from-scratch"):
         replace(half, from_scratch=True)
