@@ -88,7 +88,8 @@ def list_reasons(reply: dict, prompt: dict) -> list[str]:
         owner = name_node(prompt, key) if key in prompt else f"node {printable(key)}"
         for error in node.get("errors", ()):
             name = printable(str((error.get("extra_info") or {}).get("input_name", "")))
-            details = printable(str(error.get("details") or "").removeprefix(name).strip(" ,:-\n"))
+            details = str(error.get("details") or "").removeprefix(name).strip(" ,:-\n")
+            details = printable(details, LONGEST_REASON)
             said = f"{printable(str(error.get('message')))}{f': {details}' if details else ''}"
             found.append(f"{owner}{f', input {name}' if name else ''}: {said}".rstrip(".") + ".")
     error = reply.get("error") or {}

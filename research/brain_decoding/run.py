@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vd_core import MODEL, load, to_pil
+from vd_core.diffuser.precision import DTYPES, choose_dtype
 from vd_core.files import save_numbered
 from vd_core.placement import best_device
 
@@ -27,12 +28,16 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--device", default=best_device())
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of the weights; default: %(default)s"
+    )
     return parser
 
 
 def run(options: argparse.Namespace, reconstruct: Callable[..., Tensor]) -> None:
     """Reconstruct rows one by one, write them, and say how well they fit."""
-    vd = load(options.model, device=options.device)
+    dtype = choose_dtype(options.dtype, options.device)
+    vd = load(options.model, dtype=dtype, device=options.device)
     given = predict(vd, options.rows)
     drawn = []
     for row in zip(given.images.split(1), given.texts.split(1), given.guesses.split(1), strict=True):

@@ -29,7 +29,11 @@ WITH_STAND_INS = [name for name in NEEDING_FILES if not re.search("pfd-|seecoder
 EMBEDDED = ROOT / "vd_core" / "embedded" / "versatile_diffusion_emoji.safetensors"
 # Files that workflows for the real model name: the embedded model under these names, and a ControlNet with
 # random weights.
-STAND_INS = ("versatile_diffusion/vd-four-flow-v1-0-fp16.pth", "vae/vae-ft-mse-840000-ema-pruned.safetensors")
+STAND_INS = (
+    "versatile_diffusion/vd-four-flow-v1-0-fp16.pth",
+    "vae/vae-ft-mse-840000-ema-pruned.safetensors",
+    "text_encoders/clip-vit-large-patch14.safetensors",
+)
 CONTROLNET = "controlnet/control_v11p_sd15_canny_fp16.safetensors"
 # where screenshots are kept to be looked at
 SHOTS = Path(os.environ.get("VD_SHOTS", "")) if os.environ.get("VD_SHOTS") else None
@@ -44,6 +48,7 @@ def stocked(server):
         path.unlink(missing_ok=True)
         path.symlink_to(EMBEDDED)
     write_assets(server.base / "models", server.base / "input")
+    shutil.copy(ROOT / "workflows" / "input" / "rocket-3d.png", server.base / "input" / "example.png")
     shutil.copy(
         server.base / "models" / "controlnet" / "control_lora.safetensors",
         server.base / "models" / CONTROLNET,

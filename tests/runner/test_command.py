@@ -137,10 +137,20 @@ def test_interruption_is_quiet(run):
     assert run(painting(text="stop")) == (130, "", "Painter\n")
 
 
-def test_models_folder_reaches_the_pack(run, tmp_path, monkeypatch):
+def test_folders_reach_the_pack_for_the_time_of_the_run(run, tmp_path, monkeypatch):
+    seen, execute = [], Paint.execute
+
+    def look(*args, **inputs):
+        seen.append((os.environ["VD_MODELS"], os.environ["VD_INPUT"]))
+        return execute(*args, **inputs)
+
+    monkeypatch.setattr(Paint, "execute", look)
     monkeypatch.setenv("VD_MODELS", "before")
-    run(painting(), "--models", ".")
-    assert os.environ["VD_MODELS"] == str(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    flow = {**painting(image=["9", 0]), "9": node("LoadImage", image="in.png")}
+    assert run(flow, "--models", ".", "--input", ".")[0] == 0
+    assert seen == [(str(tmp_path), str(tmp_path))]
+    assert os.environ["VD_MODELS"] == "before" and "VD_INPUT" not in os.environ
 
 
 # Refusals
@@ -495,12 +505,3 @@ def test_contexts_are_taken_from_the_input_folder_first(tmp_path, capsys, monkey
     assert "1." in capsys.readouterr().out
     monkeypatch.delenv("VD_INPUT")
     assert main(command) == 2 and "'predicted.npy' is not one of its choices" in capsys.readouterr().err
-
-
-def test_a_run_leaves_the_environment_as_it_was(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("VD_MODELS", "before")
-    (tmp_path / "models").mkdir()
-    flow = {"1": node("LoadImage", image="in.png"), "2": node("PreviewImage", images=["1", 0])}
-    Image.new("RGB", (8, 8)).save(tmp_path / "models" / "in.png")
-    assert run(flow, "--models", "models", "--input", "models")[0] == 0
-    assert os.environ["VD_MODELS"] == "before" and "VD_INPUT" not in os.environ
