@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 from benchmarks.measure import ROOT, ratio
 from vd_core.bulk.job import open_job
-from vd_core.bulk.parts import part_path, write_part
+from vd_core.bulk.parts import locate_part, write_part
 from vd_core.bulk.tasks import Settings
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
@@ -185,7 +185,7 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
             results = [
                 {"id": row.id, "error": "", "embedding": list(reader.picture(row).size)} for row in part
             ]
-            write_part(part_path(job.out, "embed", number), results, number * batch)
+            write_part(locate_part(job.out, "embed", number), results, number * batch)
             kind = Path(part[0].id.partition("#")[0]).suffix
             seconds.setdefault(kind, []).append(time.process_time() - start)
         for kind, times in seconds.items():

@@ -31,8 +31,8 @@ from benchmarks.cases import FLOWS, Case, case_of, size_options
 from benchmarks.measure import DTYPES, in_child, machine_options, ratios, resident, write_record
 from benchmarks.speed import our_step
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import build, part_names, state_of
-from vd_core.checkpoints.write import metadata, write_safetensors
+from vd_core.checkpoints.parts import build, collect_state, list_parts
+from vd_core.checkpoints.write import make_metadata, write_safetensors
 from vd_core.diffuser.model import Diffuser
 
 CONTESTANTS = ("read", "ours", "plain")
@@ -67,15 +67,17 @@ def parts_of(case: Case) -> list[str]:
         f"diffuser.data.{case.data}",
         *(f"diffuser.context.{kind}" for kind in case.kinds),
     }
-    return [part for part in part_names(case.config) if part in wanted]
+    return [part for part in list_parts(case.config) if part in wanted]
 
 
 def random_file(case: Case, options: argparse.Namespace) -> Path:
     """The file of a case's layers, written if it is not there."""
     path = options.scratch / f"vd-{options.size}-{options.flow}-{options.file_dtype}.safetensors"
     if not path.exists():
-        shapes = {key: tensor.shape for key, tensor in state_of(build(case.config, parts_of(case))).items()}
-        write_safetensors(path, Drawn(shapes), metadata(case.config), DTYPES[options.file_dtype])
+        shapes = {
+            key: tensor.shape for key, tensor in collect_state(build(case.config, parts_of(case))).items()
+        }
+        write_safetensors(path, Drawn(shapes), make_metadata(case.config), DTYPES[options.file_dtype])
     return path
 
 
@@ -157,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
                 runs[name].append(run)
     seconds = {name: [run["seconds"] for run in those] for name, those in runs.items()}
     needed = (
-        sum(tensor.numel() for tensor in state_of(build(case.config, parts_of(case))).values())
+        sum(tensor.numel() for tensor in collect_state(build(case.config, parts_of(case))).values())
         * case.dtype.itemsize
     )
     peaks = {name: max(run["resident"] for run in those) for name, those in runs.items()}

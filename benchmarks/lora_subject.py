@@ -26,7 +26,7 @@ from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.settings import LoraSettings, PriorSettings, Settings
-from vd_core.training.sheets import grid
+from vd_core.training.sheets import write_grid
 from vd_core.training.train import train
 
 STYLES = ("blob", "flat", "noto", "3d")
@@ -112,7 +112,7 @@ def main(run: Path) -> None:
         )
     with torch.inference_mode():
         rows = [torch.cat([vd.image_vae.decode(z[name][:4]) for name in prompts]) for z in (before, after)]
-    grid(rows, run / "before-after.png")
+    write_grid(rows, run / "before-after.png")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..vd_core.context import Blend, Context, Region, average, concatenate, concatenate_weights, join, ratios
+from ..vd_core.context import (
+    Blend,
+    Context,
+    Region,
+    average,
+    compute_ratios,
+    concatenate,
+    concatenate_weights,
+    join,
+)
 
 Conditioning = list[list[Any]]  # [[tokens, options]]
 
@@ -37,7 +46,7 @@ def to_conditioning(
     """Put a blend on wires, as positive and negative CONDITIONING. options: more entries for each of them."""
     layout = tuple(
         Part(c.kind, c.tokens.shape[1], ratio, c.region, c.guidance)
-        for c, ratio in zip(contexts, ratios(contexts), strict=True)
+        for c, ratio in zip(contexts, compute_ratios(contexts), strict=True)
     )
     positive = [c.tokens for c in contexts], [(c.token_weights, c.tokens) for c in contexts]
     negative = [c.unconditional for c in contexts], [(c.null_token_weights, c.tokens) for c in contexts]

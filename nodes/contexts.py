@@ -7,7 +7,7 @@ from .advice import advise_words
 from .choices import CLIP, CLIP_VISION, long_text, share
 from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
-from .images import rgb, to_masks
+from .images import to_masks, to_rgb
 
 JOINS = ("concatenate", "average")
 TWO_CONTEXTS = {
@@ -43,7 +43,9 @@ class VD_TextContext:
         host.tell(advise_words(text, partial(host.count_tokens, clip)))
         texts = [text, negative_text]
         weights = host.weigh_tokens(clip, texts)
-        seen = flows.text_context(host.encode_text(clip, texts), weights if (weights != 1).any() else None)
+        seen = flows.make_text_context(
+            host.encode_text(clip, texts), weights if (weights != 1).any() else None
+        )
         return to_conditioning([seen], host.conditioning_options(clip, texts))
 
 
@@ -117,10 +119,10 @@ class VD_ImageContext:
         self, clip_vision, image, focus, weight, unconditional, mask=None, tokens=flows.IMAGE_TOKENS[0]
     ):
         keep = None if mask is None else 1 - to_masks(mask)
-        seen = flows.image_context(
-            partial(host.encode_image, clip_vision), rgb(image), keep, focus, unconditional
+        seen = flows.make_image_context(
+            partial(host.encode_image, clip_vision), to_rgb(image), keep, focus, unconditional
         )
-        seen = flows.image_tokens(seen, tokens)
+        seen = flows.select_image_tokens(seen, tokens)
         return to_conditioning([context.Context(seen.kind, seen.tokens * weight, seen.null)])
 
 

@@ -58,10 +58,10 @@ class VD_ExamplePicture:
                 f"There is no {name} in the {style} style among the examples: choose another style."
             )
         picture = examples.pixels[caption.nonzero()[0, 0]].movedim(0, -1)[None].contiguous()
-        return picture, mask_of(picture, masked)
+        return picture, make_mask(picture, masked)
 
 
-def mask_of(picture: Tensor, masked: str) -> Tensor:
+def make_mask(picture: Tensor, masked: str) -> Tensor:
     """Mask one of `MASKS` of a picture [1, H, W, 3] on white: MASK [1, H, W] with 1 where it is covered."""
     mask = torch.zeros(picture.shape[:3])
     height, width = mask.shape[1:]

@@ -6,10 +6,10 @@ from ..vd_core import explain
 from ..vd_core.pictures import resize_and_crop
 from ..vd_core.sampling.samplers import SAMPLERS
 from ..vd_core.sampling.schedule import Schedule
-from ..vd_core.sheet import sheet
+from ..vd_core.sheet import draw_sheet
 from .choices import CLIP_VISION, share, steps
 from .host import host
-from .images import rgb
+from .images import to_rgb
 
 CATEGORY = "VersatileDiffusion/explain"
 MODEL = (
@@ -48,7 +48,7 @@ class VD_ShowSchedule:
         }
 
     def execute(self, model, steps, sampler):
-        return (explain.schedule_picture(host.schedule_of(model), steps, sampler).movedim(1, -1),)
+        return (explain.draw_schedule(host.schedule_of(model), steps, sampler).movedim(1, -1),)
 
 
 class VD_ForwardProcess:
@@ -90,11 +90,11 @@ class VD_ForwardProcess:
         config = host.config(model)
         schedule, scale = Schedule(config.schedule), config.diffuser.data["image"].latent_scale
         stops = explain.read_timesteps(timesteps, schedule)
-        noised = explain.forward_process(schedule, vae.encode(image[..., :3]) * scale, stops, seed)
-        pictures = rgb(vae.decode(noised / scale))
+        noised = explain.diffuse_to_timesteps(schedule, vae.encode(image[..., :3]) * scale, stops, seed)
+        pictures = to_rgb(vae.decode(noised / scale))
         return (
-            sheet(
-                pictures, 5, explain.forward_labels(schedule, stops), "Forward process: q(x_t | x_0)"
+            draw_sheet(
+                pictures, 5, explain.write_labels(schedule, stops), "Forward process: q(x_t | x_0)"
             ).movedim(1, -1),
         )
 
@@ -124,11 +124,9 @@ class VD_FocusSpectrum:
         }
 
     def execute(self, clip_vision, image, focus):
-        tokens = host.encode_image(clip_vision, rgb(image), None)
+        tokens = host.encode_image(clip_vision, to_rgb(image), None)
         return (
-            torch.cat([explain.spectrum_picture(patches.cpu(), focus) for patches in tokens[:, 1:]]).movedim(
-                1, -1
-            ),
+            torch.cat([explain.draw_focus(patches.cpu(), focus) for patches in tokens[:, 1:]]).movedim(1, -1),
         )
 
 
@@ -163,5 +161,5 @@ class VD_Similarity:
 
     def execute(self, positive_1, positive_2, image=None):
         (first, _), (second, _) = positive_1[0], positive_2[0]
-        picture = None if image is None else resize_and_crop(rgb(image[:1]), min(image.shape[1:3]))[0]
-        return (explain.similarity_picture(first[0].cpu(), second[0].cpu(), picture).movedim(1, -1),)
+        picture = None if image is None else resize_and_crop(to_rgb(image[:1]), min(image.shape[1:3]))[0]
+        return (explain.draw_similarity(first[0].cpu(), second[0].cpu(), picture).movedim(1, -1),)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..vd_core.pictures import check_range, resize
 
 
-def rgb(image: Tensor) -> Tensor:
+def to_rgb(image: Tensor) -> Tensor:
     """Turn IMAGE [B, H, W, 1, 3 or 4] in 0..1 into [B, 3, H, W], float32; grey is repeated, an alpha channel
     dropped. Raises ValueError for others."""
     if (
@@ -45,7 +45,7 @@ def to_masks(mask: Tensor) -> Tensor:
     return masks
 
 
-def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
+def paint_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
     """Paint the masked parts of pictures [B, 3, H, W] in the mean colour of the rest.
 
     mask: MASK [1 or B, h, w], 1 = masked.
@@ -72,7 +72,7 @@ def without_masked(pictures: Tensor, mask: Tensor, crop: bool) -> Tensor:
     )
 
 
-def within(pictures: Tensor, longest_side: int) -> Tensor:
+def limit_side(pictures: Tensor, longest_side: int) -> Tensor:
     """Scale pictures [B, 3, H, W] down so that no side is longer than a limit; 0 = no limit."""
     height, width = pictures.shape[2:]
     if not longest_side or max(height, width) <= longest_side:

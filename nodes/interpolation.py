@@ -5,7 +5,7 @@ from .choices import CLIP, long_text, share
 from .conditioning import interpolate_options, to_conditioning, to_contexts
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
-from .latents import common_steps, samples_of
+from .latents import read_samples, share_steps
 
 COUNT = ("INT", {"default": 8, "min": 2, "max": 4096, "tooltip": "How many, both ends counted."})
 
@@ -69,9 +69,9 @@ class VD_InterpolateLatents:
     def execute(self, samples_1, samples_2, count):
         shares = interpolation.spread_shares(count)
         between = interpolation.interpolate_latents(
-            samples_of(samples_1, "samples_1"), samples_of(samples_2, "samples_2"), shares
+            read_samples(samples_1, "samples_1"), read_samples(samples_2, "samples_2"), shares
         )
-        return ({"samples": between, **common_steps(samples_1, samples_2)},)
+        return ({"samples": between, **share_steps(samples_1, samples_2)},)
 
 
 class VD_TextDifference:

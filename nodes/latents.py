@@ -18,7 +18,7 @@ DRAWN = "vd_drawn"  # in a LATENT: the shapes of the official draws that it was 
 STEPS = "vd_steps"  # in a LATENT that Invert Latent (VD) made: in how many steps
 
 
-def official_noise(seed: int, latent: dict) -> BatchNoise:
+def make_official_noise(seed: int, latent: dict) -> BatchNoise:
     """Make the noise of the official app, behind the draws that a LATENT was made from.
 
     The app seeds with its seed + 100, once, after the contexts are made: encoding, sampling and writing draw
@@ -30,7 +30,7 @@ def official_noise(seed: int, latent: dict) -> BatchNoise:
     return noise
 
 
-def rows_of(latent: dict) -> list[int] | None:
+def read_rows(latent: dict) -> list[int] | None:
     """Read which samples of a batch a LATENT holds; None for a whole batch.
 
     Core's Latent From Batch and Latent Batch Seed Behavior note it. Raises ValueError for a note that does
@@ -47,12 +47,12 @@ def rows_of(latent: dict) -> list[int] | None:
     return None if list(rows) == list(range(len(rows))) else [int(row) for row in rows]
 
 
-def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
+def make_sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
     """Make the noise of a sampler from a seed, for the samples of a batch that a LATENT holds.
 
     Raises ValueError where the official noise would need the rest of the batch.
     """
-    rows = rows_of(latent)
+    rows = read_rows(latent)
     if sampling.noise != "official":
         return make_noise(seed, sampling.noise, rows)
     if rows is not None and len(set(rows)) <= max(rows) and sampling.draws_noise:
@@ -61,16 +61,16 @@ def sampler_noise(sampling: Sampling, seed: int, latent: dict) -> NoiseSource:
             "the others, because they share one stream of numbers: choose noise “per sample”, or ddim with "
             "eta 0."
         )
-    noise = official_noise(seed, latent)
+    noise = make_official_noise(seed, latent)
     noise.rows = rows
     return noise
 
 
-def word_generators(seed: int, latent: dict, official: bool) -> Generators:
+def make_word_generators(seed: int, latent: dict, official: bool) -> Generators:
     """Make the random streams of words: one for all sentences as in the official app, or one for each."""
     if official:
-        return official_noise(seed, latent).generator
-    noise = sample_noise(seed, rows_of(latent))
+        return make_official_noise(seed, latent).generator
+    noise = sample_noise(seed, read_rows(latent))
     noise.draw((len(latent["samples"]), 1))
     return noise.generators
 
@@ -80,7 +80,7 @@ def make_latent(latent: dict, samples: Tensor, noise: NoiseSource) -> dict:
     return {**latent, "samples": samples, DRAWN: noise.drawn if isinstance(noise, BatchNoise) else ()}
 
 
-def samples_of(latent: dict, name: str = "latent_image") -> Tensor:
+def read_samples(latent: dict, name: str = "latent_image") -> Tensor:
     """Return the samples of a LATENT, [B, C, h, w] for pictures or [B, C, 1, 1] for texts.
 
     Raises ValueError, with what the input is called, for anything else, such as latents of videos.
@@ -137,7 +137,7 @@ def fit_mask(mask: Tensor, samples: Tensor) -> Tensor:
     return mask.repeat(-(-len(samples) // len(mask)), 1, 1, 1)[: len(samples)]
 
 
-def common_steps(first: dict, second: dict) -> dict:
+def share_steps(first: dict, second: dict) -> dict:
     """Return the steps of Invert Latent (VD) that two LATENTs share. Raises ValueError where they differ."""
     steps = first.get(STEPS), second.get(STEPS)
     if steps[0] != steps[1]:
@@ -154,7 +154,7 @@ def refuse_texts(makes_texts: bool, what: str) -> None:
         raise ValueError(f"{what} works on pictures only: connect image_model.")
 
 
-def shift_of(
+def make_shift(
     sizes: DataConfig, latent: dict, trained_side: int, noisy: float, clean: float
 ) -> ResolutionShift:
     """Return the shift of a model with latents of these sizes for a LATENT [B, C, h, w].
@@ -162,7 +162,7 @@ def shift_of(
     Raises ValueError for texts and other shapes.
     """
     refuse_texts(sizes.layers == "0d", "Resolution Shift (VD)")
-    height, width = samples_of(latent).shape[2:]
+    height, width = read_samples(latent).shape[2:]
     return ResolutionShift.of_size(height, width, trained_side or sizes.side, noisy, clean)
 
 
@@ -173,7 +173,7 @@ def fit_start(noise: dict | None, samples: Tensor, steps: int) -> Tensor | None:
     """
     if noise is None:
         return None
-    start, made_in = samples_of(noise, "start_noise"), noise.get(STEPS, steps)
+    start, made_in = read_samples(noise, "start_noise"), noise.get(STEPS, steps)
     if made_in != steps:
         raise ValueError(
             f"start_noise was made by Invert Latent (VD) in {made_in} steps, the sampler has {steps}: let "

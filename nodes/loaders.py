@@ -8,7 +8,7 @@ CATEGORY = "VersatileDiffusion/loaders"
 SEARCH_ALIASES = ["versatile diffusion", "vd loader", "checkpoint", "four flow"]
 
 
-def model_input(role: str, what: str) -> tuple:
+def describe_model_input(role: str, what: str) -> tuple:
     """Describe the input that chooses a model file."""
     tooltip = (
         f"Where {what} is read from: a file in models/versatile_diffusion, or where such files usually lie. "
@@ -36,7 +36,7 @@ def check_file(name: object, names: list[str], role: str) -> bool | str:
     return f"{printable(name)} is not in the list of this loader: refresh it, or choose a file of it."
 
 
-def contexts_input(output: str) -> tuple:
+def describe_contexts_input(output: str) -> tuple:
     """Describe the input that chooses context layers."""
     tooltip = f"What {output} can be made from. Layers that are not wanted are not read, which saves memory."
     return (list(CONTEXTS), {"default": "all", "tooltip": tooltip})
@@ -77,9 +77,9 @@ class VD_LoadImageModel:
         )
         return {
             "required": {
-                "model": model_input("model", "the model"),
+                "model": describe_model_input("model", "the model"),
                 "vae": ([FROM_MODEL, *host.file_names("vae")], {"default": FROM_MODEL, "tooltip": tooltip}),
-                "contexts": contexts_input("a picture"),
+                "contexts": describe_contexts_input("a picture"),
                 "weight_dtype": DTYPE_INPUT,
             }
         }
@@ -119,12 +119,12 @@ class VD_LoadTextModel:
         )
         return {
             "required": {
-                "model": model_input("model", "the model"),
+                "model": describe_model_input("model", "the model"),
                 "text_vae": (
                     [FROM_MODEL, *host.file_names("text_vae")],
                     {"default": FROM_MODEL, "tooltip": tooltip},
                 ),
-                "contexts": contexts_input("a text"),
+                "contexts": describe_contexts_input("a text"),
                 "weight_dtype": DTYPE_INPUT,
             }
         }
@@ -154,7 +154,7 @@ class VD_LoadClip:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": model_input("clip", "CLIP's text tower")}}
+        return {"required": {"model": describe_model_input("clip", "CLIP's text tower")}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
@@ -176,7 +176,7 @@ class VD_LoadClipVision:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": model_input("clip_vision", "CLIP's vision tower")}}
+        return {"required": {"model": describe_model_input("clip_vision", "CLIP's vision tower")}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):

@@ -2,7 +2,7 @@
 
 from ..vd_core.sampling.low_pass import LowPassGuidance
 from .host import host
-from .latents import samples_of
+from .latents import read_samples
 
 
 class VD_LowPassTie:
@@ -53,4 +53,6 @@ class VD_LowPassTie:
         }
 
     def execute(self, model, latent_image, factor, strength, end):
-        return (host.guide_low_pass(model, LowPassGuidance(samples_of(latent_image), factor, strength, end)),)
+        return (
+            host.guide_low_pass(model, LowPassGuidance(read_samples(latent_image), factor, strength, end)),
+        )

@@ -5,8 +5,8 @@ import torch
 from ..vd_core.color import match_color
 from ..vd_core.pictures import resize
 from .host import host
-from .images import rgb, to_masks
-from .latents import DRAWN, official_noise
+from .images import to_masks, to_rgb
+from .latents import DRAWN, make_official_noise
 
 SIDE = {"default": 512, "min": 8, "max": 8192, "step": 8}
 
@@ -37,7 +37,7 @@ class VD_ColorAdjust:
         }
 
     def execute(self, image, reference):
-        pictures, wanted = rgb(image), rgb(reference)
+        pictures, wanted = to_rgb(image), to_rgb(reference)
         return (match_color(pictures, wanted).movedim(1, -1),)
 
 
@@ -73,7 +73,7 @@ class VD_Squeeze:
         }
 
     def execute(self, image, width, height, mask=None):
-        pictures = resize(rgb(image), height, width).movedim(1, -1)
+        pictures = resize(to_rgb(image), height, width).movedim(1, -1)
         masks = (
             torch.zeros(pictures.shape[:3])
             if mask is None
@@ -117,6 +117,6 @@ class VD_ImageEncode:
         }
 
     def execute(self, pixels, vae, seed, batch_size):
-        noise = official_noise(seed, {})
-        latents = host.encode_sample(vae, rgb(pixels).float().movedim(1, -1), noise)
+        noise = make_official_noise(seed, {})
+        latents = host.encode_sample(vae, to_rgb(pixels).float().movedim(1, -1), noise)
         return ({"samples": latents.repeat(batch_size, 1, 1, 1), DRAWN: noise.drawn},)

@@ -7,8 +7,8 @@ from torch import Tensor
 from ..vd_core.ranking import best_first, clip_score, probabilities, similarity
 from .choices import CLIP, long_text
 from .host import host
-from .images import rgb
-from .text import lines_of
+from .images import to_rgb
+from .text import split_lines
 
 SAME_CLIP = (
     "CLIP_VISION",
@@ -21,9 +21,9 @@ BEST = (
 SCORES = "The cosine of each that is kept, best first."
 
 
-def cosines(clip, clip_vision, image: Tensor, texts: list[str]) -> Tensor:
+def compute_cosines(clip, clip_vision, image: Tensor, texts: list[str]) -> Tensor:
     """Compute the cosine of every picture of an IMAGE with every text, [N, M]."""
-    return similarity(host.encode_image(clip_vision, rgb(image), None)[:, 0], host.embed_text(clip, texts))
+    return similarity(host.encode_image(clip_vision, to_rgb(image), None)[:, 0], host.embed_text(clip, texts))
 
 
 def describe(cosine: Tensor, order: list[int], names: list[str]) -> list[str]:
@@ -68,7 +68,7 @@ class VD_RankImages:
         }
 
     def execute(self, clip, clip_vision, image, text, best):
-        cosine = cosines(clip, clip_vision, image, [text])[:, 0]
+        cosine = compute_cosines(clip, clip_vision, image, [text])[:, 0]
         order = best_first(cosine, best)
         report = describe(cosine, order, [f"picture {number}" for number in range(1, len(image) + 1)])
         return {"ui": {"text": report}, "result": (image[order], "\n".join(report), cosine[order].tolist())}
@@ -107,8 +107,8 @@ class VD_RankTexts:
         }
 
     def execute(self, clip, clip_vision, image, texts, best):
-        lines = lines_of(texts)
-        cosine = cosines(clip, clip_vision, image, lines).mean(dim=0)
+        lines = split_lines(texts)
+        cosine = compute_cosines(clip, clip_vision, image, lines).mean(dim=0)
         order = best_first(cosine, best)
         kept, report = [lines[i] for i in order], describe(cosine, order, lines)
         return {

@@ -6,7 +6,7 @@ from ..vd_core.context import Context
 from .choices import EMBEDDED
 from .conditioning import Conditioning, to_conditioning
 from .host import host
-from .images import rgb, within, without_masked
+from .images import limit_side, paint_masked, to_rgb
 from .loaders import check_file
 
 CATEGORY = "VersatileDiffusion/seecoder"
@@ -142,18 +142,18 @@ class SeeCoder_Encode:
         unconditional=None,
         model=None,
     ):
-        pictures = rgb(image)
-        pictures = pictures if mask is None else without_masked(pictures, mask, crop)
-        tokens = seecoder.encode(within(pictures, longest_side))
+        pictures = to_rgb(image)
+        pictures = pictures if mask is None else paint_masked(pictures, mask, crop)
+        tokens = seecoder.encode(limit_side(pictures, longest_side))
         if model is not None:
             host.check_width(model, tokens.shape[2])
-        null = filled_up(unconditional, tokens)
+        null = expand_unconditional(unconditional, tokens)
         weights = tokens.new_full((tokens.shape[1], 1), local_weight)
         weights[: seecoder.global_tokens] = global_weight
         return to_conditioning([Context("text", null + strength * (weights * tokens - null), null)])
 
 
-def filled_up(unconditional: Conditioning | None, tokens: torch.Tensor) -> torch.Tensor:
+def expand_unconditional(unconditional: Conditioning | None, tokens: torch.Tensor) -> torch.Tensor:
     """Bring the unconditional tokens into the shape of one sample of tokens [B, n, d].
 
     Quirk kept: the official app fills 77 tokens up with zeros, and these zeros take part in the attention.

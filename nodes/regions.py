@@ -87,7 +87,7 @@ class VD_Region:
         }
 
     def execute(self, positive, negative, x, y, width, height, start, end, mask=None):
-        region = Region(boxed(mask, x, y, width, height), start, end)
+        region = Region(limit_to_box(mask, x, y, width, height), start, end)
 
         def place(part: Part) -> Part:
             if part.region:
@@ -99,7 +99,9 @@ class VD_Region:
         return change_contexts(positive, place, "A region"), change_contexts(negative, place, "A region")
 
 
-def boxed(mask: torch.Tensor | None, x: float, y: float, width: float, height: float) -> torch.Tensor | None:
+def limit_to_box(
+    mask: torch.Tensor | None, x: float, y: float, width: float, height: float
+) -> torch.Tensor | None:
     """MASK [B, h, w] within a box -> [B, 1, h, w]; None where both are the whole picture. Raises ValueError
     for an empty box."""
     if mask is None and (x, y, width, height) == (0, 0, 1, 1):

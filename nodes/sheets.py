@@ -1,8 +1,8 @@
 """Lay pictures side by side."""
 
-from ..vd_core.sheet import sheet
+from ..vd_core.sheet import draw_sheet
 from .choices import long_text
-from .images import rgb
+from .images import to_rgb
 
 MOST_LETTERS = 10_000  # each is measured to fit its column
 
@@ -45,4 +45,4 @@ class VD_Sheet:
             raise ValueError(
                 f"labels and title have {len(labels) + len(title)} letters; a sheet takes {MOST_LETTERS}."
             )
-        return (sheet(rgb(image), columns, labels.rstrip().splitlines(), title).movedim(1, -1),)
+        return (draw_sheet(to_rgb(image), columns, labels.rstrip().splitlines(), title).movedim(1, -1),)

@@ -8,7 +8,7 @@ from ..vd_core.energies import color_distance, embedding_distance, latent_distan
 from ..vd_core.sampling.energy import Energy
 from .choices import CLIP_VISION, long_text, share
 from .host import host
-from .images import rgb, to_masks
+from .images import to_masks, to_rgb
 
 CATEGORY = "VersatileDiffusion/steering"
 GRADIENTS = ("fast", "exact")
@@ -92,7 +92,7 @@ class VD_SteerByClip:
         }
 
     def execute(self, model, vae, clip_vision, text, strength, start, end, gradient, clip=None, image=None):
-        wanted = wanted_embedding(clip_vision, text, clip, image)
+        wanted = embed_wanted(clip_vision, text, clip, image)
 
         def measure(latents: Tensor) -> Tensor:
             return embedding_distance(host.embed_image(clip_vision, host.decode(vae, latents)), wanted)
@@ -100,7 +100,7 @@ class VD_SteerByClip:
         return add_energy(model, [vae, clip_vision], measure, strength, start, end, gradient)
 
 
-def wanted_embedding(clip_vision, text: str, clip, image: Tensor | None) -> Tensor:
+def embed_wanted(clip_vision, text: str, clip, image: Tensor | None) -> Tensor:
     """The global embedding of a text, or of pictures, [1 or B, d]. Raises ValueError unless it is clear
     which."""
     if (clip is None) == (image is None):
@@ -110,7 +110,7 @@ def wanted_embedding(clip_vision, text: str, clip, image: Tensor | None) -> Tens
     return (
         host.embed_text(clip, [text])
         if image is None
-        else host.encode_image(clip_vision, rgb(image), None)[:, 0]
+        else host.encode_image(clip_vision, to_rgb(image), None)[:, 0]
     )
 
 
@@ -143,7 +143,7 @@ class VD_SteerByColor:
         }
 
     def execute(self, model, vae, image, strength, start, end, gradient):
-        palette = rgb(image)
+        palette = to_rgb(image)
         return add_energy(
             model,
             [vae],
@@ -190,7 +190,7 @@ class VD_SteerToPicture:
         }
 
     def execute(self, model, vae, image, strength, start, end, gradient, mask=None):
-        wanted, painted = vae.encode(rgb(image).movedim(1, -1)), None if mask is None else to_masks(mask)
+        wanted, painted = vae.encode(to_rgb(image).movedim(1, -1)), None if mask is None else to_masks(mask)
         return add_energy(
             model,
             [],

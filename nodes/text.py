@@ -5,7 +5,7 @@ import torch
 from ..vd_core.autoencoders.optimus import edit_latent
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
 from .choices import long_text, seed, share
-from .latents import NOISES, samples_of, word_generators
+from .latents import NOISES, make_word_generators, read_samples
 
 CATEGORY = "VersatileDiffusion/text"
 TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Versatile Diffusion or Load Text Model (VD)."})
@@ -60,10 +60,10 @@ class VD_TextEncode:
         }
 
     def execute(self, text_vae, text):
-        return ({"samples": text_vae.encode(lines_of(text))[:, :, None, None]},)
+        return ({"samples": text_vae.encode(split_lines(text))[:, :, None, None]},)
 
 
-def lines_of(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """Pick the lines of a text that say something. Raises ValueError where none does."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
@@ -103,7 +103,7 @@ class VD_EditText:
         }
 
     def execute(self, text_vae, samples, remove, add):
-        latents = flat(samples_of(samples, "samples"))
+        latents = flatten_text(read_samples(samples, "samples"))
         if latents.shape[1] != text_vae.width:
             raise ValueError(
                 f"samples are {latents.shape[1]} wide where this text autoencoder has {text_vae.width}: they "
@@ -116,7 +116,7 @@ class VD_EditText:
         return ({**samples, "samples": edit_latent(latents, taken, given)[:, :, None, None]},)
 
 
-def flat(latents: torch.Tensor) -> torch.Tensor:
+def flatten_text(latents: torch.Tensor) -> torch.Tensor:
     """Flatten text latents [B, width, 1, 1] to [B, width]. Raises ValueError for others."""
     if latents.ndim != 4 or latents.shape[2:] != (1, 1) or not len(latents):
         raise ValueError(
@@ -194,8 +194,8 @@ class VD_TextDecode:
         }
 
     def execute(self, text_vae, samples, seed, temperature, top_k, top_p, remove_duplicates, noise=NOISES[0]):
-        latents = flat(samples_of(samples, "samples"))
-        generators = word_generators(seed, samples, noise == "official")
+        latents = flatten_text(read_samples(samples, "samples"))
+        generators = make_word_generators(seed, samples, noise == "official")
         texts = text_vae.decode(latents, generators, temperature, top_k, top_p)
         texts = [remove_duplicate_phrases(text) for text in texts] if remove_duplicates else texts
         return {"ui": {"text": texts}, "result": ("\n".join(texts), texts)}

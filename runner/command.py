@@ -18,7 +18,7 @@ from vd_core.foreign import printable
 from . import graph, remote
 from .errors import JobError, WorkflowError
 from .launcher import launch
-from .limit import TimedOut, time_limit
+from .limit import TimedOut, limit_time
 from .pack import PACKAGE, ROOT
 from .prepare import Changes, prepare
 from .results import Results
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parse(argv)
         results = Results(args.output, args.json)
         check_paths(args)
-        with name_folders(VD_MODELS=args.models, VD_INPUT=args.input), time_limit(args.timeout):
+        with name_folders(VD_MODELS=args.models, VD_INPUT=args.input), limit_time(args.timeout):
             run(args, results)
     except ModuleNotFoundError as error:
         if str(error.name).startswith(PACKAGE):

@@ -251,7 +251,7 @@ def scale(image: torch.Tensor, method: str, height: int, width: int) -> torch.Te
     return torch.nn.functional.interpolate(image.movedim(-1, 1), size=size, mode=method).movedim(1, -1)
 
 
-def sides_of(image: torch.Tensor) -> tuple[int, int]:
+def measure_sides(image: torch.Tensor) -> tuple[int, int]:
     """Return height and width of IMAGE, at least 1; `scale` refuses what is none."""
     return (max(1, image.shape[1]), max(1, image.shape[2])) if image.ndim == 4 else (1, 1)
 
@@ -277,7 +277,7 @@ class ImageScale:
     def execute(self, image, upscale_method, width, height, crop):
         if width == height == 0:
             return (image,)
-        rows, columns = sides_of(image)
+        rows, columns = measure_sides(image)
         width = width or max(1, round(columns * height / rows))
         height = height or max(1, round(rows * width / columns))
         return (scale(image, upscale_method, height, width),)
@@ -297,7 +297,7 @@ class ImageScaleBy:
         }
 
     def execute(self, image, upscale_method, scale_by):
-        return (scale(image, upscale_method, *(round(side * scale_by) for side in sides_of(image))),)
+        return (scale(image, upscale_method, *(round(side * scale_by) for side in measure_sides(image))),)
 
 
 class VAEDecode:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from vd_core.files import check_writable
-from vd_core.memory import out_of_memory
+from vd_core.memory import is_out_of_memory
 
 from .checks import Node, check
 from .core_nodes import CORE_NODES
@@ -61,7 +61,7 @@ def run(nodes: list[Node], hidden: dict, results: Results) -> None:
                     raise JobError(f"{node.title}: {error}") from error
                 unwritten.append(f"{node.title}: {error}")
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise JobError(
                     f"{node.title}: There is not enough memory for this; make fewer or smaller pictures at "

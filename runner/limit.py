@@ -15,7 +15,7 @@ class TimedOut(KeyboardInterrupt):
 
 
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
+def limit_time(seconds: float | None) -> Iterator[None]:
     """Raise TimedOut in the middle of what takes longer than so many seconds; None for no limit.
 
     For the main thread.

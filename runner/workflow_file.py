@@ -62,14 +62,14 @@ def is_png(path: Path) -> bool:
 
 def read_png(path: Path) -> object:
     """Return the prompt in a PNG, else its canvas. Raises WorkflowError for a picture without either."""
-    texts = dict(text_chunks(path))
+    texts = dict(read_text_chunks(path))
     for name in ("prompt", "workflow"):
         if name in texts:
             return json.loads(texts[name])
     raise WorkflowError(f"{path} carries no workflow, as pictures do that ComfyUI or run_workflow.py saved.")
 
 
-def text_chunks(path: Path) -> Iterator[tuple[str, str]]:
+def read_text_chunks(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each text in a PNG that is not compressed (tEXt, iTXt)."""
     with path.open("rb") as file:
         file.seek(len(PNG))

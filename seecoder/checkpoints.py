@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .config import SeeCoderConfig
 from .model import SeeCoder
-from .sizes import seecoder_config
+from .sizes import read_seecoder_config
 
 PREFIX = "ctx.image."  # where the whole Prompt-Free Diffusion model has its encoder
 DERIVED = r"imencoder\..*\.relative_position_index$"  # buffers that follow from the window
@@ -28,14 +28,14 @@ RENAMES = (
 )
 
 
-def released_name(key: str) -> str:
+def name_as_released(key: str) -> str:
     """Name one of our weights as released files do, without `PREFIX`; q, k and v of a layer share a name."""
     for pattern, name in RENAMES:
         key = re.sub(pattern, name, key)
     return key
 
 
-def qkv_index(key: str) -> int | None:
+def find_qkv_index(key: str) -> int | None:
     """Tell which third of a joint tensor of queries, keys and values a weight is; None for other weights."""
     match = re.search(r"\.([qkv])_proj\.", key)
     return "qkv".index(match[1]) if match else None
@@ -87,7 +87,7 @@ def from_tensors(
     """
     tensors = {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}
     try:
-        config = config or seecoder_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        config = config or read_seecoder_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise ValueError(
@@ -114,7 +114,7 @@ def fill(
 
     Raises ValueError with one sentence for anything missing, unexpected or misshapen.
     """
-    wanted = {key: released_name(prefix + key) for key in module.state_dict()}
+    wanted = {key: name_as_released(prefix + key) for key in module.state_dict()}
     missing = set(wanted.values()) - tensors.keys()
     unexpected = {key for key in tensors.keys() - wanted.values() if not re.match(DERIVED, key)}
     misshapen, not_finite = set(), set()
@@ -122,7 +122,7 @@ def fill(
     for key, empty in module.state_dict().items():
         if (name := wanted[key]) in missing:
             continue
-        index, shape, tensor = qkv_index(key), list(empty.shape), tensors[name]
+        index, shape, tensor = find_qkv_index(key), list(empty.shape), tensors[name]
         if index is not None:
             shape[0] *= 3
         if list(tensor.shape) != shape:
@@ -136,17 +136,17 @@ def fill(
             # Copied, so that it does not change with its file.
             state[key] = own.to(dtype or own.dtype, copy=True)
     faults = [
-        count(missing, "missing key", "missing keys"),
-        count(unexpected, "unexpected key", "unexpected keys"),
-        count(misshapen, "misshapen key", "misshapen keys"),
-        count(not_finite, "key without finite numbers", "keys without finite numbers"),
+        count_keys(missing, "missing key", "missing keys"),
+        count_keys(unexpected, "unexpected key", "unexpected keys"),
+        count_keys(misshapen, "misshapen key", "misshapen keys"),
+        count_keys(not_finite, "key without finite numbers", "keys without finite numbers"),
     ]
     if any(faults):
         raise ValueError(f"{source} does not fit a SeeCoder: {'; '.join(filter(None, faults))}.")
     module.load_state_dict(state, strict=True, assign=True)
 
 
-def count(keys: Collection[str], singular: str, plural: str) -> str:
+def count_keys(keys: Collection[str], singular: str, plural: str) -> str:
     """Count keys in words, with the first four of them; "" for none."""
     if not keys:
         return ""
@@ -158,7 +158,7 @@ def count(keys: Collection[str], singular: str, plural: str) -> str:
     return f"{len(keys)} {noun}: {', '.join(names)}{', …' if len(keys) > 4 else ''}"
 
 
-def released_state(model: SeeCoder) -> dict[str, Tensor]:
+def collect_released_state(model: SeeCoder) -> dict[str, Tensor]:
     """Return a model's weights as released files hold them, to be saved; other implementations read them too.
 
     The decoder's queries and keys, which have no effect, are zeros. The buffers that follow from the window
@@ -167,7 +167,7 @@ def released_state(model: SeeCoder) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     thirds: dict[str, dict[int, Tensor]] = {}
     for key, tensor in model.state_dict().items():
-        name, index = PREFIX + released_name(key), qkv_index(key)
+        name, index = PREFIX + name_as_released(key), find_qkv_index(key)
         if index is None:
             tensors[name] = tensor
         else:

@@ -22,12 +22,12 @@ from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.context_encoder import context_encoder_losses
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import draw, nearest
+from vd_core.training.evaluate import draw, measure_nearest
 from vd_core.training.loop import fit
 from vd_core.training.small_model import digest
 
+from .checkpoints import collect_released_state
 from .checkpoints import load as load_seecoder
-from .checkpoints import released_state
 from .config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConfig
 from .embedded import MODEL as EMBEDDED
 from .model import SeeCoder
@@ -67,7 +67,9 @@ def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int
     trained_on = {"diffuser": digest(vd.diffuser.state_dict().values()), "data": digest([images, latents])}
     losses = context_encoder_losses(vd.diffuser, Schedule(vd.config.schedule), "text", latents, images, batch)
     encoder = fit(encoder, losses, out, steps=steps, lr=1e-3, trained_on=trained_on, weight_decay=0.05)
-    write_safetensors(out / "seecoder.safetensors", released_state(encoder), {"format": "pt"}, torch.float16)
+    write_safetensors(
+        out / "seecoder.safetensors", collect_released_state(encoder), {"format": "pt"}, torch.float16
+    )
 
 
 @torch.inference_mode()
@@ -78,7 +80,7 @@ def evaluate(vd: VersatileDiffusion, data: CaptionedPictures, encoder: SeeCoder)
     latents = torch.cat([vd.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     for part, indices in (("trained", data.train), ("held out", data.held_out)):
         tokens = torch.cat([encoder(chunk) for chunk in data.pixels[indices].split(64)])
-        ranks = nearest(draw(vd, [Context("text", tokens)], latents[indices]), latents, indices)
+        ranks = measure_nearest(draw(vd, [Context("text", tokens)], latents[indices]), latents, indices)
         print(f"{part}, {len(indices)} references among {len(latents)} pictures: {ranks}")
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vd_core.checkpoints.parts import state_of
+from vd_core.checkpoints.parts import collect_state
 from vd_core.checkpoints.write import export
 from vd_core.config import VDConfig
 from vd_core.context import Context
@@ -62,8 +62,8 @@ def outputs(model: VersatileDiffusion) -> dict[str, torch.Tensor]:
 
 def assert_same(loaded: VersatileDiffusion, model: VersatileDiffusion, without: tuple[str, ...] = ()) -> None:
     """Equal weights, and outputs equal up to what their place in memory changes in the last bits."""
-    expected, tensors = outputs(model), state_of(model)
-    for key, tensor in state_of(loaded).items():
+    expected, tensors = outputs(model), collect_state(model)
+    for key, tensor in collect_state(loaded).items():
         assert torch.equal(tensor, tensors.pop(key)), key
     assert not {key.partition(".")[0] for key in tensors} - set(without)
     for name, value in outputs(loaded).items():

@@ -16,7 +16,7 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.encoders.clip import Clip
 from vd_core.flows import VersatileDiffusion
 from vd_core.tokenizers import ClipTokenizer, Gpt2Tokenizer
-from vd_core.training.vocabularies import learn
+from vd_core.training.vocabularies import learn_vocabularies
 
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
 
@@ -39,7 +39,7 @@ def same_numbers_in_every_run():
 @pytest.fixture(scope="session")
 def vocabularies():
     """Every word of `CAPTIONS` is one token."""
-    return learn(CAPTIONS)
+    return learn_vocabularies(CAPTIONS)
 
 
 @pytest.fixture(scope="session")

@@ -51,14 +51,14 @@ def load_config(path: Path) -> None:
     shards.
     """
     from vd_core.checkpoints.formats import WeightsFile
-    from vd_core.checkpoints.load import file_config
-    from vd_core.checkpoints.pipeline_config import read_json, sizes_from
+    from vd_core.checkpoints.load import read_file_config
+    from vd_core.checkpoints.pipeline_config import collect_sizes, read_json
     from vd_core.checkpoints.read import read_shards
 
     text = path.read_bytes().decode("utf-8", "replace")
-    attempt(lambda: file_config(WeightsFile(path, {}, {"vd_config": text})))
+    attempt(lambda: read_file_config(WeightsFile(path, {}, {"vd_config": text})))
     for part in ("image_unet", "text_unet", "vae", "text_encoder", "image_encoder", "scheduler"):
-        attempt(lambda part=part: sizes_from({part: (path, read_json(path))}, False))
+        attempt(lambda part=part: collect_sizes({part: (path, read_json(path))}, False))
     read_shards(path)
 
 

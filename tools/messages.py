@@ -28,11 +28,11 @@ PASSED_ON = {
     "error",
     "sentence",
     "' '.join(unwritten)",
-    "missing_vocabularies(folders)",
+    "explain_missing(folders)",
     "reply",
     "row",
-    "unreachable(repository, endpoint, error)",
-    "unreachable(f'{file.repository}/{file.file}', endpoint, error)",
+    "explain_unreachable(repository, endpoint, error)",
+    "explain_unreachable(f'{file.repository}/{file.file}', endpoint, error)",
 }
 # Reasons: whoever raises the error that the user sees puts the subject, and the full stop, around them.
 REASONS = (
@@ -90,7 +90,7 @@ def raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             name = node.exc.func.attr if isinstance(node.exc.func, ast.Attribute) else node.exc.func.id
-            if name not in UNSEEN and name != "corrupt":  # which returns an error of its own
+            if name not in UNSEEN and name != "explain_corrupt":  # which returns an error of its own
                 yield node.lineno, node.exc.args[0]
         elif (
             isinstance(node, ast.Return)

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from tools.lay_out_workflows import ROOT, WORKFLOWS, twin_of
 from tools.workflow_page import NEEDS_COMFYUI, read_note
-from vd_core.lettering import break_lines, font
+from vd_core.lettering import break_lines, load_font
 from vd_core.training.dataset import CaptionedPictures
 
 SIDE, ABOVE, GAP = 384, 120, 8  # pixels of a card, of its part for inputs, between pictures
@@ -106,8 +106,8 @@ def draw_card(
         x += side + GAP
     y = GAP + 4
     for prompt in prompts[:2]:
-        for line in break_lines(f"“{prompt}”", font(20), SIDE - x - GAP)[:2]:
-            pen.text((x, y), line, INK, font(20))
+        for line in break_lines(f"“{prompt}”", load_font(20), SIDE - x - GAP)[:2]:
+            pen.text((x, y), line, INK, load_font(20))
             y += 26
     pen.line((0, ABOVE, SIDE, ABOVE), (225, 225, 230), 2)
     if outputs:
@@ -121,13 +121,13 @@ def draw_card(
             small = fit(picture, width, height - below)
             card.paste(small, (left + (width - small.width) // 2, top))
             if labels:
-                middle = left + (width - font(16).getlength(labels[i])) / 2
-                pen.text((middle, top + small.height), labels[i], QUIET, font(16))
+                middle = left + (width - load_font(16).getlength(labels[i])) / 2
+                pen.text((middle, top + small.height), labels[i], QUIET, load_font(16))
     else:
         y = ABOVE + 2 * GAP
         for text in texts[:5]:
-            for line in break_lines(text, font(24), SIDE - 2 * GAP)[:2]:
-                pen.text((GAP, y), line, INK, font(24))
+            for line in break_lines(text, load_font(24), SIDE - 2 * GAP)[:2]:
+                pen.text((GAP, y), line, INK, load_font(24))
                 y += 32
             y += 10
     return card
@@ -158,11 +158,11 @@ def draw_words(path: Path) -> Image.Image:
     title, text = read_note(path)
     for words, size, most in ((title, 34, 3), (text, 22, 6)):
         plain = re.sub(r"[*`]", "", words).replace("→", "to")  # the font has no arrow
-        for line in break_lines(plain, font(size), SIDE - 4 * GAP, most):
-            pen.text((2 * GAP, y), line, INK, font(size))
+        for line in break_lines(plain, load_font(size), SIDE - 4 * GAP, most):
+            pen.text((2 * GAP, y), line, INK, load_font(size))
             y += size + 8
         y += 2 * GAP
-    pen.text((2 * GAP, SIDE - 40), "needs published files", QUIET, font(20))
+    pen.text((2 * GAP, SIDE - 40), "needs published files", QUIET, load_font(20))
     return card
 
 

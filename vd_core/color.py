@@ -22,12 +22,12 @@ def match_color(images: Tensor, reference: Tensor) -> Tensor:
             "Colour adjustment needs pictures [batch, 3, height, width] and one reference, or one per "
             f"picture, got {list(images.shape)} and {list(reference.shape)}."
         )
-    (mean, std), (wanted_mean, wanted_std) = (statistics(x) for x in (images, reference))
+    (mean, std), (wanted_mean, wanted_std) = (compute_statistics(x) for x in (images, reference))
     scale = torch.where(std > FLAT, wanted_std / std, 0)
     return ((images - mean) * scale + wanted_mean).clamp(0, 1)
 
 
-def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def compute_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mean and unbiased standard deviation of each channel, [B, C, 1, 1]; 0 for one pixel."""
     unbiased = images.shape[2] * images.shape[3] > 1
     return images.mean(dim=(2, 3), keepdim=True), images.std(

@@ -156,7 +156,7 @@ def check_tokens(context: Context) -> None:
         check_norm(f"{name} of the {context.kind} context", context.kind, norm)
 
 
-def ratios(contexts: Sequence[Context]) -> list[float]:
+def compute_ratios(contexts: Sequence[Context]) -> list[float]:
     """Divide the weights by their sum. Raises ValueError when there is no context or all weights are 0."""
     total = sum(context.weight for context in contexts)
     if total <= 0:
@@ -164,7 +164,7 @@ def ratios(contexts: Sequence[Context]) -> list[float]:
     return [context.weight / total for context in contexts]
 
 
-def local_ratios(
+def compute_local_ratios(
     ratios: Sequence[float],
     regions: Sequence[Region | None],
     progress: float,
@@ -231,7 +231,7 @@ def blend(first: Blend, second: Blend, ratio: float) -> Blend:
         replace(c, weight=r * share)
         for side, share in sides
         if share > 0
-        for c, r in zip(side, ratios(side), strict=True)
+        for c, r in zip(side, compute_ratios(side), strict=True)
     ]
 
 
@@ -265,7 +265,7 @@ def average(first: Context, second: Context, share: float) -> Context:
             "Prompts with weights, as in (word:1.5), cannot be averaged: concatenate them, or take the "
             "weights out."
         )
-    batch = common_batch([first.tokens, second.tokens])
+    batch = find_batch([first.tokens, second.tokens])
     count = max(first.tokens.shape[1], second.tokens.shape[1])
 
     def mean(one: Tensor, other: Tensor) -> Tensor:
@@ -297,11 +297,11 @@ def check_joinable(contexts: Blend) -> str:
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """Put tokens [B or 1, n_i, d], or their weights [B or 1, n_i], side by side: [B, Σ n_i, …]. Raises
     ValueError where widths or numbers of samples differ."""
-    batch = common_batch(parts)
+    batch = find_batch(parts)
     return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts], dim=1)
 
 
-def common_batch(parts: Sequence[Tensor]) -> int:
+def find_batch(parts: Sequence[Tensor]) -> int:
     """Return the number of samples B that tokens [B or 1, n_i, d], or their weights, have together. Raises
     ValueError where widths or numbers of samples differ."""
     batch, width = max(len(part) for part in parts), parts[0].shape[2:]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .encoders.focus import focus
-from .plots import COLORS, Curve, heat_map, join_pictures, plot
+from .plots import COLORS, Curve, draw_heat_map, join_pictures, plot
 from .sampling.noise import shared_noise
 from .sampling.samplers import SAMPLERS
 from .sampling.schedule import Schedule
@@ -20,7 +20,7 @@ GREY = (150, 150, 158)
 SHOWN = 40  # singular values in a spectrum: twice as many as the focus tells apart
 
 
-def schedule_curves(schedule: Schedule) -> dict[str, Tensor]:
+def compute_curves(schedule: Schedule) -> dict[str, Tensor]:
     """Compute `alpha`, `sigma` and `log_snr` of a schedule at each timestep, float64 [timesteps].
 
     alpha and sigma are the shares of data and noise (their squares add up to 1), log_snr = log(alpha² /
@@ -44,9 +44,9 @@ def find_visited(schedule: Schedule, n: int, sampler: str) -> Tensor:
     return choose_steps(schedule, sampler, n).timesteps
 
 
-def schedule_picture(schedule: Schedule, n: int, sampler: str) -> Tensor:
+def draw_schedule(schedule: Schedule, n: int, sampler: str) -> Tensor:
     """Draw the curves of a schedule and the timesteps that a sampler visits, [1, 3, H, W]."""
-    curves, stops = schedule_curves(schedule), find_visited(schedule, n, sampler)
+    curves, stops = compute_curves(schedule), find_visited(schedule, n, sampler)
     times = list(range(schedule.timesteps))
 
     def panel(names: Sequence[str], title: str, y_label: str, y: tuple[float, float] | None) -> Tensor:
@@ -83,7 +83,7 @@ def read_timesteps(text: str, schedule: Schedule) -> list[int]:
     return [int(word) for word in words]
 
 
-def forward_process(schedule: Schedule, x0: Tensor, timesteps: Sequence[int], seed: int) -> Tensor:
+def diffuse_to_timesteps(schedule: Schedule, x0: Tensor, timesteps: Sequence[int], seed: int) -> Tensor:
     """Diffuse a latent [1, …] of unit variance to each timestep, [len(timesteps), …], with the same noise.
 
     q(x_t | x_0) of Sohl-Dickstein et al. 2015 in the closed form of Ho et al. 2020, eq. 4.
@@ -96,13 +96,13 @@ def forward_process(schedule: Schedule, x0: Tensor, timesteps: Sequence[int], se
     )
 
 
-def forward_labels(schedule: Schedule, timesteps: Sequence[int]) -> list[str]:
-    """Write what stands under the pictures of `forward_process`."""
-    curves = schedule_curves(schedule)
+def write_labels(schedule: Schedule, timesteps: Sequence[int]) -> list[str]:
+    """Write what stands under the pictures of `diffuse_to_timesteps`."""
+    curves = compute_curves(schedule)
     return [f"t = {t}: {curves['alpha'][t]:.2f} data, {curves['sigma'][t]:.2f} noise" for t in timesteps]
 
 
-def focus_spectrum(patches: Tensor, level: float) -> tuple[Tensor, Tensor]:
+def measure_focus(patches: Tensor, level: float) -> tuple[Tensor, Tensor]:
     """Measure what patch tokens [n, d] hold of each principal component before and after the focus.
 
     The singular values of the tokens without their means, each [min(n, d)].
@@ -117,9 +117,9 @@ def subtract_means(patches: Tensor) -> Tensor:
     return patches.float() - patches.float().mean(dim=-1, keepdim=True)
 
 
-def spectrum_picture(patches: Tensor, level: float) -> Tensor:
-    """Draw `focus_spectrum` of patch tokens [n, d], [1, 3, H, W]."""
-    before, after = focus_spectrum(patches, level)
+def draw_focus(patches: Tensor, level: float) -> Tensor:
+    """Draw `measure_focus` of patch tokens [n, d], [1, 3, H, W]."""
+    before, after = measure_focus(patches, level)
     shown = min(SHOWN, len(before))
     ranks = list(range(1, shown + 1))
     energy = [
@@ -134,7 +134,7 @@ def spectrum_picture(patches: Tensor, level: float) -> Tensor:
     return plot(curves, title, "component of the patch tokens", "singular value", (0.0, 1.05 * highest))[0]
 
 
-def similarity(first: Tensor, second: Tensor) -> Tensor:
+def compute_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Compute the cosines between tokens [n, d] and [m, d], [n, m]; tokens that are zero are like nothing.
 
     Raises ValueError for tokens of different widths.
@@ -146,14 +146,14 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     return F.normalize(first.float(), dim=-1) @ F.normalize(second.float(), dim=-1).T
 
 
-def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = None) -> Tensor:
+def draw_similarity(first: Tensor, second: Tensor, picture: Tensor | None = None) -> Tensor:
     """Draw the cosines of all tokens of two contexts, [n, d] and [m, d], as [1, 3, H, W].
 
     With the picture [3, S, S] that the first one saw, also how well each of its patches is found in the
     second (the largest cosine). Raises ValueError when it is not its picture.
     """
-    cosines = similarity(first, second)
-    matrix = heat_map(cosines, "Cosine of all tokens", "token of context 2", "token of context 1")[0]
+    cosines = compute_similarity(first, second)
+    matrix = draw_heat_map(cosines, "Cosine of all tokens", "token of context 2", "token of context 1")[0]
     if picture is None:
         return matrix
     side = round((len(first) - 1) ** 0.5)
@@ -164,4 +164,6 @@ def similarity_picture(first: Tensor, second: Tensor, picture: Tensor | None = N
         )
     best = cosines[1:].amax(dim=1).reshape(side, side)
     title = f"Patches found in context 2; global tokens: {float(cosines[0, 0]):.2f}"
-    return join_pictures([heat_map(best, title, "largest cosine of each patch", "", over=picture)[0], matrix])
+    return join_pictures(
+        [draw_heat_map(best, title, "largest cosine of each patch", "", over=picture)[0], matrix]
+    )

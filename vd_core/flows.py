@@ -19,8 +19,8 @@ from .context import Blend, Context, check_tokens
 from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
-from .encoders.focus import leading_components
-from .placement import check_dtype, check_place, checked_device, warn_if_slow
+from .encoders.focus import keep_leading_components
+from .placement import check_dtype, check_place, resolve_device, warn_if_slow
 from .sampling.checks import check_mask, check_start, check_type, check_values
 from .sampling.generate import generate, invert
 from .sampling.guidance import guide
@@ -39,13 +39,13 @@ IMAGE_TOKENS = ("all", "patches", "style")
 UNGUIDED = Sampling(cfg=1.0)  # the way on which inversion is the most exact
 
 
-def text_context(tokens: Tensor, token_weights: Tensor | None = None) -> Context:
+def make_text_context(tokens: Tensor, token_weights: Tensor | None = None) -> Context:
     """Make a text context of tokens [B + 1, n, d] and weights [B + 1, n], last those of what to avoid."""
     sides = (None, None) if token_weights is None else (token_weights[:-1], token_weights[-1:])
     return Context("text", tokens[:-1], tokens[-1:], token_weights=sides[0], null_token_weights=sides[1])
 
 
-def image_context(
+def make_image_context(
     encode: Callable[[Tensor, Tensor | None], Tensor],
     images: Tensor,
     masks: Tensor | None = None,
@@ -69,7 +69,7 @@ def image_context(
     )
 
 
-def image_tokens(context: Context, which: str) -> Context:
+def select_image_tokens(context: Context, which: str) -> Context:
     """A part of an image context, its unconditional tokens likewise: "all" tokens, the "patches" without the
     global token, or the "style" alone, the leading components of the patches (the official I2T2I app). Raises
     ValueError for another choice."""
@@ -79,7 +79,7 @@ def image_tokens(context: Context, which: str) -> Context:
         return context
 
     def take(tokens: Tensor) -> Tensor:
-        return leading_components(tokens[:, 1:], STYLE_RANK) if which == "style" else tokens[:, 1:]
+        return keep_leading_components(tokens[:, 1:], STYLE_RANK) if which == "style" else tokens[:, 1:]
 
     return replace(
         context, tokens=take(context.tokens), null=None if context.null is None else take(context.null)
@@ -163,7 +163,7 @@ class VersatileDiffusion:
             device, dtype = None, device
         if dtype is not None:
             check_dtype(dtype)
-        where = None if device is None else checked_device(device)
+        where = None if device is None else resolve_device(device)
         for part in self.parts.values():
             part.to(device=where, dtype=dtype)
             warn_if_slow(next(part.parameters()))
@@ -200,14 +200,14 @@ class VersatileDiffusion:
         prompts = [texts] if isinstance(texts, str) else list(texts)
         if not prompts:
             raise ValueError("There is no prompt to encode: give one, or a list of them.")
-        return text_context(self.clip.encode_text([*prompts, negative]))
+        return make_text_context(self.clip.encode_text([*prompts, negative]))
 
     def encode_image(
         self, images: Tensor, masks: Tensor | None = None, focus: float = 0.5, null: str = "zeros"
     ) -> Context:
         """Encode pictures [B, 3, H, W] in 0..1 as an image context [B, 1 + patches, d]; see
-        `image_context`."""
-        return image_context(self.clip.encode_image, images, masks, focus, null)
+        `make_image_context`."""
+        return make_image_context(self.clip.encode_image, images, masks, focus, null)
 
     def sample(
         self,

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .context import Blend, Context, ratios
+from .context import Blend, Context, compute_ratios
 
 
 def spread_shares(count: int) -> list[float]:
@@ -89,7 +89,7 @@ def interpolate_weights(
 def interpolate_blends(first: Blend, second: Blend, shares: Sequence[float]) -> Blend:
     """Interpolate blends of the same kinds and ratios, context by context. Raises ValueError for others."""
     (kinds, parts), (other_kinds, other_parts) = (
-        ([c.kind for c in side], ratios(side)) for side in (first, second)
+        ([c.kind for c in side], compute_ratios(side)) for side in (first, second)
     )
     if kinds != other_kinds or parts != other_parts:
         raise ValueError(
@@ -102,7 +102,9 @@ def interpolate_blends(first: Blend, second: Blend, shares: Sequence[float]) -> 
 
 def describe_blend(contexts: Blend) -> str:
     """Write the kinds and ratios of a blend in words."""
-    return " + ".join(f"{ratio:.2f} {c.kind}" for c, ratio in zip(contexts, ratios(contexts), strict=True))
+    return " + ".join(
+        f"{ratio:.2f} {c.kind}" for c, ratio in zip(contexts, compute_ratios(contexts), strict=True)
+    )
 
 
 def interpolate_latents(first: Tensor, second: Tensor, shares: Sequence[float]) -> Tensor:

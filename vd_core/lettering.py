@@ -10,12 +10,12 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter where Pillow h
 
 
 @lru_cache
-def font(size: int) -> Font:
+def load_font(size: int) -> Font:
     """Load Pillow's own font, `size` pixels high. It has Latin letters only."""
     return ImageFont.load_default(size=size)
 
 
-def line_height(letters: Font) -> int:
+def measure_line(letters: Font) -> int:
     """Measure the pixels from one line to the next."""
     left, top, right, bottom = letters.getbbox("Ágjy")
     return round(1.15 * bottom)

@@ -48,7 +48,7 @@ RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.
 
 
 @cache
-def picture_endings() -> tuple[str, ...]:
+def list_endings() -> tuple[str, ...]:
     """Return the file name endings of all formats that are read, in lower case and with the dot."""
     return tuple(sorted(ending for ending, name in Image.registered_extensions().items() if name in FORMATS))
 

@@ -45,7 +45,7 @@ def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
     return given.to(weight.dtype)
 
 
-def best_device() -> str:
+def choose_device() -> str:
     """Choose a GPU where torch finds one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -62,7 +62,7 @@ def warn_of_half() -> None:
     log.warning("float16 is many times slower on a CPU than float32: choose float32, or bfloat16.")
 
 
-def checked_device(device: torch.device | str) -> torch.device:
+def resolve_device(device: torch.device | str) -> torch.device:
     """Return a device as torch names it. Raises ValueError for a name that torch cannot use here."""
     try:
         chosen = torch.device(device)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .lettering import break_lines, font, line_height
+from .lettering import break_lines, load_font, measure_line
 
 SCALE = 3
 INK, PAPER, GRID, FRAME = (38, 38, 42), (255, 255, 255), (228, 228, 232), (120, 120, 126)
@@ -64,7 +64,7 @@ class Axes(NamedTuple):
         return across, self.bottom - (y - y0) / (y1 - y0) * (self.bottom - self.top)
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Choose round numbers (1, 2 or 5 times a power of ten apart) from low to high, about so many.
 
     Raises ValueError unless low < high.
@@ -83,7 +83,7 @@ def write_number(value: float) -> str:
     return f"{value:g}"
 
 
-def bounds(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
+def find_bounds(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
     """Find the range of an axis: all finite values with some room, exactly 0 where none is below it."""
     low, high = min(values), max(values)
     if low == high:
@@ -121,15 +121,15 @@ class Page:
         """A line of letters; anchor: which part of it is there, "l", "m" or "r" across and "t", "m" or "b"
         down.
         """
-        letters = font(size * SCALE)
-        (x, y), width, height = at, letters.getlength(text), line_height(letters)
+        letters = load_font(size * SCALE)
+        (x, y), width, height = at, letters.getlength(text), measure_line(letters)
         left = x * SCALE - width * {"l": 0, "m": 0.5, "r": 1}[anchor[0]]
         self.pen.text((left, y * SCALE - height * {"t": 0, "m": 0.5, "b": 1}[anchor[1]]), text, INK, letters)
 
     def upright(self, at: tuple[float, float], text: str) -> None:
         """Write a line of letters that runs upwards, centred at a point."""
-        letters = font(TEXT * SCALE)
-        strip = Image.new("RGB", (math.ceil(letters.getlength(text)), line_height(letters)), PAPER)
+        letters = load_font(TEXT * SCALE)
+        strip = Image.new("RGB", (math.ceil(letters.getlength(text)), measure_line(letters)), PAPER)
         ImageDraw.Draw(strip).text((0, 0), text, INK, letters)
         strip = strip.rotate(90, expand=True)
         self.image.paste(
@@ -147,13 +147,13 @@ class Page:
 
 def measure_width(text: str) -> float:
     """Measure the pixels that a text takes."""
-    return font(TEXT * SCALE).getlength(text) / SCALE
+    return load_font(TEXT * SCALE).getlength(text) / SCALE
 
 
 def write_title(page: Page, title: str) -> float:
     """Write a title at the top; returns where the space below it begins."""
-    lines = break_lines(title, font(HEADING * SCALE), (page.size[0] - 2 * MARGIN) * SCALE)
-    height = line_height(font(HEADING * SCALE)) / SCALE
+    lines = break_lines(title, load_font(HEADING * SCALE), (page.size[0] - 2 * MARGIN) * SCALE)
+    height = measure_line(load_font(HEADING * SCALE)) / SCALE
     for number, line in enumerate(lines):
         page.text((MARGIN, MARGIN / 2 + number * height), line, "lt", HEADING)
     return MARGIN + len(lines) * height
@@ -166,15 +166,15 @@ def plot_axes(
     finite = [value for curve in curves for value in curve.y if math.isfinite(value)]
     xs = [value for curve in curves for value in curve.x]
     bars = 0.5 if any(curve.style == "bars" for curve in curves) else 0.0
-    low, high = bounds([*finite, 0.0] if bars else finite) if y is None else y
+    low, high = find_bounds([*finite, 0.0] if bars else finite) if y is None else y
     across = (min(xs) - bars, max(xs) + bars) if min(xs) < max(xs) or bars else (min(xs) - 0.5, max(xs) + 0.5)
-    numbers = max(measure_width(write_number(tick)) for tick in ticks(low, high))
-    left = MARGIN + line_height(font(TEXT)) + numbers + 10
+    numbers = max(measure_width(write_number(tick)) for tick in choose_ticks(low, high))
+    left = MARGIN + measure_line(load_font(TEXT)) + numbers + 10
     return Axes(
         left,
         top,
         size[0] - MARGIN - 6,
-        size[1] - MARGIN - 2 * line_height(font(TEXT)) - 6,
+        size[1] - MARGIN - 2 * measure_line(load_font(TEXT)) - 6,
         across,
         (low, high),
     )
@@ -194,17 +194,17 @@ def plot(
     y: the range of the vertical axis; None = that of the values.
     """
     page = Page(size)
-    top = legend(page, curves, write_title(page, title))
+    top = write_legend(page, curves, write_title(page, title))
     axes = plot_axes(curves, top, size, y)
-    frame(page, axes, x_label, y_label)
+    draw_frame(page, axes, x_label, y_label)
     for curve in curves:
-        draw(page, axes, curve)
+        draw_curve(page, axes, curve)
     return page.done(), axes
 
 
-def legend(page: Page, curves: Sequence[Curve], top: float) -> float:
+def write_legend(page: Page, curves: Sequence[Curve], top: float) -> float:
     """Write the names of the curves in a row; returns where the space below begins."""
-    x, height = float(MARGIN), line_height(font(TEXT))
+    x, height = float(MARGIN), measure_line(load_font(TEXT))
     for curve in (curve for curve in curves if curve.name):
         if x > MARGIN and x + 32 + measure_width(curve.name) > page.size[0] - MARGIN:
             x, top = MARGIN, top + height
@@ -220,22 +220,22 @@ def legend(page: Page, curves: Sequence[Curve], top: float) -> float:
     return top + height + 8
 
 
-def frame(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
+def draw_frame(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
     """Draw grid, ticks, numbers and names of the axes."""
-    for value in ticks(*axes.y):
+    for value in choose_ticks(*axes.y):
         _, y = axes.at(axes.x[0], value)
         page.line([(axes.left, y), (axes.right, y)], FRAME if value == 0 else GRID)
         page.text((axes.left - 7, y), write_number(value), "rm")
-    for value in ticks(*axes.x):
+    for value in choose_ticks(*axes.x):
         x, _ = axes.at(value, axes.y[0])
         page.line([(x, axes.bottom), (x, axes.bottom + 4)], FRAME)
         page.text((x, axes.bottom + 6), write_number(value), "mt")
     page.line([(axes.left, axes.top), (axes.left, axes.bottom), (axes.right, axes.bottom)], FRAME)
     page.text(((axes.left + axes.right) / 2, page.size[1] - MARGIN / 2), x_label, "mb")
-    page.upright((MARGIN / 2 + line_height(font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
+    page.upright((MARGIN / 2 + measure_line(load_font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
 
 
-def draw(page: Page, axes: Axes, curve: Curve) -> None:
+def draw_curve(page: Page, axes: Axes, curve: Curve) -> None:
     """Draw one curve."""
     points = [axes.at(x, y) for x, y in zip(curve.x, curve.y, strict=True)]
     if curve.style == "line":
@@ -256,7 +256,7 @@ def color_values(values: Tensor, low: float, high: float) -> Tensor:
     return torch.lerp(anchors[below], anchors[below + 1], (place - below)[..., None])
 
 
-def heat_map(
+def draw_heat_map(
     values: Tensor,
     title: str,
     x_label: str,
@@ -274,8 +274,8 @@ def heat_map(
     page, (rows, columns) = Page(size), values.shape
     low, high = float(values.min()), float(values.max())
     low, high = (low, high) if low < high else (low - 0.5, high + 0.5)
-    top, row = write_title(page, title), line_height(font(TEXT))
-    bar = max(measure_width(write_number(tick)) for tick in ticks(low, high)) + 44
+    top, row = write_title(page, title), measure_line(load_font(TEXT))
+    bar = max(measure_width(write_number(tick)) for tick in choose_ticks(low, high)) + 44
     numbers = measure_width(str(rows)) + 10 if over is None else 0
     left, bottom = MARGIN + row + numbers, size[1] - MARGIN - (2 * row + 6 if over is None else row)
     width, height = size[0] - left - bar - MARGIN, bottom - top
@@ -292,10 +292,10 @@ def heat_map(
         (where[0], where[1]),
     )
     if over is None:
-        cell_numbers(page, axes, x_label, y_label)
+        number_cells(page, axes, x_label, y_label)
     else:
         page.text(((axes.left + axes.right) / 2, axes.bottom + 6), x_label, "mt")
-    color_bar(page, Axes(axes.right + 18, top, axes.right + 32, axes.bottom, (0, 1), (low, high)))
+    draw_color_bar(page, Axes(axes.right + 18, top, axes.right + 32, axes.bottom, (0, 1), (low, high)))
     needed = (
         max(axes.right + bar, MARGIN + min(measure_width(title) * HEADING / TEXT, size[0] - 2 * MARGIN))
         + MARGIN
@@ -314,26 +314,26 @@ def overlay_cells(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor
     return torch.lerp(grey[0, 0, ..., None].expand_as(large), large, share)
 
 
-def cell_numbers(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
+def number_cells(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
     """Number the columns below and the rows at the left, and name the two."""
-    for value in ticks(0, axes.x[1] - 1) if axes.x[1] > 1 else [0.0]:
+    for value in choose_ticks(0, axes.x[1] - 1) if axes.x[1] > 1 else [0.0]:
         x, _ = axes.at(value + 0.5, 0)
         page.text((x, axes.bottom + 4), write_number(value), "mt")
-    for value in ticks(0, axes.y[0] - 1) if axes.y[0] > 1 else [0.0]:
+    for value in choose_ticks(0, axes.y[0] - 1) if axes.y[0] > 1 else [0.0]:
         _, y = axes.at(0, value + 0.5)
         page.text((axes.left - 6, y), write_number(value), "rm")
-    page.text(((axes.left + axes.right) / 2, axes.bottom + 6 + line_height(font(TEXT))), x_label, "mt")
-    page.upright((MARGIN / 2 + line_height(font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
+    page.text(((axes.left + axes.right) / 2, axes.bottom + 6 + measure_line(load_font(TEXT))), x_label, "mt")
+    page.upright((MARGIN / 2 + measure_line(load_font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
 
 
-def color_bar(page: Page, axes: Axes) -> None:
+def draw_color_bar(page: Page, axes: Axes) -> None:
     """Draw the bar that says what the colours mean."""
     low, high = axes.y
     shades = color_values(torch.linspace(high, low, 256)[:, None], low, high)
     where = [round(edge * SCALE) for edge in (axes.left, axes.top, axes.right, axes.bottom)]
     image = Image.fromarray((shades * 255).round().to(torch.uint8).numpy())
     page.image.paste(image.resize((where[2] - where[0], where[3] - where[1])), (where[0], where[1]))
-    for value in ticks(low, high):
+    for value in choose_ticks(low, high):
         _, y = axes.at(0, value)
         page.line([(axes.right, y), (axes.right + 4, y)], FRAME)
         page.text((axes.right + 8, y), write_number(value), "lm")

@@ -13,7 +13,7 @@ ESCAPED = (
 )
 
 
-def segments(prompt: str) -> list[tuple[str, float]]:
+def split_by_weight(prompt: str) -> list[tuple[str, float]]:
     """Split a prompt into pieces of text with their weights, 1 outside of parentheses.
 
     A number replaces the weight around it, parentheses without one multiply it by 1.1. Parentheses that do
@@ -21,20 +21,20 @@ def segments(prompt: str) -> list[tuple[str, float]]:
     """
     for escape, mark in ESCAPED:
         prompt = prompt.replace(escape, mark)
-    return [(with_parentheses(piece), weight) for piece, weight in nested(prompt, 1.0)]
+    return [(restore_parentheses(piece), weight) for piece, weight in split_nested(prompt, 1.0)]
 
 
-def with_parentheses(text: str) -> str:
+def restore_parentheses(text: str) -> str:
     """Give a text its own parentheses back."""
     for escape, mark in ESCAPED:
         text = text.replace(mark, escape[1])
     return text
 
 
-def nested(text: str, weight: float) -> list[tuple[str, float]]:
+def split_nested(text: str, weight: float) -> list[tuple[str, float]]:
     """Split a text that has this weight as a whole into pieces."""
     found = []
-    for piece in groups(text):
+    for piece in split_groups(text):
         if len(piece) < 2 or piece[0] != "(" or piece[-1] != ")":
             found.append((piece, weight))
             continue
@@ -43,11 +43,11 @@ def nested(text: str, weight: float) -> list[tuple[str, float]]:
         if words:
             with contextlib.suppress(ValueError):  # then the colon is one of the text
                 inner_weight, inside = float(number), words
-        found += nested(inside, inner_weight)
+        found += split_nested(inside, inner_weight)
     return found
 
 
-def groups(text: str) -> list[str]:
+def split_groups(text: str) -> list[str]:
     """Cut a text at its outermost parentheses, which stay."""
     pieces, start, depth = [], 0, 0
     for position, character in enumerate(text):

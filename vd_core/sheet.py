@@ -9,7 +9,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .lettering import break_lines, font, line_height
+from .lettering import break_lines, load_font, measure_line
 from .pictures import from_pil, to_pil
 
 SMALLEST = 160  # pixels of a picture's width below which letters do not fit under it
@@ -22,7 +22,7 @@ def tile_pictures(images: Tensor, columns: int) -> Tensor:
     return rearrange(torch.cat([images, blank]), "(r n) c h w -> 1 c (r h) (n w)", n=columns)
 
 
-def sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str = "") -> Tensor:
+def draw_sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str = "") -> Tensor:
     """Pictures [N, 3, H, W] in 0..1 in rows of `columns` on white paper, a label under each and a title above
     -> [1, 3, height, width].
 
@@ -44,21 +44,23 @@ def sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str =
     ]
     width, height = pictures[0].size
     columns = min(columns, len(pictures))
-    gap, letters, heading = width // 14, font(max(15, width // 16)), font(max(20, width // 11))
+    gap, letters, heading = width // 14, load_font(max(15, width // 16)), load_font(max(20, width // 11))
     texts = [break_lines(label, letters, width) for label in labels] + [[]] * (len(pictures) - len(labels))
     rows = [range(first, min(first + columns, len(pictures))) for first in range(0, len(pictures), columns)]
     below = [
-        gap // 2 + line_height(letters) * max(len(texts[i]) for i in row) if any(texts[i] for i in row) else 0
+        gap // 2 + measure_line(letters) * max(len(texts[i]) for i in row)
+        if any(texts[i] for i in row)
+        else 0
         for row in rows
     ]
     whole = columns * (width + gap) + gap
     above = break_lines(title, heading, whole - 2 * gap)
-    head = line_height(heading) * len(above) + gap if above else 0
+    head = measure_line(heading) * len(above) + gap if above else 0
     page = Image.new("RGB", (whole, gap + head + sum(below) + len(rows) * (height + gap)), PAPER)
     pen, y = ImageDraw.Draw(page), gap
     for line in above:
         pen.text((gap, y), line, INK, heading)
-        y += line_height(heading)
+        y += measure_line(heading)
     y += gap if above else 0
     for row, space in zip(rows, below, strict=True):
         for column, i in enumerate(row):
@@ -66,6 +68,6 @@ def sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str =
             page.paste(pictures[i], (x, y))
             for number, line in enumerate(texts[i]):
                 left = x + (width - letters.getlength(line)) / 2
-                pen.text((left, y + height + gap // 2 + number * line_height(letters)), line, INK, letters)
+                pen.text((left, y + height + gap // 2 + number * measure_line(letters)), line, INK, letters)
         y += height + space + gap
     return from_pil([page])

@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
-from .prompts import segments
+from .prompts import split_by_weight
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class ClipTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """One prompt, taken literally. A prompt that is too long is cut, with a warning that says where."""
-        return self.filled_up(self.bpe.encode(text))
+        return self.pad(self.bpe.encode(text))
 
-    def filled_up(self, ids: list[int]) -> list[int]:
+    def pad(self, ids: list[int]) -> list[int]:
         """Return the ids of a text between the start token and end tokens."""
         room = self.positions - 2
         if len(ids) > room:
@@ -89,14 +89,16 @@ class ClipTokenizer:
         ids = [self.bpe.sot_token_id, *ids[:room]]
         return ids + [self.bpe.eot_token_id] * (self.positions - len(ids))
 
-    def weighted(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Prompts with weights, see `prompts.segments` -> their ids and the weight of each token, both [B,
-        positions].
+    def encode_weighted(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Encode prompts with weights (see `prompts.split_by_weight`): ids and the weight of each token, both
+        [B, positions].
         """
         ids, weights = [], torch.ones(len(texts), self.positions)
         for row, text in zip(weights, texts, strict=True):
-            tokens = [(token, weight) for piece, weight in segments(text) for token in self.bpe.encode(piece)]
-            ids.append(self.filled_up([token for token, _ in tokens]))
+            tokens = [
+                (token, weight) for piece, weight in split_by_weight(text) for token in self.bpe.encode(piece)
+            ]
+            ids.append(self.pad([token for token, _ in tokens]))
             inside = torch.tensor([weight for _, weight in tokens[: self.positions - 2]])
             row[1 : 1 + len(inside)] = inside
         return torch.tensor(ids), weights
@@ -145,7 +147,7 @@ class Gpt2Tokenizer:
     """
 
     def __init__(self, vocabulary: str, merges: str):
-        vocab = numbered_tokens(vocabulary)
+        vocab = read_numbered_tokens(vocabulary)
         if vocab is None:
             raise ValueError("The GPT-2 vocabulary must be a JSON object that numbers its tokens from 0 on.")
         pairs = [
@@ -190,7 +192,7 @@ class Gpt2Tokenizer:
         return text
 
 
-def numbered_tokens(vocabulary: str) -> dict[str, int] | None:
+def read_numbered_tokens(vocabulary: str) -> dict[str, int] | None:
     """Return the tokens of a vocab.json, or None where it is none."""
     try:
         vocab = json.loads(vocabulary)

@@ -62,11 +62,11 @@ class Layers:
 
     def read(self, part: str) -> VersatileDiffusion:
         """Read a part with its LoRAs."""
-        from ...vd_core.checkpoints.lora_changes import adapted_layers, merge_changes
+        from ...vd_core.checkpoints.lora_changes import merge_changes, name_adaptable
 
         model = read_part(self.path, part, self.dtype)
         for changes, strength in self.loras:
-            merge_changes(adapted_layers(model.diffuser, None), changes, strength)
+            merge_changes(name_adaptable(model.diffuser, None), changes, strength)
         return model
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ...seecoder.model import SeeCoder
 from ...vd_core.autoencoders.image_kl import AutoencoderKL
 from ...vd_core.autoencoders.optimus import Optimus
-from ...vd_core.memory import check_room, in_parts
+from ...vd_core.memory import check_room, run_in_parts
 from ..latents import Generators
-from .terminal import progress
+from .terminal import show_progress
 
 
 @dataclass(eq=False)
@@ -25,14 +25,14 @@ class ImageVAE:
     def encode(self, pixels: Tensor) -> Tensor:
         """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled."""
         self.check_room(pixels.shape[2], pixels.shape[1])
-        return in_parts(self.autoencoder.encode, pixels[..., :3].movedim(-1, 1))
+        return run_in_parts(self.autoencoder.encode, pixels[..., :3].movedim(-1, 1))
 
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
         self.check_room(
             samples.shape[-1] * self.autoencoder.factor, samples.shape[-2] * self.autoencoder.factor
         )
-        return in_parts(self.autoencoder.decode, samples).movedim(1, -1)
+        return run_in_parts(self.autoencoder.decode, samples).movedim(1, -1)
 
     def check_room(self, width: int, height: int) -> None:
         """Raise ValueError for a picture that cannot be encoded or decoded here: four tensors of the first
@@ -61,7 +61,7 @@ class TextVAE:
         self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float
     ) -> list[str]:
         """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them."""
-        with progress("writing") as report:
+        with show_progress("writing") as report:
             return self.optimus.decode(latents, generators, temperature, top_k, top_p, report)
 
 

@@ -18,7 +18,7 @@ from ...vd_core.checkpoints.published import find_model
 from ...vd_core.config import VDConfig
 from ...vd_core.diffuser.layer_names import name_layers
 from ...vd_core.diffuser.model import Diffuser
-from ...vd_core.diffuser.precision import fastest_dtype
+from ...vd_core.diffuser.precision import find_fastest_dtype
 from ...vd_core.embedded import LORAS, MODEL
 from ...vd_core.encoders.clip import Clip
 from ...vd_core.files import resolve_inside
@@ -33,30 +33,38 @@ from ...vd_core.tokenizers import ClipTokenizer
 from ..advice import advise_settings
 from ..choices import EMBEDDED, EXAMPLES, WEIGHT_DTYPES
 from ..conditioning import Conditioning, to_contexts
-from ..latents import fit_mask, fit_start, make_latent, refuse_texts, sampler_noise, samples_of, shift_of
+from ..latents import (
+    fit_mask,
+    fit_start,
+    make_latent,
+    make_sampler_noise,
+    make_shift,
+    read_samples,
+    refuse_texts,
+)
 from .flow import Flow, Layers, read_part
 from .parts import ImageVAE, SeeCoderEncoder, TextVAE
-from .terminal import progress, tell
+from .terminal import show_progress, tell
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 def register() -> None:
-    """Do nothing: `folders` are searched here, so no program needs to know them."""
+    """Do nothing: `list_folders` are searched here, so no program needs to know them."""
 
 
-def folder() -> Path:
+def find_model_folder() -> Path:
     """Where model files are looked for, whatever their role: $VD_MODELS, else `models` in the working
     folder."""
     return Path(os.environ.get("VD_MODELS", "models"))
 
 
-def folders(role: str) -> list[Path]:
+def list_folders(role: str) -> list[Path]:
     """Where files of a role are looked for: contexts and LoRAs also in folders that come with the pack,
     contexts first in the folder that the runner's --input names, $VD_INPUT."""
     inputs = [Path(os.environ["VD_INPUT"])] if role == "context" and "VD_INPUT" in os.environ else []
-    own = {"context": [EXAMPLES], "lora": [folder() / "loras", LORAS]}
-    return [*inputs, folder(), *own.get(role, [])]
+    own = {"context": [EXAMPLES], "lora": [find_model_folder() / "loras", LORAS]}
+    return [*inputs, find_model_folder(), *own.get(role, [])]
 
 
 def file_names(role: str) -> list[str]:
@@ -65,7 +73,7 @@ def file_names(role: str) -> list[str]:
     inputs = Path(os.environ["VD_INPUT"]) if "VD_INPUT" in os.environ else None  # may be a whole home folder
     found = {
         str(path.relative_to(place))
-        for place in folders(role)
+        for place in list_folders(role)
         for path in (place.glob("*") if place == inputs else place.rglob("*"))
         if path.suffix in endings
     }
@@ -76,14 +84,14 @@ def diffuser_names() -> list[str]:
     """List the files that may hold Versatile Diffusion's diffuser."""
     from ...vd_core.checkpoints.companions import may_hold_diffuser
 
-    return [name for name in file_names("model") if may_hold_diffuser(folder() / name)]
+    return [name for name in file_names("model") if may_hold_diffuser(find_model_folder() / name)]
 
 
 def find(name: str, role: str) -> Path:
     """Return the path of a file. Raises FileNotFoundError with what was searched for where."""
     if name == EMBEDDED:
         return EMBEDDED_SEECODER if role == "seecoder" else MODEL
-    return find_model(name, folders(role))
+    return find_model(name, list_folders(role))
 
 
 def output_place(prefix: str, directory: str | None) -> tuple[Path, str]:
@@ -99,7 +107,7 @@ def find_part(model: Path, part: str, role: str) -> Path:
     `companions.find_part` does."""
     from ...vd_core.checkpoints import companions
 
-    return companions.find_part(model, part, folders(role))
+    return companions.find_part(model, part, list_folders(role))
 
 
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
@@ -119,7 +127,7 @@ def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
         Layers(
             path,
             data,
-            fastest_dtype() if dtype == "auto" else getattr(torch, WEIGHT_DTYPES[dtype] or "float32"),
+            find_fastest_dtype() if dtype == "auto" else getattr(torch, WEIGHT_DTYPES[dtype] or "float32"),
         ),
     )
 
@@ -162,14 +170,14 @@ def load_pfd(path: Path) -> None:
 def load_lora(model: Flow, clip: Clip | None, path: Path, strength: float) -> tuple[Flow, Clip | None]:
     """Add a LoRA file, `strength` times, to copies of a MODEL and of a CLIP."""
     from ...vd_core.checkpoints.lora import read_lora
-    from ...vd_core.checkpoints.lora_changes import adapted_layers, merge_changes
+    from ...vd_core.checkpoints.lora_changes import merge_changes, name_adaptable
 
     with torch.device("meta"):  # the layers' names and sizes
         diffuser = Diffuser(model.config.diffuser, [model.data])
     changes = read_lora(path, diffuser, None if clip is None else clip.text_tower)
     if clip is not None:
         clip = deepcopy(clip)
-        merge_changes(adapted_layers(None, clip.text_tower), changes, strength)
+        merge_changes(name_adaptable(None, clip.text_tower), changes, strength)
     return model.with_lora(changes, strength), clip
 
 
@@ -183,24 +191,24 @@ def check_width(model: Flow, width: int) -> None:
         )
 
 
-def tokenizer_of(clip: Clip) -> ClipTokenizer:
+def get_tokenizer(clip: Clip) -> ClipTokenizer:
     """Return the tokenizer that the loaders give a CLIP with a text tower."""
     return cast(ClipTokenizer, clip.tokenizer)
 
 
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts, which may hold weights -> tokens [B, n, d], as if they held none."""
-    return clip.encode_ids(tokenizer_of(clip).weighted(texts)[0])
+    return clip.encode_ids(get_tokenizer(clip).encode_weighted(texts)[0])
 
 
 def weigh_tokens(clip: Clip, texts: Sequence[str]) -> Tensor:
     """Prompts -> the weight of each token, [B, n]."""
-    return tokenizer_of(clip).weighted(texts)[1]
+    return get_tokenizer(clip).encode_weighted(texts)[1]
 
 
 def count_tokens(clip: Clip, word: str) -> int:
     """Count the tokens that a word takes."""
-    return len(tokenizer_of(clip).bpe.encode(word))
+    return len(get_tokenizer(clip).bpe.encode(word))
 
 
 def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:
@@ -265,14 +273,14 @@ def sample(
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
     contexts = to_contexts(positive, negative)
-    samples = model.fit(samples_of(latent))
+    samples = model.fit(read_samples(latent))
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     tell(
         advise_settings(
             model.config, model.data, samples.shape, sampling.cfg if model.guidance == PLAIN else None
         )
     )
-    vd, noise = model.load_for(contexts), sampler_noise(sampling, seed, latent)
+    vd, noise = model.load_for(contexts), make_sampler_noise(sampling, seed, latent)
     run = partial(
         vd.sample,
         model.data,
@@ -282,10 +290,10 @@ def sample(
         mask=None if mask is None else model.flatten_texts(fit_mask(mask, samples)),
         start=None if start is None else model.flatten_texts(start),
     )
-    with progress("sampling") as report:
+    with show_progress("sampling") as report:
         result = run(noise=noise, callback=lambda i, total, x, x0: report(i + 1, total))
     tokens = [side for context in contexts for side in (context.tokens, context.unconditional)]
-    again = partial(run, noise=sampler_noise(sampling, seed, latent))
+    again = partial(run, noise=make_sampler_noise(sampling, seed, latent))
     check_samples(result, again, name_layers(vd.diffuser, model.data), samples, *tokens)
     return make_latent(latent, result.reshape(samples.shape), noise)
 
@@ -295,8 +303,8 @@ def invert(
 ) -> Tensor:
     """Return the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
     contexts = to_contexts(positive, negative)
-    samples = model.fit(samples_of(latent))
-    with progress("inverting") as report:
+    samples = model.fit(read_samples(latent))
+    with show_progress("inverting") as report:
         result = model.load_for(contexts).invert(
             model.data,
             contexts,
@@ -314,7 +322,7 @@ def with_guidance(model: Flow, guidance: GuidanceOptions) -> Flow:
 
 def shift_resolution(model: Flow, latent: dict, trained_side: int, noisy: float, clean: float) -> Flow:
     """Return the MODEL with its noise shifted for latents of that size. Raises ValueError for texts."""
-    return replace(model, shift=shift_of(model.sizes, latent, trained_side, noisy, clean))
+    return replace(model, shift=make_shift(model.sizes, latent, trained_side, noisy, clean))
 
 
 def guide_low_pass(model: Flow, guidance: LowPassGuidance) -> Flow:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+def show_progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the terminal: call what it gives with (done, total). It appears with the first call
     and is wiped off at the end, after an error too, so that no sentence stands on its line."""
     bar = None

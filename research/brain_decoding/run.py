@@ -12,7 +12,7 @@ from torch import Tensor
 from vd_core import MODEL, load, to_pil
 from vd_core.diffuser.precision import DTYPES, choose_dtype
 from vd_core.files import save_numbered
-from vd_core.placement import best_device
+from vd_core.placement import choose_device
 
 from .metrics import describe
 from .predictions import predict
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=Path("output"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--device", default=best_device())
+    parser.add_argument("--device", default=choose_device())
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the weights; default: %(default)s"
     )

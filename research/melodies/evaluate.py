@@ -21,12 +21,12 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.files import write_whole
 from vd_core.flows import VersatileDiffusion
-from vd_core.lettering import break_lines, font
+from vd_core.lettering import break_lines, load_font
 from vd_core.pictures import from_pil, to_pil
 from vd_core.sampling.noise import sample_noise
-from vd_core.sheet import sheet
+from vd_core.sheet import draw_sheet
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import SAMPLING, agreement, nearest, read, see, share
+from vd_core.training.evaluate import SAMPLING, compute_share, measure_agreement, measure_nearest, read, see
 
 from . import autoencoder
 from .encoder import encode_melody
@@ -66,11 +66,11 @@ def figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -> None
             name, style = recognised(melodies, book)
             exact = (melodies == book[data.name[own], data.style[own]]).float().mean()
             scores = {
-                "image": nearest(sample(vd, "image", context), latents, own),
-                "text": agreement(read(vd, sample(vd, "text", context)), captions),
+                "image": measure_nearest(sample(vd, "image", context), latents, own),
+                "text": measure_agreement(read(vd, sample(vd, "text", context)), captions),
                 "melody": {
-                    "name": share(name == data.name[own]),
-                    "style": share(style == data.style[own]),
+                    "name": compute_share(name == data.name[own]),
+                    "style": compute_share(style == data.style[own]),
                     "tokens": round(float(exact), 3),
                 },
             }
@@ -100,7 +100,9 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
         if kind == "text":
             for caption, melody in zip(captions, made["melody"], strict=True):
                 write_wav(out / f"{caption}.wav", melody)
-    page = sheet(torch.stack(rows), columns=4 * len(things), labels=labels, title="Three kinds, nine flows")
+    page = draw_sheet(
+        torch.stack(rows), columns=4 * len(things), labels=labels, title="Three kinds, nine flows"
+    )
     with write_whole(out / "flows.png") as file:
         to_pil(page)[0].save(file, "PNG")
 
@@ -112,7 +114,7 @@ def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
         return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(
             side // picture.shape[2], 2
         )
-    page, letters = Image.new("RGB", (side, side), (242, 242, 242)), font(22)
+    page, letters = Image.new("RGB", (side, side), (242, 242, 242)), load_font(22)
     ImageDraw.Draw(page).multiline_text(
         (side / 2, side / 2),
         "\n".join(break_lines(value, letters, side - 20)),

@@ -19,15 +19,15 @@ from vd_core.color import match_color
 from vd_core.context import Context, join
 from vd_core.diffuser.layers import timestep_embedding
 from vd_core.diffuser.mixing import layer_mixing
-from vd_core.encoders.clip import normalise, token_weights
-from vd_core.encoders.focus import component_factors, focus
+from vd_core.encoders.clip import normalise, weigh_by_masks
+from vd_core.encoders.focus import compute_factors, focus
 from vd_core.flows import VersatileDiffusion
 from vd_core.pictures import resize_and_crop
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import run_sampler
-from vd_core.sampling.schedule import Schedule, ddim_sigmas
+from vd_core.sampling.schedule import Schedule, compute_ddim_sigmas
 from vd_core.tokenizers import BertTokenizer, Gpt2Tokenizer
 
 
@@ -46,7 +46,7 @@ def run_schedule(case):
         yield prefix + "timesteps", steps.timesteps.flip(0), io[prefix + "timesteps"].long()
         yield prefix + "alphas", alphas[1:], io[prefix + "alphas"]
         yield prefix + "alphas_prev", alphas[:-1], io[prefix + "alphas_prev"]
-        yield prefix + "sigmas", ddim_sigmas(steps, run["eta"]).flip(0), io[prefix + "sigmas"]
+        yield prefix + "sigmas", compute_ddim_sigmas(steps, run["eta"]).flip(0), io[prefix + "sigmas"]
         yield prefix + "sqrt_one_minus_alphas", (1 - alphas[1:]).sqrt(), io[prefix + "sqrt_one_minus_alphas"]
     for name in (name for name in io if name.startswith("temb") and name != "temb_t"):
         yield name, *angle_errors(io["temb_t"], io[name])
@@ -224,7 +224,7 @@ def run_clip(case):
     yield "image_context", clip.encode_image(io["image"]), io["image_context"]
     yield (
         "vtoken_mask",
-        token_weights(io["mask"], clip.config.image_size, clip.config.patch_size),
+        weigh_by_masks(io["mask"], clip.config.image_size, clip.config.patch_size),
         io["vtoken_mask"],
     )
     yield "image_context_masked", clip.encode_image(io["image"], io["mask"]), io["image_context_masked"]
@@ -237,7 +237,7 @@ def run_focus(case):
     for run in case.config["levels"]:
         prefix, level = run["prefix"], run["level"]
         yield prefix + "out", focus(case.io["x"], level), case.io[prefix + "out"]
-        yield prefix + "weights20", component_factors(level), case.io[prefix + "weights20"]
+        yield prefix + "weights20", compute_factors(level), case.io[prefix + "weights20"]
 
 
 def run_color_adjust(case):

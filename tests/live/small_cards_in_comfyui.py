@@ -141,7 +141,7 @@ def full_size(data: str, kinds: list[str], side: int) -> dict[str, int]:
         models.FlowModel(core, config, data, network, device=torch.device("cpu")),
         torch.device("cpu"),
     )
-    patcher = part("nodes.host.comfyui.files").patcher_class(False)(
+    patcher = part("nodes.host.comfyui.files").choose_patcher_class(False)(
         model, load_device=cpu, offload_device=cpu
     )
     castable, others = layers(patcher)

@@ -11,7 +11,7 @@ from assets import write_assets
 from graph import OTHER_PICTURE, PICTURE, empty, image_model, ksampler, node, picture, prompt_of
 from safetensors.torch import save_file
 
-from seecoder.checkpoints import released_state
+from seecoder.checkpoints import collect_released_state
 from seecoder.config import DecoderConfig, QueryConfig, SeeCoderConfig, SwinConfig
 from seecoder.model import SeeCoder
 
@@ -34,7 +34,8 @@ def files(server):
     (server.base / "models" / "seecoder").mkdir(exist_ok=True)
     torch.manual_seed(0)
     save_file(
-        released_state(SeeCoder(SIZES)), server.base / "models" / "seecoder" / "seecoder-tiny.safetensors"
+        collect_released_state(SeeCoder(SIZES)),
+        server.base / "models" / "seecoder" / "seecoder-tiny.safetensors",
     )
 
 

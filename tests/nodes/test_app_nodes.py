@@ -19,8 +19,8 @@ from runner import core_nodes
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
 from vd_core.context import Context
-from vd_core.encoders.focus import leading_components
-from vd_core.flows import image_tokens
+from vd_core.encoders.focus import keep_leading_components
+from vd_core.flows import select_image_tokens
 from vd_core.sampling.options import Sampling
 
 HERE = Path(__file__).resolve().parents[1]
@@ -209,9 +209,9 @@ def test_style_tokens_are_the_patches_of_rank_10(nodes, loaded):
 
 def test_style_of_full_rank_is_all_and_an_unknown_choice_is_refused():
     tokens = torch.randn(2, 12, 8, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(leading_components(tokens, 8), tokens)
+    torch.testing.assert_close(keep_leading_components(tokens, 8), tokens)
     with pytest.raises(ValueError, match="The tokens of a picture are all, patches, style, got 'some'."):
-        image_tokens(Context("image", tokens), "some")
+        select_image_tokens(Context("image", tokens), "some")
 
 
 def looked_at(nodes, loaded, seed, weight=1.0):

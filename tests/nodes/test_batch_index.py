@@ -65,8 +65,8 @@ def test_an_index_for_another_batch_is_refused(nodes, loaded):
 
 def test_words_of_a_text_are_those_that_it_has_in_its_batch(pack):
     latents = importlib.import_module(f"{pack.__name__}.nodes.latents")
-    whole = latents.word_generators(5, {"samples": torch.zeros(3, 24, 1, 1)}, official=False)
-    alone = latents.word_generators(
+    whole = latents.make_word_generators(5, {"samples": torch.zeros(3, 24, 1, 1)}, official=False)
+    alone = latents.make_word_generators(
         5, {"samples": torch.zeros(1, 24, 1, 1), "batch_index": [2]}, official=False
     )
     assert torch.equal(torch.rand(9, generator=alone[0]), torch.rand(9, generator=whole[2]))

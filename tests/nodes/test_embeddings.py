@@ -7,7 +7,7 @@ import torch
 from rounding import assert_rounded
 from safetensors.torch import save_file
 
-from vd_core.sampling.schedule import fidelity_steps
+from vd_core.sampling.schedule import count_fidelity_steps
 
 PEOPLE, WIDTH = 3, 40
 TOKENS = torch.randn(PEOPLE, 17, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_pictures_and_texts_of_the_same_people_are_blended_row_by_row(nodes, loa
 
 
 def test_strength_075_of_brain_diffuser_is_37_of_50_steps():
-    assert fidelity_steps(50, 1 - 0.75) == 37
+    assert count_fidelity_steps(50, 1 - 0.75) == 37
 
 
 def test_what_cannot_be_a_context_of_the_model_is_said_in_a_sentence(nodes, loaded, read):

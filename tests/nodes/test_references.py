@@ -6,7 +6,7 @@ import pytest
 import torch
 from node_calls import draw, picture, text
 
-from seecoder.checkpoints import released_state
+from seecoder.checkpoints import collect_released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
 
@@ -96,7 +96,7 @@ def test_its_tokens_condition_versatile_diffusion(nodes, loaded, encoder, monkey
 @pytest.mark.parametrize("position_aware", [False, True])
 def test_files_are_loaded(nodes, tmp_path, monkeypatch, position_aware):
     seecoder = SeeCoder(SeeCoderConfig.tiny(position_aware))
-    torch.save(released_state(seecoder), tmp_path / "see.pth")
+    torch.save(collect_released_state(seecoder), tmp_path / "see.pth")
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
     (found,) = nodes["SeeCoder_Load"](model="see.pth")
     images = torch.rand(2, 3, 21, 34)

@@ -12,7 +12,7 @@ from vd_core.embedded import FEW_STEPS, FOLDER, MODEL
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import nearest
+from vd_core.training.evaluate import measure_nearest
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "api" / "few-steps.json"
 
@@ -39,4 +39,4 @@ def test_four_steps_draw_what_is_asked_for():
     ):
         sampling = Sampling("ddgan", steps=4, cfg=1.0)
         drawn = model.sample("image", [context], latents[own], sample_noise(0), sampling)
-        assert nearest(drawn, latents, own)["top-5"] >= 14 / 16
+        assert measure_nearest(drawn, latents, own)["top-5"] >= 14 / 16

@@ -16,7 +16,7 @@ from PIL import Image
 from runner import graph
 from runner.command import main
 from runner.core_nodes import CORE_NODES
-from seecoder.checkpoints import released_state
+from seecoder.checkpoints import collect_released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
 from tools.lay_out_workflows import twin_of
@@ -57,7 +57,7 @@ def models(models, config, tmp_path_factory):
     seecoder = SeeCoder(replace(SeeCoderConfig.tiny(), queries=queries))
     with torch.no_grad():  # as tokens of CLIP are scaled for Versatile Diffusion
         seecoder.qtransformer.transformer_feedforward_layers[-1].norm.weight.mul_(0.1)
-    torch.save(released_state(seecoder), folder / "seecoder.pth")
+    torch.save(collect_released_state(seecoder), folder / "seecoder.pth")
     width, positions = config.clip.projection_dim, config.clip.text.positions
     save_context(
         folder / "brain-pictures.safetensors",

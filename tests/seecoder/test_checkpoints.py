@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from seecoder.checkpoints import PREFIX, from_tensors, load, released_name, released_state
+from seecoder.checkpoints import PREFIX, collect_released_state, from_tensors, load, name_as_released
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
-from seecoder.sizes import seecoder_config
+from seecoder.sizes import read_seecoder_config
 from vd_core.checkpoints.read import read
 
 MANIFEST = Path(__file__).resolve().parents[1] / "golden" / "manifests" / "pfd_official.json.gz"
@@ -30,7 +30,7 @@ def model(request):
 
 @pytest.fixture
 def tensors(model):
-    return released_state(model)
+    return collect_released_state(model)
 
 
 def equal(one: SeeCoder, other: SeeCoder) -> bool:
@@ -80,7 +80,9 @@ def test_the_format_follows_from_the_contents(model, tensors, tmp_path):
 
 def test_released_names_give_the_sizes_and_the_decoder_keeps_zeros(model, tensors):
     assert (
-        seecoder_config({key.removeprefix(PREFIX): tuple(tensor.shape) for key, tensor in tensors.items()})
+        read_seecoder_config(
+            {key.removeprefix(PREFIX): tuple(tensor.shape) for key, tensor in tensors.items()}
+        )
         == model.config
     )
     joint = tensors[f"{PREFIX}imdecoder.transformer.layers.1.self_attn.in_proj_weight"]
@@ -88,7 +90,7 @@ def test_released_names_give_the_sizes_and_the_decoder_keeps_zeros(model, tensor
         joint[128:], model.imdecoder.transformer["layers"][1].self_attn.v_proj.weight
     )
     # All names are told apart, and a file can hold them (no shared memory).
-    assert len({released_name(key) for key in model.state_dict()}) == len(tensors)
+    assert len({name_as_released(key) for key in model.state_dict()}) == len(tensors)
 
 
 def test_dtypes(tensors):

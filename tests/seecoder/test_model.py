@@ -18,7 +18,7 @@ from seecoder.decoder import Decoder
 from seecoder.model import SeeCoder
 from seecoder.positions import position_features
 from seecoder.query_transformer import QueryTransformer
-from seecoder.sizes import query_config
+from seecoder.sizes import read_query_config
 from seecoder.swin import Swin, pad_to_multiple, relative_positions, shift_mask
 
 MANIFEST = Path(__file__).resolve().parents[1] / "golden" / "manifests" / "pfd_official.json.gz"
@@ -268,4 +268,4 @@ def test_maps_of_the_tokens_width_can_be_projected_too():
     shapes = {f"qtransformer.{key}": tuple(tensor.shape) for key, tensor in transformer.state_dict().items()}
     assert shapes["qtransformer.input_proj.0.weight"] == (64, 64, 1, 1)
     released = {key.replace("v_proj.", "in_proj_"): shape for key, shape in shapes.items()}
-    assert query_config(released) == config
+    assert read_query_config(released) == config

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vd_core.context import Context, average, blend, join, ratios
+from vd_core.context import Context, average, blend, compute_ratios, join
 
 
 def context(kind="image", batch=1, tokens=3, width=4, **fields):
@@ -17,7 +17,7 @@ A, B, C = context(tokens=2), context("text", tokens=3), context(tokens=4)
 
 
 def shares(contexts):
-    return {id(c.tokens): ratio for c, ratio in zip(contexts, ratios(contexts), strict=True)}
+    return {id(c.tokens): ratio for c, ratio in zip(contexts, compute_ratios(contexts), strict=True)}
 
 
 def expected(**weights):
@@ -27,8 +27,8 @@ def expected(**weights):
 
 
 def test_ratios_are_relative():
-    assert ratios([context(weight=3), context(weight=1)]) == [0.75, 0.25]
-    assert ratios([context(weight=0), context(weight=0.2)]) == [0, 1]
+    assert compute_ratios([context(weight=3), context(weight=1)]) == [0.75, 0.25]
+    assert compute_ratios([context(weight=0), context(weight=0.2)]) == [0, 1]
 
 
 def test_blend_of_two():
@@ -107,8 +107,8 @@ def test_join_repeats_a_single_sample():
         (lambda: context(weight=-0.1), "a number ≥ 0, got -0.1"),
         (lambda: context(weight=float("nan")), "a number ≥ 0, got nan"),
         (lambda: context(weight=float("inf")), "a number ≥ 0, got inf"),
-        (lambda: ratios([]), "at least one context"),
-        (lambda: ratios([context(weight=0)]), "a weight above 0"),
+        (lambda: compute_ratios([]), "at least one context"),
+        (lambda: compute_ratios([context(weight=0)]), "a weight above 0"),
         (lambda: blend([A], [B], 1.1), "lies between 0 and 1, got 1.1"),
         (lambda: blend([A], [B], float("nan")), "lies between 0 and 1, got nan"),
         (lambda: blend([A], [], 0.5), "at least one context"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vd_core import MODEL, Sampling, load
-from vd_core.diffuser.precision import choose_dtype, fastest_dtype
+from vd_core.diffuser.precision import choose_dtype, find_fastest_dtype
 from vd_core.placement import convert_for, warn_of_half
 from vd_core.sampling.noise import sample_noise
 
@@ -135,4 +135,4 @@ def test_float16_on_a_cpu_is_said_to_be_slow_once(caplog):
 
 def test_types_are_chosen_by_name():
     assert choose_dtype("bfloat16", "cpu") == torch.bfloat16 and choose_dtype("auto", "cuda") == torch.float16
-    assert choose_dtype("auto", "cpu") == fastest_dtype()
+    assert choose_dtype("auto", "cpu") == find_fastest_dtype()

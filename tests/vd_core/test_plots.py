@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from vd_core.lettering import font
+from vd_core.lettering import load_font
 from vd_core.plots import (
     COLORS,
     PAPER,
     SIZE,
     VIRIDIS,
     Curve,
-    bounds,
+    choose_ticks,
     color_values,
-    heat_map,
+    draw_heat_map,
+    find_bounds,
     join_pictures,
     plot,
-    ticks,
     write_number,
 )
 
@@ -46,7 +46,7 @@ def ink_box(picture):
     "low, high", [(0, 1), (-6.9, 7.1), (0, 999), (0.43, 0.71), (-3e-4, 5e-4), (12, 12.5)]
 )
 def test_ticks_are_round_even_and_inside(low, high):
-    values = ticks(low, high)
+    values = choose_ticks(low, high)
     assert 3 <= len(values) <= 9 and low <= values[0] and values[-1] <= high
     steps = torch.tensor(values, dtype=torch.float64).diff()
     torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-6, atol=0)
@@ -56,8 +56,8 @@ def test_ticks_are_round_even_and_inside(low, high):
 
 def test_an_axis_needs_a_range():
     with pytest.raises(ValueError, match="from a lower to a higher value, got 1 to 1"):
-        ticks(1, 1)
-    assert bounds([0, 2]) == (0.0, 2.1) and bounds([3, 3]) == pytest.approx((2.45, 3.55))
+        choose_ticks(1, 1)
+    assert find_bounds([0, 2]) == (0.0, 2.1) and find_bounds([3, 3]) == pytest.approx((2.45, 3.55))
 
 
 def test_a_curve_goes_through_its_values():
@@ -116,9 +116,9 @@ def test_nothing_is_cut_off():
         "x",
         "a name of an axis",
     )
-    maps = [heat_map(torch.rand(120, 7) * 1e-3, "A title of a map", "columns", "rows")[0]]
+    maps = [draw_heat_map(torch.rand(120, 7) * 1e-3, "A title of a map", "columns", "rows")[0]]
     maps += [
-        heat_map(
+        draw_heat_map(
             torch.rand(4, 4),
             "A long title over a small map, longer than it",
             "below",
@@ -141,7 +141,7 @@ def test_colours_run_from_the_lowest_to_the_highest_and_grow_lighter():
 
 def test_each_cell_has_the_colour_of_its_number():
     values = torch.tensor([[0.0, 0.25, 0.5], [1.0, 0.75, 0.1]])
-    picture, axes = heat_map(values, "A map", "columns", "rows")
+    picture, axes = draw_heat_map(values, "A map", "columns", "rows")
     for row in range(2):
         for column in range(3):
             wanted = (color_values(values[row, column], 0, 1) * 255).round().int().tolist()
@@ -150,8 +150,8 @@ def test_each_cell_has_the_colour_of_its_number():
 
 def test_cells_over_a_picture_keep_its_proportions_and_let_it_shine_through():
     values = torch.tensor([[0.0, 1.0], [0.5, 0.2]])
-    dark, axes = heat_map(values, "", "", "", over=torch.zeros(3, 16, 16))
-    light, _ = heat_map(values, "", "", "", over=torch.ones(3, 16, 16))
+    dark, axes = draw_heat_map(values, "", "", "", over=torch.zeros(3, 16, 16))
+    light, _ = draw_heat_map(values, "", "", "", over=torch.ones(3, 16, 16))
     assert axes.right - axes.left == pytest.approx(axes.bottom - axes.top)
     for row in range(2):
         for column in range(2):
@@ -162,7 +162,7 @@ def test_cells_over_a_picture_keep_its_proportions_and_let_it_shine_through():
 
 
 def test_all_numbers_alike_make_a_map_too():
-    picture, axes = heat_map(torch.zeros(3, 3), "", "", "")
+    picture, axes = draw_heat_map(torch.zeros(3, 3), "", "", "")
     assert pixel(picture, axes.at(1.5, 1.5)) == pytest.approx(
         (color_values(torch.tensor(0.0), -0.5, 0.5) * 255).round().int().tolist(), abs=1
     )
@@ -174,7 +174,7 @@ def test_pictures_beside_each_other():
 
 
 def test_the_font_has_the_letters_that_are_used():
-    letters = font(20)
+    letters = load_font(20)
     missing = bytes(letters.getmask("\uffff"))
     for letter in "abcxyzABC0123456789.,:;()|_^/%=-+'":
         assert bytes(letters.getmask(letter)) != missing, letter

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vd_core.prompts import segments
+from vd_core.prompts import split_by_weight
 from vd_core.tokenizers import ClipTokenizer
 
 
@@ -28,7 +28,7 @@ from vd_core.tokenizers import ClipTokenizer
     ],
 )
 def test_segments(prompt, wanted):
-    found = segments(prompt)
+    found = split_by_weight(prompt)
     assert [text for text, _ in found] == [text for text, _ in wanted]
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in wanted])
 
@@ -39,12 +39,12 @@ def tokenizer():
 
 
 def test_weights_lie_on_the_tokens_of_their_words(tokenizer):
-    ids, weights = tokenizer.weighted(["a (red:1.5) apple", "(butterfly:0)"])
+    ids, weights = tokenizer.encode_weighted(["a (red:1.5) apple", "(butterfly:0)"])
     assert torch.equal(ids, tokenizer(["a red apple", "butterfly"]))
     assert weights.tolist() == [[1, 1, 1.5, *[1] * 9], [1, 0, *[1] * 10]]
 
 
 def test_a_prompt_that_is_too_long_is_cut_with_its_weights(tokenizer, caplog):
-    ids, weights = tokenizer.weighted(["(" + "cat " * 20 + ":2)"])
+    ids, weights = tokenizer.encode_weighted(["(" + "cat " * 20 + ":2)"])
     assert torch.equal(ids, tokenizer(["cat " * 20])) and weights.tolist() == [[1, *[2] * 10, 1]]
     assert "20 tokens, 10 fit" in caplog.text

@@ -10,7 +10,7 @@ from vd_core.checkpoints.load import load
 from vd_core.embedded import FOLDER, MODEL
 from vd_core.encoders.clip import normalise
 from vd_core.ranking import best_first, clip_score, probabilities, similarity, token_similarity
-from vd_core.sampling.noise import seeded
+from vd_core.sampling.noise import make_generator
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 
@@ -191,7 +191,7 @@ def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():
         seen = trained.encode_image(pixels.repeat_interleave(8, dim=0), null="black")
         latents = torch.zeros(192, trained.config.diffuser.data["text"].channels)
         written = trained.sample("text", [seen], latents, 0, Sampling("dpmpp_2m", steps=20, cfg=2.0))
-        texts = trained.text_vae.decode(written, [seeded(i) for i in range(192)], temperature=0.5)
+        texts = trained.text_vae.decode(written, [make_generator(i) for i in range(192)], temperature=0.5)
         right = (
             torch.tensor([text.rpartition(",")[0] == names[i // 8] for i, text in enumerate(texts)])
             .float()

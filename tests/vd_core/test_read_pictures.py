@@ -13,7 +13,7 @@ from picture_files import encode, picture_files, pixels, png
 from PIL import Image
 
 from vd_core import pictures
-from vd_core.pictures import from_pil, picture_endings, read_frames, read_picture
+from vd_core.pictures import from_pil, list_endings, read_frames, read_picture
 
 FILES = picture_files()
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n"
@@ -22,7 +22,7 @@ RGB = encode(Image.fromarray(pixels()), "PNG")
 
 def test_there_are_many_kinds_of_files():
     assert len(FILES) >= 50 and len({file.name for file in FILES}) == len(FILES)
-    assert {Path(file.name).suffix.lower() for file in FILES} <= set(picture_endings())
+    assert {Path(file.name).suffix.lower() for file in FILES} <= set(list_endings())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vd_core.lettering import break_lines, font, line_height
-from vd_core.sheet import PAPER, SMALLEST, sheet, tile_pictures
+from vd_core.lettering import break_lines, load_font, measure_line
+from vd_core.sheet import PAPER, SMALLEST, draw_sheet, tile_pictures
 
 PICTURES = (torch.randint(0, 256, (5, 3, 32, 80), generator=torch.Generator().manual_seed(0))) / 255
 GAP = 160 // 14
@@ -33,7 +33,7 @@ def test_tiles_have_no_gaps_and_a_white_rest():
 
 
 def test_pictures_stand_in_rows_pixel_by_pixel():
-    page = sheet(PICTURES, 3)
+    page = draw_sheet(PICTURES, 3)
     assert page.shape == (1, 3, 2 * 64 + 3 * GAP, 3 * 160 + 4 * GAP)
     for i, picture in enumerate(PICTURES):
         torch.testing.assert_close(cell(page, i // 3, i % 3), picture, atol=1 / 255, rtol=0)
@@ -41,11 +41,11 @@ def test_pictures_stand_in_rows_pixel_by_pixel():
 
 
 def test_more_columns_than_pictures_leave_no_empty_paper():
-    assert torch.equal(sheet(PICTURES, 64), sheet(PICTURES, 5))
+    assert torch.equal(draw_sheet(PICTURES, 64), draw_sheet(PICTURES, 5))
 
 
 def test_a_label_stands_under_its_own_picture():
-    bare, page = sheet(PICTURES[:3], 3), sheet(PICTURES[:3], 3, ["", "yg"])
+    bare, page = draw_sheet(PICTURES[:3], 3), draw_sheet(PICTURES[:3], 3, ["", "yg"])
     assert page.shape[2] > bare.shape[2] and torch.equal(page[:, :, : GAP + 64], bare[:, :, : GAP + 64])
     below = page[:, :, GAP + 64 :]
     columns = [below[..., left : left + 160 + GAP] for left in range(GAP // 2, 3 * (160 + GAP), 160 + GAP)]
@@ -56,7 +56,7 @@ def test_a_label_stands_under_its_own_picture():
 
 
 def test_a_title_stands_above_and_moves_the_rest_down():
-    bare, page = sheet(PICTURES, 3), sheet(PICTURES, 3, title="Title")
+    bare, page = draw_sheet(PICTURES, 3), draw_sheet(PICTURES, 3, title="Title")
     down = page.shape[2] - bare.shape[2]
     assert (
         down > 0
@@ -66,14 +66,14 @@ def test_a_title_stands_above_and_moves_the_rest_down():
 
 
 def test_large_pictures_keep_their_size():
-    assert sheet(torch.rand(1, 3, SMALLEST, SMALLEST), 1).shape[3] == SMALLEST + 2 * (SMALLEST // 14)
+    assert draw_sheet(torch.rand(1, 3, SMALLEST, SMALLEST), 1).shape[3] == SMALLEST + 2 * (SMALLEST // 14)
 
 
 @pytest.mark.parametrize(
     "text", ["a cat", "a very long label with many words in it that go on and on", "Supercalifragilistic" * 6]
 )
 def test_lines_fit_and_hold_the_text(text):
-    letters = font(15)
+    letters = load_font(15)
     lines = break_lines(text, letters, 120, most=20)
     assert all(letters.getlength(line) <= 120 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
@@ -84,17 +84,17 @@ def test_lines_fit_and_hold_the_text(text):
 
 def test_lines_do_not_touch_each_other():
     for size in (12, 20, 40):
-        assert line_height(font(size)) >= font(size).getbbox("Ágjy")[3]
+        assert measure_line(load_font(size)) >= load_font(size).getbbox("Ágjy")[3]
 
 
 def test_what_makes_no_sheet_is_refused():
     with pytest.raises(ValueError, match="6 labels for 5 pictures"):
-        sheet(PICTURES, 2, ["x"] * 6)
+        draw_sheet(PICTURES, 2, ["x"] * 6)
     with pytest.raises(ValueError, match="at least one column, got 0"):
-        sheet(PICTURES, 0)
+        draw_sheet(PICTURES, 0)
 
 
 def test_the_node_takes_one_label_per_line(nodes):
     images = PICTURES.movedim(1, -1)
     page = nodes["VD_Sheet"](image=images, columns=3, labels="one\n\nthree\n\n", title="Title")[0]
-    assert torch.equal(page.movedim(-1, 1), sheet(PICTURES, 3, ["one", "", "three"], "Title"))
+    assert torch.equal(page.movedim(-1, 1), draw_sheet(PICTURES, 3, ["one", "", "three"], "Title"))

@@ -9,7 +9,7 @@ from vd_core.autoencoders.optimus import edit_latent
 from vd_core.checkpoints.load import load
 from vd_core.context import Context, blend, join
 from vd_core.embedded import FOLDER, MODEL
-from vd_core.flows import image_tokens
+from vd_core.flows import select_image_tokens
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
@@ -48,7 +48,7 @@ class Recipes:
         edited = edit_latent(latents, self.model.text_vae.encode(old), self.model.text_vae.encode(new))
         said = read(self.model, edited)
         words = join([self.model.encode_text(said), self.model.encode_text(new)])
-        style = image_tokens(self.model.encode_image(self.data.pixels[rows]), "style")
+        style = select_image_tokens(self.model.encode_image(self.data.pixels[rows]), "style")
         found = self.nearest(draw(self.model, blend([style], [words], 0.67), self.latents[rows]))
         names = [self.caption(int(i)) for i in found]
         told = mean(name in text for name, text in zip(new, said, strict=True))

@@ -23,9 +23,9 @@ from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import contexts_of, judged
+from vd_core.training.evaluate import judge_pictures, take_rows
 from vd_core.training.judge import Judge, train_judge
-from vd_core.training.picture_quality import features, frechet_distance, seed_difference
+from vd_core.training.picture_quality import compute_features, frechet_distance, measure_seed_difference
 
 ROWS = ("dpmpp_2m:20:2", "dpmpp_2m:4:2", "ddgan:4:2", "ddgan:4:1", f"ddgan:4:1:{FEW_STEPS}")
 CHUNK = 76  # pictures drawn together
@@ -44,7 +44,7 @@ def draw(model: VersatileDiffusion, context: Context, seed: int, sampling: Sampl
     for rows in torch.arange(len(context.tokens)).split(CHUNK):
         noise = sample_noise(1000 * seed + int(rows[0]))
         latents = model.sample(
-            "image", contexts_of([context], rows), torch.zeros(len(rows), *shape), noise, sampling
+            "image", take_rows([context], rows), torch.zeros(len(rows), *shape), noise, sampling
         )
         pictures.append(model.image_vae.decode(latents))
     return torch.cat(pictures)
@@ -62,7 +62,7 @@ def measure(row: str, judge: Judge, data: CaptionedPictures, own: Tensor, seeds:
     model = load(MODEL)
     if lora is not None:
         apply_lora(model, lora)
-    real = features(judge, data.pixels[own])
+    real = compute_features(judge, data.pixels[own])
     for flow, context in (
         ("text to image", model.encode_text([data.captions[i] for i in own])),
         ("image variation", model.encode_image(data.pixels[own])),
@@ -70,13 +70,17 @@ def measure(row: str, judge: Judge, data: CaptionedPictures, own: Tensor, seeds:
         start = time.process_time()
         pictures = [draw(model, context, seed, sampling) for seed in range(seeds)]
         seconds = time.process_time() - start
-        scores = [judged(judge, drawn, data, own) for drawn in pictures]
+        scores = [judge_pictures(judge, drawn, data, own) for drawn in pictures]
         shares = []
         for key in ("name", "style"):
             values = torch.tensor([score[key] for score in scores])
             shares.append(f"{key} {values.mean():.3f} ± {values.std(correction=min(1, seeds - 1)):.3f}")
-        distances = torch.tensor([frechet_distance(features(judge, drawn), real) for drawn in pictures])
-        differ = f", seeds differ by {seed_difference(torch.stack(pictures)):.3f}" if seeds > 1 else ""
+        distances = torch.tensor(
+            [frechet_distance(compute_features(judge, drawn), real) for drawn in pictures]
+        )
+        differ = (
+            f", seeds differ by {measure_seed_difference(torch.stack(pictures)):.3f}" if seeds > 1 else ""
+        )
         yield (
             f"{row}, {flow}: {', '.join(shares)}, Fréchet {distances.mean():.2f}{differ}, "
             f"{seeds * len(own) / seconds:.1f} pictures per CPU second"

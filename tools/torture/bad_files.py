@@ -17,14 +17,14 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from seecoder.checkpoints import from_tensors, released_state
+from seecoder.checkpoints import collect_released_state, from_tensors
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
 from vd_core.checkpoints.contexts import load_context, save_context
 from vd_core.checkpoints.load import load as load_model
-from vd_core.checkpoints.parts import build, part_names, state_of
+from vd_core.checkpoints.parts import build, collect_state, list_parts
 from vd_core.checkpoints.read import read
-from vd_core.checkpoints.write import metadata
+from vd_core.checkpoints.write import make_metadata
 from vd_core.config import VDConfig
 from vd_core.context import Context
 
@@ -47,12 +47,12 @@ class Good:
 
 def load_parts(path: Path) -> State:
     """The tensors of a model without text autoencoder, which would look for vocabularies."""
-    return state_of(load_model(path))
+    return collect_state(load_model(path))
 
 
 def load_seecoder(path: Path) -> State:
     """The tensors of a SeeCoder, read as the nodes read it."""
-    return released_state(from_tensors(read(path).weights, str(path)))
+    return collect_released_state(from_tensors(read(path).weights, str(path)))
 
 
 def load_tokens(path: Path) -> State:
@@ -66,16 +66,16 @@ def goods(folder: Path) -> list[Good]:
     torch.manual_seed(0)
     tiny = VDConfig.tiny()
     config = replace(tiny, clip=replace(tiny.clip, text=replace(tiny.clip.text, vocab_size=64)))
-    model = build(config, [part for part in part_names(config) if part not in ("text_vae", "clip_text")])
-    state = {key: torch.randn(tensor.shape) for key, tensor in state_of(model).items()}
+    model = build(config, [part for part in list_parts(config) if part not in ("text_vae", "clip_text")])
+    state = {key: torch.randn(tensor.shape) for key, tensor in collect_state(model).items()}
     seecoder = SeeCoder(SeeCoderConfig.tiny(False)).requires_grad_(False)
     tokens = torch.nn.functional.normalize(torch.randn(2, 7, 40), dim=-1)
     context = Context("text", tokens[:1], tokens[1:])
     save_context(folder / "context.safetensors", context)
     held = load_file(folder / "context.safetensors")
     found = [
-        Good("model", load_parts, state, metadata(config), {}),
-        Good("seecoder", load_seecoder, released_state(seecoder), {}, {}),
+        Good("model", load_parts, state, make_metadata(config), {}),
+        Good("seecoder", load_seecoder, collect_released_state(seecoder), {}, {}),
         Good("context", load_tokens, held, {"format": "pt", "vd_kind": "text"}, {}),
     ]
     for good in found:

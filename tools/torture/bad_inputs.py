@@ -16,7 +16,7 @@ from runner.core_nodes import CORE_NODES
 from runner.graph import describe_classes
 from runner.in_process import run_node
 from runner.pack import load_pack
-from vd_core.memory import out_of_memory
+from vd_core.memory import is_out_of_memory
 
 from .forked import Result, Table, environment, forked, sentence
 
@@ -255,7 +255,7 @@ def outcome(bench: Bench, name: str, values: dict, folder: Path) -> Result:
             f"left {stray}" if stray else "not finite" if not good else "",
         )
     except (RuntimeError, MemoryError) as error:
-        return Result("refused") if out_of_memory(error) else sentence(error)
+        return Result("refused") if is_out_of_memory(error) else sentence(error)
     except Exception as error:
         return sentence(error)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vd_core.bulk.parts import part_path, read_errors, write_part
+from vd_core.bulk.parts import locate_part, read_errors, write_part
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
@@ -296,8 +296,10 @@ def outcome(place: Path) -> Result:
                 result if result["error"] else {**result, "captions": ["x"], "pictures": [b"png"]}
                 for result in results
             ]
-            write_part(part_path(out, task, 0), made, 0)
-            if len(read_errors(part_path(out, task, 0))) != sum(bool(result["error"]) for result in results):
+            write_part(locate_part(out, task, 0), made, 0)
+            if len(read_errors(locate_part(out, task, 0))) != sum(
+                bool(result["error"]) for result in results
+            ):
                 return Result("wrong", "other errors were written")
         seen = [value for value in found if not isinstance(value, ValueError)]
         if any(SECRET in value if isinstance(value, str) else value.size == (77, 77) for value in seen):

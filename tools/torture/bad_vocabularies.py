@@ -17,12 +17,12 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import build, state_of
+from vd_core.checkpoints.parts import build, collect_state
 from vd_core.checkpoints.vocabularies import PREFIX, to_tensors
-from vd_core.checkpoints.write import metadata
+from vd_core.checkpoints.write import make_metadata
 from vd_core.config import VDConfig
 from vd_core.tokenizers import ClipTokenizer, Gpt2Tokenizer
-from vd_core.training.vocabularies import learn
+from vd_core.training.vocabularies import learn_vocabularies
 
 from .bad_files import Case, Good, State, outcome
 from .forked import Table, forked
@@ -97,7 +97,7 @@ def load_texts(path: Path) -> State:
 def good_texts() -> Good:
     """The texts' parts of a small model, with their vocabularies."""
     torch.manual_seed(0)
-    vocabularies, tiny = learn(CAPTIONS), VDConfig.tiny()
+    vocabularies, tiny = learn_vocabularies(CAPTIONS), VDConfig.tiny()
     sizes = {
         "encoder": len(vocabularies.bert.splitlines()),
         "decoder": Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges).eos + 1,
@@ -110,10 +110,12 @@ def good_texts() -> Good:
     config = replace(tiny, clip=replace(tiny.clip, text=tower), text_vae=text_vae)
     state = {
         key: torch.randn(tensor.shape)
-        for key, tensor in state_of(build(config, ["clip_text", "text_vae"], vocabularies)).items()
+        for key, tensor in collect_state(build(config, ["clip_text", "text_vae"], vocabularies)).items()
     }
     state |= to_tensors(vocabularies)
-    return Good("texts", load_texts, {}, metadata(config), {"safetensors": save(state, metadata(config))})
+    return Good(
+        "texts", load_texts, {}, make_metadata(config), {"safetensors": save(state, make_metadata(config))}
+    )
 
 
 def spoilt(good: Good, state: State, rng: random.Random) -> Iterator[Case]:

@@ -12,7 +12,7 @@ from ..pictures import check_range, check_tensor
 from ..placement import convert_for
 
 
-def norm(channels: int) -> nn.GroupNorm:
+def make_norm(channels: int) -> nn.GroupNorm:
     """Make the autoencoder's group norm."""
     return nn.GroupNorm(32, channels, eps=1e-6)
 
@@ -22,9 +22,9 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.norm1 = norm(inputs)
+        self.norm1 = make_norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2 = norm(outputs)
+        self.norm2 = make_norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.nin_shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
@@ -39,7 +39,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.norm = norm(channels)
+        self.norm = make_norm(channels)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
             for level, (inputs, outputs) in enumerate(zip([config.channels, *widths], widths, strict=False))
         )
         self.mid = Middle(widths[-1])
-        self.norm_out = norm(widths[-1])
+        self.norm_out = make_norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
             Level(inputs, outputs, config.num_res_blocks + 1, Upsample if level > 0 else None, "upsample")
             for level, (inputs, outputs) in enumerate(zip([*widths[1:], widths[-1]], widths, strict=True))
         )
-        self.norm_out = norm(widths[0])
+        self.norm_out = make_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Optimus(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.encoder = bert(config.encoder, attention)
+        self.encoder = build_bert(config.encoder, attention)
         self.encoder_linear = nn.Linear(config.encoder.width, 2 * config.latent_width, bias=False)
         self.decoder = GPT2(config.decoder)
         self.latent_to_embedding = nn.Linear(config.latent_width, config.decoder.width, bias=False)
@@ -266,7 +266,7 @@ def check_size(name: str, found: int, wanted: int) -> None:
         )
 
 
-def bert(sizes: TransformerConfig, attention: str) -> BertModel:
+def build_bert(sizes: TransformerConfig, attention: str) -> BertModel:
     """Build Optimus' encoder."""
     from transformers import BertConfig, BertModel
 

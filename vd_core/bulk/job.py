@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from ..datasets.read import fingerprints
+from ..datasets.read import hash_rows
 from ..datasets.rows import Row
 from ..files import write_whole
-from ..memory import out_of_memory
+from ..memory import is_out_of_memory
 from ..runs import find_differences, hash_files, lock_folder, read_record
-from .parts import CAPTIONS, part_path, read_errors, write_captions, write_part
+from .parts import CAPTIONS, locate_part, read_errors, write_captions, write_part
 from .reconstruct import Reconstruction, Reconstructor
 from .tasks import Runner, Settings
 
@@ -51,7 +51,7 @@ class Job:
     def paths(self) -> list[Path]:
         """List the files of all parts, in the order of their rows."""
         count = -(-len(self.rows) // self.batch)
-        return [part_path(self.out, self.settings.task, number) for number in range(count)]
+        return [locate_part(self.out, self.settings.task, number) for number in range(count)]
 
     def missing(self) -> list[int]:
         """List the parts that are not there yet."""
@@ -90,10 +90,10 @@ class Worker:
         try:
             runner = self.runner
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise ValueError("There is not enough memory for the model: choose another device.") from error
-        write_part(part_path(self.out, self.settings.task, number), runner(rows), number * self.batch)
+        write_part(locate_part(self.out, self.settings.task, number), runner(rows), number * self.batch)
 
     def __call__(self, batch: dict) -> dict:
         """Make the part that Ray Data hands out, a number and rows as JSON: how many rows, and what went
@@ -132,7 +132,7 @@ def open_job(
     if not 1 <= batch <= 65536:
         raise ValueError(f"A part has 1 to 65536 rows, got {batch}.")
     listing = settings.find_rows(source, recursive)
-    hashes = list(fingerprints(listing.rows))
+    hashes = list(hash_rows(listing.rows))
     inputs = "".join(
         json.dumps({"id": row.id, "sha256": found}) + "\n"
         for row, found in zip(listing.rows, hashes, strict=True)
@@ -277,7 +277,7 @@ def run(
         if missing and workers == 0:
             run_here(job, missing, Worker(job.settings, **worker), progress)
         elif missing:
-            on_ray(job, missing, worker, workers, gpus, address, progress)
+            run_on_ray(job, missing, worker, workers, gpus, address, progress)
         failed = [row for path in job.paths() for row in read_errors(path)]
         with write_whole(job.out / "errors.jsonl") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode())
@@ -297,13 +297,13 @@ def check_installed(task: str, workers: int) -> None:
     """Raise ValueError, before any work, where a package is not installed that a job needs: pyarrow for
     parquet, Ray for workers.
     """
-    needed = {"pyarrow": part_path(Path(), task, 0).suffix == ".parquet", "ray": workers > 0}
+    needed = {"pyarrow": locate_part(Path(), task, 0).suffix == ".parquet", "ray": workers > 0}
     for package, is_needed in needed.items():
         if is_needed and find_spec(package) is None:
             raise ValueError(f"This job needs {package}, which is not installed: {INSTALL}.")
 
 
-def on_ray(
+def run_on_ray(
     job: Job,
     missing: list[int],
     worker: dict[str, Any],

@@ -17,7 +17,7 @@ CAPTIONS = "captions.csv"
 PICTURE_TASKS = ("variation", "text-to-image", "reconstruct")
 
 
-def part_path(folder: Path, task: str, number: int) -> Path:
+def locate_part(folder: Path, task: str, number: int) -> Path:
     """Return where a part lies. A file of this name is complete."""
     return folder / f"part-{number:06d}{'.tar' if task in PICTURE_TASKS else '.parquet'}"
 

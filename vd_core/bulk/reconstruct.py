@@ -22,7 +22,7 @@ from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
 from ..pictures import from_pil, read_picture, resize_and_crop, to_pil
-from ..placement import best_device
+from ..placement import choose_device
 from ..ranking import best_first, token_similarity
 from ..sampling.checks import check_number, check_size
 from ..sampling.noise import SampleNoise
@@ -177,7 +177,7 @@ class Reconstructor:
             list(settings.models),
             parts=settings.parts,
             dtype=getattr(torch, settings.dtype),
-            device=device or best_device(),
+            device=device or choose_device(),
         )
         embedded = settings.models == (str(MODEL),)
         self.size = (64 if embedded else 512) if settings.size is None else settings.size

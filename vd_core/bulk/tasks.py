@@ -21,11 +21,11 @@ from ..datasets.rows import Listing, Row
 from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
-from ..memory import out_of_memory
+from ..memory import is_out_of_memory
 from ..pictures import from_pil, resize_and_crop, to_pil
-from ..placement import best_device
+from ..placement import choose_device
 from ..sampling.checks import check_choice, check_number, check_size
-from ..sampling.noise import SampleNoise, seeded
+from ..sampling.noise import SampleNoise, make_generator
 from ..sampling.options import Sampling
 
 READS = {
@@ -79,7 +79,7 @@ class Settings:
 
     def find_rows(self, source: Path, recursive: bool) -> Listing:
         """Keep what the task reads of an input. Raises ValueError for no rows, and like `find_rows`."""
-        return rows_of_task(find_rows(source, recursive), READS[self.task], source)
+        return select_rows(find_rows(source, recursive), READS[self.task], source)
 
     def make_runner(self, device: str | None = None) -> Runner:
         """Load the model and make what runs the task on rows. device: None = a GPU where there is one."""
@@ -97,7 +97,7 @@ class Runner:
 
     def __init__(self, settings: Settings, device: str | None = None):
         self.settings = settings
-        self.device = device or best_device()
+        self.device = device or choose_device()
         self.model = load(list(settings.models), parts=PARTS[settings.task], device=self.device)
         embedded = settings.models == (str(MODEL),)
         self.size = (64 if embedded else 512) if settings.size is None else settings.size
@@ -207,7 +207,7 @@ def run_rows(run: Callable[[Sequence], list[Result]], rows: Sequence, ids: Seque
     try:
         return run(rows)
     except (ValueError, RuntimeError, MemoryError) as error:
-        if len(rows) == 1 and out_of_memory(error):
+        if len(rows) == 1 and is_out_of_memory(error):
             raise ValueError(
                 f"There is not enough memory for {ids[0]}, a single row: choose a smaller count or size, or "
                 "another device. What was done before is kept."
@@ -221,10 +221,12 @@ def run_rows(run: Callable[[Sequence], list[Result]], rows: Sequence, ids: Seque
 def seed_rows(seed: int, purpose: str, ids: Sequence[str], count: int) -> list[torch.Generator]:
     """Make generators for `count` results of each row, seeded by seed, row's id and result's number."""
     names = [f"{seed} {purpose} {number} {name}" for name in ids for number in range(count)]
-    return [seeded(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")) for name in names]
+    return [
+        make_generator(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")) for name in names
+    ]
 
 
-def rows_of_task(listing: Listing, kind: str, source: Path) -> Listing:
+def select_rows(listing: Listing, kind: str, source: Path) -> Listing:
     """Keep what a task reads, "picture" or "text", of rows that have it. Raises ValueError for no rows."""
     listing = listing.with_pictures() if kind == "picture" else listing.with_texts()
     if not listing.rows:

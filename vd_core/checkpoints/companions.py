@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from .load import open_checkpoints
-from .published import published
+from .published import list_published
 
 # Other names under which the same weights are published or usually saved.
 ALSO_NAMED = {
@@ -26,7 +26,7 @@ DIFFUSER_KEYS = re.compile(r"diffuser\.\w+\.|model\.diffusion_model\.unet_\w+\."
 def find_part(model: Path, part: str, folders: Collection[Path]) -> Path:
     """Find the file of a part of a model: the model's own where it holds the part, else the published one.
 
-    part:    as in `part_names`.
+    part:    as in `list_parts`.
     folders: searched for the published file, after the model's own folder.
 
     Raises FileNotFoundError that says which file is wanted, its size, where it is published and where it was
@@ -35,7 +35,7 @@ def find_part(model: Path, part: str, folders: Collection[Path]) -> Path:
     checkpoints, _ = open_checkpoints(model)
     if part in checkpoints[0].keys:
         return model
-    (wanted,) = published([part])
+    (wanted,) = list_published([part])
     names = (wanted.file, *ALSO_NAMED.get(wanted.file, ()))
     for folder, name in product([model.parent, *folders], names):
         if (folder / name).exists():

@@ -19,7 +19,7 @@ from ..context import NORMALISE, Context
 from ..files import write_whole
 from ..foreign import printable
 from .faults import is_finite
-from .formats import existing, first_line
+from .formats import first_line, resolve_existing
 from .read import read
 from .write import dump_safetensors
 
@@ -73,7 +73,7 @@ def load_context(path: str | Path, kind: str | None = None, normalise: bool = Fa
     Texts may come from encoders that do not normalise (`anime_ug.pth` of Prompt-Free Diffusion has norms of
     28): only a sample of Versatile Diffusion tells (`check_tokens`).
     """
-    path = existing(path)
+    path = resolve_existing(path)
     tensors, stored = read_array(path) if is_array(path) else read_tensors(path)
     if stored is not None and not is_kind(stored):
         raise ValueError(

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..config import VDConfig
 from .layouts import CONVERTED, STABLE_DIFFUSION
-from .load import Paths, choose, empty_model, locate_vocabularies, open_checkpoints, read_parts
+from .load import Paths, build_empty, choose, locate_vocabularies, open_checkpoints, read_parts
 from .lora import read_lora
-from .lora_changes import merged
-from .vocabularies import missing_vocabularies, to_tensors
-from .write import export, metadata, write_safetensors
+from .lora_changes import merge_change
+from .vocabularies import explain_missing, to_tensors
+from .write import export, make_metadata, write_safetensors
 
 
 def convert(
@@ -50,7 +50,7 @@ def convert(
         return ["diffuser"]
     checkpoints, config = open_checkpoints(paths, config, CONVERTED)
     sources = choose(checkpoints, config, None)
-    model = empty_model(checkpoints, config, sources)
+    model = build_empty(checkpoints, config, sources)
     tensors = read_parts(sources, model)
     for path, strength in loras:
         diffuser = model.parts.get("diffuser")
@@ -59,16 +59,16 @@ def convert(
             raise ValueError(f"{path} changes a diffuser or its text encoder, and these files have neither.")
         for layer, change in read_lora(path, diffuser, text_tower).items():
             weight = tensors[f"{layer}.weight"]
-            tensors[f"{layer}.weight"] = merged(weight.float() if dtype else weight, change, strength)
+            tensors[f"{layer}.weight"] = merge_change(weight.float() if dtype else weight, change, strength)
     if layout != "vd_core":
         write_safetensors(out, export(tensors, layout, config), {"format": "pt"}, dtype)
         return list(sources)
     found, folders = locate_vocabularies(checkpoints, config, vocabularies)
     if found is None and vocabularies:
-        raise FileNotFoundError(missing_vocabularies(folders))
+        raise FileNotFoundError(explain_missing(folders))
     if "text_vae" not in sources and not vocabularies:
         found = None
-    write_safetensors(out, tensors | (to_tensors(found) if found else {}), metadata(config), dtype)
+    write_safetensors(out, tensors | (to_tensors(found) if found else {}), make_metadata(config), dtype)
     return [*sources, *(["vocabularies"] if found else [])]
 
 
@@ -91,7 +91,7 @@ def stable_diffusion_unet(paths: Paths, config: VDConfig | None = None) -> dict[
     }
     kind = kinds.pop() if len(kinds) == 1 else "text"
     sources = choose(checkpoints, config, ["diffuser.data.image", f"diffuser.context.{kind}"])
-    tensors = read_parts(sources, empty_model(checkpoints, config, sources))
+    tensors = read_parts(sources, build_empty(checkpoints, config, sources))
     renamed = {
         key.replace(f"diffuser.context.{kind}.", "diffuser.context.text."): tensor
         for key, tensor in tensors.items()

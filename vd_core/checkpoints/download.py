@@ -33,7 +33,7 @@ class Remote:
     name: str = ""
 
 
-def single_files(precision: str) -> list[tuple[str, str, str]]:
+def list_single_files(precision: str) -> list[tuple[str, str, str]]:
     """List (repository, file, name here) of the official single files, CLIP and the vocabularies of the text
     autoencoder.
 
@@ -51,17 +51,17 @@ def plan_pipeline(repository: str = REPOSITORY, endpoint: str | None = None) -> 
     """List the files of a diffusers pipeline that `load("OWNER/NAME")` reads. Raises OSError with one
     sentence.
     """
-    sizes = published_sizes(repository, endpoint)
+    sizes = ask_sizes(repository, endpoint)
     folders = tuple(f"{component.folder}/" for component in COMPONENTS)
     wanted = [
         file
         for file in sizes
         if file.startswith(folders) and file.endswith(ENDINGS) or file == "model_index.json"
     ]
-    return [Remote(repository, file, sizes[file]) for file in without_doubles(wanted)]
+    return [Remote(repository, file, sizes[file]) for file in leave_out_doubles(wanted)]
 
 
-def without_doubles(files: Sequence[str]) -> list[str]:
+def leave_out_doubles(files: Sequence[str]) -> list[str]:
     """Leave out weights that are there a second time, in half precision or as .bin beside .safetensors."""
     whole = [file for file in files if ".fp16." not in file] or list(files)
     safe = {file.partition("/")[0] for file in whole if file.endswith(".safetensors")}
@@ -74,9 +74,9 @@ def without_doubles(files: Sequence[str]) -> list[str]:
 
 def plan_single_files(precision: str = "float16", endpoint: str | None = None) -> list[Remote]:
     """List the official single files with the bytes that are published. Raises OSError with one sentence."""
-    wanted = single_files(precision)
+    wanted = list_single_files(precision)
     sizes = {
-        repository: published_sizes(repository, endpoint)
+        repository: ask_sizes(repository, endpoint)
         for repository in {repository for repository, _, _ in wanted}
     }
     if absent := [f"{repository}/{file}" for repository, file, _ in wanted if file not in sizes[repository]]:
@@ -86,16 +86,16 @@ def plan_single_files(precision: str = "float16", endpoint: str | None = None) -
     return [Remote(repository, file, sizes[repository][file], name) for repository, file, name in wanted]
 
 
-def published_sizes(repository: str, endpoint: str | None) -> dict[str, int]:
+def ask_sizes(repository: str, endpoint: str | None) -> dict[str, int]:
     """Ask the hub for the files of a repository and their bytes. Raises OSError with one sentence."""
     try:
         info = HfApi(endpoint=endpoint).model_info(repository, files_metadata=True)
     except Exception as error:  # the client meets the network here and can fail in any way
-        raise OSError(unreachable(repository, endpoint, error)) from error
+        raise OSError(explain_unreachable(repository, endpoint, error)) from error
     return {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}
 
 
-def unreachable(what: str, endpoint: str | None, error: Exception) -> str:
+def explain_unreachable(what: str, endpoint: str | None, error: Exception) -> str:
     """Say what to do when the hub does not answer as it should."""
     where = endpoint or constants.ENDPOINT
     reason = first_line(error)
@@ -132,7 +132,7 @@ def fetch(file: Remote, folder: Path | None, endpoint: str | None, report: Calla
     try:
         fetched = Path(hf_hub_download(file.repository, file.file, local_dir=parts, endpoint=endpoint))
     except Exception as error:  # as above
-        raise OSError(unreachable(f"{file.repository}/{file.file}", endpoint, error)) from error
+        raise OSError(explain_unreachable(f"{file.repository}/{file.file}", endpoint, error)) from error
     if (size := fetched.stat().st_size) != file.bytes:
         raise OSError(
             f"{fetched} has {size:,} bytes where {file.bytes:,} are published: delete it and fetch it again."

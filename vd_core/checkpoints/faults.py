@@ -10,7 +10,7 @@ from torch import Tensor
 from ..foreign import printable
 
 
-def listed(keys: Collection[str], noun: str) -> str:
+def list_keys(keys: Collection[str], noun: str) -> str:
     """Return a count and the first four names, as part of a sentence.
 
     noun: "key …", made plural where there are several.
@@ -81,4 +81,4 @@ class Faults:
             (self.infinite, "key with values that are not finite"),
             (self.too_large, "key with values too large for the type that is asked for"),
         )
-        return [listed(keys, noun) for keys, noun in groups if keys]
+        return [list_keys(keys, noun) for keys, noun in groups if keys]

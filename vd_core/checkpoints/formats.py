@@ -86,11 +86,11 @@ class MappedAnew(Mapping):
     """
 
     def __init__(self, path: Path, open_file: Callable[[], Mapping[str, Tensor]]):
-        self.path, self.open_file, self.state = path, open_file, state_of_file(path)
+        self.path, self.open_file, self.state = path, open_file, read_file_state(path)
         self.weights, self.bytes_read = open_file(), 0
 
     def __getitem__(self, key: str) -> Tensor:
-        if state_of_file(self.path) != self.state:
+        if read_file_state(self.path) != self.state:
             raise ValueError(f"{self.path} was changed while it was being read; load it again.")
         if self.bytes_read > LET_GO:
             self.weights, self.bytes_read = self.open_file(), 0
@@ -108,7 +108,7 @@ class MappedAnew(Mapping):
         return key in self.weights
 
 
-def state_of_file(path: Path) -> tuple[int, ...]:
+def read_file_state(path: Path) -> tuple[int, ...]:
     """What changes when a file is written or replaced: its size, time and identity. Zeros where it is gone:
     what is mapped stays.
     """
@@ -124,7 +124,7 @@ def read_file(path: Path) -> WeightsFile:
 
     Raises ValueError for everything that holds no tensors or must not be opened.
     """
-    head = first_bytes(path)
+    head = read_first_bytes(path)
     # the length of a JSON header in eight bytes, then the header; it may look like a pickle's start
     if head[6:9] == b"\0\0{":
         return read_safetensors(path, int.from_bytes(head[:8], "little"))
@@ -140,7 +140,7 @@ def read_file(path: Path) -> WeightsFile:
     )
 
 
-def existing(path: str | Path) -> Path:
+def resolve_existing(path: str | Path) -> Path:
     """Return the path of a file or folder.
 
     Raises FileNotFoundError where there is none, ValueError for devices and pipes, which may never end.
@@ -159,7 +159,7 @@ def existing(path: str | Path) -> Path:
     return path
 
 
-def first_bytes(path: Path) -> bytes:
+def read_first_bytes(path: Path) -> bytes:
     """Return the first bytes of a file, after refusing what people save by accident instead of a model."""
     with path.open("rb") as file:
         head = file.read(512)
@@ -174,7 +174,7 @@ def first_bytes(path: Path) -> bytes:
     return head
 
 
-def corrupt(path: Path, error: Exception) -> ValueError:
+def explain_corrupt(path: Path, error: Exception) -> ValueError:
     """Return what to say when a parser fails."""
     return ValueError(f"{path} is truncated or corrupt ({first_line(error)}); download it again.")
 
@@ -190,7 +190,7 @@ def read_safetensors(path: Path, header: int) -> WeightsFile:
     once.
     """
     if header > min(LONGEST, path.stat().st_size):
-        raise corrupt(path, ValueError(f"its header claims {header} bytes"))
+        raise explain_corrupt(path, ValueError(f"its header claims {header} bytes"))
     first = map_safetensors(path)
     for key in first:
         name = first.file.get_slice(key).get_dtype()
@@ -206,7 +206,7 @@ def map_safetensors(path: Path) -> LazySafetensors:
     try:
         return LazySafetensors(path)
     except (SafetensorError, MemoryError, OSError) as error:
-        raise corrupt(path, error) from error
+        raise explain_corrupt(path, error) from error
 
 
 def read_zip(path: Path) -> Mapping[str, Tensor]:
@@ -230,15 +230,15 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
                 raise ValueError(f"its pickle takes more than {LONGEST >> 20} MB")
             data = archive.read(name)  # read as a whole, so that its checksum is compared
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
-        raise corrupt(path, error) from error
+        raise explain_corrupt(path, error) from error
     root = name.removesuffix("data.pkl")
     if f"{root}constants.pkl" in entries:
         raise ValueError(f"{path} is a TorchScript program, not a file of weights; refused.")
     check_protocol(path, data)
-    for key, claimed in checked(path, data, 1, size).items():
+    for key, claimed in check_file_pickles(path, data, 1, size).items():
         entry = entries.get(f"{root}data/{key}")
         if entry is None or entry.file_size < claimed:
-            raise corrupt(
+            raise explain_corrupt(
                 path, ValueError(f"it claims {claimed} bytes in data/{printable(key)}, which are not there")
             )
     return MappedAnew(path, partial(read_torch, path, mmap=True))
@@ -248,10 +248,10 @@ def check_legacy(path: Path) -> None:
     """Check a file from before torch 1.6: five pickles in front of the tensors' numbers."""
     with path.open("rb") as file:
         head = file.read(LONGEST)
-    checked(path, head, 5, path.stat().st_size, cut=len(head) == LONGEST)
+    check_file_pickles(path, head, 5, path.stat().st_size, cut=len(head) == LONGEST)
 
 
-def checked(path: Path, data: bytes, count: int, room: int, cut: bool = False) -> dict[str, int]:
+def check_file_pickles(path: Path, data: bytes, count: int, room: int, cut: bool = False) -> dict[str, int]:
     """Return what `check_pickles` returns, its refusals as whole sentences."""
     try:
         return check_pickles(data, count, room, cut)
@@ -260,7 +260,7 @@ def checked(path: Path, data: bytes, count: int, room: int, cut: bool = False) -
             f"{path} contains {error}; it was refused and not run. Ask for a safetensors file."
         ) from error
     except ValueError as error:
-        raise corrupt(path, error) from error
+        raise explain_corrupt(path, error) from error
 
 
 def check_protocol(path: Path, head: bytes) -> None:
@@ -280,7 +280,7 @@ def read_torch(path: Path, mmap: bool) -> Mapping[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # as above; torch's own words advise to run the file
-        raise corrupt(path, ValueError("its tensors cannot be read")) from error
+        raise explain_corrupt(path, ValueError("its tensors cannot be read")) from error
     if isinstance(content, Tensor):  # embeddings are published so
         content = {"tensor": content}
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

@@ -48,12 +48,12 @@ def is_name(path: str | Path) -> bool:
 def find_snapshot(name: str, parts: Collection[str] | None = None) -> Path:
     """Find the diffusers folder of a model in the local Hugging Face cache.
 
-    name: OWNER/NAME. parts: names as in `part_names`; only the folders that hold them must be there. None =
+    name: OWNER/NAME. parts: names as in `list_parts`; only the folders that hold them must be there. None =
           all.
 
     Raises FileNotFoundError that lists what is missing, with sizes, and how to fetch it.
     """
-    found = {component: cached_weights(name, component.folder) for component in COMPONENTS}
+    found = {component: find_cached_weights(name, component.folder) for component in COMPONENTS}
     needed = [component for component in COMPONENTS if parts is None or set(component.parts) & set(parts)]
     missing = [component for component in needed if found[component] is None]
     if missing:
@@ -66,7 +66,7 @@ def find_snapshot(name: str, parts: Collection[str] | None = None) -> Path:
     return next(path for path in found.values() if path is not None).parents[1]
 
 
-def cached_weights(name: str, folder: str) -> Path | None:
+def find_cached_weights(name: str, folder: str) -> Path | None:
     """Find the weights of one folder of a pipeline in the cache; for those in several files, their index."""
     names = [*WEIGHT_NAMES, *(f"{weights}.index.json" for weights in WEIGHT_NAMES)]
     paths = (try_to_load_from_cache(name, f"{folder}/{file}") for file in names)

@@ -84,7 +84,7 @@ class KeyMap:
         """
         place: list[Place] = []
         others: list[Place] = []
-        for prefix in prefixes(key):
+        for prefix in list_prefixes(key):
             for rule in self.by_ours.get(prefix, ()):
                 (others if rule.also else place).append(
                     Place(rule.theirs + key[len(prefix) :], rule.change, rule.also)
@@ -93,13 +93,13 @@ class KeyMap:
 
     def ours(self, key: str) -> list[str]:
         """Our keys for their key: several where theirs is joint, none where no rule knows it."""
-        for prefix in prefixes(key):
+        for prefix in list_prefixes(key):
             if prefix in self.by_theirs:
                 return [rule.ours + key[len(prefix) :] for rule in self.by_theirs[prefix]]
         return []
 
 
-def prefixes(key: str) -> Iterator[str]:
+def list_prefixes(key: str) -> Iterator[str]:
     """All prefixes of a key, the longest first."""
     return (key[:end] for end in range(len(key), -1, -1))
 
@@ -133,7 +133,7 @@ def official_leaves(step: Step, layers: str) -> tuple[tuple[str, str], ...]:
     return CONV_LEAVES[step.role] if layers == "2d" else LINEAR_LEAVES
 
 
-def layers_of(config: DiffuserConfig) -> list[Step]:
+def list_layers(config: DiffuserConfig) -> list[Step]:
     """Return the steps of the plan that hold weights."""
     return [step for step in plan(config) if step.op in ("data", "context")]
 
@@ -141,7 +141,7 @@ def layers_of(config: DiffuserConfig) -> list[Step]:
 def official_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
     """`vd-four-flow-v1-0.pth`: flat lists of blocks; the time embedding lies in the image diffuser."""
     yield from time_embedding("diffuser.image.time_embed.")
-    for step in layers_of(config):
+    for step in list_layers(config):
         if step.op == "context":
             for kind in config.context:
                 yield Rule(
@@ -186,7 +186,7 @@ def deprecated_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
     """The first release (2022): two whole UNets, the time embedding beside them."""
     root = "model.diffusion_model."
     yield from time_embedding(f"{root}time_embed.")
-    for step, block in deprecated_blocks(layers_of(config)):
+    for step, block in deprecated_blocks(list_layers(config)):
         if step.op == "context":
             for kind in config.context:
                 yield Rule(f"diffuser.context.{kind}.{step.index}.", f"{root}unet_{kind}.{block}")
@@ -204,7 +204,7 @@ def unet_model(
     "text" contexts lie where SD's transformers lie, each other kind beside them under its own name.
     """
     yield from time_embedding(f"{prefix}time_embed.")
-    for step, block in deprecated_blocks(layers_of(config)):
+    for step, block in deprecated_blocks(list_layers(config)):
         if step.op == "context":
             for kind in contexts:
                 yield Rule(
@@ -239,7 +239,7 @@ def diffusers_unet(
     """
     for linear in ("linear_1.", "linear_2."):
         yield Rule(f"diffuser.time_embed.{linear}", f"{prefix}time_embedding.{linear}", also=also)
-    for step in layers_of(config):
+    for step in list_layers(config):
         theirs = prefix + ("" if step.role == "last" else diffusers_block(step, len(config.channel_mult)))
         ours = f"diffuser.data.{kind}.{step.index}."
         if step.op == "context":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..config import VDConfig
 from . import key_maps, part_maps
 from .key_maps import Rule
-from .parts import part_names
+from .parts import list_parts
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ LAYOUTS = (
         "vd_core",
         "single file of this project",
         r"diffuser\.(data|context)\.|diffuser\.time_embed\.|clip_text\.|clip_vision\.|image_vae\.|text_vae\.",
-        lambda config: key_maps.own(part_names(config)),
+        lambda config: key_maps.own(list_parts(config)),
         r"vocab\.",
     ),
     Layout(
@@ -171,7 +171,7 @@ STABLE_DIFFUSION = Layout(
 CONVERTED = (*LAYOUTS, STABLE_DIFFUSION)
 
 
-def layout_named(name: str) -> Layout:
+def find_layout(name: str) -> Layout:
     """Return the layout of that name. Raises ValueError if there is none."""
     for layout in CONVERTED:
         if layout.name == name:

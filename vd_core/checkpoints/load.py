@@ -12,17 +12,17 @@ from torch import Tensor
 
 from ..config import VDConfig
 from ..flows import VersatileDiffusion
-from ..placement import check_dtype, checked_device
+from ..placement import check_dtype, resolve_device
 from ..tokenizers import Vocabularies
-from .faults import Faults, listed
+from .faults import Faults, list_keys
 from .formats import WeightsFile, first_line
 from .hub import find_snapshot, is_name
 from .key_maps import KeyMap, Place, to_ours
 from .layouts import LAYOUTS, Layout, detect
-from .parts import build, modules_of, part_names, state_of
-from .published import published
+from .parts import build, collect_modules, collect_state, list_parts
+from .published import list_published
 from .read import read
-from .vocabularies import find_vocabularies, from_tensors, missing_vocabularies
+from .vocabularies import explain_missing, find_vocabularies, from_tensors
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -64,12 +64,12 @@ def open_checkpoints(
     files = [read(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not files:
         raise ValueError("No file was given to load.")
-    carried = [file_config(file) for file in files if "vd_config" in file.metadata]
+    carried = [read_file_config(file) for file in files if "vd_config" in file.metadata]
     config = config or (carried[0] if carried else VDConfig())
     return [open_checkpoint(file, config, layouts) for file in files], config
 
 
-def file_config(file: WeightsFile) -> VDConfig:
+def read_file_config(file: WeightsFile) -> VDConfig:
     """Return the sizes in the header of one of our files."""
     try:
         return VDConfig.from_dict(json.loads(file.metadata["vd_config"]))
@@ -85,7 +85,7 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
     layout = detect(names, file.path, layouts)
     key_map, present = KeyMap(layout.rules(config)), set(names)
     keys: dict[str, dict[str, list[Place]]] = {}
-    unknown, parts = [], part_names(config)
+    unknown, parts = [], list_parts(config)
     for name in names:
         if layout.ignores(name):
             continue
@@ -104,7 +104,7 @@ def open_checkpoint(file: WeightsFile, config: VDConfig, layouts: Sequence[Layou
             if config == VDConfig()
             else ""
         )
-        raise ValueError(f"{file.path} ({layout.title}) has {listed(unknown, 'unknown key')}.{sizes}")
+        raise ValueError(f"{file.path} ({layout.title}) has {list_keys(unknown, 'unknown key')}.{sizes}")
     return Checkpoint(file, layout, key_map, keys)
 
 
@@ -156,7 +156,7 @@ def read_parts(
 
     Raises ValueError for parts that do not fit the model.
     """
-    empty = state_of(model)
+    empty = collect_state(model)
     state: dict[str, Tensor] = {}
     for part, checkpoint in sources.items():
         tensors, faults = read_part(checkpoint, part, empty, dtype, copy)
@@ -198,10 +198,10 @@ def load(
     weights, call `requires_grad_()` on them or on their module. The other arguments, and what is raised, are
     those of `read_weights`.
     """
-    device = checked_device(device)
+    device = resolve_device(device)
     check_dtype(dtype)
     weights = read_weights(paths, parts=parts, config=config, vocabularies=vocabularies, dtype=dtype)
-    for prefix, module in modules_of(weights.model).items():
+    for prefix, module in collect_modules(weights.model).items():
         own = {key: weights.state[f"{prefix}.{key}"] for key in module.state_dict()}
         module.load_state_dict(own, strict=True, assign=True)
         module.requires_grad_(False)
@@ -220,7 +220,7 @@ def read_weights(
 
     paths:  one file or folder, or several that make up one model; a part that several hold is taken from the
             first. Or OWNER/NAME of a model in the local Hugging Face cache.
-    parts:  names as in `part_names`; None means all that the files hold. Only the tensors of these parts are
+    parts:  names as in `list_parts`; None means all that the files hold. Only the tensors of these parts are
             read. The time embedding comes with any part of the diffuser.
     config: sizes; None means those that a file carries, else Versatile Diffusion v1.0.
     vocabularies: those of the text autoencoder, or a folder that holds them; the files, their folder and the
@@ -237,12 +237,12 @@ def read_weights(
     if not isinstance(vocabularies, Vocabularies):
         vocabularies, folders = locate_vocabularies(checkpoints, config, vocabularies)
         if vocabularies is None and "text_vae" in sources:
-            raise FileNotFoundError(missing_vocabularies(folders))
-    model = empty_model(checkpoints, config, sources, vocabularies)
+            raise FileNotFoundError(explain_missing(folders))
+    model = build_empty(checkpoints, config, sources, vocabularies)
     return Weights(model, read_parts(sources, model, dtype, copy=True), vocabularies)
 
 
-def empty_model(
+def build_empty(
     checkpoints: Sequence[Checkpoint],
     config: VDConfig,
     parts: Collection[str],
@@ -289,15 +289,16 @@ def choose(
     """
     held = {part: checkpoint for checkpoint in reversed(checkpoints) for part in checkpoint.keys}
     wanted = set(held if parts is None else parts)
-    if strangers := wanted - set(part_names(config)):
+    if strangers := wanted - set(list_parts(config)):
         raise ValueError(
-            f"There is no part {sorted(strangers)[0]}; the parts are {', '.join(part_names(config))}."
+            f"There is no part {sorted(strangers)[0]}; the parts are {', '.join(list_parts(config))}."
         )
     if any(part.startswith("diffuser.") for part in wanted):
         wanted.add("diffuser.time_embed")
-    if absent := [part for part in part_names(config) if part in wanted and part not in held]:
+    if absent := [part for part in list_parts(config) if part in wanted and part not in held]:
         files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
         raise ValueError(
-            f"{files} has no {', '.join(absent)}; published in {' and '.join(map(str, published(absent)))}."
+            f"{files} has no {', '.join(absent)}; published in "
+            f"{' and '.join(map(str, list_published(absent)))}."
         )
-    return {part: held[part] for part in part_names(config) if part in wanted}
+    return {part: held[part] for part in list_parts(config) if part in wanted}

@@ -20,16 +20,16 @@ from ..config import DiffuserConfig
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
 from ..foreign import printable
-from .faults import is_finite, listed
+from .faults import is_finite, list_keys
 from .formats import WeightsFile
-from .lora_changes import AnyChange, Change, HadamardChange, adapted_layers, merge_changes
+from .lora_changes import AnyChange, Change, HadamardChange, merge_changes, name_adaptable
 from .lora_names import (
     NATIVE,
     ROLES,
-    by_layer,
-    file_names,
-    names_of_text_encoder,
-    names_of_unet,
+    group_by_layer,
+    list_file_names,
+    list_text_encoder_names,
+    list_unet_names,
     unet_key_map,
 )
 from .read import read
@@ -62,7 +62,7 @@ def save_lora(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write changes, by layer names of the diffuser, for the MODELs of the output kinds `data`."""
-    tensors = name_tensors(changes, file_names(changes, config, data))
+    tensors = name_tensors(changes, list_file_names(changes, config, data))
     write_safetensors(path, tensors, {"format": "pt", "vd_lora": ", ".join(data)}, dtype)
 
 
@@ -95,10 +95,10 @@ def read_lora(
     )
     if others := [key for key in file.weights if any(part in key for part in OTHER_METHODS)]:
         raise ValueError(f"{path} is no plain LoRA ({printable(others[0])}): only ComfyUI can apply it.")
-    found = by_layer(file.weights)
-    layers = adapted_layers(diffuser, text_tower)
+    found = group_by_layer(file.weights)
+    layers = name_adaptable(diffuser, text_tower)
     changes: dict[str, AnyChange] = {}
-    for layer, names in names_in_files(
+    for layer, names in list_names_in_files(
         layers, diffuser, file.metadata.get("vd_lora", "").split(", ")
     ).items():
         for name in names:
@@ -116,12 +116,12 @@ def read_lora(
         log.warning(
             "%s has %s; they are for layers that are not loaded here",
             path,
-            listed(unused, "key that changes nothing"),
+            list_keys(unused, "key that changes nothing"),
         )
     return changes
 
 
-def names_in_files(
+def list_names_in_files(
     layers: Collection[str], diffuser: Diffuser | None, made_for: Collection[str]
 ) -> dict[str, list[str]]:
     """Every name that a file may give to each layer.
@@ -133,16 +133,16 @@ def names_in_files(
         own = [layer.removeprefix("diffuser.") for layer in layers if layer.startswith("diffuser.")]
         # Two kinds of pictures have the same names in their MODELs: our own files say which one they are for.
         kinds = [kind for kind in diffuser.data if kind in made_for] or list(diffuser.data)
-        for layer, native in file_names(own, diffuser.config, kinds).items():
+        for layer, native in list_file_names(own, diffuser.config, kinds).items():
             kohya = [f"lora_unet_{name.removeprefix(NATIVE).replace('.', '_')}" for name in native]
             names[f"diffuser.{layer}"] += [*native, *kohya]
         for kind in (kind for kind in kinds if diffuser.config.data[kind].layers == "2d"):
             key_map = unet_key_map(diffuser.config, kind)
             for layer in own:
-                names[f"diffuser.{layer}"] += names_of_unet(layer, key_map)
+                names[f"diffuser.{layer}"] += list_unet_names(layer, key_map)
     for layer in layers:
         if layer.startswith("clip_text."):
-            names[layer] += names_of_text_encoder(layer.removeprefix("clip_text."))
+            names[layer] += list_text_encoder_names(layer.removeprefix("clip_text."))
     return names
 
 
@@ -170,11 +170,11 @@ def make_change(file: WeightsFile, name: str, keys: Mapping[str, str]) -> AnyCha
     if tensors[outer].flatten(1).shape[1] != len(tensors[inner]):
         ranks = f"{tensors[outer].flatten(1).shape[1]} in one half and {len(tensors[inner])} in the other"
         raise ValueError(f"The LoRA of {printable(name)} in {file.path} has rank {ranks}.")
-    alpha = alpha_of(file, name, keys, len(tensors[inner]))
+    alpha = find_alpha(file, name, keys, len(tensors[inner]))
     return Change(alpha=alpha, **tensors) if "up" in roles else HadamardChange(alpha=alpha, **tensors)
 
 
-def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -> float:
+def find_alpha(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -> float:
     """Find the alpha of a change: in its own key, else in the adapter's settings, else its rank.
 
     The settings are PEFT's: in the header of a file of diffusers, or in `adapter_config.json` beside the
@@ -188,7 +188,7 @@ def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -
                 "number is needed."
             )
         return float(tensor)
-    settings = adapter_settings(file)
+    settings = read_adapter_settings(file)
     prefix = next((part for part in ("unet.", "text_encoder.") if name.startswith(part)), "")
     alpha = settings.get(f"{prefix}lora_alpha", rank)
     patterns = settings.get(f"{prefix}alpha_pattern")
@@ -200,7 +200,7 @@ def alpha_of(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int) -
     return alpha * math.sqrt(rank) if settings.get(f"{prefix}use_rslora") is True else float(alpha)
 
 
-def adapter_settings(file: WeightsFile) -> dict:
+def read_adapter_settings(file: WeightsFile) -> dict:
     """PEFT's settings of a file, if it has any."""
     beside = file.path.with_name("adapter_config.json")
     try:
@@ -247,5 +247,5 @@ def apply_lora(model: VersatileDiffusion, path: str | Path, strength: float = 1.
     diffuser = model.parts.get("diffuser")
     text_tower = model.clip.text_tower if "clip" in model.parts else None
     changes = read_lora(path, diffuser, text_tower)
-    merge_changes(adapted_layers(diffuser, text_tower), changes, strength)
+    merge_changes(name_adaptable(diffuser, text_tower), changes, strength)
     return len(changes)

@@ -69,12 +69,12 @@ class HadamardChange:
 AnyChange = Change | HadamardChange
 
 
-def adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+def find_adaptable(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
     """Return the layers of a diffuser, or of another module, that a LoRA can change, by their names."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 
-def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
+def merge_change(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
     """Add a change to a weight, rounded once to the weight's precision; strength 0 returns the weight itself.
 
     Raises ValueError where the result is not finite.
@@ -94,7 +94,7 @@ def merged(weight: Tensor, change: AnyChange, strength: float = 1.0) -> Tensor:
     return changed
 
 
-def adapted_layers(
+def name_adaptable(
     diffuser: nn.Module | None, text_tower: nn.Module | None
 ) -> dict[str, nn.Linear | nn.Conv2d]:
     """Name the layers that a LoRA can change, "diffuser.…" and "clip_text.…"."""
@@ -103,7 +103,7 @@ def adapted_layers(
         f"{part}.{name}": layer
         for part, module in modules.items()
         if module is not None
-        for name, layer in adaptable(module).items()
+        for name, layer in find_adaptable(module).items()
     }
 
 
@@ -113,12 +113,12 @@ def merge_changes(
 ) -> None:
     """Add changes to the weights of those layers that are there, `strength` times.
 
-    Nothing is changed if anything is wrong. Raises what `merged` raises.
+    Nothing is changed if anything is wrong. Raises what `merge_change` raises.
     """
     here = {layer: change for layer, change in changes.items() if layer in layers}
     # All are checked before the first is written. Keeping them would need the room of a second model, so each
     # is computed twice.
     for layer, change in here.items():
-        merged(layers[layer].weight, change, strength)
+        merge_change(layers[layer].weight, change, strength)
     for layer, change in here.items():
-        layers[layer].weight.copy_(merged(layers[layer].weight, change, strength))
+        layers[layer].weight.copy_(merge_change(layers[layer].weight, change, strength))

@@ -38,7 +38,7 @@ ROLES = {
 }  # fmt: skip
 
 
-def by_layer(keys: Iterable[str]) -> dict[str, dict[str, str]]:
+def group_by_layer(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     """The keys of a file by the layer they name and their role; a key with no known ending is left out."""
     found: dict[str, dict[str, str]] = {}
     for key in keys:
@@ -49,7 +49,9 @@ def by_layer(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def file_names(layers: Iterable[str], config: DiffuserConfig, data: Collection[str]) -> dict[str, list[str]]:
+def list_file_names(
+    layers: Iterable[str], config: DiffuserConfig, data: Collection[str]
+) -> dict[str, list[str]]:
     """The names of the diffuser's layers in ComfyUI's MODELs of the output kinds `data`; none for a layer
     that they do not have.
 
@@ -83,7 +85,7 @@ def file_names(layers: Iterable[str], config: DiffuserConfig, data: Collection[s
     }
 
 
-def names_of_unet(layer: str, key_map: KeyMap) -> Iterator[str]:
+def list_unet_names(layer: str, key_map: KeyMap) -> Iterator[str]:
     """Every name of one of the diffuser's layers in files for Stable Diffusion 1.
 
     key_map: diffusers' names of its UNet.
@@ -102,7 +104,7 @@ def unet_key_map(config: DiffuserConfig, kind: str) -> KeyMap:
     return KeyMap(diffusers_unet(config, kind, {"text": ""}))
 
 
-def names_of_text_encoder(layer: str) -> Iterator[str]:
+def list_text_encoder_names(layer: str) -> Iterator[str]:
     """Every name of one of the text tower's layers; newer transformers leave `text_model.` out."""
     for name in (layer, layer.removeprefix("text_model.")):
         yield from (prefix + name for prefix in TEXT_ENCODER)

@@ -18,7 +18,7 @@ from ..flows import VersatileDiffusion
 from ..tokenizers import ClipTokenizer, Vocabularies
 
 
-def part_names(config: VDConfig) -> list[str]:
+def list_parts(config: VDConfig) -> list[str]:
     """Return the parts that can be loaded one by one; each is a prefix of our keys."""
     data = [f"diffuser.data.{kind}" for kind in config.diffuser.data]
     contexts = [f"diffuser.context.{kind}" for kind in config.diffuser.context]
@@ -30,7 +30,7 @@ DECODERS = {"image": "image_vae", "text": "text_vae"}
 ENCODERS = {"image": "clip_vision", "text": "clip_text"}
 
 
-def parts_of_flow(data: str, context: str) -> list[str]:
+def list_flow_parts(data: str, context: str) -> list[str]:
     """Return the parts of one flow: sample kind `data` under a context of kind `context`, and decode it."""
     around = [part for part in (ENCODERS.get(context), DECODERS.get(data)) if part]
     return ["diffuser.time_embed", f"diffuser.data.{data}", f"diffuser.context.{context}", *around]
@@ -78,7 +78,7 @@ def build(
     return VersatileDiffusion(config, **modules)
 
 
-def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
+def collect_modules(model: VersatileDiffusion) -> dict[str, nn.Module]:
     """Return the modules of a model by the prefix of their keys."""
     clip = model.parts.get("clip")
     modules = {
@@ -91,10 +91,10 @@ def modules_of(model: VersatileDiffusion) -> dict[str, nn.Module]:
     return {prefix: module for prefix, module in modules.items() if module is not None}
 
 
-def state_of(model: VersatileDiffusion) -> dict[str, Tensor]:
+def collect_state(model: VersatileDiffusion) -> dict[str, Tensor]:
     """All tensors of a model under our keys."""
     return {
         f"{prefix}.{key}": tensor
-        for prefix, module in modules_of(model).items()
+        for prefix, module in collect_modules(model).items()
         for key, tensor in module.state_dict().items()
     }

@@ -91,7 +91,7 @@ class Machine:
 
     def run(self, stream: io.BytesIO) -> None:
         """Follow one pickle to its end. Raises Forbidden, Damaged, IndexError or KeyError."""
-        for name, argument in operations(stream):
+        for name, argument in read_operations(stream):
             if name in ATOMS:
                 self.stack.append(argument)
             elif name in CONSTANTS:
@@ -106,7 +106,7 @@ class Machine:
             elif name in ("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"):
                 self.stack.append(CONTAINER)
             elif name == "GLOBAL":
-                self.stack.append(allowed(argument.replace(" ", ".", 1)))
+                self.stack.append(check_name(argument.replace(" ", ".", 1)))
             elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
                 values = self.since_mark() if name == "TUPLE" else self.take(int(name[-1]))
                 self.stack.append(tuple(values))
@@ -171,7 +171,7 @@ class Machine:
         return Storage(size, itemsize)
 
 
-def operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+def read_operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
     """The opcodes of one pickle, as names with arguments."""
     read = pickletools.genops(stream)
     for _ in range(MOST):
@@ -185,7 +185,7 @@ def operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
     raise Damaged(f"its pickle has more than {MOST} steps")
 
 
-def allowed(name: str) -> Name:
+def check_name(name: str) -> Name:
     """Return a name that a file of weights may use.
 
     These are what rebuilds plain tensors, their types, and the few containers around them.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import VDConfig
-from .formats import existing, first_line
+from .formats import first_line, resolve_existing
 
 LONGEST = 8 << 20  # bytes of a JSON file; the index of 30,000 tensors takes half of it
 
@@ -53,7 +53,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file; an empty one where there is no file. Raises ValueError for anything else."""
     if not path.exists() and not path.is_symlink():
         return {}
-    if existing(path).is_dir() or path.stat().st_size > LONGEST:
+    if resolve_existing(path).is_dir() or path.stat().st_size > LONGEST:
         raise ValueError(f"{path} is no JSON file, or one of more than {LONGEST >> 20} MB.")
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -64,7 +64,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def pipeline_config(folder: Path, members: Collection[str], exchanged: bool) -> dict[str, Any] | None:
+def read_pipeline_config(folder: Path, members: Collection[str], exchanged: bool) -> dict[str, Any] | None:
     """Return the sizes of a pipeline as `VDConfig.to_dict` has them, from the config.json of its parts.
 
     members:   the subfolders with weights. Parts without a config.json have the sizes of Versatile Diffusion
@@ -77,10 +77,10 @@ def pipeline_config(folder: Path, members: Collection[str], exchanged: bool) -> 
     if not any(files.values()):
         return None
     files["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
-    return sizes_from({name: (folder / name, file) for name, file in files.items() if file}, exchanged)
+    return collect_sizes({name: (folder / name, file) for name, file in files.items() if file}, exchanged)
 
 
-def part_config(folder: Path) -> dict[str, Any] | None:
+def read_part_config(folder: Path) -> dict[str, Any] | None:
     """The sizes of a model from the config.json of one part, in a folder of its own; None where it does not
     tell them.
     """
@@ -88,10 +88,10 @@ def part_config(folder: Path) -> dict[str, Any] | None:
     architectures = file.get("architectures")
     names = [file.get("_class_name"), *(architectures if isinstance(architectures, list) else ())]
     part = next((part for name, part in CLASSES.items() if name in names), None)
-    return sizes_from({part: (folder, file)}, exchanged=False) if part else None
+    return collect_sizes({part: (folder, file)}, exchanged=False) if part else None
 
 
-def sizes_from(files: dict[str, tuple[Path, dict[str, Any]]], exchanged: bool) -> dict[str, Any]:
+def collect_sizes(files: dict[str, tuple[Path, dict[str, Any]]], exchanged: bool) -> dict[str, Any]:
     """Return the sizes that the settings of parts state: part -> (its folder, its settings)."""
     sizes = VDConfig().to_dict()
     if any(name.endswith("_unet") for name in files):

@@ -52,7 +52,7 @@ BESIDE = tuple(
 )
 
 
-def published(parts: Iterable[str]) -> list[Published]:
+def list_published(parts: Iterable[str]) -> list[Published]:
     """Return the files that hold the given parts."""
     parts = list(parts)
     return [

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..foreign import printable
-from .faults import listed
-from .formats import WeightsFile, existing, read_file
-from .pipeline_config import part_config, pipeline_config, read_json
+from .faults import list_keys
+from .formats import WeightsFile, read_file, resolve_existing
+from .pipeline_config import read_json, read_part_config, read_pipeline_config
 
 DIFFUSERS_FOLDERS = ("image_unet", "text_unet", "vae", "text_encoder", "image_encoder")
 # Hugging Face's names, full precision before half. Those of the index of several files differ between
@@ -72,7 +72,7 @@ def read(path: str | Path) -> WeightsFile:
     Raises FileNotFoundError for a missing path or part of it, ValueError for everything that holds no weights
     or must not be opened.
     """
-    path = existing(path)
+    path = resolve_existing(path)
     return read_folder(path) if path.is_dir() else read_file(path)
 
 
@@ -84,14 +84,14 @@ def read_folder(path: Path) -> WeightsFile:
     sizes that the config.json files state.
     """
     if find_weights(path) is not None:
-        weights, config = read_weights_in(path), part_config(path)
+        weights, config = read_weights_in(path), read_part_config(path)
         if not any(DUAL.fullmatch(key) for key in weights):
-            return WeightsFile(path, weights, header_of(config))
+            return WeightsFile(path, weights, make_header(config))
         members, exchanged = {"image_unet": weights}, False
     else:
         members = {name: read_weights_in(path / name) for name in DIFFUSERS_FOLDERS if (path / name).is_dir()}
         exchanged = read_json(path / "model_index.json").get("_class_name") == EXCHANGED
-        config = pipeline_config(path, members, exchanged)
+        config = read_pipeline_config(path, members, exchanged)
     if not members:
         raise ValueError(
             f"{path} is not a diffusers folder: none of its subfolders {', '.join(DIFFUSERS_FOLDERS)} holds "
@@ -100,16 +100,16 @@ def read_folder(path: Path) -> WeightsFile:
     places: dict[str, list[tuple[str, str]]] = {}
     for member, weights in members.items():
         for key in weights:
-            places.setdefault(usual_name(member, key, exchanged), []).append((member, key))
-    return WeightsFile(path, Joined(members, places), header_of(config))
+            places.setdefault(translate_name(member, key, exchanged), []).append((member, key))
+    return WeightsFile(path, Joined(members, places), make_header(config))
 
 
-def header_of(config: dict[str, Any] | None) -> dict[str, str]:
+def make_header(config: dict[str, Any] | None) -> dict[str, str]:
     """Return a header that states sizes, as one of our own files has it."""
     return {} if config is None else {"vd_config": json.dumps(config)}
 
 
-def usual_name(member: str, key: str, exchanged: bool) -> str:
+def translate_name(member: str, key: str, exchanged: bool) -> str:
     """Return the name that a key of a pipeline has in the whole pipeline."""
     other = {"image_unet": "text_unet", "text_unet": "image_unet"}.get(member, member)
     # the dual-guided pipeline's image_unet: image contexts, then text contexts
@@ -136,7 +136,7 @@ def read_weights_in(folder: Path) -> Mapping[str, Tensor]:
         raise ValueError(
             f"{folder} holds no weights file such as {WEIGHT_NAMES[0]}: complete the folder, or remove it."
         )
-    return read_file(existing(path)).weights if path.suffix != ".json" else read_shards(path)
+    return read_file(resolve_existing(path)).weights if path.suffix != ".json" else read_shards(path)
 
 
 def read_shards(index: Path) -> Mapping[str, Tensor]:
@@ -155,11 +155,11 @@ def read_shards(index: Path) -> Mapping[str, Tensor]:
     names = sorted(set(places.values()))
     if strangers := [name for name in names if Path(name).name != name or "\\" in name]:
         raise ValueError(f"{index} names a file outside of its folder, {printable(strangers[0])}.")
-    members = {name: read_file(existing(index.with_name(name))).weights for name in names}
+    members = {name: read_file(resolve_existing(index.with_name(name))).weights for name in names}
     if missing := [key for key, name in places.items() if key not in members[name]]:
-        raise ValueError(f"{index} does not agree with its files: they lack {listed(missing, 'key')}.")
+        raise ValueError(f"{index} does not agree with its files: they lack {list_keys(missing, 'key')}.")
     if unknown := [key for name, member in members.items() for key in member if places.get(key) != name]:
         raise ValueError(
-            f"{index} does not agree with its files: it does not name {listed(unknown, 'key')} of them."
+            f"{index} does not agree with its files: it does not name {list_keys(unknown, 'key')} of them."
         )
     return Joined(members, {key: [(name, key)] for key, name in places.items()})

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..config import VDConfig
 from .key_maps import to_ours
-from .load import Checkpoint, Paths, empty_model, locate_vocabularies, open_checkpoints, read_part
-from .parts import part_names, parts_of_flow, state_of
-from .published import published
+from .load import Checkpoint, Paths, build_empty, locate_vocabularies, open_checkpoints, read_part
+from .parts import collect_state, list_flow_parts, list_parts
+from .published import list_published
 
 
 def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
     flows:  "CONTEXT-to-OUTPUT" -> the parts that are missing for it.
     """
     checkpoints, config = open_checkpoints(paths, config)
-    empty = state_of(
-        empty_model(checkpoints, config, {part for checkpoint in checkpoints for part in checkpoint.keys})
+    empty = collect_state(
+        build_empty(checkpoints, config, {part for checkpoint in checkpoints for part in checkpoint.keys})
     )
     files = [describe(checkpoint, config, empty) for checkpoint in checkpoints]
     usable = {part for file in files for part, details in file["parts"].items() if not details["faults"]}
@@ -33,7 +33,7 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
     flows = {}
     for data in config.diffuser.data:
         for context in config.diffuser.context:
-            needed = parts_of_flow(data, context)
+            needed = list_flow_parts(data, context)
             missing = [part for part in needed if part not in usable]
             flows[f"{context}-to-{data}"] = missing + (
                 ["vocabularies"] if "text_vae" in needed and vocabularies is None else []
@@ -49,7 +49,7 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
 def describe(checkpoint: Checkpoint, config: VDConfig, empty: dict[str, Tensor]) -> dict[str, Any]:
     """One file."""
     parts = {}
-    for part in part_names(config):
+    for part in list_parts(config):
         if part in checkpoint.keys:
             places = {key: places[0] for key, places in checkpoint.keys[part].items()}
             tensors = [to_ours(place.change, checkpoint.file.weights[place.key]) for place in places.values()]
@@ -66,7 +66,7 @@ def describe(checkpoint: Checkpoint, config: VDConfig, empty: dict[str, Tensor])
     }
 
 
-def text(report: dict[str, Any]) -> str:
+def write_report(report: dict[str, Any]) -> str:
     """Return the report for people."""
     lines = []
     for file in report["files"]:
@@ -78,7 +78,7 @@ def text(report: dict[str, Any]) -> str:
             lines += [f"    does not fit: {fault}" for fault in details["faults"]]
     lines.append("sizes")
     for name, sizes in report["config"].items():
-        lines.append(f"  {name}: " + ", ".join(f"{key} {short(value)}" for key, value in sizes.items()))
+        lines.append(f"  {name}: " + ", ".join(f"{key} {write_size(value)}" for key, value in sizes.items()))
     lines.append(
         f"vocabularies of the text autoencoder: {'found' if report['vocabularies'] else 'not found'}"
     )
@@ -86,12 +86,12 @@ def text(report: dict[str, Any]) -> str:
     for flow, missing in report["flows"].items():
         lines.append(f"  {flow}: " + (f"needs also {', '.join(missing)}" if missing else "complete"))
     absent = {part for missing in report["flows"].values() for part in missing}
-    lines += [f"published: {file}" for file in published(sorted(absent))]
+    lines += [f"published: {file}" for file in list_published(sorted(absent))]
     return "\n".join(lines)
 
 
-def short(value: Any) -> str:
+def write_size(value: Any) -> str:
     """Return a size, or nested sizes, on one line."""
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {short(one)}" for key, one in value.items()) + ")"
+        return "(" + ", ".join(f"{key} {write_size(one)}" for key, one in value.items()) + ")"
     return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

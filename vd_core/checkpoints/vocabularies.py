@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
 from ..config import TextVAEConfig
-from ..tokenizers import Vocabularies, numbered_tokens
+from ..tokenizers import Vocabularies, read_numbered_tokens
 
 PREFIX = "vocab."
 LARGEST = 16 << 20  # bytes of a vocabulary file; the public ones take 1 MB
@@ -110,11 +110,11 @@ def fits(name: str, content: bytes, config: TextVAEConfig) -> bool:
     if name == "bert":
         return len(text.splitlines()) == config.encoder.vocab_size
     if name == "gpt2_vocab":
-        return len(numbered_tokens(text) or ()) + 3 == config.decoder.vocab_size
+        return len(read_numbered_tokens(text) or ()) + 3 == config.decoder.vocab_size
     return True
 
 
-def missing_vocabularies(folders: Iterable[str | Path]) -> str:
+def explain_missing(folders: Iterable[str | Path]) -> str:
     """Return what to say when they are not found."""
     return (
         "The text autoencoder needs its public vocabularies: bert-base-cased-vocab.txt (vocab.txt of "

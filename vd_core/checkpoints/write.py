@@ -17,14 +17,14 @@ from ..tokenizers import Vocabularies
 from .faults import is_finite
 from .formats import DTYPE_NAMES
 from .key_maps import KeyMap, to_theirs
-from .layouts import layout_named
-from .parts import state_of
+from .layouts import find_layout
+from .parts import collect_state
 from .vocabularies import to_tensors
 
 FORMAT_VERSION = "1"
 
 
-def metadata(config: VDConfig) -> dict[str, str]:
+def make_metadata(config: VDConfig) -> dict[str, str]:
     """Return the header of our files: format version and model sizes."""
     return {"format": "pt", "vd_format": FORMAT_VERSION, "vd_config": json.dumps(config.to_dict())}
 
@@ -69,10 +69,10 @@ def dump_safetensors(
     text += b" " * (-(8 + len(text)) % 64)
     file.write(len(text).to_bytes(8, "little") + text)
     for key in order:
-        file.write(data(key, tensors[key], types[key]))
+        file.write(to_bytes(key, tensors[key], types[key]))
 
 
-def data(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
+def to_bytes(key: str, tensor: Tensor, dtype: torch.dtype) -> memoryview:
     """Return the bytes of one tensor as `dtype`."""
     cast = tensor.detach().to("cpu", dtype).contiguous()
     if cast.dtype != tensor.dtype and not is_finite(cast):
@@ -92,8 +92,8 @@ def save_model(
     """Write a model, or the parts of it that are there, as a file of our own layout; with the vocabularies it
     is the whole model.
     """
-    tensors = state_of(model) | (to_tensors(vocabularies) if vocabularies else {})
-    write_safetensors(path, tensors, metadata(model.config), dtype)
+    tensors = collect_state(model) | (to_tensors(vocabularies) if vocabularies else {})
+    write_safetensors(path, tensors, make_metadata(model.config), dtype)
 
 
 def export(state: Mapping[str, Tensor], layout: str, config: VDConfig) -> dict[str, Tensor]:
@@ -101,7 +101,7 @@ def export(state: Mapping[str, Tensor], layout: str, config: VDConfig) -> dict[s
 
     Raises ValueError for an unknown layout, or one that has a place for none of the tensors.
     """
-    key_map = KeyMap(layout_named(layout).rules(config))
+    key_map = KeyMap(find_layout(layout).rules(config))
     pieces: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         for place in key_map.theirs(key):

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the figures of the model card."""
     # Imported here: the other commands need nothing of the training.
     from ..training.dataset import CaptionedPictures
-    from ..training.evaluate import evaluate, table
+    from ..training.evaluate import evaluate, write_table
     from ..training.judge import train_judge
 
     model, data = load(options.model), CaptionedPictures.load(options.data)
@@ -42,4 +42,4 @@ def run(options: argparse.Namespace) -> None:
 
     with torch.inference_mode():
         figures = evaluate(model, data, judge, progress=report)
-    print(json.dumps(figures, indent=1) if options.json else table(figures))
+    print(json.dumps(figures, indent=1) if options.json else write_table(figures))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..checkpoints.report import inspect, text
+from ..checkpoints.report import inspect, write_report
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,4 +18,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the report."""
     report = inspect(options.files)
-    print(json.dumps(report, indent=1) if options.json else text(report))
+    print(json.dumps(report, indent=1) if options.json else write_report(report))

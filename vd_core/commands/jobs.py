@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..bulk.job import Job, check_installed, open_job, run
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import Settings
-from ..placement import checked_device
+from ..placement import resolve_device
 
 DTYPE_HELP = (
     "of the weights; auto is what a CPU is fastest with, float16 on a GPU; on a CPU float16 is many times "
@@ -54,7 +54,7 @@ def run_job(
     """
     check_installed(settings.task, options.workers)
     if options.device and not options.workers:
-        checked_device(options.device)
+        resolve_device(options.device)
     job = open_job(
         source, out, settings, options.batch, recursive, options.accept_changes, options.retry_failed
     )

@@ -13,7 +13,7 @@ from ..bulk.tasks import resolve_models
 from ..diffuser.precision import DTYPES, choose_dtype
 from ..embedded import MODEL
 from ..files import make_folder
-from ..placement import best_device, checked_device
+from ..placement import choose_device, resolve_device
 from ..sampling.samplers import SAMPLERS
 from ..sampling.spacing import SPACINGS
 from .jobs import DTYPE_HELP, add_job_options, report, run_job
@@ -91,8 +91,8 @@ def choose_type(options: argparse.Namespace) -> str:
     if options.dtype == "auto" and begun in DTYPES:
         return begun
     on_ray = options.workers and not options.gpus  # which hides the GPUs from its workers
-    device = options.device or ("cpu" if on_ray else best_device())
-    return str(choose_dtype(options.dtype, checked_device(device).type)).removeprefix("torch.")
+    device = options.device or ("cpu" if on_ray else choose_device())
+    return str(choose_dtype(options.dtype, resolve_device(device).type)).removeprefix("torch.")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,8 +15,8 @@ from ..embedded import MODEL
 from ..files import save_numbered
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, read_picture, to_pil
-from ..placement import best_device, checked_device
-from ..sampling.noise import seeded
+from ..placement import choose_device, resolve_device
+from ..sampling.noise import make_generator
 from ..sampling.options import Sampling
 from ..sampling.samplers import SAMPLERS
 from .jobs import DTYPE_HELP
@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default=best_device(), help="default: %(default)s")
+    parser.add_argument("--device", default=choose_device(), help="default: %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=DTYPE_HELP)
 
 
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--count must be at least 1, got {options.count}.")
     vd = load(
         options.model or MODEL,
-        dtype=choose_dtype(options.dtype, checked_device(options.device).type),
+        dtype=choose_dtype(options.dtype, resolve_device(options.device).type),
         device=options.device,
     )
     size = options.size or (512 if options.model else 64)
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     if options.write:
         shape = (options.count, vd.config.diffuser.data["text"].channels)
         latents = vd.sample("text", contexts, torch.zeros(shape, device=vd.device), options.seed, sampling)
-        words = vd.text_vae.decode(latents, [seeded(options.seed + i) for i in range(options.count)])
+        words = vd.text_vae.decode(latents, [make_generator(options.seed + i) for i in range(options.count)])
         path = save_numbered(
             options.out, "sample", ".txt", lambda file: file.write("\n".join([*words, ""]).encode())
         )

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ..placement import best_device
+from ..placement import choose_device
 from ..training import distill as distillation
 from ..training import distributed
 from ..training import settings as training
@@ -40,7 +40,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where it is trained, and what is shown")
     where.add_argument(
         "--device",
-        default=best_device(),
+        default=choose_device(),
         help="cpu, cuda or mps; default: %(default)s",
     )
     where.add_argument(

@@ -6,10 +6,10 @@ import os
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from ..pictures import picture_endings
-from .rows import FILE_NAMES, PICTURE_NAMES, TEXT_NAMES, LeftOut, Listing, Row, first_named, printable
+from ..pictures import list_endings
+from .rows import FILE_NAMES, PICTURE_NAMES, TEXT_NAMES, LeftOut, Listing, Row, find_first, printable
 from .shards import SHARDS, list_shard
-from .texts import LISTS, open_table, read_list, read_table, read_text_file, text_of
+from .texts import LISTS, find_text, open_table, read_list, read_table, read_text_file
 
 BESIDE = (".caption", ".txt")  # the text of a picture; a .txt without one is a list
 
@@ -32,7 +32,7 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
         raise FileNotFoundError(f"There is no file or folder {source}.") from error
     source = source.absolute()
     if not is_folder:
-        if not source.is_file() or kind_of(source) is None:
+        if not source.is_file() or find_kind(source) is None:
             known = ", ".join((*LISTS, ".parquet", *SHARDS))
             raise ValueError(f"{source} is no data set: give a folder, a picture, or one of {known}.")
         return list_files([source], source.parent)
@@ -53,21 +53,21 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
     return Listing(listing.rows, [entry for entry in left_out if entry.name not in names] + listing.left_out)
 
 
-def kind_of(path: Path) -> str | None:
+def find_kind(path: Path) -> str | None:
     """Tell by its name what a file is: list, beside (.caption), table, shard, picture, or None."""
     kinds: dict[str, str | tuple[str, ...]] = {
         "list": LISTS,
         "beside": BESIDE,
         "table": ".parquet",
         "shard": SHARDS,
-        "picture": picture_endings(),
+        "picture": list_endings(),
     }
     return next((kind for kind, endings in kinds.items() if path.name.lower().endswith(endings)), None)
 
 
 def list_files(files: Sequence[Path], root: Path) -> Listing:
     """List the rows of files below a folder, which their ids are relative to."""
-    kinds: dict[Path, str | None] = {path: kind_of(path) for path in files}
+    kinds: dict[Path, str | None] = {path: find_kind(path) for path in files}
     texts: dict[Path, list[Path]] = {path.with_suffix(""): [] for path in files if kinds[path] == "picture"}
     for path in sorted(files, key=lambda path: path.suffix.lower() != BESIDE[0]):
         if path.suffix.lower() in BESIDE and path.with_suffix("") in texts:
@@ -96,7 +96,7 @@ def list_picture(row: Row, texts: Sequence[Path]) -> Iterator[Row | LeftOut]:
         LeftOut("second text of a picture", f"{row.id}: {printable(path.name)}") for path in texts[1:]
     )
     try:
-        yield row._replace(text=text_of(read_text_file(texts[0]))) if texts else row
+        yield row._replace(text=find_text(read_text_file(texts[0]))) if texts else row
     except ValueError as error:
         yield LeftOut("text not readable", printable(str(error)))
         yield row._replace(text=None)
@@ -106,14 +106,14 @@ def list_table(path: Path, name: str) -> Iterator[Row | LeftOut]:
     """Yield the rows of a parquet file, whose ids are `name`#NUMBER."""
     with open_table(path) as table:
         columns = table.schema_arrow.names
-    picture, column = first_named(PICTURE_NAMES, columns), first_named(TEXT_NAMES, columns)
+    picture, column = find_first(PICTURE_NAMES, columns), find_first(TEXT_NAMES, columns)
     if picture is None and column is None:
         yield LeftOut(f"without a column {', '.join((*PICTURE_NAMES, *TEXT_NAMES))}", name)
         return
     for number, text in read_table(path, column):
         row = Row(f"{name}#{number}", None, picture and str(path), number, None, picture or "")
         try:
-            yield row._replace(text=text_of(text))
+            yield row._replace(text=find_text(text))
         except ValueError:
             yield LeftOut("text not readable", row.id)
             yield row
@@ -125,10 +125,10 @@ def list_entries(
     """Yield the rows of a list; texts of `pictures`, which are rows anyway, go into `listed` instead."""
     for line, entry in read_list(path):
         name, file_name = f"{printable(path.relative_to(root).as_posix())}#{line}", None
-        if field := first_named(FILE_NAMES, entry):
+        if field := find_first(FILE_NAMES, entry):
             file_name = entry[field] if isinstance(entry[field], str) else None
         try:
-            text = text_of(entry)
+            text = find_text(entry)
         except ValueError:
             text, file_name = None, None
         if not file_name or not file_name.strip():
@@ -139,7 +139,7 @@ def list_entries(
             yield LeftOut("second entry for a picture", name)
         elif not picture.resolve().is_relative_to(root.resolve()):
             yield LeftOut("entry whose picture lies outside of the folder", name)
-        elif kind_of(picture) != "picture" or not picture.is_file():
+        elif find_kind(picture) != "picture" or not picture.is_file():
             yield LeftOut("entry whose picture is missing", name)
         else:
             listed[picture] = text

@@ -78,7 +78,7 @@ class Reader:
         return value
 
 
-def fingerprints(rows: Iterable[Row]) -> Iterator[str]:
+def hash_rows(rows: Iterable[Row]) -> Iterator[str]:
     """Yield a SHA-256 (16 hexadecimal digits) of the content of each row, picture and text, not its name."""
     reader = Reader()
     for row in rows:

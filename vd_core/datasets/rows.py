@@ -88,7 +88,7 @@ def reason_of(error: Exception) -> str:
     return printable((str(error).splitlines() or [""])[0][:200].rstrip(" .")) or type(error).__name__
 
 
-def first_named(names: Iterable[str], entries: Iterable[str]) -> str | None:
+def find_first(names: Iterable[str], entries: Iterable[str]) -> str | None:
     """Return the entry that has the first of these names, in any case; None where there is none."""
     lower = {entry.strip().lower(): entry for entry in entries}
     return next((lower[name] for name in names if name in lower), None)

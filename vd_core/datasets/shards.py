@@ -15,9 +15,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
-from ..pictures import picture_endings
-from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, first_named, printable, reason_of
-from .texts import decode_text, text_of
+from ..pictures import list_endings
+from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, find_first, printable, reason_of
+from .texts import decode_text, find_text
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # by first bytes
@@ -81,18 +81,18 @@ def read_sample(path: Path, name: str, files: dict[str, tuple[int, int, bytes]])
     """
     place: dict[str, Any] = {}
     for ending, (offset, size, _) in files.items():
-        if f".{ending.rpartition('.')[2]}" in picture_endings():
+        if f".{ending.rpartition('.')[2]}" in list_endings():
             if place or size > LARGEST:
                 kind = "further picture of a sample" if place else f"larger than {LARGEST >> 20} MB"
                 yield LeftOut(kind, f"{name}.{printable(ending)}")
             else:
                 place = {"path": str(path), "at": offset, "size": size}
     kinds, text = {ending.rpartition(".")[2]: ending for ending in reversed(files)}, None
-    if found := first_named((*TEXT_NAMES, "json"), kinds):
+    if found := find_first((*TEXT_NAMES, "json"), kinds):
         _, size, content = files[kinds[found]]
         try:
             words = decode_text(content, name)
-            text = text_of(json.loads(words) if found == "json" else words)
+            text = find_text(json.loads(words) if found == "json" else words)
             if size > len(content):
                 raise ValueError("it is too long")
         except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .rows import FILE_NAMES, LARGEST, LONGEST, TEXT_NAMES, first_named, reason_of
+from .rows import FILE_NAMES, LARGEST, LONGEST, TEXT_NAMES, find_first, reason_of
 
 LISTS = (".txt", ".jsonl", ".csv", ".tsv")
 
@@ -35,13 +35,13 @@ def read_text_file(path: Path) -> str:
     return decode_text(path.read_bytes(), str(path))
 
 
-def text_of(entry: object) -> str | None:
+def find_text(entry: object) -> str | None:
     """Return the text of an entry, itself or that of its first known key; None without one.
 
     Raises ValueError for what is neither a text nor a dictionary, for texts that are too long or no Unicode.
     """
     if isinstance(entry, dict):
-        entry = entry.get(first_named(TEXT_NAMES, entry))
+        entry = entry.get(find_first(TEXT_NAMES, entry))
     if entry is None:
         return None
     if not isinstance(entry, str) or len(entry) > LONGEST:
@@ -61,7 +61,7 @@ def read_list(path: Path) -> Iterator[tuple[int, dict]]:
         separator = "\t" if ending == ".tsv" else max(",;\t", key=head.count)  # spreadsheets differ
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="", strict=True)
         try:
-            if not first_named((*FILE_NAMES, *TEXT_NAMES), reader.fieldnames or ()):
+            if not find_first((*FILE_NAMES, *TEXT_NAMES), reader.fieldnames or ()):
                 columns = ", ".join((*FILE_NAMES, *TEXT_NAMES))
                 raise ValueError(f"The first line of {path} names none of the columns {columns}.")
             yield from ((reader.line_num - 1, entry) for entry in reader)

@@ -112,11 +112,11 @@ def unflatten(h: Tensor, second_dim: int) -> Tensor:
     return h.reshape(h.shape[0], -1, second_dim, 1)
 
 
-def data_layers(config: DiffuserConfig, kind: str, ops=nn) -> nn.ModuleList:
+def build_data_layers(config: DiffuserConfig, kind: str, ops=nn) -> nn.ModuleList:
     """All data layers of one kind of output, in the order of the plan. Only those with role "res" take the
     time embedding."""
     data, emb_width = config.data[kind], 4 * config.model_channels
-    builders = {"2d": layer_2d, "0d": layer_0d}
+    builders = {"2d": build_layer_2d, "0d": build_layer_0d}
     if data.layers not in builders:
         raise ValueError(f'The data layers of "{kind}" must be "2d" or "0d", got "{data.layers}".')
     return nn.ModuleList(
@@ -124,7 +124,7 @@ def data_layers(config: DiffuserConfig, kind: str, ops=nn) -> nn.ModuleList:
     )
 
 
-def layer_2d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
+def build_layer_2d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
     """One 2D data layer of the plan."""
     if step.role == "res":
         return ResBlock(step.inputs, step.outputs, emb_width, ops=ops)
@@ -133,7 +133,7 @@ def layer_2d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
     return Conv2D(step.inputs or data.channels, step.outputs, step.role, ops)
 
 
-def layer_0d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
+def build_layer_0d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
     """One 0D data layer of the plan."""
     if step.role == "res":
         return ResBlock0D(step.inputs, step.outputs, emb_width, data.second_dim, ops)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..config import DiffuserConfig
-from ..context import Context, ratios
+from ..context import Context, compute_ratios
 from .compiled import Compiled
 from .context_layers import ContextLayer
-from .data import data_layers
+from .data import build_data_layers
 from .kv_cache import KeysValues, KVCache
 from .layers import TimeEmbedding, repeat
 from .mixing import Layer, Mixing, Share, attention_mixing
@@ -44,7 +44,7 @@ class Diffuser(nn.Module):
         self.plan = tuple(plan(config))
         self.time_embed = TimeEmbedding(config.model_channels, ops)
         self.data = nn.ModuleDict(
-            {kind: data_layers(config, kind, ops) for kind in (config.data if data is None else data)}
+            {kind: build_data_layers(config, kind, ops) for kind in (config.data if data is None else data)}
         )
         self.context = nn.ModuleDict(
             {
@@ -96,7 +96,7 @@ class Diffuser(nn.Module):
         """
         kept: Sequence[KVCache | None] = [None] * len(contexts) if caches is None else caches
         self.check(x, contexts, data, evaluations, kept)
-        shares = ratios(contexts) if shares is None else shares
+        shares = compute_ratios(contexts) if shares is None else shares
         if self.compiled is None or trace is not None or mixing is not attention_mixing:
             return self.walk(x, t, contexts, data, evaluations, shares, kept, mixing, trace)
         for context, cache in zip(contexts, kept, strict=True):

@@ -15,12 +15,12 @@ WORTH = 1.5  # how many times faster bfloat16 must be to be worth its error
 
 
 @cache
-def fastest_dtype() -> torch.dtype:
+def find_fastest_dtype() -> torch.dtype:
     """Return bfloat16 where this processor multiplies it much faster than float32, else float32.
 
     Measured once, which takes a few hundredths of a second; the log says what was found.
     """
-    seconds = {dtype: product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    seconds = {dtype: time_product(dtype) for dtype in (torch.float32, torch.bfloat16)}
     times = seconds[torch.float32] / seconds[torch.bfloat16]
     chosen = torch.bfloat16 if times > WORTH else torch.float32
     log.info(
@@ -38,10 +38,10 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
     """
     if name != "auto":
         return getattr(torch, name)
-    return fastest_dtype() if torch.device(device).type == "cpu" else torch.float16
+    return find_fastest_dtype() if torch.device(device).type == "cpu" else torch.float16
 
 
-def product_seconds(dtype: torch.dtype) -> float:
+def time_product(dtype: torch.dtype) -> float:
     """Measure the shortest of five matrix products."""
     matrix = torch.ones(SIDE, SIDE, dtype=dtype)
     seconds = []

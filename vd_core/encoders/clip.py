@@ -38,8 +38,8 @@ class Clip(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.text_tower = text_tower(config) if "text" in towers else None
-        self.vision_tower = vision_tower(config) if "vision" in towers else None
+        self.text_tower = build_text_tower(config) if "text" in towers else None
+        self.vision_tower = build_vision_tower(config) if "vision" in towers else None
         self.eval()
 
     @property
@@ -126,7 +126,7 @@ class Clip(nn.Module):
         check_range(images)
         size = self.config.image_size
         resized = crop_center(images, size) if images.requires_grad else resize_and_crop(images.float(), size)
-        weights = None if masks is None else token_weights(masks, size, self.config.patch_size)
+        weights = None if masks is None else weigh_by_masks(masks, size, self.config.patch_size)
         return self.encode_pixels(normalise(resized), weights)
 
     def embed_image(self, images: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Clip(nn.Module):
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
         """Encode normalised pixels [B, 3, S, S] as [B, 1 + patches, projection_dim]; token 0 has norm 1.
 
-        weights: [1 or B, 1 + patches, 1] of `token_weights`.
+        weights: [1 or B, 1 + patches, 1] of `weigh_by_masks`.
 
         Raises ValueError without a vision tower, and for pixels on another device than the weights.
         """
@@ -171,7 +171,7 @@ def check_masks(images: Tensor, masks: Tensor | None) -> None:
         )
 
 
-def token_weights(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
+def weigh_by_masks(masks: Tensor, image_size: int, patch_size: int) -> Tensor:
     """Compute the share of each token that masks [B, 1, h, w] keep, [B, 1 + patches, 1].
 
     Token 0 gets the mean of the whole mask.
@@ -198,7 +198,7 @@ def normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
+def build_text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
     """Build the text half.
 
     The start, end and padding ids are the vocabulary's last two, as CLIP's tokenizer makes them.
@@ -222,7 +222,7 @@ def text_tower(config: ClipConfig) -> CLIPTextModelWithProjection:
     )
 
 
-def vision_tower(config: ClipConfig) -> CLIPVisionModelWithProjection:
+def build_vision_tower(config: ClipConfig) -> CLIPVisionModelWithProjection:
     """Build the image half."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 

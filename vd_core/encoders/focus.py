@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
+def compute_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
     """Compute what the `rank` leading singular values are multiplied by, [rank].
 
     level 0.5 changes nothing; towards 0 the first 2 components (`drop[0]` + 1) vanish, towards 1 all but the
@@ -32,7 +32,7 @@ def component_factors(level: float, rank: int = 20, drop: tuple[int, int] = (1, 
 def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = (1, 5)) -> Tensor:
     """Change the leading components of patch tokens [B, n, d], without the global one, per sample.
 
-    level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `component_factors`; fewer tokens or
+    level: 0 semantics, 0.5 unchanged, 1 style. The rank and drop of `compute_factors`; fewer tokens or
            features lower the rank.
 
     The official app's focus, with an exact singular value decomposition in place of its randomised one.
@@ -47,7 +47,7 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
     x, mean, u, s, v = decompose(tokens)
     rank = min(rank, s.shape[-1])
     factors = torch.zeros_like(s)
-    factors[:, :rank] = component_factors(level, rank, drop).to(s)
+    factors[:, :rank] = compute_factors(level, rank, drop).to(s)
     if level < 0.5:
         # Quirk kept: what lies behind the leading components is dropped at once above 0.5 and fully kept
         # below.
@@ -59,7 +59,7 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
     return (y * torch.where(after > 0, before / after, 1)).to(tokens)
 
 
-def leading_components(tokens: Tensor, rank: int) -> Tensor:
+def keep_leading_components(tokens: Tensor, rank: int) -> Tensor:
     """Keep the `rank` leading components alone of patch tokens [B, n, d], per sample.
 
     The style of the official I2T2I app.

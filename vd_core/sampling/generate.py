@@ -14,7 +14,7 @@ from .low_pass import guide_low_pass
 from .noise import GivenNoise, NoiseSource
 from .options import OFFICIAL, Sampling
 from .samplers import SAMPLERS, Callback, Denoise, ddim_inverse
-from .schedule import Schedule, Steps, fidelity_steps
+from .schedule import Schedule, Steps, count_fidelity_steps
 from .spacing import choose_steps, warm_up
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,15 @@ def begin(
     if start is not None:
         check_official(sampling)
         steps = schedule.steps(sampling.steps)
-        return start * sqrt(steps.alphas_cumprod[0]), noise_of(schedule, start, latent, sampling.steps), steps
+        return (
+            start * sqrt(steps.alphas_cumprod[0]),
+            find_noise(schedule, start, latent, sampling.steps),
+            steps,
+        )
     steps = choose_steps(
         schedule, sampling.sampler, sampling.steps, sampling.spacing, sampling.timesteps, sampling.from_noise
     )
-    count = len(steps) if sampling.from_noise else steps_left(steps, sampling)
+    count = len(steps) if sampling.from_noise else count_steps_left(steps, sampling)
     if count == 0:  # nothing is drawn, as in the official app
         if 0 < sampling.fidelity < 1:
             log.warning(
@@ -101,10 +105,10 @@ def check_official(sampling: Sampling) -> None:
         )
 
 
-def steps_left(steps: Steps, sampling: Sampling) -> int:
+def count_steps_left(steps: Steps, sampling: Sampling) -> int:
     """Count the steps that run from a latent that is partly kept; 0 means: return that latent."""
     if sampling.strength is None:
-        return fidelity_steps(sampling.steps, sampling.fidelity)
+        return count_fidelity_steps(sampling.steps, sampling.fidelity)
     # truncated, as in diffusers
     return len(steps) if sampling.strength == 1 else int(sampling.steps * sampling.strength)
 
@@ -140,7 +144,7 @@ def invert(
     return ddim_inverse(denoise, latent, steps, callback) / sqrt(steps.alphas_cumprod[0])
 
 
-def noise_of(schedule: Schedule, start: Tensor, latent: Tensor, steps: int) -> Tensor:
+def find_noise(schedule: Schedule, start: Tensor, latent: Tensor, steps: int) -> Tensor:
     """Find the noise of unit variance in a `start`, which is latent plus noise."""
     walk = schedule.steps(steps)
     return schedule.noise_in(start * sqrt(walk.alphas_cumprod[0]), latent, int(walk.timesteps[0]))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..context import Blend, Context, local_ratios, ratios
+from ..context import Blend, Context, compute_local_ratios, compute_ratios
 from ..diffuser.kv_cache import KVCache
 from .corrections import PLAIN, GuidanceOptions
 from .samplers import Denoise, predict_x0
@@ -42,7 +42,7 @@ class GuidanceChain(NamedTuple):
         return prediction
 
 
-def guidance_chain(scales: Sequence[float]) -> GuidanceChain:
+def plan_evaluations(scales: Sequence[float]) -> GuidanceChain:
     """Find the evaluations that contexts of these scales need.
 
     Neighbours of equal scale need none between them, a leading scale 1 needs no e_0, trailing zeros need
@@ -89,7 +89,7 @@ def guide(
     Raises ValueError for a blend without weight, or a number of scales that is not the number of contexts;
     `denoise` raises it for a context of another batch size than x.
     """
-    weights, regions = ratios(contexts), [context.region for context in contexts]
+    weights, regions = compute_ratios(contexts), [context.region for context in contexts]
     if isinstance(cfg, Sequence):
         scales, scales_at_1 = [float(scale) for scale in cfg], [1.0] * len(contexts)
     else:
@@ -97,8 +97,8 @@ def guide(
         scales = [cfg * scale for scale in scales_at_1]
     if len(scales) != len(contexts):
         raise ValueError(f"There are {len(contexts)} contexts but {len(scales)} guidance scales.")
-    guided, at_cfg_1 = guidance_chain(scales), guidance_chain(scales_at_1)
-    unguided = guidance_chain([1.0] * len(contexts))
+    guided, at_cfg_1 = plan_evaluations(scales), plan_evaluations(scales_at_1)
+    unguided = plan_evaluations([1.0] * len(contexts))
     comparable = guidance.needs_conditional and bool(guided.scales) and guided != at_cfg_1
     stack_once = cache(partial(stack_contexts, contexts))
 
@@ -114,7 +114,7 @@ def guide(
             stacked,
             data,
             evaluations=len(evaluated),
-            shares=local_ratios(weights, regions, progress, len(x), x.shape[2:]),
+            shares=compute_local_ratios(weights, regions, progress, len(x), x.shape[2:]),
             caches=caches,
         ).to(x.dtype)
         outputs = dict(zip(evaluated, predictions.chunk(len(evaluated)), strict=True))

@@ -16,12 +16,12 @@ from .checks import check_values
 SPREAD = 0x9E3779B99E3779B9
 
 
-def seeded(seed: int) -> Generator:
+def make_generator(seed: int) -> Generator:
     """Make a CPU generator from any integer, modulo 2**64."""
     return Generator("cpu").manual_seed(seed % 2**64)
 
 
-def normal(shape: Sequence[int], generator: Generator) -> Tensor:
+def draw_normal(shape: Sequence[int], generator: Generator) -> Tensor:
     """Draw standard normal noise, float32, where the generator is."""
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device=generator.device)
 
@@ -41,7 +41,7 @@ class BatchNoise:
         """Draw the next standard normal numbers, float32 on the CPU."""
         size = shape[0] if self.rows is None else max(self.rows) + 1
         self.drawn.append((size, *shape[1:]))
-        draw = normal(self.drawn[-1], self.generator)
+        draw = draw_normal(self.drawn[-1], self.generator)
         return draw if self.rows is None else draw[list(self.rows)]
 
 
@@ -60,7 +60,7 @@ class SampleNoise:
             raise ValueError(
                 f"There are {len(self.generators)} generators for {batch} samples: give one for each, or one."
             )
-        return torch.cat([normal((1, *shape[1:]), generator) for generator in self.generators[:batch]])
+        return torch.cat([draw_normal((1, *shape[1:]), generator) for generator in self.generators[:batch]])
 
 
 class GivenNoise:
@@ -88,7 +88,7 @@ Noise = int | Generator | Sequence[Generator] | Tensor | NoiseSource
 def batch_noise(seed: int, rows: Sequence[int] | None = None) -> BatchNoise:
     """Draw as the official code does: draws equal those after torch.manual_seed(seed). A sample depends on
     the size of its batch. rows: see `BatchNoise`."""
-    return BatchNoise(seeded(seed), rows)
+    return BatchNoise(make_generator(seed), rows)
 
 
 def sample_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
@@ -98,12 +98,12 @@ def sample_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
     neighbouring seeds.
     rows: the indices of the samples in their batch; None for 0, 1, 2 …
     """
-    return SampleNoise(seeded(seed + index * SPREAD) for index in (count() if rows is None else rows))
+    return SampleNoise(make_generator(seed + index * SPREAD) for index in (count() if rows is None else rows))
 
 
 def shared_noise(seed: int, rows: Sequence[int] | None = None) -> SampleNoise:
     """Give every sample the same stream, that of sample 0 of `sample_noise`. rows: not used."""
-    return SampleNoise(seeded(seed) for _ in count())
+    return SampleNoise(make_generator(seed) for _ in count())
 
 
 # How one seed becomes the noise of a batch.

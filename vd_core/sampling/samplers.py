@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor
 
-from .schedule import Steps, ddim_sigmas
+from .schedule import Steps, compute_ddim_sigmas
 
 if TYPE_CHECKING:  # the options name the samplers
     from .options import Sampling
@@ -113,7 +113,7 @@ def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> T
 
 def ddim(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
     """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
-    sigmas = ddim_sigmas(steps, sampling.eta).tolist()
+    sigmas = compute_ddim_sigmas(steps, sampling.eta).tolist()
     for (t, alpha, alpha_next), sigma in zip(steps, sigmas, strict=True):
         eps = denoise(x, t)
         x0 = predict_x0(x, eps, alpha)

@@ -79,7 +79,7 @@ class Steps:
         return max(len(self) - 1 - k, 0)
 
 
-def fidelity_steps(n: int, fidelity: float) -> int:
+def count_fidelity_steps(n: int, fidelity: float) -> int:
     """Count the steps that run of n where a clean latent is kept at `fidelity` 0..1; 0 returns that latent.
 
     Quirk kept: the official app truncates n * (1 - fidelity) with its rounding error, so 50 steps at 0.8 give
@@ -88,7 +88,7 @@ def fidelity_steps(n: int, fidelity: float) -> int:
     return int(n * (1 - fidelity))
 
 
-def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
+def compute_ddim_sigmas(steps: Steps, eta: float) -> Tensor:
     """Compute the standard deviation of the noise that each DDIM step adds, float64 [m].
 
     eta: 0..1, from none to that of DDPM's posterior (Song et al. 2021, eq. 16).
@@ -97,7 +97,7 @@ def ddim_sigmas(steps: Steps, eta: float) -> Tensor:
     return eta * ((1 - alphas_next) / (1 - alphas) * (1 - alphas / alphas_next)).sqrt()
 
 
-def official_timesteps(n: int, total: int) -> np.ndarray:
+def space_official_timesteps(n: int, total: int) -> np.ndarray:
     """Return the official DDIM timesteps, ascending: every (total // n)-th plus 1, as 1, 21, …, 981 for 50.
 
     Quirks kept: rounding the stride down may give more than n (30 give 31), and the last one may be far from
@@ -107,7 +107,7 @@ def official_timesteps(n: int, total: int) -> np.ndarray:
     return np.arange(0, total, total // n) + 1
 
 
-def quadratic_timesteps(n: int, total: int) -> np.ndarray:
+def space_quadratic_timesteps(n: int, total: int) -> np.ndarray:
     """Space n timesteps from 1 to total - 1, ascending, denser towards the data.
 
     Song et al. 2021, appendix D.2. Evenly spaced timesteps make steps of log-SNR that grow towards the data;
@@ -121,7 +121,7 @@ def quadratic_timesteps(n: int, total: int) -> np.ndarray:
     return np.maximum(rounded, np.arange(1, n + 1))  # at many steps the first ones would round to the same
 
 
-def sgm_uniform_timesteps(n: int, total: int) -> np.ndarray:
+def space_sgm_uniform_timesteps(n: int, total: int) -> np.ndarray:
     """Space n timesteps evenly, ascending, int64, the noisiest among them: for few large steps from noise.
 
     This is ComfyUI's "sgm_uniform" (Lin et al. 2024, section 3.3, "trailing"); diffusers' "trailing" rounds
@@ -131,9 +131,9 @@ def sgm_uniform_timesteps(n: int, total: int) -> np.ndarray:
 
 
 SPACINGS = {
-    "official": official_timesteps,
-    "quadratic": quadratic_timesteps,
-    "sgm_uniform": sgm_uniform_timesteps,
+    "official": space_official_timesteps,
+    "quadratic": space_quadratic_timesteps,
+    "sgm_uniform": space_sgm_uniform_timesteps,
 }
 
 

@@ -48,13 +48,13 @@ def choose_steps(
             raise ValueError(
                 f"timesteps must lie between 0 and {schedule.timesteps - 1}, got {list(timesteps)[:8]}."
             )
-        steps = explicit_steps(schedule, sampler, np.asarray(timesteps, dtype=np.float64))
+        steps = make_explicit_steps(schedule, sampler, np.asarray(timesteps, dtype=np.float64))
     elif spacing is None or spacing in OWN:
         steps = schedule.steps(
             n, spacing or (FROM_NOISE.get(sampler, "official") if from_noise else "official")
         )
     else:
-        steps = diffusers_steps(schedule, sampler, n, spacing)
+        steps = make_diffusers_steps(schedule, sampler, n, spacing)
     if schedule.shift != UNSHIFTED and (timesteps is not None or spacing not in (None, *OWN)):
         raise ValueError(
             f"A shift moves the steps of the spacings {' and '.join(OWN)} only: choose one of these."
@@ -62,7 +62,7 @@ def choose_steps(
     return steps
 
 
-def explicit_steps(schedule: Schedule, sampler: str, timesteps: np.ndarray) -> Steps:
+def make_explicit_steps(schedule: Schedule, sampler: str, timesteps: np.ndarray) -> Steps:
     """Make the steps at these timesteps, each leading to the next, the last as diffusers' scheduler ends."""
     alphas = schedule.alphas_at(timesteps)
     return make_steps(
@@ -70,21 +70,21 @@ def explicit_steps(schedule: Schedule, sampler: str, timesteps: np.ndarray) -> S
     )
 
 
-def diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
+def make_diffusers_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
     """Make n steps as diffusers' scheduler of that sampler. Raises ValueError for ones that it lacks."""
     if not 1 <= n <= schedule.timesteps:
         raise ValueError(f"The number of steps lies between 1 and {schedule.timesteps}, got {n}.")
     if spacing.startswith("karras"):
-        return karras_steps(schedule, sampler, n, spacing.removeprefix("karras").strip())
-    timesteps = diffusers_timesteps(sampler, spacing, n, schedule.timesteps)
+        return make_karras_steps(schedule, sampler, n, spacing.removeprefix("karras").strip())
+    timesteps = space_diffusers_timesteps(sampler, spacing, n, schedule.timesteps)
     if sampler in TO_DATA:
-        return explicit_steps(schedule, sampler, timesteps)
+        return make_explicit_steps(schedule, sampler, timesteps)
     # DDIM, DDPM and PNDM lead a whole stride lower, wherever the next timestep is, and never below 0.
     targets = schedule.alphas_at((timesteps - schedule.timesteps // n).clip(min=0))
     return make_steps(timesteps, np.append(schedule.alphas_at(timesteps), targets[-1]), targets)
 
 
-def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.ndarray:
+def space_diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.ndarray:
     """Space n timesteps, descending, whole but for Euler's "linspace".
 
     "leading" is offset by 1, as Stable Diffusion's.
@@ -104,7 +104,7 @@ def diffusers_timesteps(sampler: str, spacing: str, n: int, total: int) -> np.nd
     return spaced[::-1][:n].copy()
 
 
-def karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
+def make_karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Steps:
     """Make n steps evenly spaced in sigma^(1/7) between the model's largest and smallest sigma.
 
     Karras et al. 2022, eq. 5. The multistep solvers tell the network the nearest whole timestep, as diffusers
@@ -116,7 +116,9 @@ def karras_steps(schedule: Schedule, sampler: str, n: int, spacing: str) -> Step
         raise ValueError(f"The spacing {name} is not for {sampler}: choose euler, or another one.")
     total = schedule.timesteps
     ends = (
-        diffusers_timesteps(sampler, spacing, n, total)[[0, -1]] if spacing else np.array([total - 1.0, 0.0])
+        space_diffusers_timesteps(sampler, spacing, n, total)[[0, -1]]
+        if spacing
+        else np.array([total - 1.0, 0.0])
     )
     highest, lowest = schedule.sigmas_at(ends) ** (1 / RHO)
     sigmas = (highest + np.linspace(0, 1, n) * (lowest - highest)) ** RHO

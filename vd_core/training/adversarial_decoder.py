@@ -23,7 +23,7 @@ from .evaluate import draw, see
 from .image_vae import ROUGHNESS, reconstruction_loss
 from .judge import Judge
 from .loop import Group, fit
-from .sheets import reconstructions
+from .sheets import draw_reconstructions
 
 PERCEPTUAL = 0.3  # weight of the classifier's features beside `reconstruction_loss`: with 1, colours drift
 ADVERSARIAL = 0.8  # of the adaptive weight (0.8 in VQGAN's configs, 0.5 in latent diffusion's)
@@ -227,6 +227,6 @@ def train_decoder(
         ema=0.995,
         groups=module.groups,
         clip_apart=True,
-        sheet=lambda average, folder: reconstructions(average.vae, data, folder),
+        sheet=lambda average, folder: draw_reconstructions(average.vae, data, folder),
     )
     return trained.vae

@@ -39,7 +39,7 @@ def place(images: Tensor, generator: torch.Generator, smallest: float = 0.6) -> 
     return placed
 
 
-def ground(images: Tensor) -> Tensor:
+def find_ground(images: Tensor) -> Tensor:
     """Find the white ground, bool [B, 1, S, S]: near-white pixels that such pixels join to the border."""
     white = (images.amin(dim=1, keepdim=True) >= NEAR_WHITE).float()
     reached = F.pad(torch.zeros_like(white[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0) * white
@@ -50,7 +50,7 @@ def ground(images: Tensor) -> Tensor:
         reached = grown
 
 
-def on_grounds(images: Tensor, generator: torch.Generator) -> Tensor:
+def replace_ground(images: Tensor, generator: torch.Generator) -> Tensor:
     """Put each picture on another ground: one colour, or two that run into each other in any direction.
 
     The ground multiplies white, and the edge of the thing, which is half white.
@@ -61,7 +61,7 @@ def on_grounds(images: Tensor, generator: torch.Generator) -> Tensor:
     angle = 2 * torch.pi * torch.rand(count, 1, 1, 1, generator=generator)
     line = torch.linspace(-0.5, 0.5, side)
     along = 0.5 + (angle.cos() * line + angle.sin() * line[:, None]) / 2**0.5
-    edge = F.max_pool2d(ground(images).float(), 3, stride=1, padding=1)
+    edge = F.max_pool2d(find_ground(images).float(), 3, stride=1, padding=1)
     return torch.where(edge > 0, images * torch.lerp(first, second, along), images)
 
 

@@ -54,7 +54,7 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
             * (torch.rand(size, 1, 1, generator=generator) < MIXED)
         )
         pictures = flows.contexts["image"][chosen].float().lerp(flows.contexts["image"][like].float(), share)
-        seen = few(torch.where(dropped, null, pictures), generator)
+        seen = keep_few_patches(torch.where(dropped, null, pictures), generator)
         said = torch.where(dropped, flows.nulls["text"], flows.contexts["text"][chosen].float())
         x0 = flows.latents["text"][chosen]
         t = torch.randint(schedule.timesteps, (size,), generator=generator)
@@ -76,7 +76,7 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
     return losses
 
 
-def few(tokens: Tensor, generator: torch.Generator) -> Tensor:
+def keep_few_patches(tokens: Tensor, generator: torch.Generator) -> Tensor:
     """Image tokens [B, 1 + n, d] -> the global token and KEPT patches of each, at random, [B, 1 + KEPT,
     d]."""
     patches = torch.rand(len(tokens), tokens.shape[1] - 1, generator=generator).argsort(dim=1)[:, :KEPT]

@@ -12,8 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..encoders.clip import Clip, normalise
-from .dataset import CaptionedPictures, partners, style_caption
-from .outlines import BINS, MAGNITUDES, NameSpace, outlines, surfaces
+from .dataset import CaptionedPictures, draw_partners, write_style_caption
+from .outlines import BINS, MAGNITUDES, NameSpace, compute_outlines, compute_surfaces
 
 CELL = BINS + len(MAGNITUDES) - 1 + 12  # what the closed forms say about each patch
 # Share of the steps that see half of the patches (FLIP, Li et al. 2023): cheaper, and an augmentation
@@ -40,7 +40,9 @@ class ContrastiveClip(nn.Module):
         embeddings = clip.vision.vision_model.embeddings
         # Small random positions drown in the patches: the encoder would take long to learn where they are
         with torch.no_grad():
-            embeddings.position_embedding.weight[1:] = 0.5 * positions(self.grid, clip.config.vision.width)
+            embeddings.position_embedding.weight[1:] = 0.5 * compute_positions(
+                self.grid, clip.config.vision.width
+            )
 
     def see(self, pixels: Tensor, kept: Tensor) -> Tensor:
         """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept`
@@ -68,7 +70,7 @@ class ContrastiveClip(nn.Module):
         return self.clip.encode_ids(ids)[torch.arange(len(ids)), ids.argmax(dim=1)].float()
 
 
-def positions(grid: int, width: int) -> Tensor:
+def compute_positions(grid: int, width: int) -> Tensor:
     """Sines and cosines of row and column, [grid * grid, width] (as in ViT-MAE, He et al. 2022)."""
     frequencies = 100 ** -(torch.arange(width // 4) / (width // 4))
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
@@ -113,7 +115,7 @@ def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> 
     return torch.einsum("bij,bjhw->bihw", mix, images).clamp(1e-4, 1) ** gamma
 
 
-def ink(images: Tensor, generator: torch.Generator) -> Tensor:
+def draw_in_ink(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each picture [B, 3, S, S] in 0..1 in black lines on white: ink where it is darker than around (XDoG,
     Winnemöller et al. 2012)."""
     grey = images.mean(dim=1, keepdim=True)
@@ -122,12 +124,14 @@ def ink(images: Tensor, generator: torch.Generator) -> Tensor:
     return (40 * (grey - around + spared)).sigmoid().expand_as(images)
 
 
-def halved(images: Tensor, style: Tensor, generator: torch.Generator) -> Tensor:
+def mix_halves(images: Tensor, style: Tensor, generator: torch.Generator) -> Tensor:
     """Each picture [B, 3, S, S] with one half, right or lower, of another one in the same style [B]: no thing
     any more, but a style."""
     half = torch.arange(images.shape[-1]) >= images.shape[-1] // 2
     right = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(torch.where(right, half, half[:, None]), images[partners(style, generator)], images)
+    return torch.where(
+        torch.where(right, half, half[:, None]), images[draw_partners(style, generator)], images
+    )
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class Texts:
         shape = (len(data.names), len(data.styles))
         return cls(
             ids(list(data.names)),
-            ids([style_caption(style) for style in data.styles]),
+            ids([write_style_caption(style) for style in data.styles]),
             captions.unflatten(0, shape),
         )
 
@@ -175,20 +179,22 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
         chosen = torch.isin(name, drawn[:names_per_batch]).nonzero()[:, 0]
         straight = torch.rand(len(chosen), generator=generator) < STRAIGHT
         pictures = distort(images[chosen], generator, strength=0.7 * ~straight)
-        place = space.embed(outlines(pictures))
+        place = space.embed(compute_outlines(pictures))
         kind = torch.rand(len(chosen), generator=generator)
         kind[0] = 0  # one at least is plain
         plain, halves, inked = kind < PLAIN, (kind >= PLAIN) & (kind < 2 * PLAIN), kind > (1 + 2 * PLAIN) / 2
         named, styled = ~halves, plain | halves
         mixed, drawing, recoloured = (
-            halved(pictures, style[chosen], generator),
-            ink(pictures, generator),
+            mix_halves(pictures, style[chosen], generator),
+            draw_in_ink(pictures, generator),
             recolour(pictures, generator),
         )
         for which, variant in ((halves, mixed), (inked, drawing), (~styled & ~inked, recoloured)):
             pictures = torch.where(which[:, None, None, None], variant, pictures)
         cells = (
-            torch.cat([outlines(pictures, model.grid), surfaces(pictures, model.grid)], dim=1).flatten(2).mT
+            torch.cat([compute_outlines(pictures, model.grid), compute_surfaces(pictures, model.grid)], dim=1)
+            .flatten(2)
+            .mT
         )
         patches = torch.rand(len(chosen), model.grid**2, generator=generator).argsort(dim=1)
         kept = patches[:, : model.grid**2 // 2] if torch.rand(1, generator=generator) < HALF else patches
@@ -213,7 +219,7 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
 
 
 @torch.no_grad()
-def retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str, float]:
+def measure_retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str, float]:
     """How well pictures find their texts, shares of right ones: the name, the style, the name when the style
     is given, and the caption.
 

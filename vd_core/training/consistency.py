@@ -11,7 +11,7 @@ from ..diffuser.model import Diffuser
 from ..sampling.schedule import Schedule, Steps
 from .diffuser import FlowData
 from .distributed import share
-from .teacher import Attach, guided_data, predicted_data, shaped
+from .teacher import Attach, predict_data, predict_guided_data, shaped
 
 HUBER = 1e-3  # where the loss turns from squares to absolute values, for each entry of unit variance
 
@@ -71,15 +71,15 @@ def consistency_losses(
                 torch.autocast(device.type, precision, enabled=precision != torch.float32),
                 attach(student) as diffuser,
             ):
-                drawn = predicted_data(diffuser, schedule, x, t, kind, tokens, data)
+                drawn = predict_data(diffuser, schedule, x, t, kind, tokens, data)
             with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                ahead = guided_data(
+                ahead = predict_guided_data(
                     teacher, schedule, x, t, kind, tokens, flows.null(data, kind).to(device), data, cfg
                 )
                 eps = (x - shaped(alpha.sqrt(), x) * ahead) / shaped((1 - alpha).sqrt(), x)
                 x_next = shaped(alpha_next.sqrt(), x) * ahead + shaped((1 - alpha_next).sqrt(), x) * eps
                 with attach(student) as diffuser:
-                    target = predicted_data(diffuser, schedule, x_next, t_next, kind, tokens, data)
+                    target = predict_data(diffuser, schedule, x_next, t_next, kind, tokens, data)
             target = torch.where(shaped(t_next, x) == 0, ahead, target)
             yield f"{kind}_to_{data}", huber_loss(drawn, target)
 

@@ -19,12 +19,12 @@ from ..pictures import read_picture
 CAPTION = "{name}, {style} style"
 
 
-def caption(name: str, style: str) -> str:
+def write_caption(name: str, style: str) -> str:
     """Return the sentence that describes one picture."""
     return CAPTION.format(name=name, style=style)
 
 
-def style_caption(style: str) -> str:
+def write_style_caption(style: str) -> str:
     """Return what a caption says about the style alone; a name alone is its own caption."""
     return f"{style} style"
 
@@ -89,14 +89,14 @@ class CaptionedPictures:
     def captions(self) -> list[str]:
         """Return one caption per picture."""
         return [
-            caption(self.names[name], self.styles[style])
+            write_caption(self.names[name], self.styles[style])
             for name, style in zip(self.name, self.style, strict=True)
         ]
 
     @property
     def all_captions(self) -> list[str]:
         """Return the captions of every name in every style, pictured or not, name by name."""
-        return [caption(name, style) for name in self.names for style in self.styles]
+        return [write_caption(name, style) for name in self.names for style in self.styles]
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -126,7 +126,7 @@ class CaptionedPictures:
         return self.is_held_out.nonzero()[:, 0]
 
 
-def partners(labels: Tensor, generator: torch.Generator) -> Tensor:
+def draw_partners(labels: Tensor, generator: torch.Generator) -> Tensor:
     """Draw for each of labels [N] the place of another of the same label, its own where there is none."""
     places = torch.arange(len(labels))
     for label in labels.unique():

@@ -22,7 +22,7 @@ from ..sampling.schedule import Schedule, Steps
 from .diffuser import FlowData
 from .discriminator import LatentDiscriminator
 from .distributed import share
-from .teacher import Attach, guided_data, predicted_data, shaped
+from .teacher import Attach, predict_data, predict_guided_data, shaped
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Adversaries(nn.Module):
         )
 
 
-def noisy_pair(
+def draw_noisy_pair(
     x0: Tensor, alpha: Tensor, alpha_next: Tensor, noise: Tensor, noise_next: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Draw a real pair (x_next, x): x_next from q(x_next | x0), then x from q(x | x_next).
@@ -120,7 +120,7 @@ def ddgan_losses(
                 step[mine],
             )
             t, alpha, alpha_next = walk.timesteps[step].to(device), alphas[step], alphas[step + 1]
-            real, x = noisy_pair(x0, alpha, alpha_next, noises[0], noises[1])
+            real, x = draw_noisy_pair(x0, alpha, alpha_next, noises[0], noises[1])
             to_data, to_x, deviation = (shaped(factor, x) for factor in posterior(alpha, alpha_next))
             discriminator, cast = (
                 model.discriminators[data],
@@ -129,12 +129,12 @@ def ddgan_losses(
 
             discriminator.requires_grad_(False)
             with cast, attach(model.student) as diffuser:
-                drawn = predicted_data(diffuser, schedule, x, t, kind, tokens, data)
+                drawn = predict_data(diffuser, schedule, x, t, kind, tokens, data)
             fake = to_data * drawn + to_x * x + deviation * noises[2]
             with cast:
                 loss = generator_loss(discriminator(fake, x, t, kind, tokens).float())
                 if weights.teacher:
-                    wanted = guided_data(
+                    wanted = predict_guided_data(
                         teacher, schedule, x, t, kind, tokens, flows.null(data, kind).to(device), data, cfg
                     )
             if weights.teacher:

@@ -115,7 +115,7 @@ def checkpoint_layers(diffuser: Diffuser) -> Iterator[None]:
             del layer.forward
 
 
-def layer_group(name: str) -> str:
+def find_layer_group(name: str) -> str:
     """Return the group of a diffuser's parameter: "global", "data" or "context" (VD paper, section 3.2)."""
     head = name.split(".")[0]
     return "global" if head == "time_embed" else head

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..checkpoints.load import Paths, load
 from ..checkpoints.lora import save_lora
-from ..checkpoints.parts import parts_of_flow
+from ..checkpoints.parts import list_flow_parts
 from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
@@ -107,7 +107,9 @@ def distill(
     out.mkdir(parents=True, exist_ok=True)
     source = Source(data, settings.size, settings.caption)
     pictures = prepare(source, model, out / "data", settings.flows, device)
-    parts = {part for flow in settings.flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
+    parts = {
+        part for flow in settings.flows for part in list_flow_parts(*flow) if not part.startswith("clip")
+    }
     vd = load(model, parts=parts)
     vd.diffuser.to(device, torch.float32).requires_grad_(False)
     run = Distillation(settings, vd, pictures, out)
@@ -173,7 +175,7 @@ class Distillation:
 
         def show(average: nn.Module, out: Path) -> None:
             plot_losses(out / "log.jsonl", out / "loss.png")
-            with self.attach(student_of(average)) as diffuser:
+            with self.attach(get_student(average)) as diffuser:
                 sheets.write(diffuser, out, self.step)
 
         chosen = ("method", "steps", "cfg", "teacher", "lora")
@@ -201,7 +203,7 @@ class Distillation:
             sheet=show,
             progress=note,
         )
-        return student_of(trained)
+        return get_student(trained)
 
     def write(self, student: nn.Module) -> Path:
         """Write the result for other programs."""
@@ -219,6 +221,6 @@ class Distillation:
         return path
 
 
-def student_of(module: nn.Module) -> nn.Module:
+def get_student(module: nn.Module) -> nn.Module:
     """Return what samples, of what is trained."""
     return module.student if isinstance(module, Adversaries) else module

@@ -132,14 +132,16 @@ def fetch(package: str) -> dict[str, bytes]:
             }
 
 
-def code_points(character: str) -> list[str]:
+def spell_code_points(character: str) -> list[str]:
     """The ways that packages spell a character: hexadecimal code points, with and without the variation
     selector."""
     plain = [f"{ord(c):04x}" for c in character if c != "\ufe0f"]
     return ["-".join(plain), "-".join([*plain, "fe0f"])]
 
 
-def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable[[str], Image.Image | None]:
+def make_iconify_renderer(
+    files: dict[str, bytes], slugs: dict[str, str]
+) -> Callable[[str], Image.Image | None]:
     """Return a function character -> picture for an Iconify set; `slugs` names characters for sets without a
     character table."""
     try:
@@ -151,7 +153,9 @@ def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable
     icons, characters = json.loads(files["icons.json"]), json.loads(files.get("chars.json", b"{}"))
 
     def render(character: str) -> Image.Image | None:
-        keys = [characters.get(code.lstrip("0")) for code in code_points(character)] + [slugs.get(character)]
+        keys = [characters.get(code.lstrip("0")) for code in spell_code_points(character)] + [
+            slugs.get(character)
+        ]
         key = next((key for key in keys if key in icons["icons"]), None)
         if key is None:
             return None
@@ -168,14 +172,14 @@ def iconify_renderer(files: dict[str, bytes], slugs: dict[str, str]) -> Callable
     return render
 
 
-def webp_renderer(files: dict[str, bytes]) -> Callable[[str], Image.Image | None]:
+def make_webp_renderer(files: dict[str, bytes]) -> Callable[[str], Image.Image | None]:
     """Return a function character -> picture for a package of WebP files named by code points."""
 
     def render(character: str) -> Image.Image | None:
         data = next(
             (
                 files[f"assets/{code}.webp"]
-                for code in code_points(character)
+                for code in spell_code_points(character)
                 if f"assets/{code}.webp" in files
             ),
             None,
@@ -185,7 +189,7 @@ def webp_renderer(files: dict[str, bytes]) -> Callable[[str], Image.Image | None
     return render
 
 
-def on_white(picture: Image.Image) -> Image.Image:
+def place_on_white(picture: Image.Image) -> Image.Image:
     """Crop to what is drawn, centre it in a square it fills to 92 %, flatten onto white, SIZE x SIZE."""
     picture = picture.crop(picture.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
     side = round(max(picture.size) / 0.92)
@@ -202,14 +206,17 @@ def build(out: Path, count: int) -> None:
     entries = NAMES[:count]
     flat = json.loads(fetch(STYLES["flat"])["chars.json"])
     slugs = {
-        c: flat[code.lstrip("0")] for _, c in entries for code in code_points(c) if code.lstrip("0") in flat
+        c: flat[code.lstrip("0")]
+        for _, c in entries
+        for code in spell_code_points(c)
+        if code.lstrip("0") in flat
     }
     pictures: list[Image.Image] = []
     name: list[int] = []
     style: list[int] = []
     for number, (word, package) in enumerate(STYLES.items()):
         files = fetch(package)
-        render = webp_renderer(files) if word == "3d" else iconify_renderer(files, slugs)
+        render = make_webp_renderer(files) if word == "3d" else make_iconify_renderer(files, slugs)
         drawn = {
             n: picture
             for n, (_, character) in enumerate(entries)
@@ -217,7 +224,7 @@ def build(out: Path, count: int) -> None:
         }
         missing = [entry[0] for n, entry in enumerate(entries) if n not in drawn]
         print(f"{word}: {len(drawn)} pictures" + (f", missing: {', '.join(missing)}" if missing else ""))
-        pictures += [on_white(picture) for picture in drawn.values()]
+        pictures += [place_on_white(picture) for picture in drawn.values()]
         name += drawn
         style += [number] * len(drawn)
     names, styles = tuple(entry[0] for entry in entries), tuple(STYLES)

@@ -12,9 +12,9 @@ from ..context import Context, blend
 from ..flows import VersatileDiffusion
 from ..sampling.noise import sample_noise
 from ..sampling.options import Sampling
-from .clip import retrieval
+from .clip import measure_retrieval
 from .dataset import CaptionedPictures
-from .image_vae import psnr
+from .image_vae import measure_psnr
 from .judge import Judge, spoil
 
 SAMPLING = Sampling("dpmpp_2m", steps=20, cfg=2.0)
@@ -35,7 +35,8 @@ def evaluate(
 
     Shares are 0..1, PSNR is in dB. "nearest" ranks the latents of all N pictures by their distance to the
     sampled one: top-1 and top-5 are the shares of samples whose own picture is the nearest or among the five
-    nearest (chance 1/N and 5/N). With a judge, "judged" holds its scores, see `judged` and `focus_path`.
+    nearest (chance 1/N and 5/N). With a judge, "judged" holds its scores, see `judge_pictures` and
+    `measure_focus_path`.
     """
     latents = torch.cat([model.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     evenly = torch.linspace(0, len(data.train) - 1, min(count, len(data.train))).long()
@@ -53,27 +54,29 @@ def evaluate(
         drawn, varied = draw(model, [text], latents[indices]), draw(model, [image], latents[indices])
         figures[part] = {
             "pairs": len(indices),
-            "autoencoder PSNR": round(float(psnr(model.image_vae, data.pixels[indices]).mean()), 2),
-            "text autoencoder exact": share(
+            "autoencoder PSNR": round(float(measure_psnr(model.image_vae, data.pixels[indices]).mean()), 2),
+            "text autoencoder exact": compute_share(
                 a == b for a, b in zip(read(model, model.text_vae.encode(captions)), captions, strict=True)
             ),
-            "clip finds": retrieval(model.clip, data, indices),
-            "text to image": nearest(drawn, latents, indices),
-            "image variation": nearest(varied, latents, indices),
-            "image to text": agreement(read(model, write(model, [seen], len(indices))), captions),
-            "text variation": agreement(read(model, write(model, [text], len(indices))), captions),
+            "clip finds": measure_retrieval(model.clip, data, indices),
+            "text to image": measure_nearest(drawn, latents, indices),
+            "image variation": measure_nearest(varied, latents, indices),
+            "image to text": measure_agreement(read(model, write(model, [seen], len(indices))), captions),
+            "text variation": measure_agreement(read(model, write(model, [text], len(indices))), captions),
         }
         if judge is not None:
             for flow, samples in (("text to image", drawn), ("image variation", varied)):
-                figures["judged"][f"{flow}, {part}"] = judged(judge, see(model, samples), data, indices)
+                figures["judged"][f"{flow}, {part}"] = judge_pictures(
+                    judge, see(model, samples), data, indices
+                )
             progress(f"{part}, focus")
-            figures["focus"][part] = focus_path(judge, model, data, varied, indices)
+            figures["focus"][part] = measure_focus_path(judge, model, data, varied, indices)
     progress("blend")
-    figures["blend"] = blend_path(model, data, latents, data.train[evenly][: count // 2])
+    figures["blend"] = measure_blend_path(model, data, latents, data.train[evenly][: count // 2])
     return figures
 
 
-def share(truths: Iterable) -> float:
+def compute_share(truths: Iterable) -> float:
     """Return the share of true values, NaN of none."""
     truths = [bool(truth) for truth in truths]
     return round(sum(truths) / len(truths), 3) if truths else float("nan")
@@ -81,7 +84,7 @@ def share(truths: Iterable) -> float:
 
 def draw(model: VersatileDiffusion, contexts: list[Context], like: Tensor) -> Tensor:
     """One image latent per row of the contexts."""
-    rows = [contexts_of(contexts, chunk) for chunk in torch.arange(len(like)).split(64)]
+    rows = [take_rows(contexts, chunk) for chunk in torch.arange(len(like)).split(64)]
     return torch.cat(
         [
             model.sample("image", row, like[:size], sample_noise(seed), SAMPLING)
@@ -90,7 +93,7 @@ def draw(model: VersatileDiffusion, contexts: list[Context], like: Tensor) -> Te
     )
 
 
-def contexts_of(contexts: list[Context], rows: Tensor) -> list[Context]:
+def take_rows(contexts: list[Context], rows: Tensor) -> list[Context]:
     """Some rows of batched contexts."""
     return [Context(c.kind, c.tokens[rows], c.null, c.weight) for c in contexts]
 
@@ -111,13 +114,17 @@ def see(model: VersatileDiffusion, latents: Tensor) -> Tensor:
     return torch.cat([model.image_vae.decode(chunk) for chunk in latents.split(64)])
 
 
-def judged(judge: Judge, images: Tensor, data: CaptionedPictures, own: Tensor) -> dict[str, float]:
+def judge_pictures(judge: Judge, images: Tensor, data: CaptionedPictures, own: Tensor) -> dict[str, float]:
     """The judge's top-1 on pictures of the pairs `own`: right names, styles, both at once, and right names
     per style."""
     name, style = judge.read(images)
     names, styles = name == data.name[own], style == data.style[own]
-    each = {word: share(names[data.style[own] == number]) for number, word in enumerate(data.styles)}
-    return {"name": share(names), "style": share(styles), "both": share(names & styles)} | each
+    each = {word: compute_share(names[data.style[own] == number]) for number, word in enumerate(data.styles)}
+    return {
+        "name": compute_share(names),
+        "style": compute_share(styles),
+        "both": compute_share(names & styles),
+    } | each
 
 
 def judge_real(
@@ -135,9 +142,9 @@ def judge_real(
     return {
         "chance": {"name": names, "style": styles, "both": names * styles}
         | dict.fromkeys(data.styles, names),
-        "real pictures": judged(judge, data.pixels, data, every),
-        "real pictures, spoiled": judged(judge, spoiled, data, every),
-        "real pictures, autoencoded": judged(
+        "real pictures": judge_pictures(judge, data.pixels, data, every),
+        "real pictures, spoiled": judge_pictures(judge, spoiled, data, every),
+        "real pictures, autoencoded": judge_pictures(
             judge,
             see(model, torch.cat([model.image_vae.encode(c) for c in data.pixels.split(64)])),
             data,
@@ -146,7 +153,7 @@ def judge_real(
     }
 
 
-def focus_path(
+def measure_focus_path(
     judge: Judge, model: VersatileDiffusion, data: CaptionedPictures, varied: Tensor, indices: Tensor
 ) -> dict[str, dict[str, float]]:
     """What image variations keep of the name and of the style, per focus: 0 semantics, 1 style; `varied` are
@@ -155,29 +162,29 @@ def focus_path(
     for level in FOCUSES:
         context = model.encode_image(data.pixels[indices], focus=level)
         samples = varied if level == 0.5 else draw(model, [context], varied)
-        scores = judged(judge, see(model, samples), data, indices)
+        scores = judge_pictures(judge, see(model, samples), data, indices)
         path[f"focus {level}"] = {key: scores[key] for key in ("name", "style")}
     return path
 
 
-def nearest(samples: Tensor, latents: Tensor, own: Tensor) -> dict[str, float]:
+def measure_nearest(samples: Tensor, latents: Tensor, own: Tensor) -> dict[str, float]:
     """How often a sample's own picture is the nearest of all, or among the five nearest."""
     distances = torch.cdist(samples.flatten(1), latents.flatten(1))
     ranks = (distances < distances[torch.arange(len(own)), own][:, None]).sum(dim=1)
-    return {"top-1": share(ranks == 0), "top-5": share(ranks < 5)}
+    return {"top-1": compute_share(ranks == 0), "top-5": compute_share(ranks < 5)}
 
 
-def agreement(sentences: list[str], captions: list[str]) -> dict[str, float]:
+def measure_agreement(sentences: list[str], captions: list[str]) -> dict[str, float]:
     """How often a sentence is the caption, names the right thing, names the right style."""
     parts = [[text.rpartition(",") for text in pair] for pair in zip(sentences, captions, strict=True)]
     return {
-        "exact": share(a == b for a, b in zip(sentences, captions, strict=True)),
-        "name": share(a[0] == b[0] for a, b in parts),
-        "style": share(a[2] == b[2] for a, b in parts),
+        "exact": compute_share(a == b for a, b in zip(sentences, captions, strict=True)),
+        "name": compute_share(a[0] == b[0] for a, b in parts),
+        "style": compute_share(a[2] == b[2] for a, b in parts),
     }
 
 
-def blend_path(
+def measure_blend_path(
     model: VersatileDiffusion, data: CaptionedPictures, latents: Tensor, images: Tensor
 ) -> dict[str, float]:
     """Where samples lie between an image's latent (0) and that of a text's picture (1), per share of the
@@ -200,10 +207,10 @@ def blend_path(
         f"text {ratio}": round(float(position.mean()), 3)
         for ratio, position in zip(RATIOS, positions, strict=True)
     }
-    return path | {"rank correlation": round(float(rank_correlation(positions).mean()), 3)}
+    return path | {"rank correlation": round(float(correlate_ranks(positions).mean()), 3)}
 
 
-def rank_correlation(values: Tensor) -> Tensor:
+def correlate_ranks(values: Tensor) -> Tensor:
     """Spearman's correlation of the order 0..n-1 with each column of values [n, N], without ties -> [N] in
     -1..1."""
     ranks = values.argsort(dim=0).argsort(dim=0).float()
@@ -211,7 +218,7 @@ def rank_correlation(values: Tensor) -> Tensor:
     return 1 - 6 * (ranks - order).square().sum(dim=0) / (len(values) * (len(values) ** 2 - 1))
 
 
-def table(figures: dict) -> str:
+def write_table(figures: dict) -> str:
     """Return the figures as text: one line per figure, trained and held out side by side."""
     rows = [
         f"{figures['pictures']} pictures; {figures['sampler']}",

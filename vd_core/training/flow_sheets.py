@@ -15,7 +15,7 @@ from ..flows import VersatileDiffusion
 from ..pictures import to_pil
 from ..sampling.noise import sample_noise
 from ..sampling.options import Sampling
-from ..sheet import sheet
+from ..sheet import draw_sheet
 from .prepared import Flow, Prepared
 
 
@@ -62,7 +62,7 @@ class Sheets:
                 lines += [f"{kind} to text, {caption}: {sentence}" for caption, sentence in pairs]
         if rows:
             with write_whole(out / f"sheet-{step:06}.png") as file:
-                to_pil(sheet(torch.cat(rows), self.count, labels, f"step {step}"))[0].save(file, "PNG")
+                to_pil(draw_sheet(torch.cat(rows), self.count, labels, f"step {step}"))[0].save(file, "PNG")
         if lines:
             with write_whole(out / f"sheet-{step:06}.txt") as file:
                 file.write("".join(f"{line}\n" for line in lines).encode())

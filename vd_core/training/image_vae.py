@@ -18,7 +18,7 @@ KL_WEIGHT = 1e-5
 ROUGHNESS = 0.3
 
 
-def edges(images: Tensor) -> Tensor:
+def compute_edges(images: Tensor) -> Tensor:
     """Differences of neighbouring pixels, both directions, [B, 2C, H-1, W-1]."""
     x = images[..., 1:, :-1] - images[..., :-1, :-1]
     y = images[..., :-1, 1:] - images[..., :-1, :-1]
@@ -38,7 +38,7 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
     """
     pixels = F.l1_loss(y, x) + 4 * F.mse_loss(y, x)
     colours = F.l1_loss(F.avg_pool2d(y, 8), F.avg_pool2d(x, 8))
-    return pixels + F.l1_loss(edges(y), edges(x)) + 6 * colours
+    return pixels + F.l1_loss(compute_edges(y), compute_edges(x)) + 6 * colours
 
 
 def image_vae_losses(images: Tensor, batch: int):
@@ -64,7 +64,7 @@ def image_vae_losses(images: Tensor, batch: int):
 
 
 @torch.no_grad()
-def preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float, float], ...]:
+def fit_preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float, float], ...]:
     """`DataConfig.preview` for scaled latents [B, C, h, w] of pictures [B, 3, H, W] in 0..1: the best linear
     map to their colours."""
     small = F.interpolate(images, latents.shape[2:], mode="area") * 2 - 1
@@ -73,7 +73,7 @@ def preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float,
     return tuple(tuple(round(value, 4) for value in row) for row in map_.tolist())
 
 
-def psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
+def measure_psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of decode(encode(images)), one per image [N]; images [N, 3, H, W] in
     0..1."""
     errors = [

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints.lora_changes import Change, adaptable
+from ..checkpoints.lora_changes import Change, find_adaptable
 from ..diffuser.model import Diffuser
 
 
@@ -45,7 +45,7 @@ class Lora(nn.Module):
     def __init__(self, diffuser: Diffuser, names: Sequence[str], rank: int, alpha: float):
         super().__init__()
         check_rank(rank)
-        layers = adaptable(diffuser)
+        layers = find_adaptable(diffuser)
         self.names, self.rank, self.alpha = list(names), rank, alpha
         self.layers = nn.ModuleList(LowRank(layers[name], rank) for name in names)
 
@@ -53,7 +53,7 @@ class Lora(nn.Module):
     def attached(self, diffuser: Diffuser) -> Iterator[Diffuser]:
         """While it is active the diffuser computes with the changes; nothing is merged, so gradients reach
         them."""
-        layers, scale = adaptable(diffuser), self.alpha / self.rank
+        layers, scale = find_adaptable(diffuser), self.alpha / self.rank
 
         def add(change: LowRank, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
             return output + scale * change(inputs[0])
@@ -88,8 +88,8 @@ def extract(before: Diffuser, after: Diffuser, rank: int) -> dict[str, Change]:
     Raises ValueError for a rank below 1.
     """
     check_rank(rank)
-    changes, trained = {}, adaptable(after)
-    for name, layer in adaptable(before).items():
+    changes, trained = {}, find_adaptable(after)
+    for name, layer in find_adaptable(before).items():
         difference = (trained[name].weight.float() - layer.weight.float()).cpu()
         if not difference.any():
             continue
@@ -122,7 +122,7 @@ def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:
         start, _, inner = word.partition(":")
         found = [
             name
-            for name in adaptable(diffuser)
+            for name in find_adaptable(diffuser)
             if (not start or name.startswith(f"{start}."))
             and (not inner or any(part.startswith(inner) for part in name.split(".")))
         ]
@@ -137,4 +137,4 @@ def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:
                 "then :attn for example."
             )
         chosen |= set(found)
-    return [name for name in adaptable(diffuser) if name in chosen]
+    return [name for name in find_adaptable(diffuser) if name in chosen]

@@ -20,7 +20,7 @@ BINS = 8  # orientations
 MAGNITUDES = (-1.0, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 10.0)
 
 
-def gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def compute_gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Central differences of the strongest channel, pictures [B, 3, H, W] -> magnitude, horizontal and
     vertical part, [B, 1, H, W]."""
     x = F.pad(images[..., :, 2:] - images[..., :, :-2], (1, 1, 0, 0))
@@ -31,7 +31,7 @@ def gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (square + 1e-8).sqrt(), x, y
 
 
-def outlines(images: Tensor, grid: int = 8) -> Tensor:
+def compute_outlines(images: Tensor, grid: int = 8) -> Tensor:
     """Histograms of oriented gradients (Dalal & Triggs 2005): pictures [B, 3, S, S] in 0..1 -> [B, BINS,
     grid, grid] in 0..0.71.
 
@@ -39,7 +39,7 @@ def outlines(images: Tensor, grid: int = 8) -> Tensor:
     around it, so faint outlines count as much as strong ones.
     """
     small = F.adaptive_avg_pool2d(images, 4 * grid)
-    magnitude, x, y = gradients(small)
+    magnitude, x, y = compute_gradients(small)
     double_cos, double_sin = (x.square() - y.square()) / magnitude, 2 * x * y / magnitude
     angles = 2 * math.pi * torch.arange(BINS).view(1, -1, 1, 1) / BINS
     energy = ((double_cos * angles.cos() + double_sin * angles.sin()) / magnitude).clamp(
@@ -50,13 +50,13 @@ def outlines(images: Tensor, grid: int = 8) -> Tensor:
     return (cells / (around + 0.02)).clamp(max=0.5).sqrt()
 
 
-def surfaces(images: Tensor, grid: int = 8) -> Tensor:
+def compute_surfaces(images: Tensor, grid: int = 8) -> Tensor:
     """How each cell is painted: the share of each range of gradient magnitude (roots), and the colours of its
     four quarters.
 
     Pictures [B, 3, S, S] in 0..1 -> [B, 10 + 12, grid, grid] in 0..1.
     """
-    magnitude = gradients(images)[0]
+    magnitude = compute_gradients(images)[0]
     ranges = torch.cat(
         [
             ((magnitude > low) & (magnitude <= high)).float()
@@ -86,7 +86,11 @@ class NameSpace:
                    pictures than features.
         """
         features = torch.cat(
-            [outlines(chunk).flatten(1) for side in (images, images.flip(-1)) for chunk in side.split(256)]
+            [
+                compute_outlines(chunk).flatten(1)
+                for side in (images, images.flip(-1))
+                for chunk in side.split(256)
+            ]
         )
         names = names.unique(return_inverse=True)[1].repeat(2)
         count = torch.bincount(names)

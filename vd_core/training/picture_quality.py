@@ -26,7 +26,7 @@ PLAIN = (
 )
 
 
-def laplacian_energy(images: Tensor) -> Tensor:
+def measure_sharpness(images: Tensor) -> Tensor:
     """Measure how sharp pictures are, [N]: the mean square of the Laplacian of their grey values."""
     grey = images.mean(dim=1, keepdim=True)
     kernel = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
@@ -34,7 +34,7 @@ def laplacian_energy(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def features(judge: Judge, images: Tensor) -> Tensor:
+def compute_features(judge: Judge, images: Tensor) -> Tensor:
     """Return the judge's last features, averaged over the picture, float64 [N, 256]."""
     chunks = [
         judge.features((2 * chunk - 1).contiguous(memory_format=torch.channels_last))
@@ -60,7 +60,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     return float(means + covariances[0].trace() + covariances[1].trace() - 2 * shared)
 
 
-def hue(images: Tensor) -> Tensor:
+def measure_hue(images: Tensor) -> Tensor:
     """Return the mean hue of each picture in degrees, 0..360, [N].
 
     The mean is that of chroma as a vector, so that grey and white do not count.
@@ -69,12 +69,12 @@ def hue(images: Tensor) -> Tensor:
     return torch.rad2deg(torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue)) % 360
 
 
-def hue_error(images: Tensor, like: Tensor) -> Tensor:
+def measure_hue_error(images: Tensor, like: Tensor) -> Tensor:
     """Measure how far the hues of pictures are from those of others, degrees in 0..180, [N]."""
-    return ((hue(images) - hue(like) + 180) % 360 - 180).abs()
+    return ((measure_hue(images) - measure_hue(like) + 180) % 360 - 180).abs()
 
 
-def seed_difference(images: Tensor) -> float:
+def measure_seed_difference(images: Tensor) -> float:
     """Return the mean pixel difference of pairs of pictures [seeds, N, 3, H, W] of the same N prompts."""
     pairs = torch.combinations(torch.arange(len(images)))
     return float((images[pairs[:, 0]] - images[pairs[:, 1]]).abs().mean())

@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..checkpoints.load import Paths, load
-from ..checkpoints.parts import parts_of_flow
+from ..checkpoints.parts import list_flow_parts
 from ..datasets.find import find_rows
-from ..datasets.read import Reader, fingerprints
+from ..datasets.read import Reader, hash_rows
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..flows import VersatileDiffusion
@@ -77,7 +77,7 @@ def prepare(
         with lock_folder(folder):
             rows = rows_to_train_on(source, folder)
             made_from = {
-                "data": hashlib.sha256("".join(fingerprints(rows)).encode()).hexdigest()[:16],
+                "data": hashlib.sha256("".join(hash_rows(rows)).encode()).hexdigest()[:16],
                 "model": hash_model(model),
                 "flows": sorted(map(list, flows)),
                 **{name: getattr(source, name) for name in ("size", "caption", "background")},
@@ -153,7 +153,7 @@ def encode(
     device: torch.device | str,
 ) -> None:
     """Fill a folder: one file of rows per kind, and last the index that says that they are complete."""
-    parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("diffuser.")}
+    parts = {part for flow in flows for part in list_flow_parts(*flow) if not part.startswith("diffuser.")}
     vd = load(model, parts=parts).to(device)
     log.info("encoding the pictures of %s, once; what the encoders make is kept in %s", source.path, folder)
     encoders = choose_encoders(vd, flows)

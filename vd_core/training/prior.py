@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..checkpoints.load import Paths, load
-from ..checkpoints.parts import parts_of_flow
+from ..checkpoints.parts import list_flow_parts
 from ..files import write_whole
 from ..pictures import to_pil
 from ..runs import is_recorded, lock_folder
@@ -66,7 +66,7 @@ def draw_pictures(
     model: Paths, folder: Path, drawing: PriorDrawing, numbers: list[int], device: torch.device
 ) -> None:
     """Draw pictures, each from the noise of its number; its text comes last and says that it is whole."""
-    vd = load(model, parts=parts_of_flow("image", "text"))
+    vd = load(model, parts=list_flow_parts("image", "text"))
     vd.diffuser.to(device)
     channels, side = vd.config.diffuser.data["image"].channels, drawing.size // vd.image_vae.factor
     contexts = {prompt: vd.encode_text([prompt]) for prompt in drawing.prompts}

@@ -17,13 +17,13 @@ from ..sheet import tile_pictures
 from .dataset import CaptionedPictures
 
 
-def grid(rows: list[Tensor], path: Path) -> None:
+def write_grid(rows: list[Tensor], path: Path) -> None:
     """Write rows of pictures [N, 3, H, W] in 0..1, all of one length, as one PNG."""
     with write_whole(path) as file:
         to_pil(tile_pictures(torch.cat(rows), len(rows[0])))[0].save(file, "PNG")
 
 
-def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:
+def choose_pairs(data: CaptionedPictures, count: int = 20) -> Tensor:
     """Indices of pictures to show: trained pairs, then as many held-out ones, evenly spread."""
     return torch.cat(
         [part[torch.linspace(0, len(part) - 1, count).long()] for part in (data.train, data.held_out)]
@@ -31,22 +31,22 @@ def chosen(data: CaptionedPictures, count: int = 20) -> Tensor:
 
 
 @torch.no_grad()
-def reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> None:
+def draw_reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> None:
     """`out`/sheet.png: pictures and their reconstructions, trained above held out."""
     rows = []
-    for images in data.pixels[chosen(data)].chunk(2):
+    for images in data.pixels[choose_pairs(data)].chunk(2):
         rows += [images, vae.decode(vae.encode(images))]
-    grid(rows, out / "sheet.png")
+    write_grid(rows, out / "sheet.png")
 
 
 @torch.no_grad()
-def samples(
+def draw_samples(
     model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 2.0
 ) -> None:
     """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the
     pictures in `out`/sheet.txt."""
     rows, lines, sampling = [], [], Sampling("dpmpp_2m", steps=steps, cfg=cfg)
-    for indices in chosen(data).chunk(2):
+    for indices in choose_pairs(data).chunk(2):
         images, captions = data.pixels[indices], [data.captions[i] for i in indices]
         latent = model.image_vae.encode(images)
         text, image = model.encode_text(captions), model.encode_image(images)
@@ -59,6 +59,6 @@ def samples(
         words = model.sample("text", [image], model.text_vae.encode(captions), noise, sampling)
         read = model.text_vae.decode(words, noise.generators, temperature=0)
         lines += [f"{caption}: {text}" for caption, text in zip(captions, read, strict=True)]
-    grid(rows, out / "sheet.png")
+    write_grid(rows, out / "sheet.png")
     with write_whole(out / "sheet.txt") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())

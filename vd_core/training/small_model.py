@@ -20,19 +20,19 @@ from ..checkpoints.write import save_model
 from ..config import VDConfig
 from ..diffuser.model import Diffuser
 from ..encoders.clip import Clip
-from ..flows import VersatileDiffusion, image_context
+from ..flows import VersatileDiffusion, make_image_context
 from ..sampling.schedule import Schedule
 from ..tokenizers import ClipTokenizer
 from . import sheets, vocabularies
 from .adversarial_decoder import train_decoder
 from .captioning import captioning_losses
-from .clip import ContrastiveClip, Texts, contrastive_losses, distort, ink, recolour
-from .dataset import CaptionedPictures, partners, style_caption
+from .clip import ContrastiveClip, Texts, contrastive_losses, distort, draw_in_ink, recolour
+from .dataset import CaptionedPictures, draw_partners, write_style_caption
 from .diffuser import FlowData, flow_losses, initialise
-from .image_vae import image_vae_losses, preview_colors
+from .image_vae import fit_preview_colors, image_vae_losses
 from .judge import Judge, judge_losses
 from .loop import Trained, fit
-from .small_sizes import sizes
+from .small_sizes import make_sizes
 from .text_vae import text_vae_losses
 
 log = logging.getLogger(__name__)
@@ -79,12 +79,12 @@ class SmallModelTraining:
 
     def __init__(self, data: CaptionedPictures, out: Path, steps: dict[str, int]):
         self.data, self.out, self.steps = data, out, steps
-        self.words = vocabularies.learn(data.captions)
-        self.config = sizes(self.words)
+        self.words = vocabularies.learn_vocabularies(data.captions)
+        self.config = make_sizes(self.words)
         self.images = data.pixels[data.train]
         self.captions = [data.captions[i] for i in data.train]
         self.names = [data.names[i] for i in data.name[data.train]]
-        self.styles = [style_caption(data.styles[i]) for i in data.style[data.train]]
+        self.styles = [write_style_caption(data.styles[i]) for i in data.style[data.train]]
         self.data_hash = digest(
             [
                 data.images,
@@ -104,7 +104,7 @@ class SmallModelTraining:
             vae,
             losses,
             lr=2e-3,
-            sheet=lambda model, out: sheets.reconstructions(model, self.data, out),
+            sheet=lambda model, out: sheets.draw_reconstructions(model, self.data, out),
         )
 
     def clip(self) -> Clip:
@@ -192,7 +192,7 @@ class SmallModelTraining:
             lr=1e-3,
             parts={name: digest(part.state_dict().values()) for name, part in parts.items()}
             | self.words_hash,
-            sheet=lambda average, out: sheets.samples(model.replace(diffuser=average), self.data, out),
+            sheet=lambda average, out: sheets.draw_samples(model.replace(diffuser=average), self.data, out),
         )
         return model.replace(diffuser=diffuser)
 
@@ -229,9 +229,9 @@ class SmallModelTraining:
         for level, number in ((0.0, self.data.name), (1.0, self.data.style)):
             for _ in range(FOCUSED):
                 looks.append(encode_images(clip, self.images, level))
-                seen.append(images[partners(number[self.data.train], generator)])
+                seen.append(images[draw_partners(number[self.data.train], generator)])
         drawings = [
-            encode_images(clip, ink(distort(self.images, generator, strength=0.5), generator))
+            encode_images(clip, draw_in_ink(distort(self.images, generator, strength=0.5), generator))
             for _ in range(INKED)
         ]
         black = clip.encode_image(torch.zeros(1, 3, 64, 64))
@@ -269,7 +269,7 @@ class SmallModelTraining:
             for kind, z in (("image", images), ("text", texts))
         }
         data["image"] = replace(
-            data["image"], preview=preview_colors(images * data["image"].latent_scale, self.images)
+            data["image"], preview=fit_preview_colors(images * data["image"].latent_scale, self.images)
         )
         return replace(self.config, diffuser=replace(self.config.diffuser, data=data))
 
@@ -328,7 +328,7 @@ def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
 def encode_images(clip: Clip, images: Tensor, focus: float = 0.5) -> Tensor:
     """Context tokens [N, n, d] of many pictures [N, 3, H, W]."""
     return torch.cat(
-        [image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)]
+        [make_image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)]
     )
 
 

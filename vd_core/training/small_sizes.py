@@ -15,7 +15,7 @@ from ..config import (
 from ..tokenizers import ClipTokenizer, Gpt2Tokenizer, Vocabularies
 
 
-def sizes(words: Vocabularies) -> VDConfig:
+def make_sizes(words: Vocabularies) -> VDConfig:
     """Return the sizes: every part of VD in small, about 18 M parameters in all.
 
     Pictures are 64x64, their latents 16x8x8, those of texts 64.

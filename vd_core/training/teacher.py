@@ -22,7 +22,7 @@ def shaped(values: Tensor, like: Tensor) -> Tensor:
     return shape_per_sample(values.to(like), like)
 
 
-def predicted_data(
+def predict_data(
     diffuser: Diffuser, schedule: Schedule, x: Tensor, t: Tensor, kind: str, tokens: Tensor, data: str
 ) -> Tensor:
     """Predict the data in latents x [B, …] of kind `data` at timesteps t [B] under one context, unguided."""
@@ -30,7 +30,7 @@ def predicted_data(
 
 
 @torch.no_grad()
-def guided_data(
+def predict_guided_data(
     diffuser: Diffuser,
     schedule: Schedule,
     x: Tensor,
@@ -43,7 +43,7 @@ def guided_data(
 ) -> Tensor:
     """Predict the data with classifier-free guidance of scale `cfg`; null: unconditional tokens [1, n, d]."""
     if cfg == 1:
-        return predicted_data(diffuser, schedule, x, t, kind, tokens, data)
+        return predict_data(diffuser, schedule, x, t, kind, tokens, data)
     rows = torch.cat([null.expand(len(x), -1, -1).to(tokens), tokens])
     unguided, conditional = diffuser(x, t, [Context(kind, rows)], data, evaluations=2).float().chunk(2)
     return schedule.to_x0(x, unguided + cfg * (conditional - unguided), t)

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend
 
 from ..checkpoints.load import Paths, load
 from ..checkpoints.lora import save_lora
-from ..checkpoints.parts import parts_of_flow
+from ..checkpoints.parts import list_flow_parts
 from ..checkpoints.write import save_model
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
@@ -23,7 +23,7 @@ from ..sampling.options import Sampling
 from ..sampling.schedule import Schedule
 from ..sampling.shift import UNSHIFTED, ResolutionShift
 from . import distributed
-from .diffuser import FlowData, draw_anew, flow_losses, layer_group
+from .diffuser import FlowData, draw_anew, find_layer_group, flow_losses
 from .flow_sheets import Sheets
 from .loop import Group, fit
 from .lora import Lora, select
@@ -65,7 +65,7 @@ def train(
         else:
             source = replace(source, path=kept.data, caption=None)
         prior = prepare(source, model, out / "prior_data", flows, device, accept)
-    parts = {part for flow in flows for part in parts_of_flow(*flow) if not part.startswith("clip")}
+    parts = {part for flow in flows for part in list_flow_parts(*flow) if not part.startswith("clip")}
     layers = {part for part in parts if part.startswith("diffuser.")}
     diffuser = load(model, parts=layers, dtype=settings.weights if settings.lora else torch.float32).diffuser
     vd = load(model, parts=parts - layers)
@@ -235,7 +235,7 @@ def group_parameters(named: Iterable[tuple[str, nn.Parameter]], settings: Settin
     """Group parameters by layers, without frozen ones. Raises ValueError for unknown groups."""
     members: dict[str, list[nn.Parameter]] = {"global": [], "data": [], "context": []}
     for name, parameter in named:
-        members[layer_group(name)].append(parameter)
+        members[find_layer_group(name)].append(parameter)
     if strangers := (settings.gradient_scales.keys() | settings.rates.keys()) - members.keys():
         raise ValueError(
             f"The groups of layers are {', '.join(members)}, not {', '.join(sorted(strangers))}."

@@ -13,15 +13,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from ..tokenizers import Vocabularies
 
 
-def learn(captions: Sequence[str]) -> Vocabularies:
+def learn_vocabularies(captions: Sequence[str]) -> Vocabularies:
     """Vocabularies in which every word of the captions is one token and any other English word can be
     spelled."""
     words = sorted({word for caption in captions for word in caption.lower().replace(",", " ,").split()})
-    gpt2_vocab, gpt2_merges = gpt2([" " + caption for caption in captions])
-    return Vocabularies(bert(words), gpt2_vocab, gpt2_merges, clip(words))
+    gpt2_vocab, gpt2_merges = write_gpt2([" " + caption for caption in captions])
+    return Vocabularies(learn_word_pieces(words), gpt2_vocab, gpt2_merges, write_clip(words))
 
 
-def bert(words: Sequence[str]) -> str:
+def learn_word_pieces(words: Sequence[str]) -> str:
     """WordPiece: special tokens, the words, then single characters at the start and inside of a word."""
     characters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [
@@ -37,7 +37,7 @@ def bert(words: Sequence[str]) -> str:
     return "\n".join(dict.fromkeys(pieces))
 
 
-def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") -> list[str]:
+def learn_byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") -> list[str]:
     """Byte-pair merges that make every word of `texts` one token, one "left right" per merge."""
     ending: dict[str, Any] = {"end_of_word_suffix": suffix} if suffix else {}
     tokenizer = Tokenizer(models.BPE(**ending))
@@ -60,26 +60,26 @@ def byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") 
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
-def byte_letters() -> list[str]:
+def list_byte_letters() -> list[str]:
     """Return the 256 characters that GPT-2 and CLIP write bytes with."""
     from open_clip.tokenizer import bytes_to_unicode  # takes seconds
 
     return list(bytes_to_unicode().values())
 
 
-def gpt2(texts: Sequence[str]) -> tuple[str, str]:
+def write_gpt2(texts: Sequence[str]) -> tuple[str, str]:
     """Byte-level BPE as vocab.json and merges.txt."""
-    alphabet = byte_letters()
-    merges = byte_pairs(alphabet, texts)
+    alphabet = list_byte_letters()
+    merges = learn_byte_pairs(alphabet, texts)
     tokens = dict.fromkeys([*alphabet, *(merge.replace(" ", "") for merge in merges)])
     return json.dumps({token: number for number, token in enumerate(tokens)}), "\n".join(
         ["#version: 0.2", *merges]
     )
 
 
-def clip(words: Sequence[str]) -> bytes:
+def write_clip(words: Sequence[str]) -> bytes:
     """CLIP's BPE in open_clip's format: gzipped merges below a header line."""
-    merges = byte_pairs(byte_letters(), words, suffix="</w>")
+    merges = learn_byte_pairs(list_byte_letters(), words, suffix="</w>")
     # open_clip numbers the merged tokens without looking for repetitions.
     merges = list({merge.replace(" ", ""): merge for merge in merges}.values())
     return gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0)

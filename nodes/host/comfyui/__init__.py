@@ -1,7 +1,7 @@
 """The host inside ComfyUI: flows, encoders and autoencoders are core's objects, so that its own nodes work
 with them."""
 
-from .version import too_old
+from .version import explain_missing
 
 try:
     from .advice import tell
@@ -34,7 +34,7 @@ try:
     from .steering import decode, steer
     from .wiring import register
 except ImportError as error:
-    raise too_old(error) from error
+    raise explain_missing(error) from error
 
 __all__ = [
     "check_width",

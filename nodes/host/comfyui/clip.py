@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ....vd_core.config import ClipConfig
-from ....vd_core.encoders.clip import check_masks, crop_center, normalise, token_weights
+from ....vd_core.encoders.clip import check_masks, crop_center, normalise, weigh_by_masks
 from ....vd_core.pictures import resize_and_crop
 from ....vd_core.tokenizers import ClipTokenizer, Vocabularies
 
@@ -36,7 +36,7 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
     Raises ValueError for a CLIP that is not ViT-L/14's, or has no projection.
     """
-    projection = projection_of(clip)
+    projection = find_projection(clip)
 
     def encode(text: str) -> Tensor:
         tokens = {
@@ -47,7 +47,7 @@ def encode_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
         weight = projection.weight.to(hidden)
         return hidden @ weight.T / (pooled @ weight.T).norm(dim=-1)[:, None, None]
 
-    return filled_up([encode(text) for text in texts], encode(""))
+    return pad_with_empty([encode(text) for text in texts], encode(""))
 
 
 def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
@@ -56,7 +56,7 @@ def embed_text(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
     Core reads a long text in several pieces: the first one counts. Raises ValueError as `encode_text`.
     """
-    projection = projection_of(clip)
+    projection = find_projection(clip)
     tokens = [clip.tokenize(text, disable_weights=True) for text in texts]
     pooled = torch.cat([clip.encode_from_tokens(row, return_pooled="unprojected")[1] for row in tokens])
     return normalize(pooled @ projection.weight.to(pooled).T, dim=-1)
@@ -85,12 +85,12 @@ def conditioning_options(clip: CLIP, texts: Sequence[str]) -> tuple[dict, ...]:
     on to models."""
     rows = [clip.encode_from_tokens(clip.tokenize(text)) for text in [*texts, ""]]
     fits = rows[-1].shape[2] == SD_WIDTH
-    plain = filled_up(rows[:-1], rows[-1]).split(1) if fits else [None] * len(texts)
+    plain = pad_with_empty(rows[:-1], rows[-1]).split(1) if fits else [None] * len(texts)
     options = [{} if states is None else {"cross_attn_controlnet": states} for states in plain]
     return tuple(clip.add_hooks_to_dict(entry) for entry in options)
 
 
-def filled_up(rows: list[Tensor], empty: Tensor) -> Tensor:
+def pad_with_empty(rows: list[Tensor], empty: Tensor) -> Tensor:
     """Join tokens [1, n_i, d] in one batch: shorter rows are followed by the tokens of an empty prompt."""
     longest = max(row.shape[1] for row in rows)
     return torch.cat(
@@ -98,7 +98,7 @@ def filled_up(rows: list[Tensor], empty: Tensor) -> Tensor:
     )
 
 
-def projection_of(clip: CLIP) -> nn.Linear:
+def find_projection(clip: CLIP) -> nn.Linear:
     """Find the layer that takes hidden states to CLIP's joint space. Raises ValueError for a CLIP of another
     kind and for one without a trained projection."""
     wanted = (
@@ -130,10 +130,10 @@ def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | N
     Raises ValueError for masks that do not fit, and for a vision model that is not CLIP's.
     """
     check_masks(images, masks)
-    patch_size = checked(clip_vision).vision_model.embeddings.patch_embedding.kernel_size[0]
+    patch_size = find_network(clip_vision).vision_model.embeddings.patch_embedding.kernel_size[0]
     model_management.load_model_gpu(clip_vision.patcher)
     pixels = normalise(resize_and_crop(images.float(), clip_vision.image_size))
-    weights = None if masks is None else token_weights(masks, clip_vision.image_size, patch_size)
+    weights = None if masks is None else weigh_by_masks(masks, clip_vision.image_size, patch_size)
     return encode_pixels(clip_vision, pixels, weights).to(model_management.intermediate_device())
 
 
@@ -155,7 +155,7 @@ def encode_pixels(clip_vision: ClipVisionModel, pixels: Tensor, weights: Tensor 
     return (tokens if weights is None else tokens * weights).float()
 
 
-def checked(clip_vision: ClipVisionModel) -> CLIPVisionModelProjection:
+def find_network(clip_vision: ClipVisionModel) -> CLIPVisionModelProjection:
     """Find the network of a CLIP_VISION. Raises ValueError for one that is not CLIP's."""
     model = clip_vision.model
     if (

@@ -7,7 +7,7 @@ from comfy.conds import CONDRegular
 from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor
 
-from ....vd_core.sampling.guidance import guidance_chain
+from ....vd_core.sampling.guidance import plan_evaluations
 from ...conditioning import Layout
 
 
@@ -16,21 +16,26 @@ def predict(
 ) -> list[Tensor]:
     """Stands around core's predictions for [positive, negative], of which core makes u + cfg (p - u): where
     contexts have a guidance of their own, p is such that this is u + cfg Σ guidance_k (e_k - e_{k-1}), with
-    e_k as in `guidance_chain`. All run as one batch.
+    e_k as in `plan_evaluations`. All run as one batch.
 
     Raises ValueError where there is no such sum: without a negative, as at cfg 1, and for a positive or
     negative that is a list.
     """
-    scales = [part.guidance for part in layout_of(conds[0])]
+    scales = [part.guidance for part in read_layout(conds[0])]
     if len(conds) != 2 or all(scale == 1 for scale in scales):
         return executor(model, conds, x, timestep, model_options)
     positive, negative = conds
-    if not negative or len(positive) != 1 or len(negative) != 1 or layout_of(negative) != layout_of(positive):
+    if (
+        not negative
+        or len(positive) != 1
+        or len(negative) != 1
+        or read_layout(negative) != read_layout(positive)
+    ):
         raise ValueError(
             "Guidance per Context (VD) needs a cfg other than 1, and positive and negative from the same "
             "node: wire both through it, and combine neither with others."
         )
-    chain = guidance_chain(scales)
+    chain = plan_evaluations(scales)
     needed = sorted({0, *chain.evaluated})
     predicted = executor(
         model, [[mix_entries(positive[0], negative[0], k)] for k in needed], x, timestep, model_options
@@ -39,7 +44,7 @@ def predict(
     return [chain.combine(outputs), outputs[0]]
 
 
-def layout_of(cond: list | None) -> Layout:
+def read_layout(cond: list | None) -> Layout:
     """Return the contexts of a cond's first entry; none where it is not ours."""
     held = cond[0]["model_conds"].get("vd_layout") if cond else None
     return () if held is None else held.cond
@@ -48,7 +53,7 @@ def layout_of(cond: list | None) -> Layout:
 def mix_entries(positive: dict, negative: dict, k: int) -> dict:
     """Return the entry with the first k contexts of positive and the others of negative."""
     sides = [side["model_conds"] for side in (positive, negative)]
-    count = sum(part.count for part in layout_of([positive])[:k])
+    count = sum(part.count for part in read_layout([positive])[:k])
     tokens = [side["c_crossattn"].cond for side in sides]
     changed = {"c_crossattn": splice(tokens[0], tokens[1], count)}
     if any("vd_token_weights" in side for side in sides):

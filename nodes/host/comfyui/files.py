@@ -39,7 +39,7 @@ def keep_accepted(function: Callable, **arguments) -> dict:
     }
 
 
-def patcher_class(disable_dynamic: bool) -> type[model_patcher.ModelPatcher]:
+def choose_patcher_class(disable_dynamic: bool) -> type[model_patcher.ModelPatcher]:
     """Choose core's class for a model: the one that streams weights where it has that (dynamic VRAM), else
     the plain one.
 
@@ -50,7 +50,7 @@ def patcher_class(disable_dynamic: bool) -> type[model_patcher.ModelPatcher]:
     return plain if disable_dynamic else getattr(model_patcher, "CoreModelPatcher", plain)
 
 
-def streams(patcher: model_patcher.ModelPatcher) -> bool:
+def streams_weights(patcher: model_patcher.ModelPatcher) -> bool:
     """Tell whether a patcher streams its weights (dynamic VRAM); older cores have no patcher that does."""
     return hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
 
@@ -62,7 +62,7 @@ def load_flow(
     WEIGHT_DTYPES."""
     from ....vd_core.checkpoints.key_maps import KeyMap, unet_model
     from ....vd_core.checkpoints.load import open_checkpoints, read_weights
-    from ....vd_core.diffuser.precision import fastest_dtype
+    from ....vd_core.diffuser.precision import find_fastest_dtype
 
     kinds = list(open_checkpoints(path)[1].diffuser.context) if contexts == "all" else [contexts]
     weights = read_weights(
@@ -74,22 +74,22 @@ def load_flow(
         unet, key_map = ImageUNet, KeyMap(unet_model(config.diffuser, data, kinds))
         state = {key_map.theirs(key)[0].key: tensor for key, tensor in weights.state.items()}
     else:
-        unet, state = TextDiffuser, below("diffuser.", weights.state)
+        unet, state = TextDiffuser, strip_prefix("diffuser.", weights.state)
     core = core_config(config, data, {kind: config.diffuser.context[kind] for kind in kinds})
     device, types = model_management.get_torch_device(), core.supported_inference_dtypes
     name = WEIGHT_DTYPES[dtype]
     wanted = None if name is None else getattr(torch, name)
     if dtype == "auto" and device.type == "cpu":
-        wanted = fastest_dtype()
+        wanted = find_fastest_dtype()
     stored = wanted or model_management.unet_dtype(
         model_params=calculate_parameters(state), supported_dtypes=types, weight_dtype=weight_dtype(state)
     )
     core.set_inference_dtype(stored, model_management.unet_manual_cast(stored, device, types))
     offload_device = model_management.unet_offload_device()
     model = FlowModel(core, config, data, unet, device=offload_device)
-    patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload_device)
+    patcher = choose_patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload_device)
     # layers that stream keep the file's own tensors and cast them on their way to the device
-    if not streams(patcher):
+    if not streams_weights(patcher):
         state = {key: tensor.to(offload_device, stored, copy=True) for key, tensor in state.items()}
     model.diffusion_model.load_state_dict(state, strict=True, assign=True)
     patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))
@@ -104,7 +104,7 @@ def load_clip(path: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:
     from ....vd_core.checkpoints.load import read_weights
 
     weights = read_weights(path, parts=["clip_text"])
-    state = below("clip_text.", weights.state)
+    state = strip_prefix("clip_text.", weights.state)
     target = clip_target(weights.model.config.clip, weights.vocabularies)
     # Newer cores may load the CLIP onto its device at the end of its construction, so they take its weights
     # there.
@@ -133,7 +133,7 @@ def load_clip_vision(path: Path) -> comfy.clip_vision.ClipVisionModel:
         sizes = Path(folder, "config.json")
         sizes.write_text(json.dumps(vision_sizes(weights.model.config.clip)), encoding="utf-8")
         clip_vision = comfy.clip_vision.ClipVisionModel(str(sizes))
-    check_keys(path, *clip_vision.load_sd(below("clip_vision.", weights.state)))
+    check_keys(path, *clip_vision.load_sd(strip_prefix("clip_vision.", weights.state)))
     return clip_vision
 
 
@@ -169,7 +169,7 @@ def load_image_vae(path: Path) -> ImageVAE:
 
     weights = read_weights(path, parts=["image_vae"])
     config = weights.model.config.image_vae
-    vae = ImageVAE(sd=below("image_vae.", weights.state), config={"params": vae_sizes(config)})
+    vae = ImageVAE(sd=strip_prefix("image_vae.", weights.state), config={"params": vae_sizes(config)})
     vae.latent_channels = config.latent_channels
     vae.downscale_ratio = vae.upscale_ratio = 2 ** (len(config.channel_mult) - 1)
     guard(vae.first_stage_model)
@@ -238,7 +238,7 @@ def load_pfd(path: Path, disable_dynamic: bool = False) -> model_patcher.ModelPa
     return model
 
 
-def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Pick the tensors whose keys start with a prefix, without it."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 

@@ -60,7 +60,9 @@ def correct(args: dict) -> Tensor:
     scale = args["cond_scale"]
     guided = guides(model, sigma, guidance) and scale != 0 and not isclose(scale, 1)
     conditional = args["cond_denoised"] if guided and guidance.needs_conditional else None
-    return guidance.correct(args["denoised"], conditional, without_velocity(model.model_sampling, sigma, x))
+    return guidance.correct(
+        args["denoised"], conditional, predict_without_velocity(model.model_sampling, sigma, x)
+    )
 
 
 def guides(model, sigma: Tensor, guidance: GuidanceOptions) -> bool:
@@ -70,7 +72,7 @@ def guides(model, sigma: Tensor, guidance: GuidanceOptions) -> bool:
     return end <= sigma[0] <= start
 
 
-def without_velocity(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
+def predict_without_velocity(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
     """The data that a prediction v = 0 stands for. Of models that predict noise v is what vd_core and core's
     RescaleCFG compare too."""
     calculate = (

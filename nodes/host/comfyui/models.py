@@ -17,7 +17,7 @@ from comfy.supported_models import SD15
 from torch import Tensor
 
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
-from ....vd_core.context import Context, check_tokens, local_ratios
+from ....vd_core.context import Context, check_tokens, compute_local_ratios
 from ....vd_core.diffuser.mixing import Share, attention_mixing
 from ....vd_core.diffuser.model import Diffuser
 from ....vd_core.sampling.schedule import Schedule
@@ -118,7 +118,7 @@ class ImageUNet(UNetModel):
         options = {
             **(transformer_options or {}),
             "vd_layout": vd_layout,
-            "vd_ratios": shares(vd_layout, self.schedule, x, timesteps, transformer_options),
+            "vd_ratios": compute_shares(vd_layout, self.schedule, x, timesteps, transformer_options),
             "vd_token_weights": split_token_weights(vd_token_weights, vd_layout),
         }
         return super().forward(x, timesteps, context, y, control, options, **kwargs)
@@ -185,7 +185,7 @@ class TextDiffuser(Diffuser):
     ) -> Tensor:
         """Return the network's output in x's shape."""
         check_contexts(vd_layout, context, self.contexts)
-        ratios = shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
+        ratios = compute_shares(vd_layout, self.schedule, x.flatten(1), timesteps, transformer_options)
         if vd_token_weights is not None:
             rows = max(len(context), len(vd_token_weights))
             context, vd_token_weights = (
@@ -214,7 +214,7 @@ class TokensForAll(conds.CONDRegular):
         return torch.cat([side.expand(max(map(len, sides)), *side.shape[1:]) for side in sides])
 
 
-def shares(
+def compute_shares(
     layout: Layout, schedule: Schedule, x: Tensor, timesteps: Tensor, transformer_options: dict | None
 ) -> list[Share]:
     """Find the share of each context for latents x [evaluations * B, …] at one timestep."""
@@ -222,7 +222,9 @@ def shares(
     if not any(regions):
         return list(ratios)
     batch = len(x) // len((transformer_options or {}).get("cond_or_uncond", "1"))
-    return list(local_ratios(ratios, regions, schedule.progress(float(timesteps[0])), batch, x.shape[2:]))
+    return list(
+        compute_local_ratios(ratios, regions, schedule.progress(float(timesteps[0])), batch, x.shape[2:])
+    )
 
 
 def check_contexts(layout: Layout, context: Tensor, contexts: dict[str, int]) -> None:
@@ -296,7 +298,7 @@ def makes_texts(model: ModelPatcher) -> bool:
     return isinstance(model.model, FlowModel) and model.model.sizes.layers == "0d"
 
 
-def flow_of(model: ModelPatcher) -> FlowModel:
+def find_flow(model: ModelPatcher) -> FlowModel:
     """Find the flow behind a MODEL. Raises ValueError for another model."""
     if not isinstance(model.model, FlowModel):
         raise ValueError("model must be a Versatile Diffusion model; others are sampled with KSampler.")

@@ -26,14 +26,16 @@ def check_sampling(executor: WrapperExecutor, *given, **more) -> Tensor:
     """Check what a whole sampling gives: a wrapper of core's, whose arguments differ among cores. Raises
     ValueError where it is not finite."""
     network = executor.class_obj.model_patcher.model.diffusion_model
-    layers = layers_of(network) if isinstance(network, UNetModel) else name_layers(network, network.kind)
+    layers = (
+        name_layers_of_core(network) if isinstance(network, UNetModel) else name_layers(network, network.kind)
+    )
     again = partial(executor, *given, **more)
     samples = again()
     check_samples(samples, again, layers)
     return samples
 
 
-def layers_of(unet: UNetModel) -> Iterator[tuple[str, nn.Module]]:
+def name_layers_of_core(unet: UNetModel) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of core's UNet with names for people."""
     for stage, blocks in (
         ("in", unet.input_blocks),

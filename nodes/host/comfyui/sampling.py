@@ -17,14 +17,14 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....vd_core.config import VDConfig
-from ....vd_core.sampling.generate import begin, check_official, noise_of
+from ....vd_core.sampling.generate import begin, check_official, find_noise
 from ....vd_core.sampling.noise import NoiseSource, batch_noise
 from ....vd_core.sampling.options import Sampling
 from ....vd_core.sampling.samplers import Callback, Denoise, ddim_inverse, run_sampler
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...conditioning import Conditioning
-from ...latents import fit_latent, fit_mask, fit_start, make_latent, sampler_noise, samples_of
-from .models import flow_of
+from ...latents import fit_latent, fit_mask, fit_start, make_latent, make_sampler_noise, read_samples
+from .models import find_flow
 from .shift import schedule_of
 
 
@@ -153,7 +153,7 @@ def prepare(
 
 def config(model: ModelPatcher) -> VDConfig:
     """Return the sizes and the schedule of the model behind a MODEL. Raises ValueError for another model."""
-    return flow_of(model).vd_config
+    return find_flow(model).vd_config
 
 
 def sample(
@@ -166,16 +166,16 @@ def sample(
     start_noise: dict | None = None,
 ) -> dict:
     """Make a LATENT of the shape of the given one: [B, C, h, w] for pictures, [B, width, 1, 1] for texts."""
-    flow, schedule = flow_of(model), schedule_of(model)
-    samples = fit_latent(samples_of(latent), flow.sizes, flow.data)
+    flow, schedule = find_flow(model), schedule_of(model)
+    samples = fit_latent(read_samples(latent), flow.sizes, flow.data)
     start, mask = fit_start(start_noise, samples, sampling.steps), latent.get("noise_mask")
     mask = None if mask is None else fit_mask(mask, samples)
     # The same numbers twice: core wants the first of them too, for masks.
-    first, draws = (sampler_noise(sampling, seed, latent) for _ in range(2))
+    first, draws = (make_sampler_noise(sampling, seed, latent) for _ in range(2))
     noise = first.draw(samples.shape)
     if start is not None:
         start = flow.process_latent_in(start)
-        noise = noise_of(schedule, start, flow.process_latent_in(samples), sampling.steps)
+        noise = find_noise(schedule, start, flow.process_latent_in(samples), sampling.steps)
     run = prepare(model, positive, negative, sampling)
     sampler = OwnSampler(schedule, sampling, draws, start)
     result = run(noise, samples, sampler, denoise_mask=mask, seed=seed).to(
@@ -189,8 +189,8 @@ def invert(
     model: ModelPatcher, positive: Conditioning, negative: Conditioning, latent: dict, sampling: Sampling
 ) -> Tensor:
     """Find the start_noise of `sample` that leads back to `latent["samples"]`, in its shape."""
-    flow = flow_of(model)
-    samples = fit_latent(samples_of(latent), flow.sizes, flow.data)
+    flow = find_flow(model)
+    samples = fit_latent(read_samples(latent), flow.sizes, flow.data)
     run = prepare(model, positive, negative, sampling)
     noise, sampler = torch.zeros_like(samples), Inversion(schedule_of(model), sampling)
     return run(noise, samples, sampler, seed=0).to(model_management.intermediate_device())

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ....vd_core.sampling.schedule import Schedule
 from ....vd_core.sampling.shift import UNSHIFTED, ResolutionShift
-from ...latents import shift_of
-from .models import flow_of
+from ...latents import make_shift
+from .models import find_flow
 
 
 class ShiftedSampling(ModelSamplingDiscrete):
@@ -43,8 +43,8 @@ def shift_resolution(
 ) -> ModelPatcher:
     """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts and for other
     models."""
-    flow = flow_of(model)
-    shift = shift_of(flow.sizes, latent, trained_side, noisy, clean)
+    flow = find_flow(model)
+    shift = make_shift(flow.sizes, latent, trained_side, noisy, clean)
     model = model.clone()
     sampling = {"eps": ShiftedEps, "v": ShiftedV}[flow.vd_config.schedule.prediction]
     model.add_object_patch("model_sampling", sampling(flow.model_config, shift))
@@ -56,6 +56,6 @@ def schedule_of(model: ModelPatcher) -> Schedule:
     model."""
     sampling = model.get_model_object("model_sampling")
     return Schedule(
-        flow_of(model).vd_config.schedule,
+        find_flow(model).vd_config.schedule,
         sampling.shift if isinstance(sampling, ShiftedSampling) else UNSHIFTED,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ....vd_core.sampling.energy import Energy, steer_eps
 from ...latents import refuse_texts
-from .clip import checked
+from .clip import find_network
 from .models import makes_texts
 
 KEY = "vd_energies"
@@ -39,7 +39,7 @@ class Steering:
         scale = (
             1 + sigma**2
         ) ** 0.5  # core adds noise to data of variance 1; the formulas keep the sum's variance
-        options = with_plain_attention(model_options)
+        options = use_plain_attention(model_options)
 
         def denoise(x: Tensor) -> Tensor:
             noisy = x * scale
@@ -48,7 +48,7 @@ class Steering:
         return x - sigma * steer_eps(denoise, x / scale, 1 / scale**2, acting, model.process_latent_out)
 
 
-def with_plain_attention(model_options: dict) -> dict:
+def use_plain_attention(model_options: dict) -> dict:
     """Options with an attention that has a gradient; of core's fast ones not all have. One that another node
     set stays."""
     options = model_options.get("transformer_options", {})
@@ -74,7 +74,7 @@ def steer(model: ModelPatcher, energy: Energy, parts: Sequence[VAE | ClipVisionM
     refuse_texts(makes_texts(model), "Steering")
     for part in parts:
         if isinstance(part, ClipVisionModel):
-            checked(part)
+            find_network(part)
     model = model.clone()
     before = model.get_wrappers(WrappersMP.PREDICT_NOISE, KEY)
     model.remove_wrappers_with_key(WrappersMP.PREDICT_NOISE, KEY)

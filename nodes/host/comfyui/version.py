@@ -8,7 +8,7 @@ import logging
 OLDEST_TESTED = "0.3.64"  # as requires-comfyui in pyproject.toml
 
 
-def number(version: str) -> list[int]:
+def parse_version(version: str) -> list[int]:
     """Read a version such as "0.3.64" as numbers that can be compared; letters end it."""
     parts = []
     for part in version.split("."):
@@ -18,7 +18,7 @@ def number(version: str) -> list[int]:
     return parts
 
 
-def this_version() -> str:
+def read_version() -> str:
     """Read the version of the ComfyUI that runs; "0" for those that are too old to have one."""
     try:
         from comfyui_version import __version__
@@ -29,8 +29,8 @@ def this_version() -> str:
 
 def warn_of_old_core() -> None:
     """Log one sentence where this ComfyUI is older than any that the pack is tested with."""
-    version = this_version()
-    if number(version) < number(OLDEST_TESTED):
+    version = read_version()
+    if parse_version(version) < parse_version(OLDEST_TESTED):
         logging.warning(
             "Versatile Diffusion is tested with ComfyUI %s and later, this is %s: update ComfyUI if a node "
             "of the pack fails.",
@@ -39,10 +39,10 @@ def warn_of_old_core() -> None:
         )
 
 
-def too_old(error: ImportError) -> ImportError:
+def explain_missing(error: ImportError) -> ImportError:
     """Say in one sentence that this ComfyUI lacks something that the pack cannot do without."""
     lacks = str(error).split(" (")[0]
     return ImportError(
-        f"Versatile Diffusion needs ComfyUI {OLDEST_TESTED} or later, this is {this_version()}: update "
+        f"Versatile Diffusion needs ComfyUI {OLDEST_TESTED} or later, this is {read_version()}: update "
         f"ComfyUI ({lacks})."
     )

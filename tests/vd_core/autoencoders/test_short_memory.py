@@ -15,7 +15,7 @@ from rounding import assert_rounded
 
 from runner.core_nodes import LoadImage
 from runner.pack import load_pack
-from vd_core.memory import out_of_memory
+from vd_core.memory import is_out_of_memory
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_one_picture_too_large_is_told(vae, host, monkeypatch):
     monkeypatch.setattr(vae.autoencoder, "decode", short(vae.autoencoder.decode, 0, CPU)[0])
     with pytest.raises(RuntimeError) as raised:
         vae.decode(torch.zeros(2, 16, 8, 8))
-    assert out_of_memory(raised.value)
+    assert is_out_of_memory(raised.value)
 
 
 def test_other_errors_are_not_tried_again(vae, monkeypatch):

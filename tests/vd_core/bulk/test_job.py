@@ -21,7 +21,7 @@ from PIL import Image
 from vd_core import MODEL, load, save_model
 from vd_core.__main__ import main
 from vd_core.bulk import job as jobs
-from vd_core.bulk.parts import part_path, read_errors
+from vd_core.bulk.parts import locate_part, read_errors
 from vd_core.bulk.tasks import Runner, Settings
 from vd_core.datasets.find import find_rows
 from vd_core.pictures import from_pil, read_frames, read_picture
@@ -78,14 +78,14 @@ def locally(monkeypatch):
             assert done["error"] == [""]
             progress(done["rows"][0])
 
-    monkeypatch.setattr(jobs, "on_ray", run)
+    monkeypatch.setattr(jobs, "run_on_ray", run)
     monkeypatch.setattr(jobs, "check_installed", lambda task, workers: None)
     return ran
 
 
 def test_jobs_and_parts_that_are_damaged_are_named(folder, locally, tmp_path):
     job = open_job(folder, tmp_path / "out", QUICK, batch=5)
-    part_path(job.out, "variation", 0).write_bytes(b"no tar")
+    locate_part(job.out, "variation", 0).write_bytes(b"no tar")
     with pytest.raises(ValueError, match="part-000000.tar is damaged: delete it"):
         jobs.run(job)
     for text in ("{", "[]", "[" * 100_000):
@@ -172,7 +172,7 @@ def test_what_was_stopped_goes_on_and_ends_alike(folder, locally, tmp_path):
     files = [{path.name: path.read_bytes() for path in job.out.iterdir()} for job in (whole, stopped)]
     written = {".lock", "job.json", "inputs.jsonl", "errors.jsonl", *(f"part-00000{n}.tar" for n in range(3))}
     assert files[0] == files[1] and set(files[0]) == written
-    assert list(read_errors(part_path(whole.out, "variation", 1))) == [
+    assert list(read_errors(locate_part(whole.out, "variation", 1))) == [
         {
             "id": "2.png",
             "error": "2.png cannot be read as a picture: it is none of PNG, JPEG, WebP, GIF, TIFF, AVIF, BMP "
@@ -230,7 +230,7 @@ def test_rows_that_come_and_go_are_spelled_out(folder, locally, tmp_path):
     ):
         open_job(folder, out, QUICK, batch=1)
     job = open_job(folder, out, QUICK, batch=1, accept_changes=True)
-    assert job.missing() == [0] and not part_path(out, "variation", 4).exists()
+    assert job.missing() == [0] and not locate_part(out, "variation", 4).exists()
 
 
 def test_another_model_of_the_same_name_is_noticed(folder, tmp_path):

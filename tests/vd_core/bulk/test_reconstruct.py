@@ -286,7 +286,7 @@ def test_guesses_are_ordered_by_number(tmp_path):
 def test_a_job_that_was_begun_keeps_the_type_that_auto_found(tmp_path, monkeypatch):
     given = argparse.Namespace(dtype="auto", out=tmp_path, device="cpu", workers=0, gpus=0)
     found = iter([torch.bfloat16, torch.float32])
-    monkeypatch.setattr(precision, "fastest_dtype", lambda: next(found))
+    monkeypatch.setattr(precision, "find_fastest_dtype", lambda: next(found))
     assert choose_type(given) == "bfloat16"
     (tmp_path / "job.json").write_text('{"settings": {"dtype": "bfloat16"}}')
     assert choose_type(given) == "bfloat16" and next(found) == torch.float32

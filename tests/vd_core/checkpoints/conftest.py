@@ -6,7 +6,7 @@ from checkpoint_files import CONFIG, VOCABULARIES
 
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
-from vd_core.checkpoints.parts import state_of
+from vd_core.checkpoints.parts import collect_state
 from vd_core.checkpoints.write import save_model
 from vd_core.diffuser.model import Diffuser
 from vd_core.encoders.clip import Clip
@@ -27,7 +27,7 @@ def model() -> VersatileDiffusion:
 
 @pytest.fixture(scope="module")
 def state(model) -> dict[str, torch.Tensor]:
-    return state_of(model)
+    return collect_state(model)
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from vd_core.__main__ import main
 from vd_core.checkpoints import download as downloads
 from vd_core.checkpoints.download import (
     download,
+    leave_out_doubles,
+    list_single_files,
     plan_pipeline,
     plan_single_files,
-    single_files,
-    without_doubles,
 )
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -89,7 +89,7 @@ class Answers(BaseHTTPRequestHandler):
 def hub(monkeypatch, tmp_path):
     files = {
         (repository, file): f"{repository} {file} ".encode() * 3000
-        for repository, file, _ in single_files("float16")
+        for repository, file, _ in list_single_files("float16")
     }
     pipeline = [
         "model_index.json",
@@ -149,7 +149,7 @@ def test_the_pipeline_is_listed_without_doubles(hub, capsys):
     assert files == ["model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"]
     assert main(["download", "--dry-run", "--endpoint", hub.url]) == 0
     assert "3 files, 7,000 bytes" in capsys.readouterr().out
-    assert without_doubles(["vae/a.fp16.bin"]) == ["vae/a.fp16.bin"]
+    assert leave_out_doubles(["vae/a.fp16.bin"]) == ["vae/a.fp16.bin"]
 
 
 def test_no_network_and_unknown_files_end_in_a_sentence(hub, tmp_path, capsys):

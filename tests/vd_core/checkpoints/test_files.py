@@ -20,7 +20,7 @@ from vd_core.checkpoints import vocabularies as vocabularies_module
 from vd_core.checkpoints import write
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import part_names
+from vd_core.checkpoints.parts import list_parts
 from vd_core.checkpoints.report import inspect
 from vd_core.checkpoints.write import export, save_model
 
@@ -71,7 +71,7 @@ def test_a_vocabulary_of_another_size_is_not_taken(optimus_file):
 
 
 def test_a_failing_write_leaves_nothing(own, model, tmp_path, monkeypatch):
-    before, calls, data = own.read_bytes(), [], write.data
+    before, calls, data = own.read_bytes(), [], write.to_bytes
 
     def failing(*arguments):
         calls.append(arguments)
@@ -144,7 +144,7 @@ def test_convert_and_inspect(own, model, state, tmp_path, capsys):
     assert main(["inspect", str(own), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     (file,) = report["files"]
-    assert file["layout"] == "vd_core" and list(file["parts"]) == part_names(CONFIG)
+    assert file["layout"] == "vd_core" and list(file["parts"]) == list_parts(CONFIG)
     assert report["config"]["diffuser"]["model_channels"] == 32
     assert sum(part["parameters"] for part in file["parts"].values()) == sum(
         np.prod(tensor.shape) for tensor in state.values()

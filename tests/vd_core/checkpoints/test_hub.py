@@ -5,7 +5,7 @@ import pytest
 from vd_core.checkpoints import hub
 from vd_core.checkpoints.hub import COMPONENTS, find_snapshot, is_name
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import build, state_of
+from vd_core.checkpoints.parts import build, collect_state
 from vd_core.config import VDConfig
 
 NAME = "somebody/some-model"
@@ -74,7 +74,7 @@ def test_paths_are_no_names(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_bytes_are_those_of_the_model():
-    state = state_of(build(VDConfig(), {part for component in COMPONENTS for part in component.parts}))
+    state = collect_state(build(VDConfig(), {part for component in COMPONENTS for part in component.parts}))
     for component in COMPONENTS:
         prefixes = tuple(f"{part}." for part in component.parts)
         assert component.bytes == sum(

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from vd_core.checkpoints.key_maps import KeyMap, to_ours
-from vd_core.checkpoints.layouts import detect, layout_named
-from vd_core.checkpoints.parts import build, part_names, state_of
+from vd_core.checkpoints.layouts import detect, find_layout
+from vd_core.checkpoints.parts import build, collect_state, list_parts
 from vd_core.config import VDConfig
 from vd_core.diffuser.plan import plan
 
@@ -63,7 +63,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def shapes() -> dict[str, torch.Size]:
     """Every key of the full-size model with its shape."""
-    return {key: tensor.shape for key, tensor in state_of(build(CONFIG, part_names(CONFIG))).items()}
+    return {key: tensor.shape for key, tensor in collect_state(build(CONFIG, list_parts(CONFIG))).items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -103,7 +103,7 @@ def test_every_manifest_is_tested():
 
 def test_equal_to_the_verified_maps():
     official, deprecated, diffusers = (
-        KeyMap(layout_named(name).rules(CONFIG)) for name in ("official", "deprecated", "diffusers")
+        KeyMap(find_layout(name).rules(CONFIG)) for name in ("official", "deprecated", "diffusers")
     )
     rows = {key: row for key, row in manifest("vd_key_maps").items() if not key.startswith("_")}
     assert len(rows) == 1368

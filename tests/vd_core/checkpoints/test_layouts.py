@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from vd_core.checkpoints import formats, write
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import part_names, state_of
+from vd_core.checkpoints.parts import collect_state, list_parts
 from vd_core.checkpoints.read import read
 from vd_core.checkpoints.write import export
 from vd_core.context import Context
@@ -118,9 +118,9 @@ def test_half_precision_files(dtype, state, own, tmp_path):
     half = tmp_path / "half.safetensors"
     convert(own, half, dtype=dtype)
     assert half.stat().st_size < 0.52 * own.stat().st_size
-    loaded = state_of(load(half))
+    loaded = collect_state(load(half))
     assert all(torch.equal(loaded[key], tensor.to(dtype).float()) for key, tensor in state.items())
-    assert {tensor.dtype for tensor in state_of(load(own, dtype=dtype)).values()} == {dtype}
+    assert {tensor.dtype for tensor in collect_state(load(own, dtype=dtype)).values()} == {dtype}
 
 
 def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
@@ -131,8 +131,8 @@ def test_only_the_wanted_parts_are_read(own, model, monkeypatch):
     )
     loaded = load(own, parts=IMAGE_VARIATION)
     weights = [key for key in asked if not key.startswith("vocab.")]
-    assert len(weights) == len(set(weights)) == len(state_of(loaded))
-    assert {part for part in part_names(CONFIG) for key in weights if key.startswith(f"{part}.")} == {
+    assert len(weights) == len(set(weights)) == len(collect_state(loaded))
+    assert {part for part in list_parts(CONFIG) for key in weights if key.startswith(f"{part}.")} == {
         "diffuser.time_embed",
         *IMAGE_VARIATION,
     }
@@ -156,7 +156,7 @@ def test_what_was_read_is_let_go_of(ending, state, own, tmp_path, monkeypatch):
     assert sum(float(weights[key].float().sum()) for key in weights) and weights.weights is not first
     del first
     assert not maps.exists() or maps.read_text().count(str(path)) <= 2
-    loaded = state_of(load(path, parts=["image_vae"], config=CONFIG))
+    loaded = collect_state(load(path, parts=["image_vae"], config=CONFIG))
     assert loaded and all(torch.equal(tensor, state[key]) for key, tensor in loaded.items())
 
 
@@ -164,8 +164,8 @@ def test_a_part_is_taken_from_the_first_file_that_has_it(own, state, tmp_path):
     other = tmp_path / "kl-f8.pth"
     torch.save({key: tensor + 1 for key, tensor in export(state, "kl-f8", CONFIG).items()}, other)
     key = "image_vae.quant_conv.weight"
-    assert torch.equal(state_of(load([own, other]))[key], state[key])
-    assert torch.equal(state_of(load([other, own]))[key], state[key] + 1)
+    assert torch.equal(collect_state(load([own, other]))[key], state[key])
+    assert torch.equal(collect_state(load([other, own]))[key], state[key] + 1)
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
@@ -175,7 +175,7 @@ def test_a_model_does_not_change_with_its_file(ending, own, state, tmp_path):
     if ending == "pth":
         path = tmp_path / "kl-f8.pth"
         torch.save(export(state, "kl-f8", CONFIG), path)
-    loaded = state_of(load(path, parts=["image_vae"], config=CONFIG))
+    loaded = collect_state(load(path, parts=["image_vae"], config=CONFIG))
     with path.open("r+b") as file:
         file.seek(1000)
         file.write(bytes(path.stat().st_size - 2000))
@@ -209,5 +209,5 @@ def test_weights_of_eight_bits_are_converted_and_loaded(own, state, tmp_path):
     }
     convert(tmp_path / "eight.safetensors", tmp_path / "half.safetensors", dtype=torch.float16)
     for path in ("same.safetensors", "half.safetensors"):
-        loaded = state_of(load(tmp_path / path))
+        loaded = collect_state(load(tmp_path / path))
         assert all(torch.equal(loaded[key], tensor.float()) for key, tensor in eight.items())

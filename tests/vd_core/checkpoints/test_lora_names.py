@@ -13,7 +13,7 @@ from lora_files import values
 from safetensors.torch import save_file
 
 from vd_core.checkpoints.lora import apply_lora, read_lora
-from vd_core.checkpoints.lora_changes import adaptable, merged
+from vd_core.checkpoints.lora_changes import find_adaptable, merge_change
 from vd_core.config import VDConfig
 from vd_core.diffuser.model import Diffuser
 from vd_core.flows import VersatileDiffusion
@@ -72,7 +72,7 @@ def test_layers_lie_where_stable_diffusion_has_them(model, tmp_path):
     parts = {".".join(layer.split(".")[:2]) for layer in layers if not layer.startswith("time_embed")}
     assert parts == {"data.image", "context.text"} and "time_embed.linear_1" in layers
     assert layers == {
-        name for name in adaptable(model.diffuser) if not name.startswith(("data.text", "context.image"))
+        name for name in find_adaptable(model.diffuser) if not name.startswith(("data.text", "context.image"))
     }
 
 
@@ -157,7 +157,7 @@ def test_a_published_few_step_lora_lands_whole(naming, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         changes = read_lora(tmp_path / "lora.safetensors", diffuser)
     assert f"2 keys that change nothing: {foreign}" in caplog.text
-    layers = {f"diffuser.{name}": layer for name, layer in adaptable(diffuser).items()}
+    layers = {f"diffuser.{name}": layer for name, layer in find_adaptable(diffuser).items()}
     picture = {name for name in layers if name.startswith(("diffuser.data.image", "diffuser.context.text"))}
     ends = {
         name for name in picture if layers[name].weight.shape[0] == 4 or layers[name].weight.shape[1] == 4
@@ -310,7 +310,7 @@ def test_a_huge_alpha_makes_no_weights(model, tmp_path):
     with pytest.raises(
         ValueError, match="makes weights that are not finite numbers: choose a smaller strength"
     ):
-        merged(torch.ones(32, 32), change, 2.0)
+        merge_change(torch.ones(32, 32), change, 2.0)
 
 
 def test_the_text_encoder_is_changed_too(model, tmp_path):

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from vd_core.__main__ import main
 from vd_core.checkpoints.convert import convert, stable_diffusion_unet
 from vd_core.checkpoints.key_maps import KeyMap, unet_model
-from vd_core.checkpoints.layouts import STABLE_DIFFUSION, detect, layout_named
+from vd_core.checkpoints.layouts import STABLE_DIFFUSION, detect, find_layout
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import build, state_of
+from vd_core.checkpoints.parts import build, collect_state
 from vd_core.checkpoints.write import export
 from vd_core.config import VDConfig
 
@@ -36,14 +36,14 @@ TINY = replace(VDConfig.tiny(), diffuser=replace(VDConfig.tiny().diffuser, conte
 @pytest.fixture(scope="module")
 def full():
     """Every key of the full-size image flow with an empty tensor."""
-    return state_of(build(VDConfig(), PARTS))
+    return collect_state(build(VDConfig(), PARTS))
 
 
 @pytest.fixture
 def pfd(tmp_path):
     """A tiny diffuser in the layout of Prompt-Free Diffusion."""
     torch.manual_seed(0)
-    state = {key: torch.randn(tensor.shape) for key, tensor in state_of(build(TINY, PARTS)).items()}
+    state = {key: torch.randn(tensor.shape) for key, tensor in collect_state(build(TINY, PARTS)).items()}
     path = tmp_path / "pfd.safetensors"
     save_file(export(state, "official", TINY), path)
     return path
@@ -59,7 +59,7 @@ def test_the_released_diffuser_is_known_strictly(full):
 
 
 def test_both_names_are_a_bijection_and_equal_the_verified_map(full):
-    pfd, sd = (KeyMap(layout_named(name).rules(VDConfig())) for name in ("official", "stable_diffusion"))
+    pfd, sd = (KeyMap(find_layout(name).rules(VDConfig())) for name in ("official", "stable_diffusion"))
     verified = MAPS["a1111_to_pfd"]
     assert len(verified) == len(PFD) == len(full) == 686
     assert {place.key: pfd.theirs(key)[0].key for key in full for place in sd.theirs(key)} == verified

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from vd_core.checkpoints.load import load
-from vd_core.checkpoints.parts import part_names, state_of
+from vd_core.checkpoints.parts import collect_state, list_parts
 from vd_core.checkpoints.report import inspect
 from vd_core.config import VDConfig
 
@@ -35,7 +35,7 @@ def shapes() -> dict[str, list[int]]:
     from vd_core.checkpoints.write import export
 
     sizes = read_sizes("mega")
-    empty = state_of(build(sizes, part_names(sizes)))
+    empty = collect_state(build(sizes, list_parts(sizes)))
     found = export(
         {key: tensor for key, tensor in empty.items() if key.startswith("diffuser.")}, "diffusers", sizes
     )
@@ -93,7 +93,7 @@ def test_every_pipeline_gives_the_same_parts(name, variant, shards, shapes, tmp_
         and loaded.config.clip.image_size == 56
         or name.startswith("text")
     )
-    state = state_of(loaded)
+    state = collect_state(loaded)
     contexts = {"image_variation": ["image"], "text_to_image_removed": ["text"]}.get(name, ["image", "text"])
     assert sorted(loaded.config.diffuser.context) == contexts
     with_text = "text_unet" in SAVED[name]["keys"]
@@ -117,7 +117,7 @@ def test_every_pipeline_gives_the_same_parts(name, variant, shards, shapes, tmp_
 
 def test_the_dual_image_unet_alone(shapes, tmp_path):
     folder = write_pipeline("dual", tmp_path / "dual", shapes)
-    state = state_of(load(folder / "image_unet"))
+    state = collect_state(load(folder / "image_unet"))
     at = "text_unet/mid_block.attentions.0.proj_in.weight"
     assert torch.equal(state["diffuser.context.text.1.proj_in.weight"], value(at, shapes[at]))
     assert list(load(folder / "text_unet").config.diffuser.data) == ["text"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vd_core.datasets import rows as names
 from vd_core.datasets.find import find_rows
-from vd_core.datasets.read import Reader, fingerprints
+from vd_core.datasets.read import Reader, hash_rows
 from vd_core.datasets.rows import Row
 
 FILES = picture_files()
@@ -444,16 +444,16 @@ def test_rows_travel_as_json(tmp_path):
 def test_fingerprints_are_of_contents_and_not_of_names(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     (tmp_path / "a.txt").write_text("one")
-    before = list(fingerprints(find_rows(tmp_path).rows))
+    before = list(hash_rows(find_rows(tmp_path).rows))
     for ending in ("png", "txt"):
         (tmp_path / f"a.{ending}").rename(tmp_path / f"b.{ending}")
-    assert list(fingerprints(find_rows(tmp_path).rows)) == before
+    assert list(hash_rows(find_rows(tmp_path).rows)) == before
     (tmp_path / "b.txt").write_text("two")
-    other_text = list(fingerprints(find_rows(tmp_path).rows))
+    other_text = list(hash_rows(find_rows(tmp_path).rows))
     (tmp_path / "b.png").write_bytes(OTHER)
-    assert len({*before, *other_text, *fingerprints(find_rows(tmp_path).rows)}) == 3
+    assert len({*before, *other_text, *hash_rows(find_rows(tmp_path).rows)}) == 3
 
 
 def test_names_of_columns_are_in_one_table():
-    assert names.first_named(names.TEXT_NAMES, ["Text", "CAPTION "]) == "CAPTION "
-    assert names.first_named(names.TEXT_NAMES, ["x"]) is None
+    assert names.find_first(names.TEXT_NAMES, ["Text", "CAPTION "]) == "CAPTION "
+    assert names.find_first(names.TEXT_NAMES, ["x"]) is None

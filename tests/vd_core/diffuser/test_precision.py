@@ -53,11 +53,11 @@ def test_with_its_own_type_a_diffuser_is_itself_to_the_bit(model, data):
 )
 def test_bfloat16_is_chosen_where_it_is_much_faster(monkeypatch, caplog, times, chosen):
     seconds = {torch.float32: times, torch.bfloat16: 1.0}
-    monkeypatch.setattr(precision, "product_seconds", seconds.get)
+    monkeypatch.setattr(precision, "time_product", seconds.get)
     caplog.set_level("INFO")
-    precision.fastest_dtype.cache_clear()
-    assert precision.fastest_dtype() == precision.fastest_dtype() == chosen
-    precision.fastest_dtype.cache_clear()
+    precision.find_fastest_dtype.cache_clear()
+    assert precision.find_fastest_dtype() == precision.find_fastest_dtype() == chosen
+    precision.find_fastest_dtype.cache_clear()
     assert [record.getMessage() for record in caplog.records] == [
         f"Weights become {str(chosen)[6:]}: this processor multiplies bfloat16 {times:.1f} times as fast as "
         "float32."
@@ -65,7 +65,7 @@ def test_bfloat16_is_chosen_where_it_is_much_faster(monkeypatch, caplog, times, 
 
 
 def test_products_are_timed():
-    assert 0 < precision.product_seconds(torch.float32) < 10
+    assert 0 < precision.time_product(torch.float32) < 10
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_products_are_timed():
 def test_the_loader_of_the_standalone_host(pack, models, monkeypatch, choice, dtype):
     monkeypatch.setenv("VD_MODELS", str(models))
     standalone = __import__(f"{pack.__name__}.nodes.host.standalone", fromlist=["load_flow"])
-    monkeypatch.setattr(standalone, "fastest_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(standalone, "find_fastest_dtype", lambda: torch.bfloat16)
     flow = standalone.load_flow(models / "tiny.safetensors", "image", "all", choice)
     diffuser = flow.layers.load_for(["text"]).diffuser
     assert {str(weight.dtype)[6:] for weight in diffuser.parameters()} == {dtype}

@@ -9,7 +9,7 @@ from rounding import assert_rounded
 from transformers import CLIPTextModelWithProjection
 
 from vd_core.config import ClipConfig
-from vd_core.encoders.clip import Clip, normalise, token_weights
+from vd_core.encoders.clip import Clip, normalise, weigh_by_masks
 
 TEXTS = ("a cat's hat", "red apple, noto style", "two dogs don't run, 3d style")
 
@@ -133,7 +133,7 @@ def test_a_masked_patch_is_zero_and_what_it_shows_does_not_matter(clip, images):
 
 @torch.no_grad()
 def test_a_mask_scales_the_global_token_by_its_mean(clip, images, masks):
-    weights = token_weights(masks, clip.config.image_size, clip.config.patch_size)
+    weights = weigh_by_masks(masks, clip.config.image_size, clip.config.patch_size)
     torch.testing.assert_close(clip.encode_image(images, masks)[:, 0].norm(dim=-1), weights[:, 0, 0])
 
 
@@ -156,7 +156,7 @@ def test_token_weights(clip):
     second[: side // 2] = 1
     expected = torch.stack([torch.cat([w.mean()[None], w.flatten()]) for w in (rows, second)])
     torch.testing.assert_close(
-        token_weights(mask, clip.config.image_size, clip.config.patch_size)[..., 0], expected
+        weigh_by_masks(mask, clip.config.image_size, clip.config.patch_size)[..., 0], expected
     )
 
 

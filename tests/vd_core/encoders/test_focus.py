@@ -4,7 +4,7 @@ import pytest
 import torch
 from rounding import assert_rounded
 
-from vd_core.encoders.focus import component_factors, focus, leading_components
+from vd_core.encoders.focus import compute_factors, focus, keep_leading_components
 
 LEVELS = [0.0, 0.1, 0.49, 0.51, 0.8, 1.0]
 
@@ -45,7 +45,7 @@ def test_scaling_the_tokens_scales_the_result(tokens, level):
 
 def test_the_middle_changes_nothing(tokens):
     assert torch.equal(focus(tokens, 0.5), tokens)
-    assert torch.equal(component_factors(0.5), torch.ones(20))
+    assert torch.equal(compute_factors(0.5), torch.ones(20))
 
 
 def test_towards_semantics_the_two_leading_components_vanish(tokens):
@@ -71,30 +71,30 @@ def test_quirk_above_the_middle_the_remainder_goes_at_once(tokens):
 
 
 def test_factors_at_the_ends():
-    assert component_factors(0.0).tolist() == [0.0, 0.0] + [1.0] * 18
-    assert component_factors(1.0).tolist() == [1.0] * 5 + [0.0] * 15
+    assert compute_factors(0.0).tolist() == [0.0, 0.0] + [1.0] * 18
+    assert compute_factors(1.0).tolist() == [1.0] * 5 + [0.0] * 15
 
 
 def test_factors_between_the_ends():
     """Worked by hand. Below: g = 1 - (1 - 1/e)/4 makes y0 = 0.5, so 0.5 and 0.75. Above: y0 = -7, so 1 - 8 (i
     - 4)/15, at least 0."""
     below = 0.5 + torch.tensor(1 - (1 - torch.e**-1) / 4).log().item() / 2
-    torch.testing.assert_close(component_factors(below)[:3], torch.tensor([0.5, 0.75, 1.0]))
+    torch.testing.assert_close(compute_factors(below)[:3], torch.tensor([0.5, 0.75, 1.0]))
     above = 0.5 + torch.tensor((1 + torch.e) / 2).log().item() / 2
     expected = torch.tensor([max(0.0, -7 + 8 * (19 - i) / 15) for i in range(5, 20)])
-    torch.testing.assert_close(component_factors(above)[5:], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(compute_factors(above)[5:], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [-0.1, 0.1])
 def test_factors_fall_as_the_level_leaves_the_middle(step):
-    rows = torch.stack([component_factors(0.5 + step * i) for i in range(6)])
+    rows = torch.stack([compute_factors(0.5 + step * i) for i in range(6)])
     assert (rows.diff(dim=0) <= 1e-6).all() and (rows >= 0).all() and (rows <= 1 + 1e-6).all()
     assert (rows.diff(dim=0).sum(dim=1) < 0).all()
 
 
 def test_rank_and_dropped_components_can_be_chosen(tokens):
-    assert component_factors(0.0, rank=6, drop=(3, 2)).tolist() == [0.0] * 4 + [1.0] * 2
-    assert component_factors(1.0, rank=6, drop=(3, 2)).tolist() == [1.0] * 2 + [0.0] * 4
+    assert compute_factors(0.0, rank=6, drop=(3, 2)).tolist() == [0.0] * 4 + [1.0] * 2
+    assert compute_factors(1.0, rank=6, drop=(3, 2)).tolist() == [1.0] * 2 + [0.0] * 4
     after = singular_values(focus(tokens, 1.0, rank=6, drop=(3, 2)))
     assert (after[:, 1] > 0.1 * after[:, 0]).all() and (after[:, 2:] < 1e-4 * after[:, :1]).all()
 
@@ -135,6 +135,6 @@ def test_other_shapes_are_refused(shape):
 def test_values_that_are_not_finite_are_refused(tokens):
     tokens = tokens.clone()
     tokens[0, 0, 0] = float("nan")
-    for change in (lambda: focus(tokens, 1.0), lambda: leading_components(tokens, 3)):
+    for change in (lambda: focus(tokens, 1.0), lambda: keep_leading_components(tokens, 3)):
         with pytest.raises(ValueError, match="not finite numbers, so it has no focus"):
             change()

@@ -10,7 +10,7 @@ from random_tensors import randn
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context
-from vd_core.sampling.guidance import guidance_chain, guide
+from vd_core.sampling.guidance import guide, plan_evaluations
 from vd_core.sampling.schedule import Schedule
 
 EPS = Schedule(ScheduleConfig())
@@ -75,7 +75,7 @@ def predict(model):
     ],
 )
 def test_guidance_chain(scales, kept, differences):
-    assert guidance_chain(scales) == (kept, differences)
+    assert plan_evaluations(scales) == (kept, differences)
 
 
 def test_the_chain_is_the_full_sum_whatever_it_leaves_out():
@@ -84,7 +84,7 @@ def test_the_chain_is_the_full_sum_whatever_it_leaves_out():
         full = predictions[0] + sum(
             s * (b - a) for s, a, b in zip(scales, predictions, predictions[1:], strict=False)
         )
-        kept, differences = guidance_chain(scales)
+        kept, differences = plan_evaluations(scales)
         assert kept == sorted(set(kept)) and len(differences) == len(kept) - 1
         values = [predictions[k] for k in kept]
         short = values[0] + sum(s * (b - a) for s, a, b in zip(differences, values, values[1:], strict=False))

@@ -10,7 +10,7 @@ from node_calls import EMPTY, draw, text
 from PIL import Image
 
 from vd_core.config import ScheduleConfig
-from vd_core.sampling.generate import generate, invert, noise_of
+from vd_core.sampling.generate import find_noise, generate, invert
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import ddim_inverse, run_sampler
@@ -86,7 +86,7 @@ def test_noise_of_a_start():
     sigma = sqrt(1 / SCHEDULE.steps(50).alphas_cumprod[0] - 1)
     latent = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(
-        noise_of(SCHEDULE, latent + sigma * noise, latent, 50), noise, rtol=1e-5, atol=1e-5
+        find_noise(SCHEDULE, latent + sigma * noise, latent, 50), noise, rtol=1e-5, atol=1e-5
     )
 
 

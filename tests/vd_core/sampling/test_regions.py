@@ -8,7 +8,7 @@ import torch
 from random_tensors import randn64 as randn
 
 from vd_core.config import ScheduleConfig
-from vd_core.context import Context, Region, join, local_ratios
+from vd_core.context import Context, Region, compute_local_ratios, join
 from vd_core.diffuser.mixing import attention_mixing, layer_mixing
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
@@ -49,7 +49,7 @@ def test_each_of_two_disjoint_regions_sees_its_own_context_alone(diffuser):
     """At every site of the plan: the mixed output is the output of the only context that acts there."""
     layers = [diffuser.context[kind][0] for kind in ("text", "image")]
     h = randn(1, layers[0].proj_in.in_channels, *SIZE, seed=5)
-    maps = local_ratios([0.3, 0.7], [Region(LEFT), Region(RIGHT)], 0.5, 1, SIZE)
+    maps = compute_local_ratios([0.3, 0.7], [Region(LEFT), Region(RIGHT)], 0.5, 1, SIZE)
     bound = [
         partial(layer, context=context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)
     ]
@@ -59,14 +59,14 @@ def test_each_of_two_disjoint_regions_sees_its_own_context_alone(diffuser):
 
 
 def test_where_no_context_acts_all_do():
-    maps = local_ratios([0.3, 0.7], [Region(LEFT), Region(torch.zeros(1, 1, 2, 2))], 0.5, 1, SIZE)
+    maps = compute_local_ratios([0.3, 0.7], [Region(LEFT), Region(torch.zeros(1, 1, 2, 2))], 0.5, 1, SIZE)
     assert (maps[0][..., :4] == 1).all() and (maps[1][..., :4] == 0).all()
     assert (maps[0][..., 4:] == 0.3).all() and (maps[1][..., 4:] == 0.7).all()
 
 
 def test_shares_follow_masks_and_ratios_and_add_up_to_1():
     half = torch.full((1, 1, 3, 3), 0.5)
-    maps = local_ratios([0.3, 0.5, 0.2], [Region(half), None, Region(LEFT)], 0.5, 1, SIZE)
+    maps = compute_local_ratios([0.3, 0.5, 0.2], [Region(half), None, Region(LEFT)], 0.5, 1, SIZE)
     torch.testing.assert_close(sum(maps), torch.ones_like(maps[0]), rtol=0, atol=1e-15)
     assert maps[0][0, 0, 0, 0] == pytest.approx(0.15 / 0.85) and maps[0][0, 0, 0, 7] == pytest.approx(
         0.15 / 0.65
@@ -78,7 +78,7 @@ def test_a_mask_is_stretched_over_the_picture():
     wide = torch.zeros(1, 1, 60, 40)
     wide[..., :20] = 1
     assert torch.equal(
-        local_ratios([0.5, 0.5], [Region(wide), None], 0, 1, SIZE)[1],
+        compute_local_ratios([0.5, 0.5], [Region(wide), None], 0, 1, SIZE)[1],
         torch.where(LEFT > 0, 0.5, 1.0).double(),
     )
 
@@ -90,7 +90,8 @@ def test_a_mask_is_stretched_over_the_picture():
 def test_a_context_acts_from_start_to_end(progress, wanted):
     """Before 0.2 none acts, so all do."""
     assert (
-        local_ratios([0.3, 0.7], [Region(start=0.6), Region(start=0.2, end=0.6)], progress, 1, ()) == wanted
+        compute_local_ratios([0.3, 0.7], [Region(start=0.6), Region(start=0.2, end=0.6)], progress, 1, ())
+        == wanted
     )
 
 
@@ -157,9 +158,9 @@ def test_join_keeps_the_weights():
         (lambda: Region(torch.ones(3, 3)), r"must be \[1 or batch, 1, height, width\], got \[3, 3\]"),
         (lambda: Region(start=0.5, end=0.5), "got 0.5 to 0.5"),
         (lambda: Region(end=1.5), "got 0.0 to 1.5"),
-        (lambda: local_ratios([1.0], [Region(LEFT)], 0.5, 1, ()), "pictures only"),
+        (lambda: compute_local_ratios([1.0], [Region(LEFT)], 0.5, 1, ()), "pictures only"),
         (
-            lambda: local_ratios([1.0], [Region(torch.cat([LEFT, RIGHT]))], 0.5, 3, SIZE),
+            lambda: compute_local_ratios([1.0], [Region(torch.cat([LEFT, RIGHT]))], 0.5, 3, SIZE),
             "2 masks for 3 samples",
         ),
         (lambda: weighted(1.0, 1), r"one per token, \[batch, 3\], got \[1, 2\]"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vd_core.config import ScheduleConfig
-from vd_core.sampling.schedule import SPACINGS, Schedule, Steps, ddim_sigmas, fidelity_steps
+from vd_core.sampling.schedule import SPACINGS, Schedule, Steps, compute_ddim_sigmas, count_fidelity_steps
 
 SCHEDULE = Schedule(ScheduleConfig())
 V_SCHEDULE = Schedule(ScheduleConfig(prediction="v"))
@@ -158,23 +158,29 @@ def test_hand_made_steps_are_checked():
 
 
 def test_fidelity_truncates_like_the_official_app():
-    assert fidelity_steps(50, 0.0) == 50 and fidelity_steps(50, 1.0) == 0 and fidelity_steps(50, 0.5) == 25
+    assert (
+        count_fidelity_steps(50, 0.0) == 50
+        and count_fidelity_steps(50, 1.0) == 0
+        and count_fidelity_steps(50, 0.5) == 25
+    )
     fewer = [
-        f for f in range(1, 100) if fidelity_steps(50, f / 100) != round(50 * (100 - f) / 100) and f % 2 == 0
+        f
+        for f in range(1, 100)
+        if count_fidelity_steps(50, f / 100) != round(50 * (100 - f) / 100) and f % 2 == 0
     ]
     assert fewer == [34, 56, 68, 78, 80, 90, 92]
-    assert fidelity_steps(50, 0.99) == 0
+    assert count_fidelity_steps(50, 0.99) == 0
 
 
 def test_sigmas():
     steps = SCHEDULE.steps(1000)
-    assert not ddim_sigmas(steps, 0.0).any()
+    assert not compute_ddim_sigmas(steps, 0.0).any()
     # At eta 1 on neighbouring timesteps they are the posterior's (entry t of the buffer leads from t to t -
     # 1).
     posterior = SCHEDULE.buffers()["posterior_variance"].double()[1:].flip(0)
     # alphas_cumprod is rounded to float32
-    torch.testing.assert_close(ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0)
-    torch.testing.assert_close(ddim_sigmas(steps, 0.5), ddim_sigmas(steps, 1.0) / 2)
+    torch.testing.assert_close(compute_ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0)
+    torch.testing.assert_close(compute_ddim_sigmas(steps, 0.5), compute_ddim_sigmas(steps, 1.0) / 2)
 
 
 def test_q_sample_of_one_and_of_many_timesteps():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vd_core.training.augmentation import compress, ground, on_grounds, place
+from vd_core.training.augmentation import compress, find_ground, place, replace_ground
 
 
 @pytest.fixture
@@ -22,21 +22,21 @@ def generator(seed=0):
 
 
 def test_the_ground_is_white_that_reaches_the_border(pictures):
-    found = ground(pictures)
+    found = find_ground(pictures)
     wanted = pictures[:, :1] >= 0.94
     wanted[0, 0, 28:36, 28:36] = False  # a hole of the thing is no ground
     assert torch.equal(found, wanted)
-    assert not ground(torch.zeros(1, 3, 64, 64)).any() and ground(torch.ones(1, 3, 64, 64)).all()
+    assert not find_ground(torch.zeros(1, 3, 64, 64)).any() and find_ground(torch.ones(1, 3, 64, 64)).all()
 
 
 def test_another_ground_leaves_the_thing(pictures):
-    changed = on_grounds(pictures, generator())
-    inside = torch.nn.functional.max_pool2d(ground(pictures).float(), 3, 1, 1).expand_as(pictures) == 0
+    changed = replace_ground(pictures, generator())
+    inside = torch.nn.functional.max_pool2d(find_ground(pictures).float(), 3, 1, 1).expand_as(pictures) == 0
     assert torch.equal(changed[inside], pictures[inside])
-    outside = ground(pictures).expand_as(pictures)
+    outside = find_ground(pictures).expand_as(pictures)
     assert (changed[outside] < pictures[outside]).float().mean() > 0.95
-    assert torch.equal(changed, on_grounds(pictures, generator())) and not torch.equal(
-        changed, on_grounds(pictures, generator(1))
+    assert torch.equal(changed, replace_ground(pictures, generator())) and not torch.equal(
+        changed, replace_ground(pictures, generator(1))
     )
 
 

@@ -9,7 +9,7 @@ from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
 from vd_core.training import captioning
-from vd_core.training.captioning import KEPT, captioning_losses, few, matching_loss
+from vd_core.training.captioning import KEPT, captioning_losses, keep_few_patches, matching_loss
 from vd_core.training.diffuser import FlowData
 
 SIZES = DiffuserConfig(
@@ -87,11 +87,11 @@ def test_a_teacher_that_adds_nothing_yet_does_no_harm(diffuser):
 
 def test_few_patches_are_seen_and_always_the_global_token():
     tokens = torch.arange(3 * 65.0).reshape(3, 65, 1)
-    seen = few(tokens, generator())
+    seen = keep_few_patches(tokens, generator())
     assert seen.shape == (3, 1 + KEPT, 1) and torch.equal(seen[:, 0], tokens[:, 0])
     for row, whole in zip(seen[:, 1:, 0].tolist(), tokens[:, 1:, 0].tolist(), strict=True):
         assert len(set(row)) == KEPT and set(row) < set(whole)
-    assert not torch.equal(seen, few(tokens, generator(1)))
+    assert not torch.equal(seen, keep_few_patches(tokens, generator(1)))
 
 
 def test_what_is_dropped_is_dropped_for_teacher_and_pupil(diffuser, monkeypatch):

@@ -12,16 +12,16 @@ from vd_core.encoders.clip import normalise
 from vd_core.training.clip import (
     ContrastiveClip,
     Texts,
+    compute_positions,
     contrastive_losses,
     distort,
-    halved,
-    ink,
-    positions,
+    draw_in_ink,
+    measure_retrieval,
+    mix_halves,
     recolour,
-    retrieval,
 )
-from vd_core.training.dataset import CaptionedPictures, caption
-from vd_core.training.outlines import NameSpace, outlines, surfaces
+from vd_core.training.dataset import CaptionedPictures, write_caption
+from vd_core.training.outlines import NameSpace, compute_outlines, compute_surfaces
 
 AXIS = torch.linspace(-1, 1, 56)
 X, Y = AXIS.expand(56, 56), AXIS[:, None].expand(56, 56)
@@ -73,7 +73,7 @@ def test_texts_are_those_of_the_pictures(data, model):
     ids = model.clip.tokenizer(data.captions)
     for number, (name, style) in enumerate(zip(data.name, data.style, strict=True)):
         row = texts.captions[name, style]
-        assert torch.equal(row, ids[number, : len(row)]) and data.captions[number] == caption(
+        assert torch.equal(row, ids[number, : len(row)]) and data.captions[number] == write_caption(
             data.names[name], data.styles[style]
         )
     alone = model.clip.tokenizer([data.names[2], "noto style"])
@@ -93,9 +93,9 @@ def test_it_learns_names_across_styles_and_styles_across_names(data, clip):
         optimizer.zero_grad()
         next(losses(clip, torch.Generator().manual_seed(step)))[1].backward()
         optimizer.step()
-    trained = retrieval(clip.clip.eval(), data, data.train)
+    trained = measure_retrieval(clip.clip.eval(), data, data.train)
     assert trained["name"] > 0.6 and trained["style"] > 0.6  # chance: a third
-    assert set(retrieval(clip.clip, data, data.held_out)) == set(trained)
+    assert set(measure_retrieval(clip.clip, data, data.held_out)) == set(trained)
 
 
 def test_all_patches_give_the_tokens_of_the_encoder(data, clip, model):
@@ -108,7 +108,7 @@ def test_all_patches_give_the_tokens_of_the_encoder(data, clip, model):
 
 
 def test_positions_are_waves_of_rows_and_columns():
-    table = positions(4, 16).unflatten(0, (4, 4))
+    table = compute_positions(4, 16).unflatten(0, (4, 4))
     assert torch.equal(table[1, 0, :8], table[1, 3, :8]) and torch.equal(table[0, 2, 8:], table[3, 2, 8:])
     assert table[2, 3, [0, 4, 8, 12]].tolist() == pytest.approx(
         [math.sin(2), math.cos(2), math.sin(3), math.cos(3)]
@@ -151,7 +151,7 @@ def test_recoloured_pictures_keep_black_and_white():
 def test_a_picture_in_ink_has_its_dark_lines_and_edges_alone(data):
     # One flat and dark, one a red disc on white
     picture = torch.stack([0.2 * torch.ones(3, 56, 56), data.pixels[1]])
-    drawn = ink(picture, torch.Generator().manual_seed(0))
+    drawn = draw_in_ink(picture, torch.Generator().manual_seed(0))
     assert drawn.shape == picture.shape and drawn[0].min() > 0.85  # nothing is darker than around
     disc = X**2 + Y**2 - 0.5
     # Far from the edge: white, inside too
@@ -162,7 +162,7 @@ def test_a_picture_in_ink_has_its_dark_lines_and_edges_alone(data):
 def test_halves_are_of_two_pictures_in_one_style():
     style = torch.arange(40) % 3
     images = (torch.arange(40) / 40).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
-    mixed = halved(images, style, torch.Generator().manual_seed(0))
+    mixed = mix_halves(images, style, torch.Generator().manual_seed(0))
     assert torch.equal(mixed[..., :4, :4], images[..., :4, :4])
     other = (mixed[:, 0, -1, -1] * 40).round().long()
     assert (style[other] == style).all() and not (other == torch.arange(40)).any()
@@ -172,27 +172,30 @@ def test_halves_are_of_two_pictures_in_one_style():
 
 
 def test_outlines_are_alike_for_other_colours_and_contrasts(data):
-    black, coloured, _ = outlines(data.pixels[6:9])
+    black, coloured, _ = compute_outlines(data.pixels[6:9])
     assert black.shape == (8, 8, 8) and black.min() >= 0 and black.max() <= 0.5**0.5 + 1e-6
     cosine = nn.functional.cosine_similarity
     assert cosine(black.flatten(), coloured.flatten(), dim=0) > 0.97
-    inverted, faint = outlines(1 - data.pixels[6:7])[0], outlines(0.6 + 0.4 * data.pixels[6:7])[0]
+    inverted, faint = (
+        compute_outlines(1 - data.pixels[6:7])[0],
+        compute_outlines(0.6 + 0.4 * data.pixels[6:7])[0],
+    )
     torch.testing.assert_close(inverted, black)
     assert cosine(faint.flatten(), black.flatten(), dim=0) > 0.98
-    assert cosine(outlines(data.pixels[0:1]).flatten(), black.flatten(), dim=0) < 0.8
+    assert cosine(compute_outlines(data.pixels[0:1]).flatten(), black.flatten(), dim=0) < 0.8
 
 
 @pytest.mark.parametrize(("turn", "bin"), [(0, 0), (1, 4)])
 def test_orientations_of_stripes(turn, bin):
     stripes = (torch.arange(64) // 8 % 2).float().expand(1, 3, 64, 64)
-    energy = outlines(stripes.rot90(turn, (2, 3)))[0].mean(dim=(1, 2))
+    energy = compute_outlines(stripes.rot90(turn, (2, 3)))[0].mean(dim=(1, 2))
     assert energy.argmax() == bin and energy[(bin + 4) % 8] == pytest.approx(0, abs=1e-3)
 
 
 def test_surfaces_are_shares_of_flat_and_sharp_and_the_colours():
     picture = torch.ones(1, 3, 64, 64)
     picture[:, 0, :, 32:] = 0  # cyan on the right
-    cells = surfaces(picture)[0]
+    cells = compute_surfaces(picture)[0]
     assert cells.shape == (22, 8, 8)
     torch.testing.assert_close(cells[:10].square().sum(dim=0), torch.ones(8, 8))
     assert cells[0, 0, 0] == 1 and cells[9, 0, 4] > 0.3
@@ -206,7 +209,7 @@ def test_surfaces_are_shares_of_flat_and_sharp_and_the_colours():
 def test_the_space_of_names_has_the_styles_of_a_name_together(data):
     train = data.train
     space = NameSpace.fit(data.pixels[train], data.name[train], width=2)
-    places = space.embed(outlines(data.pixels))
+    places = space.embed(compute_outlines(data.pixels))
     torch.testing.assert_close(places.norm(dim=1), torch.ones(9))
     means = torch.stack([places[train][data.name[train] == name].mean(dim=0) for name in range(3)])
     assert (places @ means.T).argmax(dim=1).tolist() == data.name.tolist()  # the held-out one too

@@ -18,14 +18,14 @@ from vd_core.training.ddgan import (
     Adversaries,
     ddgan_losses,
     discriminator_loss,
+    draw_noisy_pair,
     generator_loss,
-    noisy_pair,
     r1_penalty,
 )
 from vd_core.training.diffuser import FlowData
 from vd_core.training.discriminator import LatentDiscriminator
 from vd_core.training.loop import fit
-from vd_core.training.teacher import guided_data, predicted_data
+from vd_core.training.teacher import predict_data, predict_guided_data
 
 CONFIG = VDConfig.tiny()
 SCHEDULE = Schedule(CONFIG.schedule)
@@ -121,7 +121,7 @@ def test_a_real_pair_has_the_moments_of_the_diffusion():
     x0 = torch.full((200_000, 1), 2.0)
     generator = torch.Generator().manual_seed(0)
     noises = torch.randn(2, *x0.shape, generator=generator)
-    x_next, x = noisy_pair(x0, alpha, alpha_next, *noises)
+    x_next, x = draw_noisy_pair(x0, alpha, alpha_next, *noises)
     for values, a in ((x_next, 0.7), (x, 0.2)):
         assert values.mean() == pytest.approx(2 * math.sqrt(a), abs=0.01) and values.var() == pytest.approx(
             1 - a, abs=0.01
@@ -156,12 +156,14 @@ def test_the_teacher_is_guided(diffuser, flows):
     x, t = flows.latents["image"][:2], torch.tensor([999, 250])
     tokens, null = flows.contexts["text"][:2], flows.null("image", "text")
     sides = [
-        predicted_data(diffuser, SCHEDULE, x, t, "text", rows, "image")
+        predict_data(diffuser, SCHEDULE, x, t, "text", rows, "image")
         for rows in (null.expand(2, -1, -1), tokens)
     ]
-    guided = guided_data(diffuser, SCHEDULE, x, t, "text", tokens, null, "image", 3.0)
+    guided = predict_guided_data(diffuser, SCHEDULE, x, t, "text", tokens, null, "image", 3.0)
     torch.testing.assert_close(guided, sides[0] + 3 * (sides[1] - sides[0]), atol=1e-4, rtol=1e-4)
-    assert torch.equal(guided_data(diffuser, SCHEDULE, x, t, "text", tokens, null, "image", 1), sides[1])
+    assert torch.equal(
+        predict_guided_data(diffuser, SCHEDULE, x, t, "text", tokens, null, "image", 1), sides[1]
+    )
 
 
 @pytest.mark.parametrize("data", ["image", "text"])

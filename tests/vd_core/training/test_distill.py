@@ -11,7 +11,7 @@ from trainings import assert_same, write_pictures
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import apply_lora, read_lora
-from vd_core.checkpoints.lora_changes import adaptable
+from vd_core.checkpoints.lora_changes import find_adaptable
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.distill import Settings, distill
@@ -101,7 +101,7 @@ def test_a_lora_is_extracted_from_the_weights(run, models, tmp_path):
     weights = run("weights", replace(QUICK, extract=1000))
     model = load(models / "tiny.safetensors")
     assert apply_lora(model, tmp_path / "weights" / "lora.safetensors") > 10
-    layers = adaptable(model.diffuser)
+    layers = find_adaptable(model.diffuser)
     for name in (name for name in layers if f"diffuser.{name}.weight" in weights):
         wanted = weights[f"diffuser.{name}.weight"].float()
         torch.testing.assert_close(layers[name].weight, wanted, atol=2e-4, rtol=2e-3)

@@ -17,16 +17,16 @@ from PIL import Image
 
 from vd_core import embedded
 from vd_core.training import emoji
-from vd_core.training.dataset import CaptionedPictures, caption
+from vd_core.training.dataset import CaptionedPictures, write_caption
 from vd_core.training.emoji import (
     NAMES,
     STYLES,
-    code_points,
     fetch,
-    iconify_renderer,
-    on_white,
+    make_iconify_renderer,
+    make_webp_renderer,
+    place_on_white,
+    spell_code_points,
     split,
-    webp_renderer,
 )
 
 
@@ -91,7 +91,7 @@ def test_the_shipped_pictures_are_those_that_the_builder_makes():
 
 
 def test_captions(data):
-    assert caption("red apple", "3d") == "red apple, 3d style"
+    assert write_caption("red apple", "3d") == "red apple, 3d style"
     assert data.captions[7] == "name 2, line style" and len(set(data.captions)) == 15
 
 
@@ -180,13 +180,13 @@ def test_the_split_goes_by_the_names_and_not_by_their_order():
     ],
 )
 def test_code_points(character, codes):
-    assert code_points(character) == codes
+    assert spell_code_points(character) == codes
 
 
 def test_webp_pictures_are_found_by_either_spelling():
     buffer = io.BytesIO()
     picture().save(buffer, "webp", lossless=True)
-    render = webp_renderer(
+    render = make_webp_renderer(
         {"assets/2600-fe0f.webp": buffer.getvalue(), "assets/1f34e.webp": buffer.getvalue()}
     )
     assert render("☀️").size == render("🍎").size == (40, 20) and render("🍎").mode == "RGBA"
@@ -201,14 +201,14 @@ def test_iconify_pictures_are_found_by_character_or_slug():
         "icons.json": json.dumps(icons).encode(),
         "chars.json": json.dumps({"1f34e": "red-apple"}).encode(),
     }
-    render = iconify_renderer(files, {"🍌": "banana", "🍇": "grapes"})
+    render = make_iconify_renderer(files, {"🍌": "banana", "🍇": "grapes"})
     assert render("🍎").getpixel((10, 10)) == (255, 0, 0, 255) and render("🍎").getpixel((200, 200))[3] == 0
     assert render("🍌").getpixel((200, 200)) == (255, 0, 0, 255)
     assert render("🍇") is None and render("🍒") is None
 
 
 def test_pictures_are_centred_on_white():
-    square = on_white(picture(box=(0, 0, 30, 15)))
+    square = place_on_white(picture(box=(0, 0, 30, 15)))
     assert square.size == (64, 64) and square.mode == "RGB"
     red = (torch.from_numpy(np.array(square)).int() - torch.tensor([255, 0, 0])).abs().sum(dim=-1) < 60
     rows, columns = red.any(dim=1).nonzero(), red.any(dim=0).nonzero()
@@ -218,7 +218,7 @@ def test_pictures_are_centred_on_white():
 
 
 def test_what_is_transparent_becomes_white():
-    half = on_white(picture(size=(20, 20), box=(0, 0, 20, 20), color=(0, 0, 0, 128)))
+    half = place_on_white(picture(size=(20, 20), box=(0, 0, 20, 20), color=(0, 0, 0, 128)))
     assert half.getpixel((32, 32)) == pytest.approx((127, 127, 127), abs=1) and half.getpixel((0, 32)) == (
         255,
         255,
@@ -254,7 +254,7 @@ def test_what_is_missing_is_said(monkeypatch):
         fetch("@some/package@9")
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(ValueError, match=r"pip install resvg-py\.$"):
-        iconify_renderer({}, {})
+        make_iconify_renderer({}, {})
 
 
 @pytest.mark.parametrize("count", [0, -1, len(NAMES) + 1])
@@ -272,8 +272,8 @@ def test_build(monkeypatch, tmp_path, capsys):
     def renderer(style):
         return lambda *files: lambda character: None if (style, character) == ("svg", "🍌") else picture()
 
-    monkeypatch.setattr(emoji, "iconify_renderer", renderer("svg"))
-    monkeypatch.setattr(emoji, "webp_renderer", renderer("webp"))
+    monkeypatch.setattr(emoji, "make_iconify_renderer", renderer("svg"))
+    monkeypatch.setattr(emoji, "make_webp_renderer", renderer("webp"))
     emoji.build(tmp_path, 3)
     data = CaptionedPictures.load(tmp_path)
     assert (

@@ -10,8 +10,8 @@ import torch
 from vd_core import __main__ as cli
 from vd_core.checkpoints.write import save_model
 from vd_core.sampling.options import Sampling
-from vd_core.training.dataset import CaptionedPictures, caption
-from vd_core.training.evaluate import agreement, blend_path, nearest, table
+from vd_core.training.dataset import CaptionedPictures, write_caption
+from vd_core.training.evaluate import measure_agreement, measure_blend_path, measure_nearest, write_table
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,21 @@ def test_missing_pictures_say_how_to_build_them(tmp_path):
 def test_nearest_ranks_the_own_picture():
     latents = torch.arange(10.0)[:, None]
     own = torch.tensor([0, 3, 9])
-    assert nearest(latents[own] + 0.1, latents, own) == {"top-1": 1.0, "top-5": 1.0}
-    assert nearest(torch.tensor([[2.0], [3.0], [0.0]]), latents, own) == {"top-1": 0.333, "top-5": 0.667}
+    assert measure_nearest(latents[own] + 0.1, latents, own) == {"top-1": 1.0, "top-5": 1.0}
+    assert measure_nearest(torch.tensor([[2.0], [3.0], [0.0]]), latents, own) == {
+        "top-1": 0.333,
+        "top-5": 0.667,
+    }
 
 
 def test_agreement_counts_names_and_styles_apart():
-    captions = [caption("red apple", "noto"), caption("red apple", "flat"), caption("cat", "3d")]
-    sentences = [captions[0], caption("pear", "flat"), caption("cat", "noto")]
-    assert agreement(sentences, captions) == {"exact": 0.333, "name": 0.667, "style": 0.667}
+    captions = [
+        write_caption("red apple", "noto"),
+        write_caption("red apple", "flat"),
+        write_caption("cat", "3d"),
+    ]
+    sentences = [captions[0], write_caption("pear", "flat"), write_caption("cat", "noto")]
+    assert measure_agreement(sentences, captions) == {"exact": 0.333, "name": 0.667, "style": 0.667}
 
 
 def test_blend_path_goes_from_the_picture_to_the_text(data, monkeypatch):
@@ -63,7 +70,7 @@ def test_blend_path_goes_from_the_picture_to_the_text(data, monkeypatch):
         "vd_core.training.evaluate.draw",
         lambda model, ratio, like: torch.lerp(latents[images], latents[texts], ratio),
     )
-    path = blend_path(model, data, latents, images)
+    path = measure_blend_path(model, data, latents, images)
     assert list(path.values()) == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0] and list(path)[-1] == "rank correlation"
 
 
@@ -82,7 +89,7 @@ def test_command_prints_the_figures(data, model, vocabularies, tmp_path, monkeyp
             for value in figures[part][flow].values()
         )
     assert all(0 <= value <= 1 for value in figures["trained"]["clip finds"].values())
-    assert len(table(figures).splitlines()) == 2 + 13 + 4 + 3 + 1
+    assert len(write_table(figures).splitlines()) == 2 + 13 + 4 + 3 + 1
 
 
 def test_commands_refuse_with_one_sentence(tmp_path, capsys):

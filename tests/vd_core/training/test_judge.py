@@ -8,7 +8,7 @@ import torch
 
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
-from vd_core.training.evaluate import judge_real, judged, rank_correlation
+from vd_core.training.evaluate import correlate_ranks, judge_pictures, judge_real
 from vd_core.training.judge import Judge, judge_losses, spoil, train_judge
 
 
@@ -93,7 +93,7 @@ def test_spoiled_pictures_stay_pictures_on_white(data):
 
 def test_right_names_right_styles_and_both_are_counted_apart(data):
     own = torch.tensor([0, 1, 2, 3])
-    scores = judged(Fixed([0, 0, 2, 1], [0, 0, 0, 1]), torch.zeros(4, 3, 8, 8), data, own)
+    scores = judge_pictures(Fixed([0, 0, 2, 1], [0, 0, 0, 1]), torch.zeros(4, 3, 8, 8), data, own)
     assert scores == {"name": 0.75, "style": 0.75, "both": 0.5, "dark": 0.5, "light": 1.0}
 
 
@@ -112,7 +112,7 @@ def test_scores_of_real_pictures_stand_beside_chance(data):
 
 def test_rank_correlation():
     columns = torch.tensor([[0.1, 0.9, 0.1], [0.2, 0.8, 0.9], [0.3, 0.7, 0.5]])
-    assert rank_correlation(columns).tolist() == pytest.approx([1, -1, 0.5])
+    assert correlate_ranks(columns).tolist() == pytest.approx([1, -1, 0.5])
 
 
 def test_the_command_trains_the_judge_first(data, model, vocabularies, tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
 from vd_core.sampling.schedule import Schedule
 from vd_core.training.diffuser import FlowData, flow_losses, initialise
-from vd_core.training.image_vae import image_vae_losses, psnr
+from vd_core.training.image_vae import image_vae_losses, measure_psnr
 from vd_core.training.loop import Group, fit, learning_rate
 from vd_core.training.loss import flow_loss
 from vd_core.training.text_vae import text_vae_losses
@@ -366,7 +366,7 @@ def test_psnr(model):
     images = torch.rand(3, 3, 16, 16)
     decoded = model.image_vae.decode(model.image_vae.encode(images))
     expected = [-10 * (a - b).square().mean().log10().item() for a, b in zip(images, decoded, strict=True)]
-    assert psnr(model.image_vae, images).tolist() == pytest.approx(expected, rel=1e-3)
+    assert measure_psnr(model.image_vae, images).tolist() == pytest.approx(expected, rel=1e-3)
 
 
 def damage(path, how):

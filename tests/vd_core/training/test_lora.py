@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import apply_lora, read_lora, save_lora
-from vd_core.checkpoints.lora_changes import Change, adaptable, merged
-from vd_core.checkpoints.lora_names import file_names
+from vd_core.checkpoints.lora_changes import Change, find_adaptable, merge_change
+from vd_core.checkpoints.lora_names import list_file_names
 from vd_core.config import ScheduleConfig, VDConfig
 from vd_core.context import Context
 from vd_core.diffuser.model import Diffuser
@@ -58,7 +58,7 @@ def test_the_lora_that_comes_nearest_to_what_training_changed(diffuser):
     """A change of low rank comes back whole; of a full one the largest singular values, and no error is
     smaller."""
     learned, after = changed(diffuser, rank=3).changes(), copy.deepcopy(diffuser)
-    layers = adaptable(after)
+    layers = find_adaptable(after)
     with torch.no_grad():
         for name, change in learned.items():
             layers[name].weight += change.delta()
@@ -71,7 +71,7 @@ def test_the_lora_that_comes_nearest_to_what_training_changed(diffuser):
     name = "time_embed.linear_1"
     with torch.no_grad():
         layers[name].weight += torch.randn(layers[name].weight.shape)
-    whole = (layers[name].weight - adaptable(diffuser)[name].weight).detach()
+    whole = (layers[name].weight - find_adaptable(diffuser)[name].weight).detach()
     values = torch.linalg.svdvals(whole)
     rest = whole - extract(diffuser, after, 2)[name].delta()
     assert rest.norm().item() == pytest.approx(values[2:].norm().item(), rel=1e-3)
@@ -98,7 +98,7 @@ def test_attached_equals_merged_and_leaves_no_trace(diffuser, tmp_path):
     assert (
         apply_lora(VersatileDiffusion(VDConfig.tiny(), diffuser), tmp_path / "both.safetensors")
         == len(lora.names)
-        == len(adaptable(diffuser))
+        == len(find_adaptable(diffuser))
     )
     # The group norms of the tiny text flow run over two values and amplify rounding.
     assert (outputs(diffuser) - attached).norm() < 1e-4 * (attached - before).norm()
@@ -117,17 +117,19 @@ def test_strength_scales_the_change_and_zero_touches_nothing(diffuser, tmp_path)
             diffuser.state_dict()[f"{layer}.weight"], weight + 0.5 * (6 / 3) * product.reshape(weight.shape)
         )
     weight = next(iter(lora.changes().values()))
-    assert merged(before["time_embed.linear_1.weight"], weight, 0) is before["time_embed.linear_1.weight"]
+    assert (
+        merge_change(before["time_embed.linear_1.weight"], weight, 0) is before["time_embed.linear_1.weight"]
+    )
 
 
 def test_half_precision_weights_are_rounded_once():
     change = Change(torch.full((1, 2), 1e-4), torch.ones(2, 1), 1.0)
     weight = torch.ones(2, 2, dtype=torch.float16)
-    assert torch.equal(merged(weight, change, 5.0), (weight.float() + 5e-4).half())
+    assert torch.equal(merge_change(weight, change, 5.0), (weight.float() + 5e-4).half())
 
 
 def test_words_choose_layers(diffuser):
-    names = list(adaptable(diffuser))
+    names = list(find_adaptable(diffuser))
     assert select(diffuser, ALL) == names
     assert select(diffuser, ["context.text"]) == [name for name in names if name.startswith("context.text.")]
     assert select(diffuser, [":attn2"]) == [name for name in names if ".attn2." in name]
@@ -148,16 +150,16 @@ def test_names_in_files_are_those_of_comfyuis_models(config):
         "time_embed.linear_1",
         "data.text.0.linear",
     )
-    assert list(file_names(layers, config.diffuser, ["image"]).values()) == [
+    assert list(list_file_names(layers, config.diffuser, ["image"]).values()) == [
         ["diffusion_model.input_blocks.1.1.proj_in"],
         ["diffusion_model.input_blocks.1.1.image.transformer_blocks.0.attn2.to_k"],
         ["diffusion_model.time_embed.0"],
         [],
     ]
-    assert list(file_names(layers, config.diffuser, ["text"]).values()) == [
+    assert list(list_file_names(layers, config.diffuser, ["text"]).values()) == [
         [f"diffusion_model.{layer}"] for layer in layers
     ]
-    assert len(file_names(layers, config.diffuser, ["image", "text"])["time_embed.linear_1"]) == 2
+    assert len(list_file_names(layers, config.diffuser, ["image", "text"])["time_embed.linear_1"]) == 2
 
 
 def test_a_file_for_one_model_is_read_by_that_model_only(diffuser, config, tmp_path, caplog):

@@ -7,12 +7,12 @@ from vd_core.training.emoji import NAMES
 from vd_core.training.judge import Judge
 from vd_core.training.picture_quality import (
     PLAIN,
-    features,
+    compute_features,
     frechet_distance,
-    hue,
-    hue_error,
-    laplacian_energy,
-    seed_difference,
+    measure_hue,
+    measure_hue_error,
+    measure_seed_difference,
+    measure_sharpness,
 )
 
 
@@ -20,11 +20,11 @@ def test_laplacian_energy():
     flat, dot = torch.full((1, 3, 8, 8), 0.3), torch.zeros(1, 3, 7, 7)
     dot[..., 3, 3] = 1.0
     ramp = torch.arange(8.0).expand(1, 3, 8, 8) / 8
-    assert laplacian_energy(flat).item() == pytest.approx(0, abs=1e-10) and laplacian_energy(
+    assert measure_sharpness(flat).item() == pytest.approx(0, abs=1e-10) and measure_sharpness(
         ramp
     ).item() == pytest.approx(0, abs=1e-10)
     # -4 in the middle and 1 beside it, of 5 x 5 places
-    assert laplacian_energy(dot).item() == pytest.approx((16 + 4) / 25)
+    assert measure_sharpness(dot).item() == pytest.approx((16 + 4) / 25)
 
 
 def test_frechet_distance_of_normal_features():
@@ -43,24 +43,26 @@ def test_frechet_distance_of_normal_features():
 def test_features_are_one_row_for_each_picture():
     judge = Judge(3, 2)
     pictures = torch.rand(5, 3, 64, 64)
-    assert features(judge, pictures).shape == (5, 256)
-    assert not torch.allclose(features(judge, pictures)[0], features(judge, pictures)[1])
+    assert compute_features(judge, pictures).shape == (5, 256)
+    assert not torch.allclose(compute_features(judge, pictures)[0], compute_features(judge, pictures)[1])
 
 
 def test_hues():
     colours = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]])[
         :, :, None, None
     ].expand(-1, -1, 4, 4)
-    assert hue(colours).tolist() == pytest.approx([0, 60, 120, 240, 300], abs=1e-3)
+    assert measure_hue(colours).tolist() == pytest.approx([0, 60, 120, 240, 300], abs=1e-3)
     small = torch.ones(1, 3, 8, 8)
     small[..., 2:4, 2:4] = colours[2:3, :, :2, :2]
-    assert hue(small).item() == pytest.approx(120, abs=1e-3)  # white around it does not count
-    assert hue_error(colours[[0, 4, 1]], colours[[4, 0, 1]]).tolist() == pytest.approx([60, 60, 0], abs=1e-3)
+    assert measure_hue(small).item() == pytest.approx(120, abs=1e-3)  # white around it does not count
+    assert measure_hue_error(colours[[0, 4, 1]], colours[[4, 0, 1]]).tolist() == pytest.approx(
+        [60, 60, 0], abs=1e-3
+    )
 
 
 def test_seed_difference():
     pictures = torch.stack([torch.full((2, 3, 4, 4), value) for value in (0.0, 0.5, 1.0)])
-    assert seed_difference(pictures) == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert measure_seed_difference(pictures) == pytest.approx((0.5 + 0.5 + 1) / 3)
 
 
 def test_ten_things_of_one_colour():

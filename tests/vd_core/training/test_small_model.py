@@ -10,7 +10,7 @@ from vd_core.checkpoints.load import load
 from vd_core.flows import VersatileDiffusion
 from vd_core.sampling.options import Sampling
 from vd_core.training import sheets, small_model
-from vd_core.training.dataset import CaptionedPictures, partners
+from vd_core.training.dataset import CaptionedPictures, draw_partners
 from vd_core.training.small_model import SmallModelTraining, train
 
 STEPS = {
@@ -43,8 +43,8 @@ def trained(data, tmp_path_factory):
         patch.setattr(small_model, "BESIDES", dict.fromkeys(small_model.BESIDES, 2))
         patch.setattr(small_model, "CAPTIONED", 2)
         patch.setattr(small_model, "VIEWS", 3)
-        patch.setattr(sheets, "chosen", lambda data: torch.cat([data.train[:1], data.held_out[:1]]))
-        patch.setattr(sheets, "samples", partial(sheets.samples, steps=1))
+        patch.setattr(sheets, "choose_pairs", lambda data: torch.cat([data.train[:1], data.held_out[:1]]))
+        patch.setattr(sheets, "samples", partial(sheets.draw_samples, steps=1))
         return train(data, tmp_path_factory.mktemp("run"), STEPS)
 
 
@@ -172,10 +172,10 @@ def test_the_decoder_leaves_latents_as_they_are(trained):
 
 def test_partners():
     labels = torch.tensor([0, 1, 0, 2, 1, 0])
-    places = partners(labels, torch.Generator().manual_seed(0))
+    places = draw_partners(labels, torch.Generator().manual_seed(0))
     assert torch.equal(labels[places], labels) and sorted(places.tolist()) == list(range(6))
     assert (places == torch.arange(6)).tolist() == [False, False, False, True, False, False]
-    draws = {tuple(partners(labels, torch.Generator().manual_seed(seed)).tolist()) for seed in range(20)}
+    draws = {tuple(draw_partners(labels, torch.Generator().manual_seed(seed)).tolist()) for seed in range(20)}
     assert len(draws) > 1
 
 

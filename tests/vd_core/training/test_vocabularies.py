@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from vd_core.tokenizers import BertTokenizer, ClipTokenizer, Gpt2Tokenizer
-from vd_core.training.dataset import caption
+from vd_core.training.dataset import write_caption
 from vd_core.training.emoji import NAMES, STYLES
-from vd_core.training.vocabularies import learn
+from vd_core.training.vocabularies import learn_vocabularies
 
 ROOT = Path(__file__).resolve().parents[3]
-CAPTIONS = [caption(name, style) for name, _ in NAMES for style in STYLES]
+CAPTIONS = [write_caption(name, style) for name, _ in NAMES for style in STYLES]
 WORDS = sorted({word for text in CAPTIONS for word in text.replace(",", "").split()})
 STRANGE = "Zebra’s 漢字 & 42 ünïcodes\tor 🍎?"
 
 
 @pytest.fixture(scope="module")
 def words():
-    return learn(CAPTIONS)
+    return learn_vocabularies(CAPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ def test_clip_ids_are_dense(clip):
 
 
 def test_learning_is_deterministic(words):
-    assert learn(CAPTIONS) == words
-    assert learn(CAPTIONS[::-1]).bert == words.bert
+    assert learn_vocabularies(CAPTIONS) == words
+    assert learn_vocabularies(CAPTIONS[::-1]).bert == words.bert
 
 
 def test_the_command_line_starts_without_the_large_libraries():
