@@ -79,7 +79,7 @@ def test_a_failing_write_leaves_nothing(own, model, tmp_path, monkeypatch):
             raise OSError("No space left on device")
         return data(*arguments)
 
-    monkeypatch.setattr(write, "data", failing)
+    monkeypatch.setattr(write, "to_bytes", failing)
     with pytest.raises(OSError, match="No space left"):
         save_model(own, model, VOCABULARIES)
     assert own.read_bytes() == before
@@ -199,7 +199,7 @@ def test_a_stopped_command_leaves_nothing_and_names_are_shown_without_control_ch
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "data", stop)
+    monkeypatch.setattr(write, "to_bytes", stop)
     assert main(["convert", str(own), str(tmp_path / "out.safetensors")]) == 130
     assert capsys.readouterr().err == "error: It was stopped.\n" and os.listdir(tmp_path) == [own.name]
     assert main(["inspect", str(tmp_path / "\x1b[31mred\n")]) == 1

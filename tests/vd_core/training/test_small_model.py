@@ -44,7 +44,7 @@ def trained(data, tmp_path_factory):
         patch.setattr(small_model, "CAPTIONED", 2)
         patch.setattr(small_model, "VIEWS", 3)
         patch.setattr(sheets, "choose_pairs", lambda data: torch.cat([data.train[:1], data.held_out[:1]]))
-        patch.setattr(sheets, "samples", partial(sheets.draw_samples, steps=1))
+        patch.setattr(sheets, "draw_samples", partial(sheets.draw_samples, steps=1))
         return train(data, tmp_path_factory.mktemp("run"), STEPS)
 
 
