@@ -16,7 +16,7 @@ from .ranking import VD_RankImages, VD_RankTexts
 from .references import PFD_LoadDiffuser, SeeCoder_Encode, SeeCoder_Load
 from .regions import VD_ContextGuidance, VD_Region
 from .sampling import VD_Invert, VD_OfficialDDIM, VD_Sampler
-from .sheets import VD_Sheet
+from .sheets import VD_Sheet, VD_Sweep
 from .shift import VD_ResolutionShift
 from .steering import VD_SteerByClip, VD_SteerByColor, VD_SteerToPicture
 from .text import VD_EditText, VD_EmptyTextLatent, VD_TextDecode, VD_TextEncode
@@ -69,6 +69,7 @@ NODE_CLASS_MAPPINGS = {
     "VD_Load": VD_Load,
     "VD_ExamplePicture": VD_ExamplePicture,
     "VD_LoadLora": VD_LoadLora,
+    "VD_Sweep": VD_Sweep,
 }
 
 # ComfyUI's older pages search names alone, and of those the first 30 letters: some hold the words that people
@@ -79,7 +80,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_LoadClip": "Load CLIP (VD)",
     "VD_LoadClipVision": "Load CLIP Vision (VD)",
     "VD_TextContext": "Text Context (VD)",
-    "VD_ImageContext": "Image Context: Semantic Variation (VD)",
+    "VD_ImageContext": "Focus, Semantic Variation: Image Context (VD)",
     "VD_Blend": "Blend Contexts (VD)",
     "VD_Sampler": "Multi-Flow Sampler (VD)",
     "VD_OfficialDDIM": "Official DDIM (VD)",
@@ -118,4 +119,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "VD_Load": "Load Versatile Diffusion",
     "VD_ExamplePicture": "Example Picture (VD)",
     "VD_LoadLora": "Load LoRA (VD)",
+    "VD_Sweep": "Sweep Values (VD)",
 }

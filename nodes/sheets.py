@@ -1,10 +1,58 @@
-"""Lay pictures side by side."""
+"""Try several values of an input, and lay the pictures side by side."""
+
+from math import isfinite
+
+import torch
+from torch import Tensor
 
 from ..vd_core.sheet import draw_sheet
 from .choices import long_text
 from .images import to_rgb
 
 MOST_LETTERS = 10_000  # each is measured to fit its column
+MOST_VALUES = 64
+
+
+class VD_Sweep:
+    """Several values for one input."""
+
+    CATEGORY = "VersatileDiffusion"
+    DESCRIPTION = (
+        "Runs what follows once for each value: connect `values` to the focus of a picture, the ratio of a "
+        "blend, a cfg or any other number, and see the results in a row on a Sheet with Labels (VD)."
+    )
+    SEARCH_ALIASES = ["xy plot", "grid", "compare", "list of values", "focus", "blend ratio", "for each"]
+    RETURN_TYPES = ("FLOAT", "STRING")
+    RETURN_NAMES = ("values", "labels")
+    OUTPUT_TOOLTIPS = (
+        "The values, one after the other.",
+        "The same, one per line: labels for Sheet with Labels (VD).",
+    )
+    OUTPUT_IS_LIST = (True, False)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        tooltip = f"Up to {MOST_VALUES} numbers with spaces between."
+        return {"required": {"values": ("STRING", {"default": "0 0.25 0.5 0.75 1", "tooltip": tooltip})}}
+
+    def execute(self, values):
+        numbers = read_numbers(values)
+        return numbers, "\n".join(f"{number:g}" for number in numbers)
+
+
+def read_numbers(text: str) -> list[float]:
+    """Read numbers with spaces or commas between. Raises ValueError for none, too many and other words."""
+    words = text.replace(",", " ").split()
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= MOST_VALUES or not all(map(isfinite, numbers)):
+        raise ValueError(
+            f"values are 1 to {MOST_VALUES} numbers with spaces between, such as 0 0.5 1, got {text[:60]!r}."
+        )
+    return numbers
 
 
 class VD_Sheet:
@@ -12,12 +60,13 @@ class VD_Sheet:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Puts a batch of pictures on one sheet, with a label under each and a title: to compare steps, seeds "
-        "and settings at a glance."
+        "Puts a batch or a list of pictures on one sheet, with a label under each and a title: to compare "
+        "steps, seeds and settings at a glance."
     )
     SEARCH_ALIASES = ["grid", "contact sheet", "xy plot", "labels", "image grid", "compare"]
     RETURN_TYPES = ("IMAGE",)
     OUTPUT_TOOLTIPS = ("The sheet, one picture.",)
+    INPUT_IS_LIST = True
     FUNCTION = "execute"
 
     @classmethod
@@ -41,8 +90,22 @@ class VD_Sheet:
         }
 
     def execute(self, image, columns, labels, title):
-        if len(labels) + len(title) > MOST_LETTERS:
+        lines, heading = "\n".join(labels), title[0]
+        if len(lines) + len(heading) > MOST_LETTERS:
             raise ValueError(
-                f"labels and title have {len(labels) + len(title)} letters; a sheet takes {MOST_LETTERS}."
+                f"labels and title have {len(lines) + len(heading)} letters; a sheet takes {MOST_LETTERS}."
             )
-        return (draw_sheet(to_rgb(image), columns, labels.rstrip().splitlines(), title).movedim(1, -1),)
+        pictures = draw_sheet(gather_pictures(image), columns[0], lines.rstrip().splitlines(), heading)
+        return (pictures.movedim(1, -1),)
+
+
+def gather_pictures(images: list[Tensor]) -> Tensor:
+    """Put the pictures of a list of IMAGE batches into one, [B, 3, H, W]. Raises ValueError where their sizes
+    differ."""
+    batches = [to_rgb(image) for image in images]
+    sizes = {f"{batch.shape[3]}x{batch.shape[2]}": None for batch in batches}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"The pictures of a sheet have one size, got {', '.join(list(sizes)[:4])}: scale them."
+        )
+    return torch.cat(batches)

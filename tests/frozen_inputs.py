@@ -360,6 +360,10 @@ PINNED = {
         },
         {"MODEL": "MODEL", "CLIP": "CLIP"},
     ),
+    "VD_Sweep": (
+        {"values": ("STRING", {"default": "0 0.25 0.5 0.75 1"})},
+        {"values": "FLOAT", "labels": "STRING"},
+    ),
 }
 OPTIONAL = {
     "VD_Load": ["weight_dtype"],
@@ -378,6 +382,7 @@ LISTS = {
     "VD_TextDecode": (False, True),
     "VD_RankImages": (False, False, True),
     "VD_RankTexts": (False, True, False, True),
+    "VD_Sweep": (True, False),
 }
 CATEGORIES = {
     "VD_LoadImageModel": "VersatileDiffusion/loaders",
@@ -424,4 +429,5 @@ CATEGORIES = {
     "VD_Load": "VersatileDiffusion/loaders",
     "VD_ExamplePicture": "VersatileDiffusion",
     "VD_LoadLora": "VersatileDiffusion/loaders",
+    "VD_Sweep": "VersatileDiffusion",
 }

@@ -112,7 +112,8 @@ def draw_card(
     pen.line((0, ABOVE, SIDE, ABOVE), (225, 225, 230), 2)
     if outputs:
         shown = outputs[:6]
-        columns = 1 if len(shown) == 1 else 2 if len(shown) in (2, 4) else 3
+        wide = shown[0].width > 2 * shown[0].height  # a row on a sheet
+        columns = 1 if wide or len(shown) == 1 else 2 if len(shown) in (2, 4) else 3
         rows = -(-len(shown) // columns)
         width, height = (SIDE - GAP) // columns - GAP, (SIDE - ABOVE - GAP) // rows - GAP
         for i, picture in enumerate(shown):

@@ -11,7 +11,7 @@ from tools.lay_out_workflows import WORKFLOWS, twin_of
 NEEDS_COMFYUI = re.compile("^(ksampler-|official-ddim|real-seecoder)")
 HEAD = """# Workflows
 
-In ComfyUI the first seventeen stand under *Templates → versatile-diffusion*; drag any other `.json` file
+In ComfyUI the first eighteen stand under *Templates → versatile-diffusion*; drag any other `.json` file
 onto the canvas. Scripts take the twin in `api/`:
 `python run_workflow.py workflows/api/NAME.json --output pictures`. The pictures were made by the small model
 that comes with the pack. All run at the first click but those of *With the real files* and

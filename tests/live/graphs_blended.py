@@ -48,6 +48,8 @@ def shown(class_type: str, **inputs) -> Node:
 
 PICTURES = way(STRAWBERRY, ROCKET)
 DRAWN = node("VAEDecode", samples=ksampler(MODEL, PICTURES, SAME_NOISE), vae=VAE)
+SWEEP = node("VD_Sweep", values="0 0.5 1")
+SWEPT = ksampler(MODEL, blend(APPLE, ROCKET, SWEEP[0]), empty())
 BETWEEN = node(
     "VD_InterpolateLatents",
     count=3,
@@ -84,6 +86,10 @@ GRAPHS: dict[str, Graph] = {
                 "VD_Sheet", image=DRAWN, columns=3, labels=PICTURES[2], title="From picture to picture"
             ),
         ),
+    ),
+    "swept-ratio": Graph(
+        "Sweep Values (VD) on Blend Contexts (VD), KSampler, Sheet with Labels (VD)",
+        shown("VD_Sheet", image=node("VAEDecode", samples=SWEPT, vae=VAE), columns=3, labels=SWEEP[1], title=""),
     ),
     "interpolated-prompts": Graph(
         "Interpolate Contexts (VD) of prompts", picture(ksampler(MODEL, way(APPLE, STAR), empty(3)))

@@ -98,3 +98,25 @@ def test_the_node_takes_one_label_per_line(nodes):
     images = PICTURES.movedim(1, -1)
     page = nodes["VD_Sheet"](image=images, columns=3, labels="one\n\nthree\n\n", title="Title")[0]
     assert torch.equal(page.movedim(-1, 1), draw_sheet(PICTURES, 3, ["one", "", "three"], "Title"))
+
+
+def test_the_node_lays_a_list_of_pictures_on_one_sheet(nodes):
+    images = PICTURES.movedim(1, -1)
+    page = nodes["VD_Sheet"](image=list(images.split(2)), columns=3, labels=["one\ntwo", "three"])[0]
+    assert torch.equal(page.movedim(-1, 1), draw_sheet(PICTURES, 3, ["one", "two", "three"]))
+
+
+def test_pictures_of_two_sizes_make_no_sheet(nodes):
+    with pytest.raises(ValueError, match="have one size, got 64x48, 32x16: scale them"):
+        nodes["VD_Sheet"](image=[torch.zeros(1, 48, 64, 3), torch.zeros(1, 16, 32, 3)])
+
+
+def test_a_sweep_gives_its_values_one_after_the_other_and_their_labels(nodes):
+    assert nodes["VD_Sweep"](values="0, 0.25 1e-3") == ([0.0, 0.25, 0.001], "0\n0.25\n0.001")
+    assert nodes["VD_Sweep"]()[0] == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize("values", ["", "a", "0 nan", "1 inf", "0 " * 65, "0;1"])
+def test_values_that_are_no_numbers_are_refused(nodes, values):
+    with pytest.raises(ValueError, match="values are 1 to 64 numbers with spaces between"):
+        nodes["VD_Sweep"](values=values)

@@ -14,8 +14,13 @@ def functions_of(pack):
                 for name, spec in schema.items()
                 if len(spec) > 1 and "default" in spec[1]
             }
+            values = {**defaults, **inputs}
+            if getattr(cls, "INPUT_IS_LIST", False):
+                values = {
+                    name: value if isinstance(value, list) else [value] for name, value in values.items()
+                }
             with torch.inference_mode():
-                return cls().execute(**{**defaults, **inputs})
+                return cls().execute(**values)
 
         return call
 
