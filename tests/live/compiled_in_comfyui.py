@@ -27,7 +27,8 @@ def measure(data: str, shapes: list[tuple[int, ...]]) -> tuple[float, int, int]:
     set_torch_compile_wrapper(compiled, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
     generator, context = torch.Generator().manual_seed(1), part("vd_core.context").Context
     rows = {
-        kind: torch.randn(2, 5, sizes.diffuser.context[kind], generator=generator) for kind in ("text", "image")
+        kind: torch.randn(2, 5, sizes.diffuser.context[kind], generator=generator)
+        for kind in ("text", "image")
     }
     rows["image"] /= rows["image"].norm(dim=-1, keepdim=True)  # as CLIP's are
     pair = part("nodes.conditioning").to_conditioning(

@@ -89,7 +89,9 @@ GRAPHS: dict[str, Graph] = {
     ),
     "swept-ratio": Graph(
         "Sweep Values (VD) on Blend Contexts (VD), KSampler, Sheet with Labels (VD)",
-        shown("VD_Sheet", image=node("VAEDecode", samples=SWEPT, vae=VAE), columns=3, labels=SWEEP[1], title=""),
+        shown(
+            "VD_Sheet", image=node("VAEDecode", samples=SWEPT, vae=VAE), columns=3, labels=SWEEP[1], title=""
+        ),
     ),
     "interpolated-prompts": Graph(
         "Interpolate Contexts (VD) of prompts", picture(ksampler(MODEL, way(APPLE, STAR), empty(3)))
