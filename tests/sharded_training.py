@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.tensor import DTensor
 
+from vd_core.choices import RECIPES
 from vd_core.training import loop
 from vd_core.training.distributed import end, start
-from vd_core.training.settings import RECIPES, Settings
+from vd_core.training.settings import Settings
 from vd_core.training.train import train
 
 STAGES = ((RECIPES["single"], 3), (RECIPES["dual"], 4))

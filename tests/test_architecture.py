@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vd_core.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vd_core", "nodes", "seecoder", "runner")
 OUTSIDE = {
@@ -27,6 +29,7 @@ ARROWS = {
     "color": set(),
     "files": set(),
     "finite": set(),
+    "choices": set(),
     "foreign": set(),
     "memory": set(),
     "pictures": {"placement"},
@@ -38,7 +41,7 @@ ARROWS = {
     "diffuser": {"config", "context"},
     "encoders": {"config", "pictures", "placement", "tokenizers"},
     "autoencoders": {"config", "finite", "pictures", "placement", "tokenizers"},
-    "sampling": {"config", "context", "diffuser", "placement"},
+    "sampling": {"choices", "config", "context", "diffuser", "placement"},
     "interpolation": {"context"},
     "lettering": set(),
     "sheet": {"lettering", "pictures"},
@@ -47,6 +50,7 @@ ARROWS = {
     "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
     "checkpoints": {
         *(
+            "choices",
             "config",
             "context",
             "files",
@@ -60,7 +64,7 @@ ARROWS = {
         "tokenizers",
     },
     "commands": {
-        *("bulk", "checkpoints", "context", "diffuser", "embedded", "files", "flows", "pictures"),
+        *("bulk", "checkpoints", "choices", "context", "diffuser", "embedded", "files", "flows", "pictures"),
         *("placement", "sampling", "training"),
     },
     "embedded": set(),
@@ -69,6 +73,7 @@ ARROWS = {
     "bulk": {
         *(
             "checkpoints",
+            "choices",
             "config",
             "context",
             "datasets",
@@ -85,6 +90,7 @@ ARROWS = {
         *("finite", "sampling"),
     },
     "training": {
+        "choices",
         "config",
         "context",
         "files",
@@ -214,16 +220,19 @@ def test_to_talk_to_a_server_takes_neither_torch_nor_nodes():
     assert said.stdout == "set()\n"
 
 
-def test_help_of_the_command_takes_no_torch():
-    """Only the command that is run is imported."""
+@pytest.mark.parametrize("arguments", [[], ["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help_of_a_command_takes_no_torch(arguments):
+    """So that it comes at once; what a command needs is imported when it runs."""
     done = (
-        "import contextlib, io, sys\nfrom vd_core.__main__ import main\n"
-        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
-        "    main(['--help'])\n"
-        "print({'torch', 'numpy', 'PIL'} & {*sys.modules})"
+        "import contextlib, io, sys\nfrom vd_core.__main__ import main\nshown = io.StringIO()\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown), "
+        "contextlib.redirect_stderr(shown):\n"
+        "    main(sys.argv[1:])\n"
+        "print(shown.getvalue().split()[0], {'torch', 'numpy', 'PIL', 'transformers'} & {*sys.modules})"
     )
-    said = subprocess.run([sys.executable, "-c", done], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert said.stdout == "set()\n"
+    command = [sys.executable, "-c", done, *arguments]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "usage: set()\n"
 
 
 def test_only_one_folder_touches_comfyui():

@@ -12,8 +12,8 @@ from .foreign import printable
 LONGEST = 2000  # characters of a sentence
 INTERRUPTED = 130  # as shells report it
 
-# What each does. Each is a module in `commands` with add_options(parser) and run(options) -> its exit status,
-# None for 0.
+# What each does. Each is two modules: `commands.options.NAME` has add_options(parser) and imports next to
+# nothing, so that help comes at once; `commands.NAME` has run(options) -> its exit status, None for 0.
 COMMANDS = {
     "sample": "draw pictures, or write texts, from a prompt, a picture or both",
     "reconstruct": "draw pictures from predicted CLIP tokens (brain decoding), the best of several; resumes",
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = sys.argv[1:] if arguments is None else list(arguments)
         for name, does in COMMANDS.items():
             subparser = commands.add_parser(name, help=does, description=does)
-            if given[:1] == [name]:  # the others, which import much, are only named
-                command = import_module(f".commands.{name.replace('-', '_')}", __package__)
-                command.add_options(subparser)
-                subparser.set_defaults(run=command.run)
+            if given[:1] == [name]:
+                module = name.replace("-", "_")
+                import_module(f".commands.options.{module}", __package__).add_options(subparser)
+                subparser.set_defaults(module=module)
         options = parser.parse_args(given)
-        return options.run(options) or 0
+        return import_module(f".commands.{options.module}", __package__).run(options) or 0
     except (ValueError, OSError) as error:
         # Names of files and keys are foreign: they may hold what a terminal obeys.
         print(f"error: {printable(describe(error), LONGEST)}", file=sys.stderr)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from vd_core import MODEL, load, to_pil
-from vd_core.diffuser.precision import DTYPES, choose_dtype
+from vd_core.choices import DTYPES
+from vd_core.diffuser.precision import choose_dtype
 from vd_core.files import save_numbered
 from vd_core.placement import choose_device
 

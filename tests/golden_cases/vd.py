@@ -27,7 +27,7 @@ from vd_core.sampling.guidance import guide
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import run_sampler
-from vd_core.sampling.schedule import Schedule, compute_ddim_sigmas
+from vd_core.sampling.schedule import Schedule
 from vd_core.tokenizers import BertTokenizer, Gpt2Tokenizer
 
 
@@ -46,7 +46,7 @@ def run_schedule(case):
         yield prefix + "timesteps", steps.timesteps.flip(0), io[prefix + "timesteps"].long()
         yield prefix + "alphas", alphas[1:], io[prefix + "alphas"]
         yield prefix + "alphas_prev", alphas[:-1], io[prefix + "alphas_prev"]
-        yield prefix + "sigmas", compute_ddim_sigmas(steps, run["eta"]).flip(0), io[prefix + "sigmas"]
+        yield prefix + "sigmas", steps.compute_ddim_sigmas(run["eta"]).flip(0), io[prefix + "sigmas"]
         yield prefix + "sqrt_one_minus_alphas", (1 - alphas[1:]).sqrt(), io[prefix + "sqrt_one_minus_alphas"]
     for name in (name for name in io if name.startswith("temb") and name != "temb_t"):
         yield name, *angle_errors(io["temb_t"], io[name])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checkpoints.hub import find_snapshot, is_name
 from ..checkpoints.load import load
+from ..choices import TASKS
 from ..context import Context
 from ..datasets.find import find_rows
 from ..datasets.read import Reader
@@ -28,13 +29,6 @@ from ..sampling.checks import check_choice, check_number, check_size
 from ..sampling.noise import SampleNoise, make_generator
 from ..sampling.options import Sampling
 
-READS = {
-    "caption": "picture",
-    "variation": "picture",
-    "text-to-image": "text",
-    "embed": "picture",
-    "embed-text": "text",
-}
 PARTS = {  # of the model, by task
     "caption": ("clip_vision", "diffuser.data.text", "diffuser.context.image", "text_vae"),
     "variation": ("clip_vision", "diffuser.data.image", "diffuser.context.image", "image_vae"),
@@ -66,7 +60,7 @@ class Settings:
     sampling: Sampling = Sampling("dpmpp_2m", 20)
 
     def __post_init__(self) -> None:
-        check_choice("task", self.task, READS)
+        check_choice("task", self.task, TASKS)
         check_number("count", self.count, 1, 1000)
         check_number("seed", self.seed, 0, 2**63 - 1)
         if self.size is not None:
@@ -79,7 +73,7 @@ class Settings:
 
     def find_rows(self, source: Path, recursive: bool) -> Listing:
         """Keep what the task reads of an input. Raises ValueError for no rows, and like `find_rows`."""
-        return select_rows(find_rows(source, recursive), READS[self.task], source)
+        return select_rows(find_rows(source, recursive), TASKS[self.task], source)
 
     def make_runner(self, device: str | None = None) -> Runner:
         """Load the model and make what runs the task on rows. device: None = a GPU where there is one."""
@@ -118,7 +112,7 @@ class Runner:
 
     def read(self, row: Row) -> Image.Image | str | ValueError:
         """Return the picture or the text of a row, or the reason why it cannot be read."""
-        if READS[self.settings.task] == "text":
+        if TASKS[self.settings.task] == "text":
             return row.text or ""
         try:
             return self.reader.picture(row, self.settings.background)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
+from ..choices import REPOSITORY
 from ..files import move_whole
 from .formats import first_line
 from .hub import COMPONENTS
 from .vocabularies import SOURCES
 
-REPOSITORY = "shi-labs/versatile-diffusion"
 CLIP = "openai/clip-vit-large-patch14"
 ENDINGS = (".json", ".safetensors", ".bin")
 

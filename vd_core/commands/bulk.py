@@ -3,41 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..bulk.parts import CAPTIONS
-from ..bulk.tasks import READS, Settings, resolve_models
+from ..bulk.tasks import Settings, resolve_models
 from ..embedded import MODEL
 from ..sampling.options import Sampling
-from ..sampling.samplers import SAMPLERS
-from .jobs import add_job_options, report, run_job
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
-    add = parser.add_argument
-    add("task", choices=READS, help="what to make of each row")
-    inputs = "pictures, lists (.txt, .jsonl, .csv, .tsv), .parquet, webdataset .tar"
-    add("input", type=Path, metavar="INPUT", help=f"folder, or one file: {inputs}")
-    outputs = "part-… files (parquet, or tar for pictures), captions.csv, errors.jsonl"
-    add("output", type=Path, metavar="OUTPUT", help=f"folder of the job: {outputs}")
-    add("--recursive", action="store_true", help="take the subfolders of INPUT too")
-    models = "files that make up one model; default: the embedded one"
-    add("--model", nargs="+", default=[MODEL], metavar="FILE", help=models)
-    add("--count", type=int, default=1, metavar="N", help="results per row; default: 1")
-    add(
-        "--size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the pictures to make; default: 512, embedded model 64",
-    )
-    background = "colour under transparent pictures, such as black or #ff8000; default: white"
-    add("--background", default="white", metavar="COLOR", help=background)
-    add("--steps", type=int, default=20, help="default: 20")
-    add("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
-    add("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: dpmpp_2m")
-    add("--seed", type=int, default=0, help="default: 0")
-    add_job_options(parser, batch=8, workers=1)
+from .jobs import report, run_job
 
 
 def run(options: argparse.Namespace) -> int:

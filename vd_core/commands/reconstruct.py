@@ -3,86 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from pathlib import Path
 
 from ..bulk.job import read_settings
 from ..bulk.parts import is_picture, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import resolve_models
-from ..diffuser.precision import DTYPES, choose_dtype
-from ..embedded import MODEL
+from ..choices import DTYPES
+from ..diffuser.precision import choose_dtype
 from ..files import make_folder
 from ..placement import choose_device, resolve_device
-from ..sampling.samplers import SAMPLERS
-from ..sampling.spacing import SPACINGS
-from .jobs import DTYPE_HELP, add_job_options, report, run_job
-
-DEFAULT = Reconstruction("")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
-    parser.add_argument(
-        "tokens",
-        type=Path,
-        metavar="IMAGE_TOKENS.npy",
-        help="as CLIP's vision tower gives them: [rows, 257, 768], embedded model [rows, 65, 160]",
-    )
-    parser.add_argument(
-        "--texts",
-        type=Path,
-        metavar="TOKENS.npy",
-        help="those of captions: [rows, 77, 768], embedded model [rows, 32, 160]",
-    )
-    parser.add_argument(
-        "--guesses", type=Path, metavar="DIR", help="a picture per row to start from, by number or name"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the job; pictures/ROW-I.png"
-    )
-    parser.add_argument(
-        "--ratio", type=float, default=DEFAULT.ratio, help="share of the texts; default: %(default)s"
-    )
-    parser.add_argument(
-        "--strength",
-        type=float,
-        default=DEFAULT.sampling.strength,
-        help="share of the steps that run from a guess; default: %(default)s",
-    )
-    parser.add_argument(
-        "--count", type=int, default=DEFAULT.count, help="samples per row; default: %(default)s"
-    )
-    parser.add_argument(
-        "--best", type=int, default=DEFAULT.best, help="how many are kept; default: %(default)s"
-    )
-    parser.add_argument(
-        "--normalise", action="store_true", help="divide each row by the norm of its first token"
-    )
-    parser.add_argument(
-        "--model",
-        nargs="+",
-        default=[str(MODEL)],
-        metavar="FILE",
-        help="files or OWNER/NAME of the hub; default: the embedded one",
-    )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help=DTYPE_HELP)
-    parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, embedded model 64"
-    )
-    parser.add_argument("--sampler", choices=SAMPLERS, default=DEFAULT.sampling.sampler)
-    parser.add_argument(
-        "--spacing",
-        choices=SPACINGS,
-        default=DEFAULT.sampling.spacing,
-        help="of the timesteps; default: %(default)s",
-    )
-    parser.add_argument("--steps", type=int, default=DEFAULT.sampling.steps)
-    parser.add_argument(
-        "--cfg", type=float, default=DEFAULT.sampling.cfg, help="guidance scale; default: %(default)s"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    add_job_options(parser, batch=1, workers=0)
+from ..sampling.options import Sampling
+from .jobs import report, run_job
 
 
 def choose_type(options: argparse.Namespace) -> str:
@@ -97,10 +28,9 @@ def choose_type(options: argparse.Namespace) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing of a job, then write the pictures as files. Returns the exit status."""
-    sampling = replace(
-        DEFAULT.sampling,
-        sampler=options.sampler,
-        steps=options.steps,
+    sampling = Sampling(
+        options.sampler,
+        options.steps,
         cfg=options.cfg,
         strength=options.strength if options.guesses else None,
         spacing=options.spacing,

@@ -1,4 +1,4 @@
-"""What the commands `train` and `distill` share: the options of a run, and how it is shown."""
+"""What the commands `train` and `distill` share: how a run is chosen and shown."""
 
 from __future__ import annotations
 
@@ -14,53 +14,25 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..choices import FLOWS, PRECISIONS, RECIPES
 from ..placement import choose_device
 from ..training import distill as distillation
 from ..training import distributed
 from ..training import settings as training
 from ..training.prepared import Flow
-from ..training.settings import RECIPES
 
-FLOWS = {f"{kind}_to_{data}": (data, kind) for data, kind in RECIPES["four"]}
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Settings = TypeVar("Settings", training.Settings, distillation.Settings)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where a run lies, where it is computed and what is shown of it."""
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="RUN",
-        help="folder of the run; a stopped run goes on from there",
-    )
-    parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
-    parser.add_argument("--seed", type=int, default=0)
-    where = parser.add_argument_group("where it is trained, and what is shown")
-    where.add_argument(
-        "--device",
-        default=choose_device(),
-        help="cpu, cuda or mps; default: %(default)s",
-    )
-    where.add_argument(
-        "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
-    )
-    where.add_argument(
-        "--every",
-        type=int,
-        default=500,
-        metavar="N",
-        help="steps between checkpoints and sample sheets; default: 500",
-    )
-    where.add_argument(
-        "--sheet", type=int, default=4, metavar="N", help="samples on a sheet; 0: no sheets; default: 4"
-    )
+def read_device(options: argparse.Namespace) -> str:
+    """Return the device that the options ask for."""
+    return options.device or choose_device()
 
 
 def choose_precision(options: argparse.Namespace) -> torch.dtype:
     """Return the type of the matrix products that the options ask for."""
-    return PRECISIONS[options.precision or ("bf16" if options.device.startswith("cuda") else "fp32")]
+    name = options.precision or ("bf16" if read_device(options).startswith("cuda") else "fp32")
+    return getattr(torch, PRECISIONS[name])
 
 
 def parse_flows(entry: str) -> tuple[Flow, ...]:
@@ -80,7 +52,7 @@ def run_training(
     options: argparse.Namespace, settings: Settings, train: Callable[..., Path | None]
 ) -> Path | None:
     """Run a training with a progress bar -> what it wrote; None in all processes but the first."""
-    device = distributed.start(options.device)
+    device = distributed.start(read_device(options))
     try:
         with report_progress() as progress:
             chosen = replace(settings, device=str(device))

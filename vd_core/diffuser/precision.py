@@ -9,7 +9,6 @@ from time import perf_counter
 import torch
 
 log = logging.getLogger(__name__)
-DTYPES = ("float32", "bfloat16", "float16", "auto")
 SIDE = 1024  # of the matrices whose product is timed
 WORTH = 1.5  # how many times faster bfloat16 must be to be worth its error
 
@@ -32,7 +31,7 @@ def find_fastest_dtype() -> torch.dtype:
 
 
 def choose_dtype(name: str, device: str) -> torch.dtype:
-    """Return the type of a name, "float32" and so on; "auto" is the fastest on a CPU, float16 elsewhere.
+    """Return the type of a name of `choices.DTYPES`; "auto" is the fastest on a CPU, float16 elsewhere.
 
     device: one that torch knows.
     """

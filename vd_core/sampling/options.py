@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..choices import SPACINGS
 from .checks import check_choice, check_count, check_number, check_type
 from .corrections import PLAIN, GuidanceOptions
 from .energy import Energy
@@ -15,7 +16,6 @@ from .low_pass import LowPassGuidance
 from .noise import NOISES
 from .samplers import SAMPLERS
 from .shift import UNSHIFTED, ResolutionShift
-from .spacing import SPACINGS
 
 START_LEVELS = ("official", "same")
 

@@ -21,18 +21,17 @@ from dataclasses import replace
 from math import expm1, log, sqrt
 from typing import TYPE_CHECKING, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:  # the options name the samplers, and the help of commands, which needs no torch
+    from torch import Tensor
 
-from .schedule import Steps, compute_ddim_sigmas
-
-if TYPE_CHECKING:  # the options name the samplers
     from .options import Sampling
+    from .schedule import Steps
 
-Denoise = Callable[[Tensor, float], Tensor]
-Noise = Callable[[], Tensor]
-Callback = Callable[[int, int, Tensor, Tensor], None]
-Trajectory = Iterator[tuple[Tensor, Tensor]]
-Level = TypeVar("Level", float, Tensor)
+Denoise = Callable[["Tensor", float], "Tensor"]
+Noise = Callable[[], "Tensor"]
+Callback = Callable[[int, int, "Tensor", "Tensor"], None]
+Trajectory = Iterator[tuple["Tensor", "Tensor"]]
+Level = TypeVar("Level", float, "Tensor")
 
 
 def run_sampler(
@@ -113,7 +112,7 @@ def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> T
 
 def ddim(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
     """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
-    sigmas = compute_ddim_sigmas(steps, sampling.eta).tolist()
+    sigmas = steps.compute_ddim_sigmas(sampling.eta).tolist()
     for (t, alpha, alpha_next), sigma in zip(steps, sigmas, strict=True):
         eps = denoise(x, t)
         x0 = predict_x0(x, eps, alpha)

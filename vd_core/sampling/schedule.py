@@ -69,6 +69,14 @@ class Steps:
         targets = None if self.targets is None else self.targets[first:]
         return Steps(self.timesteps[first:], self.alphas_cumprod[first:], targets)
 
+    def compute_ddim_sigmas(self, eta: float) -> Tensor:
+        """Compute the standard deviation of the noise that each DDIM step adds, float64 [m].
+
+        eta: 0..1, from none to that of DDPM's posterior (Song et al. 2021, eq. 16).
+        """
+        alphas, ends = self.alphas_cumprod[:-1], self.ends
+        return eta * ((1 - ends) / (1 - alphas) * (1 - alphas / ends)).sqrt()
+
     def one_above(self, k: int) -> int:
         """Return the place of the step before the last k, or of the first where there is none.
 
@@ -86,15 +94,6 @@ def count_fidelity_steps(n: int, fidelity: float) -> int:
     9 and not 10.
     """
     return int(n * (1 - fidelity))
-
-
-def compute_ddim_sigmas(steps: Steps, eta: float) -> Tensor:
-    """Compute the standard deviation of the noise that each DDIM step adds, float64 [m].
-
-    eta: 0..1, from none to that of DDPM's posterior (Song et al. 2021, eq. 16).
-    """
-    alphas, alphas_next = steps.alphas_cumprod[:-1], steps.ends
-    return eta * ((1 - alphas_next) / (1 - alphas) * (1 - alphas / alphas_next)).sqrt()
 
 
 def space_official_timesteps(n: int, total: int) -> np.ndarray:

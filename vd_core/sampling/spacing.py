@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .schedule import SPACINGS as OWN
+from ..choices import OFFICIAL_SPACINGS
 from .schedule import Schedule, Steps
 from .shift import UNSHIFTED
 
@@ -20,7 +20,6 @@ from .shift import UNSHIFTED
 # the noisiest timestep on. Starts other than from noise keep the official spacing, so that a fidelity means
 # the same to every sampler.
 FROM_NOISE = {"dpmpp_2m": "quadratic", "unipc": "quadratic", "ddgan": "sgm_uniform", "lcm": "sgm_uniform"}
-SPACINGS = (*OWN, "leading", "trailing", "linspace", "karras", "karras leading", "karras trailing")
 TO_DATA = ("dpmpp_2m", "unipc", "euler")  # in diffusers these end at pure data, the others at timestep 0
 RHO = 7.0  # of Karras et al. 2022, eq. 5
 
@@ -49,15 +48,16 @@ def choose_steps(
                 f"timesteps must lie between 0 and {schedule.timesteps - 1}, got {list(timesteps)[:8]}."
             )
         steps = make_explicit_steps(schedule, sampler, np.asarray(timesteps, dtype=np.float64))
-    elif spacing is None or spacing in OWN:
+    elif spacing is None or spacing in OFFICIAL_SPACINGS:
         steps = schedule.steps(
             n, spacing or (FROM_NOISE.get(sampler, "official") if from_noise else "official")
         )
     else:
         steps = make_diffusers_steps(schedule, sampler, n, spacing)
-    if schedule.shift != UNSHIFTED and (timesteps is not None or spacing not in (None, *OWN)):
+    if schedule.shift != UNSHIFTED and (timesteps is not None or spacing not in (None, *OFFICIAL_SPACINGS)):
         raise ValueError(
-            f"A shift moves the steps of the spacings {' and '.join(OWN)} only: choose one of these."
+            f"A shift moves the steps of the spacings {' and '.join(OFFICIAL_SPACINGS)} only: choose one "
+            "of these."
         )
     return steps
 

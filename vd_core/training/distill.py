@@ -18,6 +18,7 @@ from ..checkpoints.load import Paths, load
 from ..checkpoints.lora import save_lora
 from ..checkpoints.parts import list_flow_parts
 from ..checkpoints.write import save_model
+from ..choices import METHODS
 from ..diffuser.model import Diffuser
 from ..flows import VersatileDiffusion
 from ..sampling.options import Sampling
@@ -35,8 +36,6 @@ from .small_model import Losses, digest
 from .train import choose_attention
 
 log = logging.getLogger(__name__)
-
-METHODS = ("ddgan", "lcm")
 TEACHER_STEPS = 20  # of the path along which "lcm" is consistent; at least as many as the student takes
 
 

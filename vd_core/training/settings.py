@@ -11,13 +11,6 @@ from ..sampling.checks import check_number, check_size
 from .loss import PLAIN, Refinements
 from .prepared import Flow
 
-# The recipe of the paper (section 4): first image variation, then text to image beside it, then all flows.
-RECIPES: dict[str, tuple[Flow, ...]] = {
-    "single": (("image", "image"),),
-    "dual": (("image", "image"), ("image", "text")),
-    "four": (("image", "image"), ("image", "text"), ("text", "image"), ("text", "text")),
-}
-
 
 @dataclass(frozen=True)
 class LoraSettings:

@@ -18,6 +18,7 @@ from vd_core import MODEL, Context, Sampling, load, save_model, to_pil, token_si
 from vd_core.__main__ import main
 from vd_core.bulk.job import open_job
 from vd_core.bulk.reconstruct import Reconstruction, Reconstructor, list_guesses
+from vd_core.commands.options.reconstruct import add_options
 from vd_core.commands.reconstruct import choose_type
 from vd_core.diffuser import precision
 from vd_core.embedded import FOLDER
@@ -102,6 +103,16 @@ def test_a_row_is_what_python_draws(vd, inputs, finished, tmp_path):
     assert (finished / "pictures" / "000000001-0.png").read_bytes() == (
         tmp_path / "expected.png"
     ).read_bytes()
+
+
+def test_defaults_of_the_command_are_those_of_the_library():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    options, library = parser.parse_args(["images.npy", "--out", "OUT"]), Reconstruction("images.npy")
+    for name in ("ratio", "normalise", "count", "best", "seed", "size", "dtype"):
+        assert getattr(options, name) == getattr(library, name), name
+    for name in ("sampler", "steps", "cfg", "strength", "spacing"):
+        assert getattr(options, name) == getattr(library.sampling, name), name
 
 
 def test_batches_change_no_picture_but_for_rounding(inputs, finished, tmp_path):

@@ -16,6 +16,7 @@ from vd_core.checkpoints.download import (
     plan_pipeline,
     plan_single_files,
 )
+from vd_core.choices import REPOSITORY
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -99,7 +100,7 @@ def hub(monkeypatch, tmp_path):
         "vae/diffusion_pytorch_model.fp16.safetensors",
         "README.md",
     ]
-    files |= {(downloads.REPOSITORY, file): file.encode() * 100 for file in pipeline}
+    files |= {(REPOSITORY, file): file.encode() * 100 for file in pipeline}
     server = Hub(files)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what is written at once
@@ -125,7 +126,7 @@ def test_single_files_come_whole_and_once(hub, tmp_path):
 def test_a_stopped_download_goes_on(hub, tmp_path, capsys):
     name = "pretrained_pth/optimus-vae.pth"
     hub.cut = {name: 70000}
-    whole = hub.files[downloads.REPOSITORY, name]
+    whole = hub.files[REPOSITORY, name]
     for _ in range(3):  # the client may try again by itself
         code = main(["download", "--to", str(tmp_path), "--endpoint", hub.url])
         if code == 0:
@@ -156,7 +157,7 @@ def test_no_network_and_unknown_files_end_in_a_sentence(hub, tmp_path, capsys):
     closed = "http://127.0.0.1:9"
     assert main(["download", "--endpoint", closed]) == 1
     assert f"cannot be fetched from {closed}" in capsys.readouterr().err
-    del hub.files[downloads.REPOSITORY, "pretrained_pth/kl-f8.pth"]
+    del hub.files[REPOSITORY, "pretrained_pth/kl-f8.pth"]
     with pytest.raises(
         OSError, match="The hub no longer has shi-labs/versatile-diffusion/pretrained_pth/kl-f8.pth"
     ):

@@ -8,13 +8,14 @@ import torch
 from golden_cases.diffusers import SCHEDULERS, sampling_of
 from safetensors.torch import load_file
 
+from vd_core.choices import SPACINGS
 from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate
 from vd_core.sampling.noise import make_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.schedule import Schedule
 from vd_core.sampling.shift import ResolutionShift
-from vd_core.sampling.spacing import SPACINGS, choose_steps
+from vd_core.sampling.spacing import choose_steps
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "schedulers"
 IO = load_file(GOLDEN / "io.safetensors")

@@ -10,7 +10,7 @@ from vd_core.config import ScheduleConfig
 from vd_core.sampling.noise import batch_noise
 from vd_core.sampling.options import Sampling
 from vd_core.sampling.samplers import SAMPLERS, run_sampler
-from vd_core.sampling.schedule import Schedule, Steps, compute_ddim_sigmas
+from vd_core.sampling.schedule import Schedule, Steps
 from vd_core.sampling.spacing import choose_steps
 
 SCHEDULE = Schedule(ScheduleConfig())
@@ -216,7 +216,7 @@ def test_one_ddim_step_by_hand():
     )
     x0 = (2 - sqrt(0.75) * 0.5) / 0.5
     sigma = 0.5 * sqrt((1 - 0.64) / (1 - 0.25) * (1 - 0.25 / 0.64))
-    assert compute_ddim_sigmas(steps, 0.5).tolist() == pytest.approx([sigma])
+    assert steps.compute_ddim_sigmas(0.5).tolist() == pytest.approx([sigma])
     expected = 0.8 * x0 + sqrt(0.36 - sigma**2) * 0.5 + sigma * 0.1 * 10
     assert result.item() == pytest.approx(expected, rel=1e-6)
     assert [(i, total) for i, total, _, _ in seen] == [(0, 1)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vd_core.config import ScheduleConfig
-from vd_core.sampling.schedule import SPACINGS, Schedule, Steps, compute_ddim_sigmas, count_fidelity_steps
+from vd_core.sampling.schedule import SPACINGS, Schedule, Steps, count_fidelity_steps
 
 SCHEDULE = Schedule(ScheduleConfig())
 V_SCHEDULE = Schedule(ScheduleConfig(prediction="v"))
@@ -174,13 +174,13 @@ def test_fidelity_truncates_like_the_official_app():
 
 def test_sigmas():
     steps = SCHEDULE.steps(1000)
-    assert not compute_ddim_sigmas(steps, 0.0).any()
+    assert not steps.compute_ddim_sigmas(0.0).any()
     # At eta 1 on neighbouring timesteps they are the posterior's (entry t of the buffer leads from t to t -
     # 1).
     posterior = SCHEDULE.buffers()["posterior_variance"].double()[1:].flip(0)
     # alphas_cumprod is rounded to float32
-    torch.testing.assert_close(compute_ddim_sigmas(steps, 1.0) ** 2, posterior, rtol=2e-3, atol=0)
-    torch.testing.assert_close(compute_ddim_sigmas(steps, 0.5), compute_ddim_sigmas(steps, 1.0) / 2)
+    torch.testing.assert_close(steps.compute_ddim_sigmas(1.0) ** 2, posterior, rtol=2e-3, atol=0)
+    torch.testing.assert_close(steps.compute_ddim_sigmas(0.5), steps.compute_ddim_sigmas(1.0) / 2)
 
 
 def test_q_sample_of_one_and_of_many_timesteps():

@@ -17,10 +17,12 @@ from trainings import apart, assert_same, launcher, records, write_pictures
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.write import save_model
+from vd_core.choices import RECIPES
 from vd_core.commands import train as train_command
 from vd_core.commands import training_run
+from vd_core.commands.options.train import add_options
 from vd_core.runs import lock_folder
-from vd_core.training.settings import RECIPES, LoraSettings, PriorSettings, Settings
+from vd_core.training.settings import LoraSettings, PriorSettings, Settings
 from vd_core.training.train import train
 
 DUAL, FOUR = RECIPES["dual"], RECIPES["four"]
@@ -382,7 +384,7 @@ def test_numbers_have_ranges():
 
 def test_zero_is_not_the_default():
     parser = argparse.ArgumentParser()
-    train_command.add_options(parser)
+    add_options(parser)
 
     def chosen(*options):
         return train_command.read_settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
@@ -473,7 +475,7 @@ def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, mon
 
 def test_defaults_suit_the_model():
     parser = argparse.ArgumentParser()
-    train_command.add_options(parser)
+    add_options(parser)
 
     def chosen(*options):
         found = train_command.read_settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
