@@ -12,6 +12,7 @@ export const browser = await chromium.launch({
 // An empty page, in a context of its own: the page restores its last graph. settings: more of the page's.
 export async function openPage(server, settings) {
   const page = await browser.newPage({ viewport: { width: 1600, height: 900 } });
+  page.setDefaultTimeout(180_000); // of a busy machine
   // Nothing outside this machine: such requests fail at once instead of waiting.
   await page.route((url) => url.protocol.startsWith('http') && url.hostname !== '127.0.0.1', (route) => route.abort());
   await page.request.post(`${server}/api/settings`, {

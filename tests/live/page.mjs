@@ -81,7 +81,7 @@ for (const workflow of workflows) {
       await page.waitForTimeout(200);
       const { queue_running, queue_pending } = await (await page.request.get(`${server}/api/queue`)).json();
       entry = queue_running.length + queue_pending.length ? undefined : await history();
-    } while (!entry && Date.now() - before < 60000);
+    } while (!entry && Date.now() - before < 180_000);
     report.status = entry?.status?.status_str ?? 'none';
     report.outputs = entry?.outputs ?? {};
     report.errored.push(...Object.keys((await page.evaluate(() => window.app.lastNodeErrors)) ?? {}));
