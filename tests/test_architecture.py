@@ -102,6 +102,7 @@ ARROWS = {
         "tokenizers",
         "pictures",
         "plots",
+        "ranking",
         "sheet",
         "checkpoints",
         "embedded",

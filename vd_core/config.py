@@ -104,6 +104,9 @@ class ClipConfig:
     image_size: int = 224
     patch_size: int = 14
     projection_dim: int = 768
+    # cosine of a picture and a caption below which the caption is in doubt, for about a tenth of the right
+    # ones lie there; -1: unknown
+    doubt_below: float = -1.0
 
 
 @dataclass(frozen=True)

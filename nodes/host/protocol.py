@@ -128,6 +128,9 @@ class Host(Protocol):
     def encode_image(self, clip_vision: ClipVision, images: Tensor, masks: Tensor | None) -> Tensor:
         """Encode pictures [B, 3, H, W] in 0..1 under masks [B, 1, H, W] (1 = keep) as tokens [B, n, d]."""
 
+    def doubt_below(self, clip_vision: ClipVision) -> float:
+        """Return the cosine of a picture and a caption below which the caption is in doubt; -1: unknown."""
+
     def embed_image(self, clip_vision: ClipVision, images: Tensor) -> Tensor:
         """Embed pictures [B, 3, H, W], about 0..1, globally, [B, d], of norm 1; differentiable."""
 

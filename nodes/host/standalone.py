@@ -227,6 +227,11 @@ def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Ten
     return clip_vision.encode_image(images, masks)
 
 
+def doubt_below(clip_vision: Clip) -> float:
+    """Return the cosine of a picture and a caption below which the caption is in doubt; -1: unknown."""
+    return clip_vision.config.doubt_below
+
+
 def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
     """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for
     (its posterior)."""

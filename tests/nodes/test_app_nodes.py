@@ -62,7 +62,10 @@ def loaded_of(case, nodes, folder):
     read = others.get("clip_context")
     ids = dict(zip(read.config["texts"], read.io["text_ids"].long(), strict=True)) if read else {}
     models["clip"].tokenizer = SimpleNamespace(
-        encode_weighted=lambda texts: (torch.stack([ids[text] for text in texts]), torch.ones(len(texts), 77)),
+        encode_weighted=lambda texts: (
+            torch.stack([ids[text] for text in texts]),
+            torch.ones(len(texts), 77),
+        ),
         bpe=SimpleNamespace(encode=str.split),  # counts the tokens of a word
     )
     return models, folder, ids

@@ -178,6 +178,28 @@ def test_no_text_is_refused(rank):
 # The embedded model
 
 
+@torch.inference_mode()
+def test_texts_that_hardly_fit_a_picture_are_marked_as_not_sure(nodes):
+    """By the bound in the file: right captions of trained pictures lie above it, those of others below."""
+    trained, data = load(MODEL, parts=["clip_text", "clip_vision"]), CaptionedPictures.load(FOLDER)
+    assert trained.config.clip.doubt_below == 0.55
+    own = data.train[torch.linspace(0, len(data.train) - 1, 24).long()].tolist()
+    marks = []
+    for i, other in zip(own, own[12:] + own[:12], strict=True):
+        texts = "\n".join([data.captions[i], data.captions[other]])
+        picture = data.pixels[i : i + 1].movedim(1, -1)
+        towers = {"clip": trained.clip, "clip_vision": trained.clip}
+        text, _, report, scores = nodes["VD_RankTexts"](**towers, image=picture, texts=texts, best=0)[
+            "result"
+        ]
+        assert "not sure" not in text and [("not sure: " in line) for line in report.splitlines()] == [
+            score < 0.55 for score in scores
+        ]
+        marks.append([f"not sure: {data.captions[n]}:" in report for n in (i, other)])
+    right, wrong = torch.tensor(marks).float().mean(dim=0).tolist()
+    assert right <= 0.1 and wrong >= 0.7
+
+
 @pytest.mark.slow
 @torch.inference_mode()
 def test_the_best_of_eight_captions_of_the_embedded_model_is_right_more_often():

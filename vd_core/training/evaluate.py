@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..context import Context, blend
 from ..flows import VersatileDiffusion
+from ..ranking import similarity
 from ..sampling.noise import sample_noise
 from ..sampling.options import Sampling
 from .clip import measure_retrieval
@@ -51,6 +52,7 @@ def evaluate(
         captions = [data.captions[i] for i in indices]
         text, image = model.encode_text(captions), model.encode_image(data.pixels[indices])
         seen = model.encode_image(data.pixels[indices], null="black")  # the official choice for text output
+        said = read(model, write(model, [seen], len(indices)))
         drawn, varied = draw(model, [text], latents[indices]), draw(model, [image], latents[indices])
         figures[part] = {
             "pairs": len(indices),
@@ -61,7 +63,8 @@ def evaluate(
             "clip finds": measure_retrieval(model.clip, data, indices),
             "text to image": measure_nearest(drawn, latents, indices),
             "image variation": measure_nearest(varied, latents, indices),
-            "image to text": measure_agreement(read(model, write(model, [seen], len(indices))), captions),
+            "image to text": measure_agreement(said, captions),
+            "captions in doubt": measure_doubt(model, seen, said, captions),
             "text variation": measure_agreement(read(model, write(model, [text], len(indices))), captions),
         }
         if judge is not None:
@@ -176,12 +179,25 @@ def measure_nearest(samples: Tensor, latents: Tensor, own: Tensor) -> dict[str, 
 
 def measure_agreement(sentences: list[str], captions: list[str]) -> dict[str, float]:
     """How often a sentence is the caption, names the right thing, names the right style."""
-    parts = [[text.rpartition(",") for text in pair] for pair in zip(sentences, captions, strict=True)]
+    parts = [[text.partition(",") for text in pair] for pair in zip(sentences, captions, strict=True)]
     return {
         "exact": compute_share(a == b for a, b in zip(sentences, captions, strict=True)),
         "name": compute_share(a[0] == b[0] for a, b in parts),
         "style": compute_share(a[2] == b[2] for a, b in parts),
     }
+
+
+def measure_doubt(
+    model: VersatileDiffusion, seen: Context, sentences: list[str], captions: list[str]
+) -> dict[str, float]:
+    """How often sentences about pictures that name the right thing, and those that do not, are in doubt (see
+    `ClipConfig`)."""
+    cosine = similarity(seen.tokens[:, 0], model.clip.embed_text(sentences)).diagonal()
+    doubt = cosine < model.config.clip.doubt_below
+    right = torch.tensor(
+        [a.partition(",")[0] == b.partition(",")[0] for a, b in zip(sentences, captions, strict=True)]
+    )
+    return {"right": compute_share(doubt[right]), "wrong": compute_share(doubt[~right])}
 
 
 def measure_blend_path(

@@ -8,6 +8,7 @@ try:
     from .clip import (
         conditioning_options,
         count_tokens,
+        doubt_below,
         embed_image,
         embed_text,
         encode_image,
@@ -43,6 +44,7 @@ __all__ = [
     "count_tokens",
     "decode",
     "diffuser_names",
+    "doubt_below",
     "embed_image",
     "embed_text",
     "encode_image",

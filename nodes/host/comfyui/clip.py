@@ -137,6 +137,12 @@ def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | N
     return encode_pixels(clip_vision, pixels, weights).to(model_management.intermediate_device())
 
 
+def doubt_below(clip_vision: ClipVisionModel) -> float:
+    """Return the cosine of a picture and a caption below which the caption is in doubt; -1: unknown, as for
+    all that core loaded."""
+    return getattr(clip_vision, "doubt_below", -1.0)
+
+
 def embed_image(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
     """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable. A
     sampler has loaded the model."""

@@ -134,6 +134,7 @@ def load_clip_vision(path: Path) -> comfy.clip_vision.ClipVisionModel:
         sizes.write_text(json.dumps(vision_sizes(weights.model.config.clip)), encoding="utf-8")
         clip_vision = comfy.clip_vision.ClipVisionModel(str(sizes))
     check_keys(path, *clip_vision.load_sd(strip_prefix("clip_vision.", weights.state)))
+    clip_vision.doubt_below = weights.model.config.clip.doubt_below
     return clip_vision
 
 

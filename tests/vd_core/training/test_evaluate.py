@@ -89,7 +89,7 @@ def test_command_prints_the_figures(data, model, vocabularies, tmp_path, monkeyp
             for value in figures[part][flow].values()
         )
     assert all(0 <= value <= 1 for value in figures["trained"]["clip finds"].values())
-    assert len(write_table(figures).splitlines()) == 2 + 13 + 4 + 3 + 1
+    assert len(write_table(figures).splitlines()) == 2 + 15 + 4 + 3 + 1
 
 
 def test_commands_refuse_with_one_sentence(tmp_path, capsys):
