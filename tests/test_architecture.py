@@ -32,7 +32,7 @@ ARROWS = {
     "choices": set(),
     "foreign": set(),
     "memory": set(),
-    "pictures": {"placement"},
+    "pictures": {"memory", "placement"},
     "placement": set(),
     "ranking": set(),
     "energies": set(),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
+from .memory import is_out_of_memory
 from .placement import check_not_meta
 
 # What Pillow decodes by itself. Left out: EPS and WMF, which start other programs, IPTC, which may hold an
@@ -61,11 +63,12 @@ def read_picture(source: Path | bytes, name: str, background: str = "white") -> 
     Raises ValueError with one sentence for whatever cannot be read as a picture, and OSError where a file
     cannot be opened.
     """
-    frame = decode(source, name, most=1)[0]
-    if not frame.has_transparency_data:
-        return frame.convert("RGB")
-    ground = Image.new("RGBA", frame.size, background)
-    return Image.alpha_composite(ground, frame.convert("RGBA")).convert("RGB")
+    with name_lack_of_memory(name):
+        frame = decode(source, name, most=1)[0]
+        if not frame.has_transparency_data:
+            return frame.convert("RGB")
+        ground = Image.new("RGBA", frame.size, background)
+        return Image.alpha_composite(ground, frame.convert("RGBA")).convert("RGB")
 
 
 def read_frames(source: Path | bytes, name: str) -> tuple[Tensor, Tensor]:
@@ -76,7 +79,25 @@ def read_frames(source: Path | bytes, name: str) -> tuple[Tensor, Tensor]:
     as transparent (PNG's tRNS outside of palettes) makes none, both as in ComfyUI. Raises as `read_picture`
     does.
     """
-    frames = decode(source, name)
+    with name_lack_of_memory(name):
+        return split_alpha(decode(source, name))
+
+
+@contextmanager
+def name_lack_of_memory(name: str) -> Iterator[None]:
+    """Raise ValueError with the name of a picture where there is not enough memory to read it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"{name} cannot be read as a picture: there is not enough memory for its pixels."
+        ) from error
+
+
+def split_alpha(frames: list[Image.Image]) -> tuple[Tensor, Tensor]:
+    """Return frames as `read_frames` does, of those of the first one's size."""
     frames = [frame for frame in frames if frame.size == frames[0].size]
     colors = [
         frame.convert("RGBA" if frame.has_transparency_data else "RGB").convert("RGB") for frame in frames
@@ -116,6 +137,8 @@ def decode(source: Path | bytes, name: str, most: int | None = None) -> list[Ima
     except UnidentifiedImageError:
         known = "PNG, JPEG, WebP, GIF, TIFF, AVIF, BMP and the like"
         raise ValueError(f"{name} cannot be read as a picture: it is none of {known}, or damaged.") from None
+    except MemoryError:
+        raise  # no fault of the file
     except Exception as error:  # decoders meet foreign bytes here and fail in any way
         if isinstance(error, OSError) and error.errno is not None:
             raise  # not there, or not to be opened: the system's words
@@ -233,11 +256,15 @@ def resize(images: Tensor, height: int, width: int, mode: str = "bicubic") -> Te
 
 
 def resize_and_crop(images: Tensor, size: int) -> Tensor:
-    """Prepare pictures for CLIP, [B, 3, size, size] in 0..1: shortest edge to `size`, centre crop."""
-    pictures = to_pil(images)
-    width, height = (size * side // min(pictures[0].size) for side in pictures[0].size)
+    """Prepare pictures for CLIP, [B, 3, size, size] in 0..1, as `crop_square` does."""
+    return from_pil([crop_square(picture, size) for picture in to_pil(images)]).to(images)
+
+
+def crop_square(picture: Image.Image, size: int) -> Image.Image:
+    """Resize the shortest edge to `size` and cut out the middle."""
+    width, height = (size * side // min(picture.size) for side in picture.size)
+    if width * height > MOST_PIXELS:  # long and thin: only the middle is enlarged
+        return ImageOps.fit(picture, (size, size), RESAMPLING["bicubic"])
     left, top = (width - size) // 2, (height - size) // 2
     box = (left, top, left + size, top + size)
-    return from_pil(
-        [picture.resize((width, height), RESAMPLING["bicubic"]).crop(box) for picture in pictures]
-    ).to(images)
+    return picture.resize((width, height), RESAMPLING["bicubic"]).crop(box)

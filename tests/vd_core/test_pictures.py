@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vd_core import load
+from vd_core import load, pictures
 from vd_core.color import match_color
-from vd_core.pictures import from_pil, resize, resize_and_crop, to_pil, to_uint8
+from vd_core.pictures import crop_square, from_pil, resize, resize_and_crop, to_pil, to_uint8
 
 
 def noise(*shape, low=0.0, high=1.0, seed=0):
@@ -114,6 +114,22 @@ def test_the_crop_is_central():
     """A square in the middle of a wide picture, already of the right height, comes out as it went in."""
     images = noise(1, 3, 16, 40)
     assert torch.equal(resize_and_crop(images, 16), from_pil(to_pil(images))[..., 12:28])
+
+
+def test_of_a_thin_picture_only_the_middle_is_enlarged(monkeypatch):
+    """In whole it would take gigabytes: 100,000 pixels become 22 million for CLIP."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 4000, 3), dtype=np.uint8))
+    whole = np.asarray(crop_square(picture, 224)).astype(int)
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 1_000_000)
+    sizes, resize_picture = [], Image.Image.resize
+
+    def watched(self, size, *args, **options):
+        sizes.append(size)
+        return resize_picture(self, size, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    middle = np.asarray(crop_square(picture, 224)).astype(int)
+    assert sizes == [(224, 224)] and np.abs(middle - whole).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 2, 8, 8), (1, 4, 8, 8), (0, 3, 8, 8), (1, 3, 0, 8)])

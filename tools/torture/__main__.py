@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--share", type=float, help="how many of the cases, 0..1")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     args = parser.parse_args(argv)
-    table, share = Table(), args.share or (0.03 if args.quick else 1.0)
+    table, share = Table(), args.share if args.share is not None else 0.03 if args.quick else 1.0
     for name in args.only:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"torture_{name}_") as folder:

@@ -21,7 +21,7 @@ from ..datasets.rows import Listing, Row
 from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
-from ..pictures import from_pil, read_picture, resize_and_crop, to_pil
+from ..pictures import crop_square, from_pil, read_picture, to_pil
 from ..placement import choose_device
 from ..ranking import best_first, token_similarity
 from ..sampling.checks import check_number, check_size
@@ -223,7 +223,7 @@ class Reconstructor:
         sampling = settings.sampling
         if self.guesses:
             guesses = [read_picture(self.guesses[i].read_bytes(), self.guesses[i].name) for i in numbers]
-            pictures = torch.cat([resize_and_crop(from_pil([guess]), self.size) for guess in guesses])
+            pictures = from_pil([crop_square(guess, self.size) for guess in guesses])
             latent = vae.encode(pictures.to(self.model.device)).repeat_interleave(settings.count, dim=0)
         else:
             sampling = replace(sampling, strength=None)

@@ -23,7 +23,7 @@ from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
 from ..memory import is_out_of_memory
-from ..pictures import from_pil, resize_and_crop, to_pil
+from ..pictures import crop_square, from_pil, to_pil
 from ..placement import choose_device
 from ..sampling.checks import check_choice, check_number, check_size
 from ..sampling.noise import SampleNoise, make_generator
@@ -110,16 +110,20 @@ class Runner:
             for row, value in zip(rows, found, strict=True)
         ]
 
-    def read(self, row: Row) -> Image.Image | str | ValueError:
-        """Return the picture or the text of a row, or the reason why it cannot be read."""
+    def read(self, row: Row) -> Tensor | str | ValueError:
+        """Return the text of a row, or its picture as CLIP takes it, [1, 3, S, S], or why it cannot be read.
+
+        So a batch of large pictures takes the memory of one.
+        """
         if TASKS[self.settings.task] == "text":
             return row.text or ""
         try:
-            return self.reader.picture(row, self.settings.background)
+            picture = self.reader.picture(row, self.settings.background)
         except ValueError as error:
             return error
+        return from_pil(crop_square(picture, self.model.config.clip.image_size))
 
-    def run(self, rows: Sequence[tuple[Row, Image.Image | str]]) -> list[Result]:
+    def run(self, rows: Sequence[tuple[Row, Tensor | str]]) -> list[Result]:
         """Run rows that could be read."""
         made = getattr(self, self.settings.task.replace("-", "_"))(rows)
         return [{"id": row.id, "error": "", **result} for (row, _), result in zip(rows, made, strict=True)]
@@ -157,9 +161,8 @@ class Runner:
         ]
 
     def encode_pictures(self, rows) -> Tensor:
-        """Encode pictures of any sizes as image tokens [B, n, d]."""
-        size = self.model.config.clip.image_size
-        pictures = torch.cat([resize_and_crop(from_pil([picture]), size) for _, picture in rows])
+        """Encode pictures [1, 3, S, S] as image tokens [B, n, d]."""
+        pictures = torch.cat([picture for _, picture in rows])
         return self.model.clip.encode_image(pictures.to(self.device))
 
     def draw(self, context: Context, rows) -> list[Result]:

@@ -18,13 +18,14 @@ import torch
 from picture_files import coverage, encode, picture_files, pixels
 from PIL import Image
 
+from tools.torture.forked import Result, forked
 from vd_core import MODEL, load, save_model
 from vd_core.__main__ import main
 from vd_core.bulk import job as jobs
 from vd_core.bulk.parts import locate_part, read_errors
 from vd_core.bulk.tasks import Runner, Settings
 from vd_core.datasets.find import find_rows
-from vd_core.pictures import from_pil, read_frames, read_picture
+from vd_core.pictures import from_pil, read_frames, read_picture, resize_and_crop
 from vd_core.runs import lock_folder
 from vd_core.sampling.options import Sampling
 
@@ -281,7 +282,23 @@ def test_pictures_are_those_of_the_canvas_and_of_training(tmp_path):
     assert len(rows) >= 30
     for row in rows:
         images, _ = read_frames(Path(row.path), row.id)
-        assert torch.equal(from_pil([runner.read(row)]), images[:1])
+        assert torch.equal(from_pil(runner.reader.picture(row)), images[:1])
+        assert torch.equal(runner.read(row), resize_and_crop(images[:1], runner.model.config.clip.image_size))
+
+
+def test_a_picture_that_memory_does_not_suffice_for_fails_alone(tmp_path):
+    """A file of 10 KB with 144 million pixels, in a process that may take 300 MB more."""
+    (tmp_path / "a.png").write_bytes(content(1))
+    (tmp_path / "large.png").write_bytes(encode(Image.new("1", (12_000, 12_000)), "PNG"))
+    runner, rows = Runner(replace(QUICK, task="embed")), pictures_of(tmp_path)
+
+    def embed():
+        good, bad = runner(rows)
+        return Result("survived" if "embedding" in good else "wrong", bad["error"])
+
+    result = forked(embed, memory=300 << 20)
+    assert result.end == "survived", result
+    assert result.said == "large.png cannot be read as a picture: there is not enough memory for its pixels."
 
 
 def test_refusals(tmp_path, folder, monkeypatch):
