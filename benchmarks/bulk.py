@@ -1,10 +1,10 @@
 """Bulk jobs on Ray: what a second worker brings, and what is left of a job that is killed again and again.
 
-python benchmarks/bulk.py workers    # rows per second of 1 and of 2 workers, taking turns; about 3 minutes on
-two idle cores python benchmarks/bulk.py kills      # 500 pictures, killed three times, then one of them
-changed; about 3 minutes python benchmarks/bulk.py flat       # time and memory per part over 100,000 rows of
-four kinds of files; about 3 minutes
+    python benchmarks/bulk.py workers    # rows per second of 1 and of 2 workers, taking turns
+    python benchmarks/bulk.py kills      # 500 pictures, killed three times, then one of them changed
+    python benchmarks/bulk.py flat       # time and memory per part over 100,000 rows of four kinds of files
 
+Each takes about 3 minutes on two idle cores; `kills --workers 0` does without Ray.
 The pictures are those of the embedded model, over again where there are not enough. A worker's rate counts
 from the moment when every worker has written its first part, so that starting Ray and loading the model does
 not count; both are shown.
@@ -92,7 +92,7 @@ def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
     return result
 
 
-def kill_and_resume(rows: int, kills: int, steps: int, workers: int = 2) -> bool:
+def kill_and_resume(rows: int, kills: int, steps: int, workers: int) -> bool:
     """Print, and return, whether a job that was killed ends with the files of an uninterrupted one."""
     with TemporaryDirectory() as folder:
         source, whole, killed = (Path(folder, name) for name in ("in", "whole", "killed"))
@@ -225,9 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         option("--rows", type=int, default=rows)
         option("--steps", type=int, default=steps)
         option("--repeats" if name == "workers" else "--kills", type=int, default=3, dest="times")
+        if name == "kills":
+            option("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
     if options.what == "kills":
-        return 0 if kill_and_resume(options.rows, options.times, options.steps) else 1
+        is_whole = kill_and_resume(options.rows, options.times, options.steps, options.workers)
+        return 0 if is_whole else 1
     if options.what == "flat":
         measure_flatness(options.rows)
         return 0
