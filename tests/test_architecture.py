@@ -64,8 +64,8 @@ ARROWS = {
         "tokenizers",
     },
     "commands": {
-        *("bulk", "checkpoints", "choices", "context", "diffuser", "embedded", "files", "flows", "pictures"),
-        *("placement", "sampling", "training"),
+        *("bulk", "checkpoints", "choices", "config", "context", "diffuser", "embedded", "files", "flows"),
+        *("pictures", "placement", "sampling", "training"),
     },
     "embedded": set(),
     "runs": {"files"},

@@ -226,9 +226,11 @@ def latent_shape(config: VDConfig, kind: str) -> tuple[int, ...]:
 def recommend_settings(config: VDConfig) -> tuple[int, int, float]:
     """Return the side of pictures in pixels, the steps and the guidance scale that suit a model best.
 
-    Those of version 1.0 are the official app's. Models of small pictures get those of the embedded model.
+    Those of version 1.0 are the official app's, which models that draw no pictures get too. Models of small
+    pictures get those of the embedded model.
     """
-    side = config.diffuser.data["image"].side * 2 ** (len(config.image_vae.channel_mult) - 1)
+    image = config.diffuser.data.get("image")
+    side = image.side * 2 ** (len(config.image_vae.channel_mult) - 1) if image else 512
     return (side, 50, 7.5) if side >= 256 else (side, 20, 2.0)
 
 

@@ -15,21 +15,19 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.load import choose, load, open_checkpoints
-from ..config import token_shape
+from ..config import recommend_settings, token_shape
 from ..context import Context, check_norm
 from ..datasets.rows import Listing, Row
 from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
-from ..pictures import crop_square, from_pil, read_picture, to_pil
+from ..pictures import crop_square, from_pil, list_endings, read_picture, to_pil
 from ..placement import choose_device
 from ..ranking import best_first, token_similarity
 from ..sampling.checks import check_number, check_size
 from ..sampling.noise import SampleNoise
 from ..sampling.options import Sampling
 from .tasks import Result, encode_png, run_rows, seed_rows
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Reconstruction:
     normalise:    divide each row's picture tokens by the norm of the first, as CLIP contexts are.
     count, best:  samples per row, and how many are kept: those whose own tokens are the most like the
                   predicted ones.
-    size:         side of the pictures in pixels; None = 512, or 64 with the embedded model.
+    size:         side of the pictures in pixels; None = what suits the model.
     sampling:     how latents are sampled; its strength counts where there are guesses.
 
     Raises ValueError for numbers out of range.
@@ -160,7 +158,7 @@ def list_guesses(folder: Path) -> list[Path]:
     """List the pictures of a folder, by their numbers where all names are numbers, else by their names."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in list_endings()]
     if all(path.stem.isdecimal() for path in pictures):
         return sorted(pictures, key=lambda path: int(path.stem))
     return sorted(pictures)
@@ -179,8 +177,7 @@ class Reconstructor:
             dtype=getattr(torch, settings.dtype),
             device=device or choose_device(),
         )
-        embedded = settings.models == (str(MODEL),)
-        self.size = (64 if embedded else 512) if settings.size is None else settings.size
+        self.size = recommend_settings(self.model.config)[0] if settings.size is None else settings.size
         self.images = open_tokens(Path(settings.image_tokens))
         self.texts = open_tokens(Path(settings.texts)) if settings.texts else None
         self.guesses = list_guesses(Path(settings.guesses)) if settings.guesses else []

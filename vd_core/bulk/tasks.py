@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checkpoints.hub import find_snapshot, is_name
 from ..checkpoints.load import load
 from ..choices import TASKS
+from ..config import recommend_settings
 from ..context import Context
 from ..datasets.find import find_rows
 from ..datasets.read import Reader
@@ -44,7 +45,7 @@ class Settings:
 
     models:     files that together hold the model.
     count:      results per row.
-    size:       side of the pictures that are made, in pixels; None = 512, or 64 with the embedded model.
+    size:       side of the pictures that are made, in pixels; None = what suits the model.
     background: the colour under transparent pictures.
     sampling:   how latents are sampled.
 
@@ -93,8 +94,7 @@ class Runner:
         self.settings = settings
         self.device = device or choose_device()
         self.model = load(list(settings.models), parts=PARTS[settings.task], device=self.device)
-        embedded = settings.models == (str(MODEL),)
-        self.size = (64 if embedded else 512) if settings.size is None else settings.size
+        self.size = recommend_settings(self.model.config)[0] if settings.size is None else settings.size
         self.reader = Reader()
 
     @torch.inference_mode()

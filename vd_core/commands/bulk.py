@@ -6,19 +6,20 @@ import argparse
 
 from ..bulk.parts import CAPTIONS
 from ..bulk.tasks import Settings, resolve_models
-from ..embedded import MODEL
+from ..checkpoints.load import open_checkpoints
+from ..config import recommend_settings
 from ..sampling.options import Sampling
 from .jobs import report, run_job
 
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing of a job; print what came of it. Returns the exit status."""
-    cfg = options.cfg
+    models, cfg = resolve_models(options.model), options.cfg
     if cfg is None:
-        cfg = 2.0 if options.model == [MODEL] else 7.5
+        cfg = recommend_settings(open_checkpoints(models)[1])[2]
     settings = Settings(
         task=options.task,
-        models=resolve_models(options.model),
+        models=models,
         count=options.count,
         seed=options.seed,
         size=options.size,

@@ -7,7 +7,9 @@ from functools import partial
 
 import torch
 
+from ..bulk.tasks import resolve_models
 from ..checkpoints.load import load
+from ..config import recommend_settings
 from ..context import Context, blend
 from ..diffuser.precision import choose_dtype
 from ..embedded import MODEL
@@ -15,6 +17,7 @@ from ..files import save_numbered
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, read_picture, to_pil
 from ..placement import choose_device, resolve_device
+from ..sampling.checks import check_size
 from ..sampling.noise import make_generator
 from ..sampling.options import Sampling
 
@@ -25,10 +28,14 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("There is nothing to draw from: give a prompt, a --picture, or both.")
     if options.count < 1:
         raise ValueError(f"--count must be at least 1, got {options.count}.")
+    if options.size is not None:
+        check_size("--size", options.size)
     device = resolve_device(options.device or choose_device())
-    vd = load(options.model or MODEL, dtype=choose_dtype(options.dtype, device.type), device=device)
-    size = options.size or (512 if options.model else 64)
-    cfg = options.cfg if options.cfg is not None else (7.5 if options.model else 2.0)
+    files = MODEL if options.model is None else list(resolve_models(options.model))
+    vd = load(files, dtype=choose_dtype(options.dtype, device.type), device=device)
+    size, _, cfg = recommend_settings(vd.config)
+    size = size if options.size is None else options.size
+    cfg = cfg if options.cfg is None else options.cfg
     sampling = Sampling(options.sampler, options.steps, cfg)
     contexts = make_contexts(vd, options)
     if options.write:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from ..checkpoints.load import open_checkpoints
 from ..choices import PRECISIONS
-from ..embedded import MODEL
+from ..config import recommend_settings
 from ..training.loss import Refinements
 from ..training.settings import LoraSettings, PriorSettings, Settings
 from ..training.train import train
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
 
 def read_settings(options: argparse.Namespace) -> Settings:
     """Turn options into settings. Raises ValueError for what does not go together."""
-    is_embedded = list(options.model) == [MODEL]
+    side, _, cfg = recommend_settings(open_checkpoints(options.model)[1])
     if len(options.steps) not in (1, len(options.flows)):
         raise ValueError(
             f"There are {len(options.flows)} stages of flows but {len(options.steps)} numbers of steps."
@@ -44,10 +45,10 @@ def read_settings(options: argparse.Namespace) -> Settings:
         lora = LoraSettings(
             options.lora, options.lora if options.alpha is None else options.alpha, tuple(options.layers)
         )
-    default_rate = (1e-4 if lora or options.from_scratch else 1e-5) * (10 if is_embedded else 1)
+    default_rate = (1e-4 if lora or options.from_scratch else 1e-5) * (10 if side < 256 else 1)
     return Settings(
         stages=tuple(zip(map(parse_flows, options.flows), steps, strict=True)),
-        size=(64 if is_embedded else 512) if options.size is None else options.size,
+        size=side if options.size is None else options.size,
         batch=options.batch,
         lr=default_rate if options.lr is None else options.lr,
         warmup=options.warmup,
@@ -66,7 +67,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
         device=read_device(options),
         save_every=options.every,
         sheet_size=options.sheet,
-        cfg=(2.0 if is_embedded else 7.5) if options.cfg is None else options.cfg,
+        cfg=cfg if options.cfg is None else options.cfg,
         lora=lora,
         prior=prior,
         from_scratch=options.from_scratch,

@@ -22,7 +22,7 @@ from tools.torture.forked import Result, forked
 from vd_core import MODEL, load, save_model
 from vd_core.__main__ import main
 from vd_core.bulk import job as jobs
-from vd_core.bulk.parts import locate_part, read_errors
+from vd_core.bulk.parts import locate_part, read_errors, unpack_pictures
 from vd_core.bulk.tasks import Runner, Settings
 from vd_core.datasets.find import find_rows
 from vd_core.pictures import from_pil, read_frames, read_picture, resize_and_crop
@@ -241,6 +241,22 @@ def test_another_model_of_the_same_name_is_noticed(folder, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"two")
     with pytest.raises(ValueError, match="model_sha256 is .*, there it was"):
         open_job(folder, tmp_path / "out", settings, batch=2)
+
+
+def test_size_and_guidance_are_what_suits_a_model_by_whatever_name(folder, tmp_path, capsys):
+    """A copy of the embedded model draws as it does; 512 pixels at 7.5, version 1.0's, would be garbage."""
+    shutil.copy(MODEL, tmp_path / "own.safetensors")
+    options = ["--model", str(tmp_path / "own.safetensors"), "--steps", "1"]
+    out = tmp_path / "out"
+    assert main(["bulk", "variation", str(folder), str(out), *options, "--workers", "0"]) == 3
+    assert json.loads((out / "job.json").read_text())["settings"]["sampling"]["cfg"] == 2
+    assert main(["sample", "a fox", "--out", str(out), "--count", "1", *options]) == 0
+    unpack_pictures(locate_part(out, "variation", 0), out)
+    found = [out / "sample_00001.png", *out.glob("0*-0.png")]
+    assert len(found) == 4 and {Image.open(path).size for path in found} == {(64, 64)}
+    capsys.readouterr()
+    assert main(["sample", "a fox", "--out", str(out), "--size", "0"]) == 1
+    assert "--size must be a finite number from 8 to 8192, got 0" in capsys.readouterr().err
 
 
 def test_a_folder_serves_one_job_at_a_time(folder, locally, tmp_path):

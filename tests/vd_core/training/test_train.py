@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +22,8 @@ from vd_core.choices import RECIPES
 from vd_core.commands import train as train_command
 from vd_core.commands import training_run
 from vd_core.commands.options.train import add_options
+from vd_core.config import VDConfig
+from vd_core.embedded import MODEL
 from vd_core.runs import lock_folder
 from vd_core.training.settings import LoraSettings, PriorSettings, Settings
 from vd_core.training.train import train
@@ -473,7 +476,7 @@ def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, mon
     assert "error: Stopped: the same command goes on from the last checkpoint." in capsys.readouterr().err
 
 
-def test_defaults_suit_the_model():
+def test_defaults_suit_the_model(monkeypatch, tmp_path):
     parser = argparse.ArgumentParser()
     add_options(parser)
 
@@ -481,13 +484,11 @@ def test_defaults_suit_the_model():
         found = train_command.read_settings(parser.parse_args(["PICTURES", "--out", "RUN", *options]))
         return found.lr, found.size, found.cfg
 
-    assert chosen() == (1e-4, 64, 2.0) and chosen("--lora", "8")[0] == 1e-3
-    assert (
-        chosen("--model", "a.safetensors") == (1e-5, 512, 7.5)
-        and chosen("--model", "a.safetensors", "--lora", "8")[0] == 1e-4
-    )
+    shutil.copy(MODEL, tmp_path / "own.safetensors")
+    assert chosen() == chosen("--model", str(tmp_path / "own.safetensors")) == (1e-4, 64, 2.0)
+    assert chosen("--lora", "8")[0] == chosen("--from-scratch")[0] == 1e-3
     assert chosen("--lora", "8", "--lr", "0.5")[0] == 0.5
-    assert (
-        chosen("--from-scratch")[0] == 1e-3
-        and chosen("--model", "a.safetensors", "--from-scratch")[0] == 1e-4
-    )
+    monkeypatch.setattr(train_command, "open_checkpoints", lambda files: ([], VDConfig()))
+    assert chosen("--model", "a.safetensors") == (1e-5, 512, 7.5)
+    for option in (["--lora", "8"], ["--from-scratch"]):
+        assert chosen("--model", "a.safetensors", *option)[0] == 1e-4

@@ -27,12 +27,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=int,
         metavar="PIXELS",
-        help="side of the pictures to make; default: 512, embedded model 64",
+        help="side of the pictures to make; default: the model's, 512, or 64 of the embedded one",
     )
     background = "colour under transparent pictures, such as black or #ff8000; default: white"
     add("--background", default="white", metavar="COLOR", help=background)
     add("--steps", type=int, default=20, help="default: 20")
-    add("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
+    add("--cfg", type=float, help="guidance scale; default: 7.5, of small models 2")
     add("--sampler", choices=SAMPLERS, default="dpmpp_2m", help="default: dpmpp_2m")
     add("--seed", type=int, default=0, help="default: 0")
     add_job_options(parser, batch=8, workers=1)

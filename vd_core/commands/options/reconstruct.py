@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=DTYPE_HELP)
     parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, embedded model 64"
+        "--size", type=int, metavar="PIXELS", help="side of the pictures; default: the model's"
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="unipc")
     parser.add_argument(

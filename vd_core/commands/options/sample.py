@@ -31,11 +31,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="files, or OWNER/NAME of the hub; default: the embedded one",
     )
     parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the pictures; default: 512, embedded model 64"
+        "--size", type=int, metavar="PIXELS", help="side of the pictures; default: the model's"
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="dpmpp_2m")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, embedded model 2")
+    parser.add_argument("--cfg", type=float, help="guidance scale; default: 7.5, of small models 2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps …; default: a GPU where there is one")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help=DTYPE_HELP)

@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=int,
         metavar="PIXELS",
-        help="side of the pictures; default: 512, for the embedded model 64",
+        help="side of the pictures; default: the model's, 512, or 64 of the embedded one",
     )
     parser.add_argument("--recursive", action="store_true", help="take the subfolders of DATA too")
     parser.add_argument(
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg",
         type=float,
-        help="guidance on the sheets and of drawn prior pictures; default: 7.5, for the embedded model 2",
+        help="guidance on the sheets and of drawn prior pictures; default: 7.5, of small models 2",
     )
 
     what = parser.add_argument_group("what is trained")
@@ -110,8 +110,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--lr",
         type=float,
-        help="learning rate; default: 1e-5, with --lora or --from-scratch 1e-4; embedded model: ten times "
-        "that",
+        help="learning rate; default: 1e-5, with --lora or --from-scratch 1e-4; small models: 10 times that",
     )
     how.add_argument(
         "--warmup",
