@@ -25,10 +25,10 @@ RIGHT = {
     "brain decoding": "Load Context",
     "focus": "Image Context",
 }
-# The page puts a node whose whole name is the phrase first, then nodes whose names begin with it, the most used
-# of all first: ComfyUI's own ReferenceLatent and ImageBlend ("Blend Images" since 2026) stay before ours unless
-# those were called "Reference" and "Blend", which would say too little. Aliases make nodes appear, they do not
-# order them.
+# The page puts a node whose whole name is the phrase first, then nodes whose names begin with it, the most
+# used of all first: ComfyUI's own ReferenceLatent and ImageBlend ("Blend Images" since 2026) stay ahead
+# unless ours were called "Reference" and "Blend", which would say too little. Aliases make nodes appear,
+# they do not order them.
 CORES_OWN = {"reference": 3, "blend": 2}
 
 
