@@ -60,6 +60,7 @@ ARROWS = {
             "autoencoders",
             "foreign",
             "placement",
+            "sampling",
         ),
         "tokenizers",
     },

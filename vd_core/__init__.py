@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see what __geta
     from .checkpoints.contexts import load_context as load_context
     from .checkpoints.contexts import save_context as save_context
     from .checkpoints.load import load as load
+    from .checkpoints.scheduler_config import read_scheduler as read_scheduler
     from .checkpoints.write import save_model as save_model
     from .config import VDConfig as VDConfig
     from .context import Context as Context
@@ -34,6 +35,7 @@ WHERE = {
     "load_context": ".checkpoints.contexts",
     "save_context": ".checkpoints.contexts",
     "load": ".checkpoints.load",
+    "read_scheduler": ".checkpoints.scheduler_config",
     "save_model": ".checkpoints.write",
     "VDConfig": ".config",
     "Context": ".context",

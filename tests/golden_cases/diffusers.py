@@ -6,33 +6,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vd_core import Context, Sampling, VersatileDiffusion, load
+from vd_core import Context, Sampling, VersatileDiffusion, load, read_scheduler
+from vd_core.checkpoints.scheduler_config import KNOWN
+from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import begin
 from vd_core.sampling.noise import make_noise
 from vd_core.sampling.schedule import Schedule
 
 LIMIT = {"default": 1e-4, "timesteps": 1e-5, "max_abs_over_max_ref": 1e-4}  # shares of the largest value
-# Our sampler and the spacing that is the scheduler's default.
-SCHEDULERS = {
-    "DDIMScheduler": ("ddim", "leading"),
-    "PNDMScheduler": ("pndm", "leading"),
-    "EulerDiscreteScheduler": ("euler", "linspace"),
-    "DPMSolverMultistepScheduler": ("dpmpp_2m", "linspace"),
-    "UniPCMultistepScheduler": ("unipc", "linspace"),
-}
 
 
 @lru_cache
 def entries(folder: Path) -> dict[str, dict]:
     """Read the cases of a cases.json by name, and one of the image autoencoder where it was recorded."""
-    listed = json.loads((folder / "cases.json").read_text(encoding="utf-8"))["cases"]
-    found = {entry["name"]: {**entry, "case": "diffusers_loop", "tolerance": LIMIT} for entry in listed}
+    listed = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+    shared = listed.get("scheduler", {}) | {"case": "diffusers_loop", "tolerance": LIMIT}
+    found = {entry["name"]: shared | entry for entry in listed["cases"]}
     return found | {"vae": {"case": "diffusers_vae", "tolerance": LIMIT}}
 
 
@@ -43,33 +39,21 @@ def model(folder: Path) -> VersatileDiffusion:
     return load(pipelines[0] if pipelines else folder)
 
 
-def sampling_of(entry: dict) -> Sampling:
+def sampling_of(entry: dict, schedule: ScheduleConfig | None = None) -> Sampling:
     """Say in our words what a scheduler was told."""
-    sampler, default = SCHEDULERS[entry["scheduler"]]
-    spacing = entry.get("timestep_spacing", default)
-    if entry.get("use_karras_sigmas"):
-        ends = sampler == "euler" and spacing != "linspace"
-        spacing = f"karras {spacing}" if ends else "karras"
+    settings = {key: value for key, value in entry.items() if key in KNOWN}
+    found = read_scheduler(settings, entry["scheduler"], schedule)
+    numbers = {"steps": entry["steps"], "cfg": entry["guidance_scale"], "eta": entry.get("eta", 0.0)}
     strength = entry.get("strength", 1.0)
-    return Sampling(
-        sampler,
-        steps=entry["steps"],
-        cfg=entry["guidance_scale"],
-        eta=entry.get("eta", 0.0),
-        strength=strength if strength < 1 else None,
-        spacing=spacing,
-    )
+    return replace(found, **numbers, strength=strength if strength < 1 else found.strength)
 
 
 def loop(case) -> Iterator[tuple[str, object, object]]:
     """Draw under predicted tokens, from noise or from a first guess."""
     entry, io, vd = case.config, case.io, model(case.folder)
-    sampling, scale = sampling_of(entry), vd.config.diffuser.data["image"].latent_scale
-    latent = io["x_0"] / scale
-    if sampling.from_noise and sampling.sampler == "euler" and not str(sampling.spacing).endswith("leading"):
-        # Its noise is scaled by the largest sigma alone: that is noise on zeros, at the level of the first
-        # step.
-        sampling, latent = Sampling(**{**vars(sampling), "strength": 1.0}), torch.zeros_like(latent)
+    sampling = sampling_of(entry, vd.config.schedule)
+    scale = vd.config.diffuser.data["image"].latent_scale
+    latent = io["x_0"] / scale if entry.get("strength", 1.0) < 1 else torch.zeros_like(io["x_0"])
     names = [] if entry["null"] == "zeros" else [name.strip() for name in entry["null"].split(",")]
     nulls = {name.partition("_")[0]: io[name] for name in names}
     share = entry["text_ratio"]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_cases.diffusers import SCHEDULERS, sampling_of
+from golden_cases.diffusers import sampling_of
 from safetensors.torch import load_file
 
+from vd_core import read_scheduler
+from vd_core.checkpoints.scheduler_config import SCHEDULERS
 from vd_core.choices import SPACINGS
 from vd_core.config import ScheduleConfig
 from vd_core.sampling.generate import generate
@@ -21,25 +23,29 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "schedulers"
 IO = load_file(GOLDEN / "io.safetensors")
 CASES = json.loads((GOLDEN / "schedules.json").read_text())
 SCHEDULE = Schedule(ScheduleConfig())
+# As Stable Diffusion's and Versatile Diffusion's; a scheduler ignores what is another's.
+SETTINGS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+}
 
 
 def name_of(case):
     options = [case.get("timestep_spacing", ""), "karras" * case.get("use_karras_sigmas", False)]
-    return " ".join(
-        [SCHEDULERS[case["scheduler"]][0], *filter(None, options), f"{case['steps']} x {case['strength']}"]
-    )
+    name = SCHEDULERS[case["scheduler"]].sampler
+    return " ".join([name, *filter(None, options), f"{case['steps']} x {case['strength']}"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_samples_are_those_of_diffusers(case):
-    sampling, latent, visited = sampling_of({**case, "guidance_scale": 1.0}), IO["x_0"], []
-    if sampling.from_noise and sampling.sampler == "euler" and not sampling.spacing.endswith("leading"):
-        # There the noise is scaled by the largest sigma alone: noise on zeros, at the level of the first
-        # step.
-        sampling, latent = (
-            Sampling("euler", steps=sampling.steps, spacing=sampling.spacing, strength=1.0),
-            0 * latent,
-        )
+    sampling = sampling_of({**SETTINGS, **case, "guidance_scale": 1.0})
+    latent, visited = IO["x_0"] * (case["strength"] < 1), []
 
     def denoise(x, t):
         visited.append(t)
@@ -153,3 +159,49 @@ def test_every_spacing_works_for_many_numbers_of_steps():
             continue
         steps = choose_steps(SCHEDULE, sampler, n, spacing)
         assert len(steps) >= n and float(steps.timesteps.min()) >= 0 and float(steps.timesteps.max()) <= 999
+
+
+def test_a_saved_scheduler_is_read_from_its_folder():
+    folder = Path(__file__).parents[2] / "golden" / "diffusers" / "dual" / "scheduler"
+    assert read_scheduler(folder) == Sampling("ddim", spacing="leading")
+    assert read_scheduler(folder / "scheduler_config.json", "UniPCMultistepScheduler") == Sampling(
+        "unipc", spacing="leading"
+    )
+    with pytest.raises(FileNotFoundError, match="absent.json"):
+        read_scheduler(folder / "absent.json")
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        *(("timestep_spacing", "even"), ("steps_offset", 0), ("set_alpha_to_one", True)),
+        *(("clip_sample", True), ("thresholding", True), ("skip_prk_steps", False)),
+        *(("use_exponential_sigmas", True), ("use_beta_sigmas", True), ("use_lu_lambdas", True)),
+        *(("use_flow_sigmas", True), ("use_dynamic_shifting", True), ("final_sigmas_type", "sigma_min")),
+        *(("solver_order", 3), ("solver_type", "heun"), ("algorithm_type", "sde-dpmsolver++")),
+        *(("predict_x0", False), ("lower_order_final", False), ("disable_corrector", [0]), ("solver_p", {})),
+        *(("sigma_min", 0.1), ("sigma_max", 10.0), ("shift_terminal", 0.1), ("lambda_min_clipped", -5.1)),
+        *(("variance_type", "learned"), ("interpolation_type", "log_linear")),
+        *(("timestep_type", "continuous"), ("prediction_type", "v_prediction"), ("beta_end", 0.02)),
+        *(("rescale_betas_zero_snr", True), ("beta_schedule", "linear"), ("trained_betas", [0.1])),
+    ],
+)
+def test_a_setting_that_changes_samples_is_refused_where_the_scheduler_has_it(scheduler, setting, value):
+    settings = {**SETTINGS, "timestep_spacing": "leading", setting: value}
+    training = setting.startswith(("beta", "trained", "prediction", "rescale"))
+    idle = scheduler == "DPMSolverMultistepScheduler" and setting == "lower_order_final"  # at order 2
+    own = setting in SCHEDULERS[scheduler].fixed or setting in ("timestep_spacing", "steps_offset")
+    if training or own and not idle:
+        with pytest.raises(ValueError, match=f"{scheduler} has {setting} .* would sample otherwise"):
+            read_scheduler(settings, scheduler)
+    else:
+        assert read_scheduler(settings, scheduler).sampler == SCHEDULERS[scheduler].sampler
+
+
+def test_classes_and_settings_that_are_not_known_are_refused():
+    with pytest.raises(ValueError, match="The scheduler must be one of DDIMScheduler, .* got 'HeunDiscrete"):
+        read_scheduler(SETTINGS, "HeunDiscreteScheduler")
+    with pytest.raises(ValueError, match="The setting use_new_sigmas of DDIMScheduler is not known here"):
+        read_scheduler({**SETTINGS, "use_new_sigmas": True}, "DDIMScheduler")
+    assert read_scheduler({**SETTINGS, "_use_default_values": []}, "PNDMScheduler").spacing == "leading"
