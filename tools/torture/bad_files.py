@@ -157,7 +157,9 @@ def flipped(found: list[Good], rng: random.Random) -> Iterator[Case]:
             if name == "safetensors":
                 areas = [(0, 8), (8, 8 + int.from_bytes(data[:8], "little"))]
             elif name == "zip":
-                areas = [(0, 64), (64, data.index(b"PK\x03\x04", 4)), (len(data) - 400, len(data))]
+                header = data.index(b"PK\x03\x04", len(data) // 2)  # of a tensor
+                areas = [(0, 64), (64, data.index(b"PK\x03\x04", 4)), (header, header + 30)]
+                areas += [(len(data) - 400, len(data))]
             else:
                 areas = [
                     (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -241,7 +241,31 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
             raise explain_corrupt(
                 path, ValueError(f"it claims {claimed} bytes in data/{printable(key)}, which are not there")
             )
+    check_places(path, entries.values())
     return MappedAnew(path, partial(read_torch, path, mmap=True))
+
+
+def check_places(path: Path, entries: Iterable[zipfile.ZipInfo]) -> None:
+    """Refuse a zip file with entries that are compressed, or do not lie where they are said to lie.
+
+    torch maps an entry from where its own header says that it begins, and compares nothing: one wrong bit
+    there, or in the directory, would give other numbers.
+    """
+    with path.open("rb") as file:
+        for entry in entries:
+            name = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
+            file.seek(entry.header_offset)
+            header = file.read(30 + len(name))
+            start = entry.header_offset + len(header) + int.from_bytes(header[28:30], "little")
+            file.seek(start + entry.file_size)
+            # a copy of the checksum, with or without a mark, or none and the next header
+            behind, checksum = file.read(8), entry.CRC.to_bytes(4, "little")
+            is_copied = behind[:4] == checksum or behind == b"PK\x07\x08" + checksum
+            is_next = behind[:2] == b"PK" and not (entry.flag_bits & 8 and entry.file_size)
+            is_there = header[:4] == b"PK\x03\x04" and header[26:28] == len(name).to_bytes(2, "little")
+            if not is_there or header[30:] != name or not (is_copied or is_next) or entry.compress_type:
+                stray = printable(entry.filename)
+                raise explain_corrupt(path, ValueError(f"{stray} does not lie in it as torch.save writes it"))
 
 
 def check_legacy(path: Path) -> None:

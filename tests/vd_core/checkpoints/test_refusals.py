@@ -140,6 +140,39 @@ def test_truncated_files(form, share, tmp_path):
         read(path)
 
 
+def test_no_wrong_bit_in_the_structure_of_a_zip_file_changes_a_tensor(tmp_path):
+    """Each bit of a tensor's header and of the directory in turn: refused, or read as it was."""
+    path, tensors = tmp_path / "model.pth", {f"text_model.{n}": torch.randn(70) for n in range(3)}
+    torch.save(tensors, path)
+    whole = path.read_bytes()
+    header, directory = whole.index(b"PK\x03\x04", len(whole) // 2), whole.index(b"PK\x01\x02")
+    refused = 0
+    for place in (*range(header, header + 60), *range(directory, len(whole))):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                found = read(path).weights
+                assert found.keys() == tensors.keys()
+                assert all(torch.equal(found[key], tensor) for key, tensor in tensors.items()), (place, bit)
+            except ValueError as error:
+                refused += 1
+                assert str(path) in str(error) and str(error).endswith(".")
+    assert refused > 1000
+
+
+def test_a_compressed_zip_file_is_refused(tmp_path):
+    """Its tensors would be read as the numbers that they are compressed to."""
+    path = tmp_path / "model.pth"
+    torch.save({"text_model.a": torch.randn(500)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(path, "w") as archive:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name), zipfile.ZIP_DEFLATED if "data/0" in name else None)
+    with pytest.raises(ValueError, match="data/0 does not lie in it as torch.save writes it"):
+        read(path)
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file .*nothing.pth"):
         load(tmp_path / "nothing.pth")
