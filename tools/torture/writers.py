@@ -25,6 +25,8 @@ from vd_core.files import write_whole
 
 from .forked import Result, Table, forked, sentence
 
+SECONDS = 1800  # on the clock, for all processes together: the machine may be busy
+
 SAVE = """
 import sys
 from pathlib import Path
@@ -41,7 +43,14 @@ def together(commands: list[list[str]], folder: Path, expected: int) -> Result:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for command in commands]
-    printed = [line for process in processes for line in process.communicate(timeout=600)[0].split("\n")]
+    try:
+        printed = [
+            line for process in processes for line in process.communicate(timeout=SECONDS)[0].split("\n")
+        ]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.kill()
+        return Result("hung", f"{SECONDS} s were not enough for {len(processes)} processes")
     paths = [Path(word) for word in printed if word.endswith((".png", ".txt"))]
     files = [path for path in folder.rglob("*") if path.is_file()]
     if len(paths) != expected or len(set(paths)) != expected or set(files) != set(paths):
