@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -183,7 +184,8 @@ def test_the_log_has_no_word_against_the_pack(server):
     log = server.log.read_text(encoding="utf-8", errors="replace")
     times = re.findall(r"([\d.]+) seconds: .*?([^/\\\n]+)$", log, re.M)
     imported = {name: float(seconds) for seconds, name in times}
-    assert imported[ROOT.name] < 0.5, imported
+    waited = max(1, os.getloadavg()[0] / os.cpu_count())  # core tells seconds of the clock: others may have run
+    assert imported[ROOT.name] < 0.5 * waited, imported
     own = [line for line in log.splitlines() if str(ROOT) in line or f"custom_nodes/{ROOT.name}/" in line]
     complaints = Counter(
         line for line in own if re.search("warn|error", line, re.I) and "Traceback" not in line
