@@ -184,7 +184,7 @@ def test_the_log_has_no_word_against_the_pack(server):
     log = server.log.read_text(encoding="utf-8", errors="replace")
     times = re.findall(r"([\d.]+) seconds: .*?([^/\\\n]+)$", log, re.M)
     imported = {name: float(seconds) for seconds, name in times}
-    waited = max(1, os.getloadavg()[0] / os.cpu_count())  # core tells seconds of the clock: others may have run
+    waited = max(1, os.getloadavg()[0] / os.cpu_count())  # seconds of the clock: others run too
     assert imported[ROOT.name] < 0.5 * waited, imported
     own = [line for line in log.splitlines() if str(ROOT) in line or f"custom_nodes/{ROOT.name}/" in line]
     complaints = Counter(
