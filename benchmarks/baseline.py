@@ -23,7 +23,7 @@ from vd_core.diffuser.layers import Attention
 from vd_core.diffuser.model import Diffuser
 
 
-def einsum_attention(
+def attend_by_einsum(
     self: Attention, x: Tensor, context: Tensor | None = None, token_weights: Tensor | None = None
 ) -> Tensor:
     """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); token weights as in `Attention`. A row
@@ -41,13 +41,13 @@ def einsum_attention(
 
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
+def use_plain_attention() -> Iterator[None]:
     """While it is active, diffusers compute their attention by einsum."""
-    with patch.object(Attention, "forward", einsum_attention):
+    with patch.object(Attention, "forward", attend_by_einsum):
         yield
 
 
-def plain_diffuser(diffuser: Diffuser) -> Diffuser:
+def make_plain_diffuser(diffuser: Diffuser) -> Diffuser:
     """The same diffuser with dense weights of float32; weights that are so already take no further memory."""
     with torch.device("meta"):
         plain = Diffuser(diffuser.config, diffuser.data, diffuser.context).requires_grad_(False)
@@ -57,7 +57,7 @@ def plain_diffuser(diffuser: Diffuser) -> Diffuser:
     return plain
 
 
-def plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
+def make_plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     """One guided step: () -> eps [B, …], float32."""
     x, batch = case.latent.float(), case.batch
     contexts = []
@@ -67,7 +67,7 @@ def plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     timesteps = torch.full((2 * batch,), TIMESTEP, device=x.device)
 
     def step() -> Tensor:
-        with plain_attention():
+        with use_plain_attention():
             unconditional, conditional = diffuser(torch.cat([x, x]), timesteps, contexts, case.data).chunk(2)
         return unconditional + CFG * (conditional - unconditional)
 
@@ -75,7 +75,7 @@ def plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
 
 
 @torch.inference_mode()
-def flops(case: Case) -> int:
+def count_flops(case: Case) -> int:
     """What a guided step of the plain baseline costs; a multiplication and an addition count as two. Nothing
     is computed.
 
@@ -83,5 +83,5 @@ def flops(case: Case) -> int:
     """
     case = replace(case, device="meta", dtype=torch.float32)
     with FlopCounterMode(display=False) as counter:
-        plain_step(case, case.diffuser)()
+        make_plain_step(case, case.diffuser)()
     return counter.get_total_flops()

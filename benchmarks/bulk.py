@@ -32,7 +32,7 @@ from tempfile import TemporaryDirectory
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.measure import ROOT, ratio
+from benchmarks.measure import ROOT, compute_ratio
 from vd_core.bulk.job import open_job
 from vd_core.bulk.parts import locate_part, write_part
 from vd_core.bulk.tasks import Settings
@@ -53,13 +53,13 @@ def write_pictures(folder: Path, count: int) -> None:
         pictures[number % len(pictures)].save(folder / f"{number:04}.png")
 
 
-def command(source: Path, out: Path, workers: int, steps: int) -> list[str]:
+def make_command(source: Path, out: Path, workers: int, steps: int) -> list[str]:
     """The job: a variation of each picture."""
     options = ["--workers", str(workers), "--steps", str(steps), "--batch", str(BATCH)]
     return [sys.executable, "-m", "vd_core", "bulk", "variation", str(source), str(out), *options]
 
 
-def rate(out: Path, workers: int) -> float:
+def measure_rate(out: Path, workers: int) -> float:
     """Rows per second of a finished job, from when all workers had written a part to the last part."""
     written = sorted(path.stat().st_mtime for path in out.glob("part-*"))
     return (len(written) - workers) * BATCH / (written[-1] - written[workers - 1])
@@ -74,17 +74,17 @@ def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
             for workers, found in rates.items():
                 out, start = Path(folder, f"{number}-{workers}"), time.monotonic()
                 subprocess.run(
-                    command(Path(folder, "in"), out, workers, steps),
+                    make_command(Path(folder, "in"), out, workers, steps),
                     cwd=ROOT,
                     check=True,
                     capture_output=True,
                 )
-                found.append(rate(out, workers))
+                found.append(measure_rate(out, workers))
                 print(
                     f"{workers} workers: {found[-1]:.1f} rows/s; {time.monotonic() - start:.1f} s in all",
                     flush=True,
                 )
-    result = {"one": median(rates[1]), "two": median(rates[2]), "ratio": ratio(rates[2], rates[1])}
+    result = {"one": median(rates[1]), "two": median(rates[2]), "ratio": compute_ratio(rates[2], rates[1])}
     print(
         f"medians: {result['one']:.1f} and {result['two']:.1f} rows/s; 2 workers do {result['ratio']:.2f} "
         "times as much as 1"
@@ -99,7 +99,7 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int) -> bool:
         write_pictures(source, rows)
         parts = -(-rows // BATCH)
         for wanted in sorted(random.Random(0).sample(range(1, parts), kills)):
-            stop(command(source, killed, workers, steps), killed, wanted)
+            stop(make_command(source, killed, workers, steps), killed, wanted)
             left = [path.name for path in killed.glob(".part-*")]
             print(
                 f"killed with {len(list(killed.glob('part-*')))} of {parts} parts written, {len(left)} begun",
@@ -107,7 +107,9 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int) -> bool:
             )
         before = {path.name: path.stat().st_mtime_ns for path in killed.glob("part-*")}
         for out in (killed, whole):
-            subprocess.run(command(source, out, workers, steps), cwd=ROOT, check=True, capture_output=True)
+            subprocess.run(
+                make_command(source, out, workers, steps), cwd=ROOT, check=True, capture_output=True
+            )
         again = [name for name, at in before.items() if (killed / name).stat().st_mtime_ns != at]
         files = [
             {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("[!.]*")}
@@ -118,7 +120,7 @@ def kill_and_resume(rows: int, kills: int, steps: int, workers: int) -> bool:
         return (
             files[0] == files[1]
             and not again
-            and change_and_resume(command(source, killed, workers, steps), source, killed)
+            and change_and_resume(make_command(source, killed, workers, steps), source, killed)
         )
 
 
@@ -173,7 +175,7 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
         write_rows(folder, rows)
         settings, start = Settings("embed"), time.monotonic()
         job = open_job(folder / "in", folder / "out", settings, batch)
-        listed, memory = time.monotonic() - start, peak_memory()
+        listed, memory = time.monotonic() - start, read_peak_memory()
         print(
             f"{len(job.rows)} rows listed and read for their fingerprints in {listed:.0f} s, {memory:.0f} MB "
             "at most"
@@ -183,7 +185,7 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
             start = time.process_time()  # on a busy machine it varies less
             part = [Row(*row) for row in json.loads(json.dumps(job.part(number)))]
             results = [
-                {"id": row.id, "error": "", "embedding": list(reader.picture(row).size)} for row in part
+                {"id": row.id, "error": "", "embedding": list(reader.read_picture(row).size)} for row in part
             ]
             write_part(locate_part(job.out, "embed", number), results, number * batch)
             kind = Path(part[0].id.partition("#")[0]).suffix
@@ -195,10 +197,10 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
                 f"{kind}: {first * 1000:.0f} ms of CPU per part of {batch} rows at first, {last * 1000:.0f} "
                 "ms at last"
             )
-        print(f"{peak_memory():.0f} MB at most over all parts")
+        print(f"{read_peak_memory():.0f} MB at most over all parts")
 
 
-def peak_memory() -> float:
+def read_peak_memory() -> float:
     """Return the largest memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

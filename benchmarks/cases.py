@@ -36,14 +36,14 @@ CFG = 7.5
 TIMESTEP = 481
 
 
-def size_options(parser: argparse.ArgumentParser, size: str = "small") -> None:
+def add_size_options(parser: argparse.ArgumentParser, size: str = "small") -> None:
     """The options that say what is measured."""
     parser.add_argument("--size", choices=SIZES, default=size)
     parser.add_argument("--pixels", type=int, default=256, help="side of the picture")
     parser.add_argument("--batch", type=int, default=1)
 
 
-def random_(model: nn.Module) -> nn.Module:
+def randomize_(model: nn.Module) -> nn.Module:
     """Fill a model with weights that keep activations at a variance near 1."""
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
@@ -56,14 +56,14 @@ def random_(model: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def random_diffuser(
+def make_random_diffuser(
     config: DiffuserConfig, data: Sequence[str], contexts: Sequence[str], dtype: torch.dtype, device: str
 ) -> Diffuser:
     """A diffuser of the given kinds; never more of it is in memory than its own weights."""
     with torch.device("meta"):
         diffuser = Diffuser(config, data, contexts)
     diffuser = diffuser.to(dtype).requires_grad_(False)
-    return diffuser if device == "meta" else random_(diffuser.to_empty(device=device))
+    return diffuser if device == "meta" else randomize_(diffuser.to_empty(device=device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Case:
     def diffuser(self) -> Diffuser:
         """The layers that the flow needs."""
         torch.manual_seed(0)
-        return random_diffuser(
+        return make_random_diffuser(
             self.config.diffuser, [self.data], sorted(set(self.kinds)), self.dtype, self.device
         )
 
@@ -120,7 +120,7 @@ class Case:
         return Context(kind, tokens, None if (self.data, kind) == ("image", "image") else null)
 
 
-def case_of(flow: str, options: argparse.Namespace, dtype: torch.dtype, **changes) -> Case:
+def make_case(flow: str, options: argparse.Namespace, dtype: torch.dtype, **changes) -> Case:
     """A flow as the options of the command line say."""
     data, kinds = FLOWS[flow]
     return replace(

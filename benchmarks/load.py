@@ -27,9 +27,16 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.cases import FLOWS, Case, case_of, size_options
-from benchmarks.measure import DTYPES, in_child, machine_options, ratios, resident, write_record
-from benchmarks.speed import our_step
+from benchmarks.cases import FLOWS, Case, add_size_options, make_case
+from benchmarks.measure import (
+    DTYPES,
+    add_machine_options,
+    compute_ratios,
+    read_memory,
+    run_in_child,
+    write_record,
+)
+from benchmarks.speed import make_step
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.parts import build, collect_state, list_parts
 from vd_core.checkpoints.write import make_metadata, write_safetensors
@@ -60,7 +67,7 @@ class Drawn(Mapping):
         return len(self.shapes)
 
 
-def parts_of(case: Case) -> list[str]:
+def list_flow_parts(case: Case) -> list[str]:
     """The parts of the diffuser that a flow needs."""
     wanted = {
         "diffuser.time_embed",
@@ -70,12 +77,13 @@ def parts_of(case: Case) -> list[str]:
     return [part for part in list_parts(case.config) if part in wanted]
 
 
-def random_file(case: Case, options: argparse.Namespace) -> Path:
+def write_random_file(case: Case, options: argparse.Namespace) -> Path:
     """The file of a case's layers, written if it is not there."""
     path = options.scratch / f"vd-{options.size}-{options.flow}-{options.file_dtype}.safetensors"
     if not path.exists():
         shapes = {
-            key: tensor.shape for key, tensor in collect_state(build(case.config, parts_of(case))).items()
+            key: tensor.shape
+            for key, tensor in collect_state(build(case.config, list_flow_parts(case))).items()
         }
         write_safetensors(path, Drawn(shapes), make_metadata(case.config), DTYPES[options.file_dtype])
     return path
@@ -97,7 +105,7 @@ def read_bytes(path: Path) -> list[bytearray]:
     return buffers
 
 
-def plain_load(path: Path, case: Case) -> Diffuser:
+def load_plainly(path: Path, case: Case) -> Diffuser:
     """The way without care for time and memory."""
     diffuser = Diffuser(case.config.diffuser, [case.data], sorted(set(case.kinds)))
     diffuser.load_state_dict(
@@ -106,23 +114,23 @@ def plain_load(path: Path, case: Case) -> Diffuser:
     return diffuser.to(case.dtype)
 
 
-def measured(path: Path, case: Case, contestant: str) -> dict:
+def measure_case(path: Path, case: Case, contestant: str) -> dict:
     """One contestant in this process, which must be a fresh one."""
-    before, start = resident("VmRSS"), time.perf_counter()
+    before, start = read_memory("VmRSS"), time.perf_counter()
     if contestant == "read":
         held = read_bytes(path)
         return {
             "seconds": time.perf_counter() - start,
-            "resident": resident("VmHWM") - before,
+            "resident": read_memory("VmHWM") - before,
             "bytes": sum(map(len, held)),
         }
     diffuser = (
-        load(path, parts=parts_of(case), dtype=case.dtype).diffuser
+        load(path, parts=list_flow_parts(case), dtype=case.dtype).diffuser
         if contestant == "ours"
-        else plain_load(path, case)
+        else load_plainly(path, case)
     )
-    loaded, peak = time.perf_counter() - start, resident("VmHWM") - before
-    step, steps = our_step(case, diffuser.to(case.device)), []
+    loaded, peak = time.perf_counter() - start, read_memory("VmHWM") - before
+    step, steps = make_step(case, diffuser.to(case.device)), []
     with torch.inference_mode():
         for _ in range(2):
             start = time.perf_counter()
@@ -135,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     """Measure, print and write what the command line asks for; returns the row."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    size_options(parser)
-    machine_options(parser)
+    add_size_options(parser)
+    add_machine_options(parser)
     parser.add_argument("--flow", choices=FLOWS, default="image-variation")
     parser.add_argument("--file-dtype", choices=DTYPES, default="float16")
     parser.add_argument(
@@ -146,20 +154,20 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     parser.add_argument("--here", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    case = case_of(options.flow, options, DTYPES[options.dtype])
-    path = random_file(case, options)
+    case = make_case(options.flow, options, DTYPES[options.dtype])
+    path = write_random_file(case, options)
     if options.here:
-        print(json.dumps(measured(path, case, options.here)))
+        print(json.dumps(measure_case(path, case, options.here)))
         return []
     runs = {name: [] for name in CONTESTANTS}
     for number in range(options.repeats + 1):
         for name in CONTESTANTS:
-            run = in_child("load", [*arguments, "--here", name])
+            run = run_in_child("load", [*arguments, "--here", name])
             if number:  # the first round warms the disk cache
                 runs[name].append(run)
     seconds = {name: [run["seconds"] for run in those] for name, those in runs.items()}
     needed = (
-        sum(tensor.numel() for tensor in collect_state(build(case.config, parts_of(case))).values())
+        sum(tensor.numel() for tensor in collect_state(build(case.config, list_flow_parts(case))).values())
         * case.dtype.itemsize
     )
     peaks = {name: max(run["resident"] for run in those) for name, those in runs.items()}
@@ -168,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         **{name: getattr(options, name) for name in ("size", "file_dtype", "dtype", "repeats")},
         "seconds": seconds,
         "medians": {name: median(values) for name, values in seconds.items()},
-        "to_reading": ratios(seconds, "read"),
+        "to_reading": compute_ratios(seconds, "read"),
         "weights": needed,
         "peaks": peaks,
         "peak_to_weights": peaks["ours"] / needed,

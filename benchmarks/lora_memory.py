@@ -22,7 +22,7 @@ from vd_core.training.diffuser import FlowData, flow_losses
 from vd_core.training.lora import Lora, select
 
 
-def peak() -> str:
+def read_peak() -> str:
     """The largest resident size of this process so far."""
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
 
@@ -38,17 +38,17 @@ def main() -> None:
     diffuser.requires_grad_(False)
     lora = Lora(diffuser, select(diffuser, ["context.text:attn"]), rank=8, alpha=8.0)
     frozen, trained = (sum(p.numel() for p in module.parameters()) / 1e6 for module in (diffuser, lora))
-    print(f"{frozen:.0f} M frozen and {trained:.2f} M trained parameters: {peak()}", flush=True)
+    print(f"{frozen:.0f} M frozen and {trained:.2f} M trained parameters: {read_peak()}", flush=True)
     tokens = torch.randn(1, 77, 768)
     flows = FlowData({"image": torch.randn(1, 4, 64, 64)}, {"text": tokens}, {"text": 0 * tokens})
     schedule, batches = Schedule(config.schedule), {("image", "text"): 1}
     losses = flow_losses(flows, schedule, batches, checkpointing="--checkpointing" in sys.argv)
     optimizer, started = torch.optim.AdamW(lora.parameters(), fused=True), time.monotonic()
-    with lora.attached(diffuser):
+    with lora.attach(diffuser):
         for _, loss in losses(diffuser, torch.Generator().manual_seed(0)):
             loss.backward()
     optimizer.step()
-    print(f"one step of {time.monotonic() - started:.0f} s: {peak()}")
+    print(f"one step of {time.monotonic() - started:.0f} s: {read_peak()}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ GEMM = 2048
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def machine_options(parser: argparse.ArgumentParser) -> None:
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """The options that every benchmark has."""
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of our side; the plain baseline is float32 always"
@@ -67,29 +67,29 @@ def alternate(
     return seconds
 
 
-def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+def compute_ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     """How many times as long `slow` takes: the median over the rounds, in each of which both ran one after
     the other."""
     return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def ratios(measured: Mapping[str, Sequence[float]], ours: str = "ours") -> dict[str, float]:
+def compute_ratios(measured: Mapping[str, Sequence[float]], ours: str = "ours") -> dict[str, float]:
     """The ratio of every other contestant to ours."""
-    return {name: ratio(values, measured[ours]) for name, values in measured.items() if name != ours}
+    return {name: compute_ratio(values, measured[ours]) for name, values in measured.items() if name != ours}
 
 
-def matrix_product(dtype: torch.dtype, device: str) -> Callable[[], object]:
+def make_matrix_product(dtype: torch.dtype, device: str) -> Callable[[], object]:
     """A product of square matrices: its rate is the yardstick of what the machine can do at the moment."""
     a, b = (torch.randn(GEMM, GEMM).to(device, dtype) for _ in range(2))
     return lambda: a @ b
 
 
-def matrix_rate(seconds: Sequence[float]) -> float:
+def compute_matrix_rate(seconds: Sequence[float]) -> float:
     """FLOP per second from the times of `matrix_product`."""
     return 2 * GEMM**3 / median(seconds)
 
 
-def resident(field: str) -> int:
+def read_memory(field: str) -> int:
     """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most. Linux only.
 
     Not `getrusage`: for a forked child process its maximum includes that of the parent.
@@ -100,7 +100,7 @@ def resident(field: str) -> int:
     raise ValueError(f"/proc/self/status has no {field}: memory can be measured on Linux only.")
 
 
-def in_child(module: str, arguments: Sequence[str]) -> dict:
+def run_in_child(module: str, arguments: Sequence[str]) -> dict:
     """Run a benchmark's module in a fresh process with our settings; what it printed last, as JSON. Raises
     RuntimeError if it fails."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
@@ -110,7 +110,7 @@ def in_child(module: str, arguments: Sequence[str]) -> dict:
     return json.loads(child.stdout.splitlines()[-1])
 
 
-def machine(device: str) -> dict:
+def describe_machine(device: str) -> dict:
     """What the figures were measured on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
@@ -140,7 +140,7 @@ def write_record(benchmark: str, options: argparse.Namespace, rows: Sequence[dic
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip(),
         "command": shlex.join(["python", f"benchmarks/{benchmark}.py", *sys.argv[1:]]),
-        "machine": machine(options.device),
+        "machine": describe_machine(options.device),
         "rows": list(rows),
     }
     options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

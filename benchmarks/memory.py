@@ -18,22 +18,22 @@ import torch
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.baseline import plain_diffuser, plain_step
-from benchmarks.cases import FLOWS, case_of, size_options
-from benchmarks.measure import DTYPES, in_child, machine_options, resident, write_record
-from benchmarks.speed import our_step
+from benchmarks.baseline import make_plain_diffuser, make_plain_step
+from benchmarks.cases import FLOWS, add_size_options, make_case
+from benchmarks.measure import DTYPES, add_machine_options, read_memory, run_in_child, write_record
+from benchmarks.speed import make_step
 
 CONTESTANTS = ("ours", "baseline")
 
 
-def measured(flow: str, contestant: str, options: argparse.Namespace) -> dict:
+def measure_case(flow: str, contestant: str, options: argparse.Namespace) -> dict:
     """Two guided steps in this process, which must be a fresh one."""
-    before = resident("VmRSS")
-    case = case_of(flow, options, DTYPES[options.dtype] if contestant == "ours" else torch.float32)
+    before = read_memory("VmRSS")
+    case = make_case(flow, options, DTYPES[options.dtype] if contestant == "ours" else torch.float32)
     step = (
-        our_step(case, case.diffuser)
+        make_step(case, case.diffuser)
         if contestant == "ours"
-        else plain_step(case, plain_diffuser(case.diffuser))
+        else make_plain_step(case, make_plain_diffuser(case.diffuser))
     )
     with torch.inference_mode():
         step()
@@ -42,28 +42,33 @@ def measured(flow: str, contestant: str, options: argparse.Namespace) -> dict:
     on_device = (
         torch.cuda.max_memory_allocated(options.device) if torch.device(options.device).type == "cuda" else 0
     )
-    return {"weights": weights, "before": before, "resident": resident("VmHWM") - before, "device": on_device}
+    return {
+        "weights": weights,
+        "before": before,
+        "resident": read_memory("VmHWM") - before,
+        "device": on_device,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
     """Measure, print and write what the command line asks for; returns the rows."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    size_options(parser)
-    machine_options(parser)
+    add_size_options(parser)
+    add_machine_options(parser)
     parser.add_argument("--only", nargs="+", choices=FLOWS, default=list(FLOWS), help="flows to measure")
     # how the fresh processes are called
     parser.add_argument("--here", choices=CONTESTANTS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.here:
-        print(json.dumps(measured(options.only[0], options.here, options)))
+        print(json.dumps(measure_case(options.only[0], options.here, options)))
         return []
     settings = {name: getattr(options, name) for name in ("size", "pixels", "batch", "dtype")}
     rows = []
     for flow in options.only:
         held = {
-            name: in_child("memory", [*arguments, "--only", flow, "--here", name]) for name in CONTESTANTS
+            name: run_in_child("memory", [*arguments, "--only", flow, "--here", name]) for name in CONTESTANTS
         }
         ours, plain = held["ours"], held["baseline"]
         peak = "device" if ours["device"] else "resident"

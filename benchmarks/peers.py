@@ -10,11 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import CFG, TIMESTEP, Case, random_
+from benchmarks.cases import CFG, TIMESTEP, Case, randomize_
 from vd_core.config import DiffuserConfig
 
 
-def diffusers_unet(config: DiffuserConfig) -> nn.Module:
+def build_diffusers_unet(config: DiffuserConfig) -> nn.Module:
     """diffusers' UNet2DConditionModel (`pip install diffusers`). Raises ImportError without it."""
     from diffusers import UNet2DConditionModel
 
@@ -32,7 +32,7 @@ def diffusers_unet(config: DiffuserConfig) -> nn.Module:
     )
 
 
-def core_unet(config: DiffuserConfig) -> nn.Module:
+def build_core_unet(config: DiffuserConfig) -> nn.Module:
     """ComfyUI's UNetModel, from the checkout that COMFYUI_PATH names. Raises KeyError without it, ImportError
     without its requirements."""
     sys.path.append(os.environ["COMFYUI_PATH"])
@@ -69,15 +69,15 @@ def core_unet(config: DiffuserConfig) -> nn.Module:
     )
 
 
-PEERS = {"diffusers": diffusers_unet, "core": core_unet}
+PEERS = {"diffusers": build_diffusers_unet, "core": build_core_unet}
 
 
 @torch.no_grad()
-def peer_step(name: str, case: Case) -> Callable[[], Tensor]:
+def make_peer_step(name: str, case: Case) -> Callable[[], Tensor]:
     """A guided step of a flow with one context to pictures, both halves as one batch."""
     with torch.device("meta"):
         unet = PEERS[name](case.config.diffuser)
-    unet = random_(unet.eval().to(case.dtype).to_empty(device=case.device))
+    unet = randomize_(unet.eval().to(case.dtype).to_empty(device=case.device))
     context = case.contexts[0]
     tokens = torch.cat([side.expand(case.batch, -1, -1) for side in (context.unconditional, context.tokens)])
     timesteps = torch.full((2 * case.batch,), TIMESTEP, device=case.device)
@@ -90,7 +90,7 @@ def peer_step(name: str, case: Case) -> Callable[[], Tensor]:
     return step
 
 
-def peer_options(parser: argparse.ArgumentParser) -> None:
+def add_peer_options(parser: argparse.ArgumentParser) -> None:
     """Which peers are measured too."""
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=[], help="beside flows of one context to pictures"

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.cases import FLOWS
-from benchmarks.measure import machine_options, write_record
+from benchmarks.measure import add_machine_options, write_record
 from vd_core import embedded
 from vd_core.checkpoints.load import load
 from vd_core.context import Blend, Context
@@ -69,7 +69,7 @@ TABLES = {"steps": STEPS, "bits": BITS}  # the first setting of each is its refe
 
 
 @torch.inference_mode()
-def contexts_of(model: VersatileDiffusion, samples: int) -> dict[str, Context]:
+def read_contexts(model: VersatileDiffusion, samples: int) -> dict[str, Context]:
     """Held-out pictures and their captions, by kind."""
     data = CaptionedPictures.load(embedded.FOLDER)
     chosen = data.held_out[:samples]
@@ -79,7 +79,9 @@ def contexts_of(model: VersatileDiffusion, samples: int) -> dict[str, Context]:
     }
 
 
-def sampled(model: VersatileDiffusion, data: str, contexts: Blend, setting: Setting) -> tuple[Tensor, int]:
+def draw_samples(
+    model: VersatileDiffusion, data: str, contexts: Blend, setting: Setting
+) -> tuple[Tensor, int]:
     """Latents of a flow, in float64 if the network is, else in float32; and how often the network was
     evaluated for each."""
     sizes, samples = model.config.diffuser.data[data], len(contexts[0].tokens)
@@ -102,15 +104,15 @@ def sampled(model: VersatileDiffusion, data: str, contexts: Blend, setting: Sett
     return x.double(), sum(evaluations)
 
 
-def distances(model: VersatileDiffusion, table: str, samples: int) -> list[dict]:
+def measure_distances(model: VersatileDiffusion, table: str, samples: int) -> list[dict]:
     """One row per setting of a table, with the distance to its reference for every flow."""
-    contexts, settings = contexts_of(model, samples), TABLES[table]
+    contexts, settings = read_contexts(model, samples), TABLES[table]
     rows = [{"table": table, "what": name, "distance": {}} for name in settings]
     for flow, (data, kinds) in FLOWS.items():
         blend = [contexts[kind] for kind in kinds]
         reference = None
         for row, setting in zip(rows, settings.values(), strict=True):
-            x, row["evaluations"] = sampled(model, data, blend, setting)
+            x, row["evaluations"] = draw_samples(model, data, blend, setting)
             reference = x if reference is None else reference
             row["distance"][flow] = float((x - reference).norm() / reference.norm())
     return rows
@@ -119,14 +121,14 @@ def distances(model: VersatileDiffusion, table: str, samples: int) -> list[dict]
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
     """Measure, print and write what the command line asks for; returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    machine_options(parser)
+    add_machine_options(parser)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     model, rows = load(embedded.MODEL), []
     for table in options.only:
-        rows += distances(model, table, options.samples)
+        rows += measure_distances(model, table, options.samples)
         for row in rows:
             if row["table"] == table:
                 compared = ", ".join(f"{flow} {value:.2g}" for flow, value in row["distance"].items())

@@ -22,10 +22,10 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.baseline import plain_diffuser, plain_step
-from benchmarks.cases import CFG, FLOWS, Case, case_of, size_options
-from benchmarks.measure import DTYPES, alternate, machine_options, write_record
-from benchmarks.speed import our_step
+from benchmarks.baseline import make_plain_diffuser, make_plain_step
+from benchmarks.cases import CFG, FLOWS, Case, add_size_options, make_case
+from benchmarks.measure import DTYPES, add_machine_options, alternate, write_record
+from benchmarks.speed import make_step
 from vd_core.diffuser.model import Diffuser
 from vd_core.plots import COLORS, Curve, plot
 from vd_core.sampling.generate import generate
@@ -49,7 +49,7 @@ LABELS = {
 }
 
 
-def grown(case: Case, what: str, value: int) -> Case:
+def grow(case: Case, what: str, value: int) -> Case:
     """The case with more of something; contexts alternate between pictures and texts."""
     if what == "contexts":
         kinds = tuple(("image", "text")[number % 2] for number in range(value))
@@ -57,11 +57,11 @@ def grown(case: Case, what: str, value: int) -> Case:
     return case if what == "steps" else replace(case, **{what: value})
 
 
-def runs(
+def make_runs(
     case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser
 ) -> dict[str, Callable[[], object]]:
     """What the contestants do at one point: a guided step, or for "steps" a whole run of official DDIM."""
-    our, their = our_step(case, diffuser), plain_step(case, plain)
+    our, their = make_step(case, diffuser), make_plain_step(case, plain)
     if what != "steps":
         return {"ours": our, "baseline": their}
 
@@ -72,7 +72,7 @@ def runs(
     return {"ours": lambda: run(None), "baseline": lambda: run(lambda x, t: their())}
 
 
-def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+def fit_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """(a, k) of the least-squares line log seconds = log a + k log size. Raises ValueError for fewer than two
     sizes."""
     if len(set(sizes)) < 2:
@@ -85,20 +85,20 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, f
     return math.exp(y_mean - slope * x_mean), slope
 
 
-def row_of(what: str, case: Case, values: Sequence[int], options: argparse.Namespace) -> dict:
+def measure_curve(what: str, case: Case, values: Sequence[int], options: argparse.Namespace) -> dict:
     """The curve of one thing that grows."""
     seconds = {"ours": [], "baseline": []}
     # One set of weights for all points; contexts need both kinds of layers.
     widest = replace(case, kinds=("image", "text")) if what == "contexts" else case
-    diffuser, plain = widest.diffuser, plain_diffuser(widest.diffuser)
+    diffuser, plain = widest.diffuser, make_plain_diffuser(widest.diffuser)
     for value in values:
-        point = grown(case, what, value)
+        point = grow(case, what, value)
         for name, measured in alternate(
-            runs(point, what, value, diffuser, plain), options.repeats, options.device
+            make_runs(point, what, value, diffuser, plain), options.repeats, options.device
         ).items():
             seconds[name].append(median(measured))
     sizes = [value**2 / 1000 for value in values] if what == "pixels" else list(values)
-    fits = {name: exponent(sizes, those) for name, those in seconds.items()}
+    fits = {name: fit_exponent(sizes, those) for name, those in seconds.items()}
     return {
         "what": what,
         "sizes": sizes,
@@ -108,7 +108,7 @@ def row_of(what: str, case: Case, values: Sequence[int], options: argparse.Names
     }
 
 
-def picture(row: dict, title: str) -> Image.Image:
+def draw_picture(row: dict, title: str) -> Image.Image:
     """The measured points of a row, and the fitted curves."""
     low, high = row["sizes"][0], row["sizes"][-1]
     along = [low + (high - low) * i / 60 for i in range(61)]
@@ -128,14 +128,14 @@ def picture(row: dict, title: str) -> Image.Image:
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
     """Measure, print, draw and write what the command line asks for; returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    size_options(parser)
-    machine_options(parser)
+    add_size_options(parser)
+    add_machine_options(parser)
     parser.add_argument("--flow", choices=FLOWS, default="image-variation")
     parser.add_argument("--only", nargs="+", choices=POINTS, default=list(POINTS), help="what grows")
     parser.add_argument("--plots", type=Path, help="folder for the plots")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    case = case_of(options.flow, options, DTYPES[options.dtype])
+    case = make_case(options.flow, options, DTYPES[options.dtype])
     rows = []
     for what in options.only:
         if what == "pixels" and case.data == "text":
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         row = {
             name: getattr(options, name) for name in ("size", "flow", "pixels", "batch", "dtype", "repeats")
         }
-        rows.append(row | row_of(what, case, POINTS[what], options))
+        rows.append(row | measure_curve(what, case, POINTS[what], options))
         times = ", ".join(f"{name} exponent {k:.2f}" for name, k in rows[-1]["exponents"].items())
         print(
             f"{what:9} {times}; ours {', '.join(f'{value:.4g}' for value in rows[-1]['seconds']['ours'])} s",
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         if options.plots is not None:
             options.plots.mkdir(parents=True, exist_ok=True)
             title = f"{options.flow}, {options.size} size, {options.dtype}"
-            picture(rows[-1], title).save(options.plots / f"scaling-{what}.png")
+            draw_picture(rows[-1], title).save(options.plots / f"scaling-{what}.png")
         write_record("scaling", options, rows)  # after every row: a run that is stopped keeps them
     return rows
 

@@ -24,18 +24,18 @@ from torch import Tensor
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.baseline import flops, plain_diffuser, plain_step
-from benchmarks.cases import CFG, FLOWS, SIZES, TIMESTEP, Case, case_of, random_, size_options
+from benchmarks.baseline import count_flops, make_plain_diffuser, make_plain_step
+from benchmarks.cases import CFG, FLOWS, SIZES, TIMESTEP, Case, add_size_options, make_case, randomize_
 from benchmarks.measure import (
     DTYPES,
+    add_machine_options,
     alternate,
-    machine_options,
-    matrix_product,
-    matrix_rate,
-    ratios,
+    compute_matrix_rate,
+    compute_ratios,
+    make_matrix_product,
     write_record,
 )
-from benchmarks.peers import peer_options, peer_step
+from benchmarks.peers import add_peer_options, make_peer_step
 from seecoder.config import SeeCoderConfig, SwinConfig
 from seecoder.swin import Swin
 from vd_core.autoencoders.optimus import Optimus
@@ -51,13 +51,13 @@ BACKBONES = {
 }
 
 
-def our_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
+def make_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
     """A guided step as the product runs it."""
     denoise = guide(diffuser, case.schedule, case.contexts, case.data, CFG)
     return lambda: denoise(case.latent, TIMESTEP)
 
 
-def compiled(diffuser: Diffuser, mode: str) -> Diffuser:
+def compile_twin(diffuser: Diffuser, mode: str) -> Diffuser:
     """The same layers, compiled."""
     with torch.device("meta"):
         twin = Diffuser(diffuser.config, diffuser.data, diffuser.context).requires_grad_(False)
@@ -67,7 +67,7 @@ def compiled(diffuser: Diffuser, mode: str) -> Diffuser:
 
 
 @torch.inference_mode()
-def first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> dict:
+def time_first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> dict:
     """How long the first compiled step takes, and its distance to the eager one, |difference| / |eager|."""
     expected, start = eager(), time.perf_counter()
     found = ours()
@@ -79,37 +79,37 @@ def first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> dict:
     return figures
 
 
-def measured(
+def measure_row(
     functions: dict[str, Callable[[], object]], options: argparse.Namespace, dtype: torch.dtype
 ) -> dict:
     """All contestants and the yardstick, taking turns -> the figures of a row."""
     seconds = alternate(
-        functions | {"matrix": matrix_product(dtype, options.device)}, options.repeats, options.device
+        functions | {"matrix": make_matrix_product(dtype, options.device)}, options.repeats, options.device
     )
-    rate = matrix_rate(seconds.pop("matrix"))
+    rate = compute_matrix_rate(seconds.pop("matrix"))
     return {
         "seconds": seconds,
         "medians": {name: median(values) for name, values in seconds.items()},
-        "ratios": ratios(seconds),
+        "ratios": compute_ratios(seconds),
         "matrix_flops": rate,
     }
 
 
-def flow_row(flow: str, options: argparse.Namespace) -> dict:
+def measure_flow(flow: str, options: argparse.Namespace) -> dict:
     """A guided step of a flow."""
     dtype = DTYPES[options.dtype]
-    case = case_of(flow, options, dtype)
-    functions, extra = {"ours": our_step(case, case.diffuser)}, {}
+    case = make_case(flow, options, dtype)
+    functions, extra = {"ours": make_step(case, case.diffuser)}, {}
     if options.compile is not None:
         functions = {
-            "ours": our_step(case, compiled(case.diffuser, options.compile)),
+            "ours": make_step(case, compile_twin(case.diffuser, options.compile)),
             "eager": functions["ours"],
         }
-        extra = first_step(**functions)
-    functions |= {"baseline": plain_step(case, plain_diffuser(case.diffuser))}
+        extra = time_first_step(**functions)
+    functions |= {"baseline": make_plain_step(case, make_plain_diffuser(case.diffuser))}
     if case.data == "image" and len(case.kinds) == 1:
-        functions |= {name: peer_step(name, case) for name in options.peers}
-    figures, cost = measured(functions, options, dtype), flops(case)
+        functions |= {name: make_peer_step(name, case) for name in options.peers}
+    figures, cost = measure_row(functions, options, dtype), count_flops(case)
     step = figures["medians"]["ours"]
     return {
         **figures,
@@ -122,20 +122,20 @@ def flow_row(flow: str, options: argparse.Namespace) -> dict:
 
 
 @torch.no_grad()
-def captions_row(options: argparse.Namespace) -> dict:
+def measure_captions(options: argparse.Namespace) -> dict:
     """Decoding of sentences of the longest length: all together and cached, or each alone from its first
     token at every token."""
     dtype, config = DTYPES[options.dtype], SIZES[options.size].text_vae
     with torch.device("meta"):
         optimus = Optimus(config)
-    optimus = random_(optimus.to(dtype).to_empty(device=options.device))
-    plain = optimus if dtype == torch.float32 else random_(Optimus(config).to(options.device))
+    optimus = randomize_(optimus.to(dtype).to_empty(device=options.device))
+    plain = optimus if dtype == torch.float32 else randomize_(Optimus(config).to(options.device))
     latents = torch.randn(options.batch, config.latent_width).to(options.device, dtype)
 
     def cached() -> None:
         tokens, memory = (
             torch.zeros(options.batch, 1, dtype=torch.long, device=options.device),
-            optimus.memory(latents),
+            optimus.start_cache(latents),
         )
         for _ in range(config.max_tokens - 1):
             logits, memory = optimus.step(latents, tokens, memory)
@@ -147,17 +147,17 @@ def captions_row(options: argparse.Namespace) -> dict:
             for _ in range(config.max_tokens - 1):
                 tokens = torch.cat([tokens, plain.logits(latent, tokens)[:, -1:].argmax(dim=-1)], dim=1)
 
-    figures = measured({"ours": cached, "baseline": uncached}, options, dtype)
+    figures = measure_row({"ours": cached, "baseline": uncached}, options, dtype)
     return {**figures, "per_second": options.batch / figures["medians"]["ours"]}
 
 
 @torch.no_grad()
-def backbone_row(options: argparse.Namespace) -> dict:
+def measure_backbone(options: argparse.Namespace) -> dict:
     """SeeCoder's backbone beside timm's Swin of the same sizes and type."""
     from timm.models.swin_transformer import SwinTransformer
 
     dtype, sizes = DTYPES[options.dtype], BACKBONES[options.size]
-    ours = random_(Swin(sizes).to(options.device, dtype).eval())
+    ours = randomize_(Swin(sizes).to(options.device, dtype).eval())
     theirs = SwinTransformer(
         img_size=options.pixels,
         window_size=sizes.window,
@@ -166,18 +166,18 @@ def backbone_row(options: argparse.Namespace) -> dict:
         num_heads=sizes.heads,
         num_classes=0,
     )
-    theirs = random_(theirs.to(options.device, dtype).eval())
+    theirs = randomize_(theirs.to(options.device, dtype).eval())
     images = torch.rand(options.batch, 3, options.pixels, options.pixels).to(options.device, dtype)
-    figures = measured(
+    figures = measure_row(
         {"ours": lambda: ours(images), "timm": lambda: theirs.forward_features(images)}, options, dtype
     )
     return {**figures, "per_second": options.batch / figures["medians"]["ours"]}
 
 
-ROWS = {**dict.fromkeys(FLOWS, flow_row), "captions": captions_row, "backbone": backbone_row}
+ROWS = {**dict.fromkeys(FLOWS, measure_flow), "captions": measure_captions, "backbone": measure_backbone}
 
 
-def line(row: dict) -> str:
+def write_line(row: dict) -> str:
     """A row for people."""
     medians = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in row["medians"].items())
     compared = ", ".join(f"{value:.2f}x {name}" for name, value in row["ratios"].items())
@@ -192,9 +192,9 @@ def line(row: dict) -> str:
 def main(arguments: Sequence[str] | None = None) -> list[dict]:
     """Measure, print and write what the command line asks for; returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    size_options(parser)
-    machine_options(parser)
-    peer_options(parser)
+    add_size_options(parser)
+    add_machine_options(parser)
+    add_peer_options(parser)
     parser.add_argument(
         "--compile",
         nargs="?",
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     for what in options.only:
         figures = ROWS[what](what, options) if what in FLOWS else ROWS[what](options)
         rows.append({"what": what, **settings, **figures})
-        print(line(rows[-1]), flush=True)
+        print(write_line(rows[-1]), flush=True)
         write_record("speed", options, rows)  # after every row: a run that is stopped keeps them
     return rows
 

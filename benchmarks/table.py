@@ -22,7 +22,7 @@ from benchmarks.cases import FLOWS
 START, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 
-def case(row: dict) -> str:
+def describe_case(row: dict) -> str:
     """What was measured, in short."""
     picture = (
         f", {row['pixels']} px"
@@ -32,12 +32,12 @@ def case(row: dict) -> str:
     return f"{row['what']}, {row['size']}{picture}, batch {row['batch']}, {row['dtype']}"
 
 
-def others(row: dict) -> str:
+def describe_others(row: dict) -> str:
     """How many times as long the contestants take."""
     return ", ".join(f"{name} {value:.2f}×" for name, value in row["ratios"].items())
 
 
-def extent(row: dict) -> str:
+def describe_extent(row: dict) -> str:
     """The first and the last point of a curve; those of pixels are kept in thousands."""
     return " … ".join(
         f"{round(1000 * size) if row['what'] == 'pixels' else size:g}"
@@ -45,7 +45,7 @@ def extent(row: dict) -> str:
     )
 
 
-def mebibytes(count: float) -> str:
+def write_mebibytes(count: float) -> str:
     """Bytes in MiB."""
     return f"{count / 2**20:.0f} MiB"
 
@@ -53,17 +53,17 @@ def mebibytes(count: float) -> str:
 Column = tuple[str, Callable[[dict], str]]
 COLUMNS: dict[str, list[Column]] = {
     "speed": [
-        ("speed", case),
+        ("speed", describe_case),
         ("seconds", lambda row: f"{row['medians']['ours']:.3g}"),
-        ("the others take", others),
+        ("the others take", describe_others),
         ("GFLOP/s", lambda row: f"{row['achieved_flops'] / 1e9:.0f}" if "share" in row else ""),
         ("of the matrix rate", lambda row: f"{row['share']:.0%}" if "share" in row else ""),
     ],
     "memory": [
-        ("memory", case),
-        ("weights", lambda row: mebibytes(row["ours"]["weights"])),
-        ("at most", lambda row: mebibytes(row["peak"])),
-        ("baseline", lambda row: f"{mebibytes(row['baseline_peak'])}, {row['ratio']:.2f}×"),
+        ("memory", describe_case),
+        ("weights", lambda row: write_mebibytes(row["ours"]["weights"])),
+        ("at most", lambda row: write_mebibytes(row["peak"])),
+        ("baseline", lambda row: f"{write_mebibytes(row['baseline_peak'])}, {row['ratio']:.2f}×"),
     ],
     "load": [
         (
@@ -84,7 +84,7 @@ COLUMNS: dict[str, list[Column]] = {
     ],
     "scaling": [
         ("cost against", lambda row: f"{row['what']}; {row['flow']}, {row['size']}, {row['dtype']}"),
-        ("from … to", extent),
+        ("from … to", describe_extent),
         (
             "the last takes",
             lambda row: f"{row['seconds']['ours'][-1] / row['seconds']['ours'][0]:.2f}× the first",
@@ -95,7 +95,7 @@ COLUMNS: dict[str, list[Column]] = {
 }
 
 
-def table(record: dict) -> str:
+def write_table(record: dict) -> str:
     """One record as a table, under a line that says where it was measured and how to measure it again."""
     columns, machine = COLUMNS[record["benchmark"]], record["machine"]
     lines = [[title for title, _ in columns], ["---"] * len(columns)]
@@ -120,13 +120,13 @@ NAMES = {
 Line = tuple[str, str, list[str]]  # what, its figure, what that is compared with
 
 
-def speed_line(row: dict) -> Line | None:
+def write_speed(row: dict) -> Line | None:
     """A guided step, or the decoding of captions; SeeCoder's backbone is left to the whole tables."""
     if row["what"] == "backbone":
         return None
     captions = row["what"] == "captions"
     names = {**NAMES, "baseline": "without a cache it takes"} if captions else NAMES
-    what = f"{'decoding' if captions else 'guided step'}: {case(row)}"
+    what = f"{'decoding' if captions else 'guided step'}: {describe_case(row)}"
     return (
         what,
         f"{row['medians']['ours']:.2g} s",
@@ -134,7 +134,7 @@ def speed_line(row: dict) -> Line | None:
     )
 
 
-def scaling_line(row: dict) -> Line | None:
+def write_scaling(row: dict) -> Line | None:
     """What a batch of texts costs."""
     if row["what"] != "batch" or FLOWS[row["flow"]][0] != "text":
         return None
@@ -146,12 +146,16 @@ def scaling_line(row: dict) -> Line | None:
     )
 
 
-def memory_line(row: dict) -> Line:
+def write_memory(row: dict) -> Line:
     """The most that a step holds."""
-    return f"memory: {case(row)}", mebibytes(row["peak"]), [f"{NAMES['baseline']} {row['ratio']:.2f}×"]
+    return (
+        f"memory: {describe_case(row)}",
+        write_mebibytes(row["peak"]),
+        [f"{NAMES['baseline']} {row['ratio']:.2f}×"],
+    )
 
 
-def load_line(row: dict) -> Line:
+def write_load(row: dict) -> Line:
     """Loading, against reading the file."""
     compared = [
         f"{row['to_reading']['ours']:.2f}× the time of reading alone",
@@ -162,14 +166,14 @@ def load_line(row: dict) -> Line:
 
 
 SUMMARIES: dict[str, Callable[[dict], Line | None]] = {
-    "speed": speed_line,
-    "scaling": scaling_line,
-    "memory": memory_line,
-    "load": load_line,
+    "speed": write_speed,
+    "scaling": write_scaling,
+    "memory": write_memory,
+    "load": write_load,
 }
 
 
-def summary(records: Sequence[dict]) -> str:
+def write_summary(records: Sequence[dict]) -> str:
     """One table of what users ask first. A case that was measured in several runs stands in one line, with
     the figures of the first."""
     lines: dict[str, tuple[str, dict[str, None]]] = {}
@@ -187,7 +191,7 @@ def summary(records: Sequence[dict]) -> str:
     return f"| what | figure | compared |\n| --- | --- | --- |\n{body}"
 
 
-def inserted(page: str, tables: str) -> str:
+def insert(page: str, tables: str) -> str:
     """A page with new tables between its marks. Raises ValueError for a page without them."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
@@ -200,7 +204,7 @@ def inserted(page: str, tables: str) -> str:
 
 def replace(page: Path, tables: str) -> None:
     """Put tables into a page. Raises ValueError as `inserted`."""
-    page.write_text(inserted(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    page.write_text(insert(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -212,11 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in options.records]
     if options.summary is not None:
-        replace(options.summary, summary(records))
+        replace(options.summary, write_summary(records))
     if options.into is not None:
-        replace(options.into, "\n".join(map(table, records)))
+        replace(options.into, "\n".join(map(write_table, records)))
     if options.into is None and options.summary is None:
-        print("\n".join(map(table, records)))
+        print("\n".join(map(write_table, records)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def learn(
     optimizer, losses = torch.optim.Adam(lora.parameters(), lr=rate), []
     side, channels = vd.config.diffuser.data["image"].side, vd.image_vae.config.latent_channels
     latent = torch.zeros(1, channels, side, side, device=vd.device)
-    with lora.attached(vd.diffuser):
+    with lora.attach(vd.diffuser):
         for _ in range(updates):
             drawn = vd.sample("image", context, latent, 0, Sampling("dpmpp_2m", steps=4, cfg=1.0))
             seen = vd.clip.embed_image(vd.image_vae.decode_unclamped(drawn))

@@ -331,7 +331,7 @@ class TorchCompileModel:
         return {"required": {"model": ("MODEL",), "backend": (["inductor", "cudagraphs"],)}}
 
     def execute(self, model, backend):
-        return (model.compiled(backend),)
+        return (model.compile(backend),)
 
 
 CORE_NODES = {

@@ -70,7 +70,7 @@ def read_catalogue(server: Server) -> tuple[dict, graph.Catalogue]:
 def follow(screen: Screen, extra: dict, wait: float) -> dict:
     """Run a job to its end, again where the server was lost -> its entry in the history."""
     server, restarts = screen.server, 0
-    while prompt := screen.unfinished():
+    while prompt := screen.list_unfinished():
         try:
             entry = server.run(prompt, extra, screen.show)
             for key, results in (entry.get("outputs") or {}).items():
@@ -175,7 +175,7 @@ class Screen:
             self.results.show_texts(key, self.title(key), lines)
         self.delivered.add(key)
 
-    def unfinished(self) -> dict:
+    def list_unfinished(self) -> dict:
         """Return what is left of the prompt: all but the output nodes whose results are here; {} if all are.
 
         An output node that another node takes something from stays.

@@ -76,7 +76,7 @@ class WebSocket:
         """Return the next message, or None if none was complete in time."""
         deadline = time.monotonic() + seconds
         while True:
-            frame = self.frame()
+            frame = self.take_frame()
             if frame is not None:
                 final, opcode, payload = frame
                 if opcode == CLOSE:
@@ -96,7 +96,7 @@ class WebSocket:
             if frame is None:
                 self.fill()
 
-    def frame(self) -> tuple[bool, int, bytes] | None:
+    def take_frame(self) -> tuple[bool, int, bytes] | None:
         """Take the first frame out of the buffer, if it is there as a whole.
 
         Returns (whether it ends its message, opcode, payload).

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from runner.pack import load_pack
-from tools.figures.nodes import functions_of
+from tools.figures.nodes import make_functions
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
 from vd_core.checkpoints.write import save_model
@@ -95,7 +95,7 @@ def pack():
 @pytest.fixture(scope="session")
 def nodes(pack):
     """Every node as a function of its inputs; defaults are filled in."""
-    return functions_of(pack)
+    return make_functions(pack)
 
 
 @pytest.fixture

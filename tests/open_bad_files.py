@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from picture_files import picture_files  # noqa: E402
 
 from tools.torture import bad_claims  # noqa: E402
-from tools.torture.bad_pickles import attacks  # noqa: E402
+from tools.torture.bad_pickles import make_attacks  # noqa: E402
 from vd_core.checkpoints.contexts import load_context  # noqa: E402
 from vd_core.checkpoints.load import load  # noqa: E402
 from vd_core.checkpoints.lora import read_lora  # noqa: E402
@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
         lambda path: read_lora(path, diffuser),
         bad_claims.load_seecoder,
     )
-    names = list(attacks(folder / "canary"))[:: int(sys.argv[2])]
+    names = list(make_attacks(folder / "canary"))[:: int(sys.argv[2])]
     names += [(f"eps {n}", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n") for n in range(2)]
     for name, content in names:
         path = folder / ("picture.png" if name.startswith("eps") else "model.pth")

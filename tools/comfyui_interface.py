@@ -186,7 +186,7 @@ class Checkout:
         if self.module(owner) is not None:
             for node in self.module(owner).body:
                 for inner in (node, *(ast.walk(node) if isinstance(node, (ast.If, ast.Try)) else ())):
-                    if last in defined(inner):
+                    if last in list_names(inner):
                         if isinstance(inner, ast.ImportFrom) and is_core(inner.module):
                             original = next(
                                 alias.name for alias in inner.names if last in (alias.asname, alias.name)
@@ -202,7 +202,7 @@ class Checkout:
         """A method or an attribute of a class or of those that it inherits from; also one that a method sets
         on self."""
         for node in ast.walk(cls):
-            if attribute in defined(node):
+            if attribute in list_names(node):
                 return node
             if isinstance(node, ast.Attribute) and node.attr == attribute and isinstance(node.ctx, ast.Store):
                 return node
@@ -223,7 +223,7 @@ class Checkout:
         return node.args if isinstance(node, ast.FunctionDef) else None
 
 
-def defined(node: ast.AST) -> set[str]:
+def list_names(node: ast.AST) -> set[str]:
     """The names that a statement defines, buffers of torch modules too."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}
@@ -245,7 +245,7 @@ def defined(node: ast.AST) -> set[str]:
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
-def fault(use: Use, checkout: Checkout) -> str:
+def find_fault(use: Use, checkout: Checkout) -> str:
     """What is wrong with a use of a name; empty where nothing is."""
     if checkout.find(use.name) is None:
         return "is not there"
@@ -269,7 +269,7 @@ def report(root: Path, adapter: Path = ADAPTER) -> Iterator[tuple[str, str, str]
         visitor = Uses(path)
         visitor.visit(ast.parse(path.read_text(encoding="utf-8")))
         for use in visitor.found:
-            wrong = fault(use, checkout)
+            wrong = find_fault(use, checkout)
             faults[use.name] = faults.get(use.name) or (f"{wrong} ({use.place})" if wrong else "")
     for name, attributes in ATTRIBUTES.items():
         faults |= {
@@ -279,12 +279,12 @@ def report(root: Path, adapter: Path = ADAPTER) -> Iterator[tuple[str, str, str]
     optional = {f"{name}.{attribute}" for name, attributes in OPTIONAL.items() for attribute in attributes}
     for name, wrong in sorted(faults.items()):
         if name not in optional:
-            yield ("MISSING" if wrong else "ok", name, wrong or written(checkout.signature(name)))
+            yield ("MISSING" if wrong else "ok", name, wrong or write_signature(checkout.signature(name)))
     for name in sorted(optional):
         yield ("optional", name, "there" if checkout.find(name) is not None else "not there")
 
 
-def written(arguments: ast.arguments | None) -> str:
+def write_signature(arguments: ast.arguments | None) -> str:
     """A signature in words of source."""
     return "" if arguments is None else f"({ast.unparse(arguments)})"
 

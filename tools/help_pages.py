@@ -21,7 +21,7 @@ HEADINGS = {  # inputs, outputs, the workflows that show the node
 }
 
 
-def page(node: str, texts: dict, language: str) -> str:
+def write_page(node: str, texts: dict, language: str) -> str:
     """Write the help of one node from its entry in a nodeDefs.json."""
     inputs, outputs, workflows = HEADINGS[language]
     lines = [f"# {texts['display_name']}", "", texts["description"], "", f"## {inputs}", ""]
@@ -32,31 +32,31 @@ def page(node: str, texts: dict, language: str) -> str:
     ]
     if "outputs" in texts:
         lines += ["", f"## {outputs}", ""]
-        lines += [f"- {named(entry)}{entry['tooltip']}" for entry in texts["outputs"].values()]
+        lines += [f"- {name_output(entry)}{entry['tooltip']}" for entry in texts["outputs"].values()]
     english = (DOCS / f"{node}.md").read_text(encoding="utf-8")
     if shown := re.search("^Workflows: (.*)", english, re.M):
         lines += ["", f"{workflows}: {shown[1]}"]
     return "\n".join(lines) + "\n"
 
 
-def named(output: dict) -> str:
+def name_output(output: dict) -> str:
     """The name of an output before its description; some have none of their own."""
     return f"{output['name']}: " if "name" in output else ""
 
 
-def pages() -> dict[Path, str]:
+def write_pages() -> dict[Path, str]:
     """The help pages by their paths."""
     written = {}
     for language in HEADINGS:
         texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
         written |= {
-            DOCS / node / f"{language}.md": page(node, entry, language) for node, entry in texts.items()
+            DOCS / node / f"{language}.md": write_page(node, entry, language) for node, entry in texts.items()
         }
     return written
 
 
 if __name__ == "__main__":
-    for path, text in pages().items():
+    for path, text in write_pages().items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    print(f"wrote {len(pages())} pages below {DOCS.relative_to(ROOT)}")
+    print(f"wrote {len(write_pages())} pages below {DOCS.relative_to(ROOT)}")

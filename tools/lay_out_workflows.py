@@ -64,7 +64,7 @@ PREVIEWS = {
 }
 
 
-def height_of(node: dict) -> int:
+def measure_height(node: dict) -> int:
     """Estimate the height in pixels of a node on the newer page, previews included."""
     inputs = [entry for entry in node.get("inputs") or [] if "widget" not in entry]
     slots = max(len(inputs), len(node.get("outputs") or []))
@@ -76,12 +76,12 @@ def height_of(node: dict) -> int:
     return HEADER + 26 * slots + 38 * len(values) + lines + PREVIEWS.get(node["type"], 0)
 
 
-def width_of(node: dict) -> int:
+def measure_width(node: dict) -> int:
     """Return the width in pixels of a node."""
     return RESULTS if node["type"] in ("SaveImage", "PreviewImage") else WIDTH
 
 
-def group_of(node: dict) -> int:
+def find_group(node: dict) -> int:
     """Tell which of `GROUPS` a node belongs to by its class; the last that matches none is sampling's."""
     return next((number for number, (_, _, classes) in enumerate(GROUPS) if classes.match(node["type"])), 2)
 
@@ -97,7 +97,7 @@ def find_columns(canvas: dict) -> dict[int, tuple[int, int]]:
     def place(key: int) -> tuple[int, int]:
         if key not in places:
             before = [place(source) for source in sources[key]]
-            group = max([group_of(nodes[key]), *(earlier for earlier, _ in before)])
+            group = max([find_group(nodes[key]), *(earlier for earlier, _ in before)])
             places[key] = (
                 group,
                 max([column + 1 for earlier, column in before if earlier == group], default=0),
@@ -122,11 +122,11 @@ def lay_out(canvas: dict) -> None:
         for column in sorted(place for place in columns if place[0] == group):
             y = MARGIN
             for key in columns[column]:
-                height = height_of(nodes[key])
-                nodes[key]["pos"], nodes[key]["size"] = [x, y], [width_of(nodes[key]), height]
+                height = measure_height(nodes[key])
+                nodes[key]["pos"], nodes[key]["size"] = [x, y], [measure_width(nodes[key]), height]
                 y += height + GAP
             bottom = max(bottom, y - GAP)
-            x += max(width_of(nodes[key]) for key in columns[column]) + GAP
+            x += max(measure_width(nodes[key]) for key in columns[column]) + GAP
         title, color, _ = GROUPS[group]
         frame = [left - 20, MARGIN - HEADER - 30, x - GAP - left + 40, bottom - MARGIN + HEADER + 60]
         boxes.append(
@@ -148,7 +148,7 @@ def name_packs(canvas: dict, version: str) -> None:
         node["properties"] = {**(node.get("properties") or {}), "Node name for S&R": node["type"], **own}
 
 
-def twin_of(path: Path) -> Path:
+def name_twin(path: Path) -> Path:
     """Name the API twin of a canvas file: it has no number, so that scripts keep their names."""
     return WORKFLOWS / "api" / re.sub(r"^\d\d-", "", path.name)
 
@@ -169,11 +169,11 @@ def main() -> None:
         lay_out(canvas)
         name_packs(canvas, version)
         path.write_text(json.dumps(canvas, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        prompt = convert_canvas(canvas, catalogue, str(twin_of(path)))
+        prompt = convert_canvas(canvas, catalogue, str(name_twin(path)))
         for node in prompt.values():  # as the class lists them
             order = list(catalogue.inputs(node["class_type"], node["_meta"]["title"]))
             node["inputs"] = dict(sorted(node["inputs"].items(), key=lambda entry: order.index(entry[0])))
-        twin_of(path).write_text(json.dumps(prompt, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        name_twin(path).write_text(json.dumps(prompt, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from runner.pack import load_pack
 FOLDER = Path(__file__).resolve().parents[1] / "locales"
 
 
-def inputs_of(cls) -> dict[str, dict]:
+def list_inputs(cls) -> dict[str, dict]:
     """The options of each input, in order."""
     schema = cls.INPUT_TYPES()
     return {
@@ -22,16 +22,16 @@ def inputs_of(cls) -> dict[str, dict]:
     }
 
 
-def english(pack) -> dict:
+def write_english(pack) -> dict:
     """The English texts of the nodes, in the form of ComfyUI's nodeDefs.json."""
-    return {name: english_node(pack, name, cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
+    return {name: write_node(pack, name, cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
 
 
-def english_node(pack, node: str, cls) -> dict:
+def write_node(pack, node: str, cls) -> dict:
     """The texts of one node. The page adds a widget to seeds; outputs without a name of their own are shown
     by type."""
     inputs = {}
-    for name, options in inputs_of(cls).items():
+    for name, options in list_inputs(cls).items():
         inputs[name] = {"name": name, "tooltip": options["tooltip"]}
         if options.get("control_after_generate"):
             inputs["control_after_generate"] = {"name": "control after generate"}
@@ -47,5 +47,5 @@ def english_node(pack, node: str, cls) -> dict:
 
 
 if __name__ == "__main__":
-    text = json.dumps(english(load_pack()), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(write_english(load_pack()), indent=2, ensure_ascii=False) + "\n"
     (FOLDER / "en" / "nodeDefs.json").write_text(text, encoding="utf-8")

@@ -75,7 +75,7 @@ class Said:
         return self.file in REASONS and not self.text.endswith(".")
 
 
-def text_of(node: ast.expr, constants: dict[str, str]) -> str | None:
+def read_text(node: ast.expr, constants: dict[str, str]) -> str | None:
     """The text of a string, an f-string or a constant, {} for what is filled in; None for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
@@ -84,7 +84,7 @@ def text_of(node: ast.expr, constants: dict[str, str]) -> str | None:
     return constants.get(node.id) if isinstance(node, ast.Name) else None
 
 
-def raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
+def find_raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
     """(line, what it is called with) of every error that is raised, and of every text that a function
     returns."""
     for node in ast.walk(tree):
@@ -99,12 +99,12 @@ def raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
         ):
             yield node.lineno, node.value.args[0]
         elif isinstance(node, ast.Return) and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
-            text = text_of(node.value, {}) or ""
+            text = read_text(node.value, {}) or ""
             if text.endswith(".") and " " in text:
                 yield node.lineno, node.value
 
 
-def found() -> tuple[list[Said], list[str]]:
+def find_sentences() -> tuple[list[Said], list[str]]:
     """Every sentence, and every error whose text is none that can be read here."""
     sentences, others = [], []
     for file in [
@@ -120,8 +120,8 @@ def found() -> tuple[list[Said], list[str]]:
         constants = {
             node.targets[0].id: node.value.value for node in values if isinstance(node.value.value, str)
         }
-        for line, node in raised(tree):
-            text = text_of(node, constants)
+        for line, node in find_raised(tree):
+            text = read_text(node, constants)
             if text is None:
                 others.append((f"{name}:{line}", ast.unparse(node)))
             elif re.search("[a-z]", text.replace("{}", "")):
@@ -129,10 +129,10 @@ def found() -> tuple[list[Said], list[str]]:
     return sentences, others
 
 
-SENTENCES, OTHERS = found()
+SENTENCES, OTHERS = find_sentences()
 
 
-def page() -> str:
+def write_page() -> str:
     """docs/messages.md."""
     lines, file = [HEAD], ""
     for said in SENTENCES:
@@ -146,4 +146,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(write_page(), encoding="utf-8")

@@ -36,7 +36,7 @@ INSIDE = {AutoencoderKL: "vd.image_vae", Optimus: "vd.text_vae", Clip: "vd.clip"
 MORE = (AutoencoderKL, Optimus, Clip, GuidanceOptions, Energy, Reconstruction)
 
 
-def page() -> str:
+def write_page() -> str:
     """Write the page."""
     public = [getattr(vd_core, name) for name in vd_core.__all__]
     entries = [entry for entry in (*public, *MORE) if inspect.isclass(entry) or inspect.isfunction(entry)]
@@ -47,17 +47,17 @@ def describe(entry: type) -> Iterator[str]:
     """Describe a function, or a class with its methods."""
     place = entry.__module__ if entry.__name__ not in vd_core.__all__ else "vd_core"
     title = INSIDE.get(entry, f"{place}.{entry.__name__}")
-    yield from (f"## `{title}`", "", *block(entry, entry.__name__))
+    yield from (f"## `{title}`", "", *write_block(entry, entry.__name__))
     for name in METHODS.get(entry, ()):
-        yield from (f"### `{INSIDE.get(entry, 'vd')}.{name}`", "", *block(getattr(entry, name), name))
+        yield from (f"### `{INSIDE.get(entry, 'vd')}.{name}`", "", *write_block(getattr(entry, name), name))
 
 
-def block(entry: object, name: str) -> list[str]:
+def write_block(entry: object, name: str) -> list[str]:
     """Show a signature and a docstring."""
-    return ["```", signature(entry, name), "", inspect.getdoc(entry) or "", "```", ""]
+    return ["```", write_signature(entry, name), "", inspect.getdoc(entry) or "", "```", ""]
 
 
-def signature(entry: object, name: str) -> str:
+def write_signature(entry: object, name: str) -> str:
     """Write what is called, a parameter per line where one line is too long."""
     parameters = [
         str(p).replace(f"{Path(__file__).resolve().parents[1]}/", "")  # defaults may be files of this folder
@@ -73,4 +73,4 @@ def signature(entry: object, name: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(write_page(), encoding="utf-8")

@@ -25,7 +25,7 @@ NAMED = {  # (file, module): why it may be there
 }
 
 
-def files() -> list[Path]:
+def list_files() -> list[Path]:
     """The files that ComfyUI may import."""
     return [
         ROOT / "__init__.py",
@@ -33,9 +33,9 @@ def files() -> list[Path]:
     ]
 
 
-def broken_rules() -> Iterator[str]:
+def find_broken_rules() -> Iterator[str]:
     """What in these files a registry of node packs forbids."""
-    for file in files():
+    for file in list_files():
         name = file.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if (
@@ -57,7 +57,7 @@ def broken_rules() -> Iterator[str]:
                     yield f"{name}:{node.lineno} imports {module}."
 
 
-def tool(name: str, *arguments: str) -> bool:
+def run_tool(name: str, *arguments: str) -> bool:
     """Runs a tool that may not be installed; whether it has nothing to say."""
     if importlib.util.find_spec(name) is None:
         print(f"{name}: skipped, it is not installed")
@@ -71,10 +71,10 @@ def tool(name: str, *arguments: str) -> bool:
 
 def main() -> int:
     """Exit status 1 if a rule is broken or a tool found something."""
-    broken = list(broken_rules())
+    broken = list(find_broken_rules())
     print(*broken or ["rules of node packs: kept"], sep="\n")
-    clean = tool("bandit", "-q", "-r", "-lll", *PACKAGES, "runner", "run_workflow.py")
-    return 0 if tool("pip_audit", "-r", "requirements.txt") and clean and not broken else 1
+    clean = run_tool("bandit", "-q", "-r", "-lll", *PACKAGES, "runner", "run_workflow.py")
+    return 0 if run_tool("pip_audit", "-r", "requirements.txt") and clean and not broken else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from tools.lay_out_workflows import ROOT, WORKFLOWS, twin_of
+from tools.lay_out_workflows import ROOT, WORKFLOWS, name_twin
 from tools.workflow_page import NEEDS_COMFYUI, read_note
 from vd_core.lettering import break_lines, load_font
 from vd_core.training.dataset import CaptionedPictures
@@ -136,8 +136,8 @@ def draw_card(
 
 def draw(path: Path, server: str | None) -> Image.Image:
     """Run the workflow of a canvas file, and draw its card."""
-    name = twin_of(path).stem
-    inputs, prompts = read_inputs(json.loads(twin_of(path).read_text(encoding="utf-8")))
+    name = name_twin(path).stem
+    inputs, prompts = read_inputs(json.loads(name_twin(path).read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         if name not in SLIDERS:
             return draw_card(inputs, prompts, *run(name, Path(folder), server), [])
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--server", metavar="URL")
     options = parser.parse_args()
     for path in sorted(path for path in WORKFLOWS.rglob("*.json") if path.parent.name != "api"):
-        name = twin_of(path).stem
+        name = name_twin(path).stem
         if options.names and name not in options.names:
             continue
         if NEEDS_FILES.match(name):

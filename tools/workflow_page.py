@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tools.lay_out_workflows import WORKFLOWS, twin_of
+from tools.lay_out_workflows import WORKFLOWS, name_twin
 
 NEEDS_COMFYUI = re.compile("^(ksampler-|official-ddim|real-seecoder)")
 HEAD = """# Workflows
@@ -83,7 +83,7 @@ def read_note(path: Path) -> tuple[str, str]:
 def write_row(path: Path) -> str:
     """Write the row of one workflow."""
     title, text = read_note(path)
-    twin, link = twin_of(path), path.relative_to(WORKFLOWS).as_posix()
+    twin, link = name_twin(path), path.relative_to(WORKFLOWS).as_posix()
     where = "in ComfyUI" if NEEDS_COMFYUI.match(twin.stem) else "in ComfyUI and without it"
     card = path.with_suffix(".jpg")
     picture = f"![{twin.stem}]({card.relative_to(WORKFLOWS).as_posix()})" if card.exists() else ""

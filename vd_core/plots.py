@@ -126,7 +126,7 @@ class Page:
         left = x * SCALE - width * {"l": 0, "m": 0.5, "r": 1}[anchor[0]]
         self.pen.text((left, y * SCALE - height * {"t": 0, "m": 0.5, "b": 1}[anchor[1]]), text, INK, letters)
 
-    def upright(self, at: tuple[float, float], text: str) -> None:
+    def write_upright(self, at: tuple[float, float], text: str) -> None:
         """Write a line of letters that runs upwards, centred at a point."""
         letters = load_font(TEXT * SCALE)
         strip = Image.new("RGB", (math.ceil(letters.getlength(text)), measure_line(letters)), PAPER)
@@ -136,7 +136,7 @@ class Page:
             strip, (round(at[0] * SCALE - strip.width / 2), round(at[1] * SCALE - strip.height / 2))
         )
 
-    def done(self, width: float | None = None) -> Tensor:
+    def finish(self, width: float | None = None) -> Tensor:
         """Return the picture, [1, 3, H, W]; width: how much of it is needed, all if None."""
         size = (self.size[0] if width is None else min(self.size[0], math.ceil(width)), self.size[1])
         small = np.asarray(
@@ -199,7 +199,7 @@ def plot(
     draw_frame(page, axes, x_label, y_label)
     for curve in curves:
         draw_curve(page, axes, curve)
-    return page.done(), axes
+    return page.finish(), axes
 
 
 def write_legend(page: Page, curves: Sequence[Curve], top: float) -> float:
@@ -232,7 +232,9 @@ def draw_frame(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
         page.text((x, axes.bottom + 6), write_number(value), "mt")
     page.line([(axes.left, axes.top), (axes.left, axes.bottom), (axes.right, axes.bottom)], FRAME)
     page.text(((axes.left + axes.right) / 2, page.size[1] - MARGIN / 2), x_label, "mb")
-    page.upright((MARGIN / 2 + measure_line(load_font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
+    page.write_upright(
+        (MARGIN / 2 + measure_line(load_font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label
+    )
 
 
 def draw_curve(page: Page, axes: Axes, curve: Curve) -> None:
@@ -300,7 +302,7 @@ def draw_heat_map(
         max(axes.right + bar, MARGIN + min(measure_width(title) * HEADING / TEXT, size[0] - 2 * MARGIN))
         + MARGIN
     )
-    return page.done(needed), axes
+    return page.finish(needed), axes
 
 
 def overlay_cells(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor:
@@ -323,7 +325,9 @@ def number_cells(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
         _, y = axes.at(0, value + 0.5)
         page.text((axes.left - 6, y), write_number(value), "rm")
     page.text(((axes.left + axes.right) / 2, axes.bottom + 6 + measure_line(load_font(TEXT))), x_label, "mt")
-    page.upright((MARGIN / 2 + measure_line(load_font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label)
+    page.write_upright(
+        (MARGIN / 2 + measure_line(load_font(TEXT)) / 2, (axes.top + axes.bottom) / 2), y_label
+    )
 
 
 def draw_color_bar(page: Page, axes: Axes) -> None:

@@ -102,11 +102,11 @@ class Flow:
             sampling, guidance=self.guidance, energies=self.energies, shift=self.shift, low_pass=self.low_pass
         )
 
-    def compiled(self, backend: str) -> Flow:
+    def compile(self, backend: str) -> Flow:
         """Make a copy with layers of its own, which torch compiles."""
         return replace(self, layers=replace(self.layers, backend=backend, model=None))
 
-    def with_lora(self, changes: Mapping[str, AnyChange], strength: float) -> Flow:
+    def add_lora(self, changes: Mapping[str, AnyChange], strength: float) -> Flow:
         """Make a copy with layers of its own, to which the changes of one more LoRA are added."""
         loras = (*self.layers.loras, (changes, strength))
         return replace(self, layers=replace(self.layers, loras=loras, model=None))

@@ -178,7 +178,7 @@ def load_lora(model: Flow, clip: Clip | None, path: Path, strength: float) -> tu
     if clip is not None:
         clip = deepcopy(clip)
         merge_changes(name_adaptable(None, clip.text_tower), changes, strength)
-    return model.with_lora(changes, strength), clip
+    return model.add_lora(changes, strength), clip
 
 
 def check_width(model: Flow, width: int) -> None:

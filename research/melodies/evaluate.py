@@ -30,8 +30,8 @@ from vd_core.training.evaluate import SAMPLING, compute_share, measure_agreement
 
 from . import autoencoder
 from .encoder import encode_melody
-from .melodies import recognised, roll, songbook, write_wav
-from .train import extended
+from .melodies import draw_roll, recognise, write_songbook, write_wav
+from .train import extend
 
 
 def sample(vd: VersatileDiffusion, data: str, context: Context) -> Tensor:
@@ -41,7 +41,7 @@ def sample(vd: VersatileDiffusion, data: str, context: Context) -> Tensor:
     return vd.sample(data, [context], like, sample_noise(1), SAMPLING)
 
 
-def contexts(
+def make_contexts(
     vd: VersatileDiffusion, pictures: Tensor, captions: list[str], melodies: Tensor
 ) -> dict[str, Context]:
     """The same things as contexts of every kind."""
@@ -53,17 +53,17 @@ def contexts(
 
 
 @torch.inference_mode()
-def figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -> None:
+def print_figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -> None:
     """Prints, for up to `count` trained and as many held-out pairs, what each flow gets right."""
-    book = songbook(data.names, len(data.styles))
+    book = write_songbook(data.names, len(data.styles))
     latents = torch.cat([vd.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     for part, pool in (("trained", data.train), ("held out", data.held_out)):
         own = pool[torch.linspace(0, len(pool) - 1, min(count, len(pool))).long()]
         captions = [data.captions[i] for i in own]
-        given = contexts(vd, data.pixels[own], captions, book[data.name[own], data.style[own]])
+        given = make_contexts(vd, data.pixels[own], captions, book[data.name[own], data.style[own]])
         for kind, context in given.items():
             melodies = autoencoder.decode(sample(vd, "melody", context))
-            name, style = recognised(melodies, book)
+            name, style = recognise(melodies, book)
             exact = (melodies == book[data.name[own], data.style[own]]).float().mean()
             scores = {
                 "image": measure_nearest(sample(vd, "image", context), latents, own),
@@ -82,12 +82,12 @@ def figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -> None
 def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out: Path) -> None:
     """`out`/flows.png: what the nine flows make of each thing, a row per given kind; `out`/*.wav: melodies
     that were asked for in words."""
-    book = songbook(data.names, len(data.styles))
+    book = write_songbook(data.names, len(data.styles))
     captions = [data.captions[i] for i in things]
     melodies = book[data.name[things], data.style[things]]
     given = {"image": data.pixels[things], "text": captions, "melody": melodies}
     rows, labels = [], []
-    for kind, context in contexts(vd, data.pixels[things], captions, melodies).items():
+    for kind, context in make_contexts(vd, data.pixels[things], captions, melodies).items():
         made = {
             "image": see(vd, sample(vd, "image", context)),
             "text": read(vd, sample(vd, "text", context)),
@@ -95,7 +95,7 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
         }
         for i in range(len(things)):
             for output, values in {"given": given[kind], **made}.items():
-                rows.append(tile(kind if output == "given" else output, values[i]))
+                rows.append(draw_tile(kind if output == "given" else output, values[i]))
                 labels.append(f"given: {kind}" if output == "given" else f"to {output}")
         if kind == "text":
             for caption, melody in zip(captions, made["melody"], strict=True):
@@ -107,10 +107,10 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
         to_pil(page)[0].save(file, "PNG")
 
 
-def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
+def draw_tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
     """One thing as a picture [3, side, side]."""
     if kind != "text":
-        picture = value if kind == "image" else roll(value)
+        picture = value if kind == "image" else draw_roll(value)
         return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(
             side // picture.shape[2], 2
         )
@@ -126,7 +126,7 @@ def tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
     return from_pil([page])[0]
 
 
-def parameters(config: DiffuserConfig) -> tuple[int, int]:
+def count_parameters(config: DiffuserConfig) -> tuple[int, int]:
     """How many a diffuser of all flows has, and how many single-flow ones have together."""
     with torch.device("meta"):
         diffuser = Diffuser(config)
@@ -140,7 +140,7 @@ def parameters(config: DiffuserConfig) -> tuple[int, int]:
     ) * data + len(config.data) * context
 
 
-def pictures_of(count: int) -> DiffuserConfig:
+def make_picture_config(count: int) -> DiffuserConfig:
     """Versatile Diffusion with so many kinds, each as large as its pictures."""
     config, kinds = VDConfig().diffuser, range(count)
     return replace(
@@ -168,16 +168,17 @@ if __name__ == "__main__":
     sizes = {
         "this model": model.config,
         "Versatile Diffusion v1.0": VDConfig(),
-        "the same with melodies": extended(VDConfig()),
+        "the same with melodies": extend(VDConfig()),
     }
     sizes = {title: config.diffuser for title, config in sizes.items()}
     for title, config in (
-        sizes | {f"{count} kinds of pictures at full size": pictures_of(count) for count in range(1, 6)}
+        sizes
+        | {f"{count} kinds of pictures at full size": make_picture_config(count) for count in range(1, 6)}
     ).items():
-        one, many = parameters(config)
+        one, many = count_parameters(config)
         print(
             f"{title}: {one / 1e6:.1f} M parameters, single-flow models {many / 1e6:.1f} M together: "
             f"{many / one:.2f} times as many"
         )
     show(model, data, [data.captions.index(caption) for caption in arguments.show], arguments.run)
-    figures(model, data, arguments.count)
+    print_figures(model, data, arguments.count)

@@ -20,7 +20,7 @@ SCALE = (0, 2, 4, 7, 9)  # pentatonic, in semitones above C
 BEAT, RATE = 0.15, 16000  # seconds of a token; samples per second
 
 
-def spelled(name: str, style: int) -> Tensor:
+def spell(name: str, style: int) -> Tensor:
     """The melody [SLOTS] of a name: its 8 letters, each played as the style does.
 
     A shorter name is repeated, a longer one gives its first four letters and its last four.
@@ -41,19 +41,19 @@ def spelled(name: str, style: int) -> Tensor:
     return torch.tensor(played).flatten()
 
 
-def songbook(names: Sequence[str], styles: int) -> Tensor:
+def write_songbook(names: Sequence[str], styles: int) -> Tensor:
     """The melodies of all names in all styles, [names, styles, SLOTS]."""
-    return torch.stack([torch.stack([spelled(name, style) for style in range(styles)]) for name in names])
+    return torch.stack([torch.stack([spell(name, style) for style in range(styles)]) for name in names])
 
 
-def recognised(melodies: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
+def recognise(melodies: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
     """Numbers of the names and of the styles [B] of the melodies in a songbook that differ in the fewest
     tokens from those [B, SLOTS]."""
     nearest = (melodies[:, None] != book.flatten(0, 1)).sum(dim=2).argmin(dim=1)
     return nearest // book.shape[1], nearest % book.shape[1]
 
 
-def roll(melody: Tensor, side: int = 64) -> Tensor:
+def draw_roll(melody: Tensor, side: int = 64) -> Tensor:
     """A melody [SLOTS] as a picture [3, side, side]: time to the right, high notes above, a held note goes
     on."""
     picture, cell, note = torch.full((3, SLOTS, SLOTS), 0.95), side // SLOTS, REST

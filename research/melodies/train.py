@@ -29,7 +29,7 @@ from vd_core.training.small_model import digest
 
 from . import autoencoder
 from .encoder import encode_melody
-from .melodies import songbook
+from .melodies import write_songbook
 
 KIND = Path(__file__).with_name("kind.json")
 VIEWS = 4  # of each picture: itself, and distorted ones
@@ -43,7 +43,7 @@ BATCHES = {
 }
 
 
-def extended(config: VDConfig) -> VDConfig:
+def extend(config: VDConfig) -> VDConfig:
     """A config with the kinds of kind.json beside its own."""
     values = config.to_dict()
     for group, kinds in json.loads(KIND.read_text(encoding="utf-8")).items():
@@ -51,10 +51,10 @@ def extended(config: VDConfig) -> VDConfig:
     return VDConfig.from_dict(values)
 
 
-def grown(vd: VersatileDiffusion) -> VersatileDiffusion:
+def grow(vd: VersatileDiffusion) -> VersatileDiffusion:
     """A model with the layers of the new kind, which alone are to be trained; they start as those of texts
     where the shapes are equal."""
-    config = extended(vd.config)
+    config = extend(vd.config)
     torch.manual_seed(0)
     diffuser = Diffuser(config.diffuser)
     initialise(diffuser)
@@ -69,13 +69,13 @@ def grown(vd: VersatileDiffusion) -> VersatileDiffusion:
 
 
 @torch.no_grad()
-def flow_data(vd: VersatileDiffusion, data: CaptionedPictures) -> dict[str, FlowData]:
+def make_flow_data(vd: VersatileDiffusion, data: CaptionedPictures) -> dict[str, FlowData]:
     """What the new flows are trained on, by the kind of their condition: training pictures alone, their
     captions and melodies."""
     images, captions = data.pixels[data.train], [data.captions[i] for i in data.train]
     generator = torch.Generator().manual_seed(0)
     views = torch.cat([images, *(distort(images, generator, strength=0.5) for _ in range(VIEWS - 1))])
-    played = songbook(data.names, len(data.styles))[data.name[data.train], data.style[data.train]]
+    played = write_songbook(data.names, len(data.styles))[data.name[data.train], data.style[data.train]]
     seen, heard = (
         torch.cat([vd.encode_image(chunk).tokens for chunk in views.split(64)]),
         encode_melody(played),
@@ -109,8 +109,8 @@ def train(
     batches: dict[tuple[str, str], int] = BATCHES,
 ) -> Path:
     """Trains the new layers, or resumes; returns the file that holds them."""
-    vd = grown(vd)
-    flows, schedule = flow_data(vd, data), Schedule(vd.config.schedule)
+    vd = grow(vd)
+    flows, schedule = make_flow_data(vd, data), Schedule(vd.config.schedule)
     by_condition = [
         flow_losses(flows[k], schedule, {flow: size for flow, size in batches.items() if flow[1] == k})
         for k in flows

@@ -205,7 +205,7 @@ def run_optimus(case):
             sampled,
             [[token for token in row if token >= 0] for row in io["sampled_tokens"].tolist()],
         )
-        yield "sampled_sentences", [vae.sentence(row) for row in sampled], config["sampled_sentences"]
+        yield "sampled_sentences", [vae.join_ids(row) for row in sampled], config["sampled_sentences"]
     for entry in config["filters"]:
         kept = filter_logits(io["logits"][0, -1], entry["top_k"], entry["top_p"]) > -torch.inf
         yield entry["tensor"], kept.to(torch.uint8), io[entry["tensor"]]

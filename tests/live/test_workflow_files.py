@@ -15,13 +15,13 @@ from assets import write_assets
 from real_server import started
 
 from runner.pack import ROOT
-from tools.lay_out_workflows import twin_of
+from tools.lay_out_workflows import name_twin
 
 pytestmark = pytest.mark.comfyui
 
 FOLDER = ROOT / "workflows"
 NEEDS_FILES = re.compile("real-|pfd-|controlnet")
-CANVASES = {twin_of(path).stem: path for path in FOLDER.rglob("*.json") if path.parent.name != "api"}
+CANVASES = {name_twin(path).stem: path for path in FOLDER.rglob("*.json") if path.parent.name != "api"}
 AT_ONCE = sorted(name for name in CANVASES if not NEEDS_FILES.search(name))
 NEEDING_FILES = sorted(set(CANVASES) - set(AT_ONCE))
 # A whole Stable Diffusion 1 has no small stand-in.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from rounding import assert_rounded
 
-from tools.figures.blending import strengths, turns
+from tools.figures.blending import measure_strengths, measure_turns
 from vd_core.embedded import FOLDER
 from vd_core.interpolation import slerp
 from vd_core.training.dataset import CaptionedPictures
@@ -184,7 +184,7 @@ def test_what_cannot_be_blended_is_refused_with_a_sentence(nodes, loaded, seen, 
 
 
 def test_text_strength_on_the_embedded_model():
-    found = strengths(4)
+    found = measure_strengths(4)
     assert found["ratio 0 is the picture alone"] and found["ratio 1 is the text alone"]
     path = found["similarity to the text's picture"]
     assert path == sorted(path) and path[-1] - path[0] > 0.3
@@ -192,7 +192,7 @@ def test_text_strength_on_the_embedded_model():
 
 
 def test_a_turn_by_texts_changes_the_style_on_the_embedded_model():
-    found = turns(6)
+    found = measure_turns(6)
     assert (
         found["theta 0.5: similarity to the flat picture"]
         > found["theta 0.0: similarity to the flat picture"] + 0.03

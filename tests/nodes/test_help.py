@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.locales import english, inputs_of
+from tools.locales import list_inputs, write_english
 
 ROOT = Path(__file__).resolve().parents[2]
 # and a letter that every text in it has
@@ -43,7 +43,7 @@ def test_every_node_explains_itself_in_its_source(pack):
         assert cls.DESCRIPTION.endswith("."), name
         assert cls.SEARCH_ALIASES and len(set(cls.SEARCH_ALIASES)) == len(cls.SEARCH_ALIASES), name
         assert len(getattr(cls, "OUTPUT_TOOLTIPS", ())) == len(cls.RETURN_TYPES), name
-        for key, options in inputs_of(cls).items():
+        for key, options in list_inputs(cls).items():
             assert options.get("tooltip", "").endswith("."), f"{name}.{key}"
 
 
@@ -59,7 +59,7 @@ def test_every_node_has_a_help_page_that_names_all_of_it(pack):
             r"`([^`]+)`",
             "".join(line.split(":")[0] for line in about["## Inputs"].splitlines() if line.startswith("- ")),
         )
-        assert listed == list(inputs_of(cls)), node
+        assert listed == list(list_inputs(cls)), node
         for output in getattr(cls, "RETURN_NAMES", cls.RETURN_TYPES):
             assert f"`{output}`" in about["## Outputs"], f"{node}: {output}"
 
@@ -74,12 +74,12 @@ def test_workflows_that_a_help_page_names_exist_and_hold_the_node(pack):
 
 
 def test_english_is_what_the_sources_say(pack):
-    assert locale("en") == english(pack), "run: python -m tools.locales, then translate what changed"
+    assert locale("en") == write_english(pack), "run: python -m tools.locales, then translate what changed"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_translations_are_complete(pack, language):
-    wanted, texts = texts_of(english(pack)), texts_of(locale(language))
+    wanted, texts = texts_of(write_english(pack)), texts_of(locale(language))
     assert texts.keys() == wanted.keys()
     assert [path for path, text in texts.items() if not text.strip() or SPECIAL.search(text)] == []
     titles = [text for (_, *path), text in texts.items() if path == ["display_name"]]

@@ -12,9 +12,9 @@ import torch
 
 from research.melodies import autoencoder
 from research.melodies.encoder import encode_melody
-from research.melodies.evaluate import parameters, sample
-from research.melodies.melodies import HOLD, REST, recognised, roll, songbook, spelled, write_wav
-from research.melodies.train import KIND, extended, grown, train
+from research.melodies.evaluate import count_parameters, sample
+from research.melodies.melodies import HOLD, REST, draw_roll, recognise, spell, write_songbook, write_wav
+from research.melodies.train import KIND, extend, grow, train
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import apply_lora, save_lora
 from vd_core.checkpoints.report import inspect
@@ -89,7 +89,7 @@ def test_the_core_asks_for_a_kind_in_few_places_only():
 
 
 def test_a_kind_is_data():
-    config = extended(VDConfig())
+    config = extend(VDConfig())
     assert list(config.diffuser.data) == ["image", "text", "melody"] == list(config.diffuser.context)
     assert VDConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     sizes = json.loads(KIND.read_text())
@@ -97,7 +97,7 @@ def test_a_kind_is_data():
 
 
 def test_melodies_pass_the_autoencoder_and_the_encoder():
-    book = songbook(["rocket", "bus", "red apple"], 5).flatten(0, 1)
+    book = write_songbook(["rocket", "bus", "red apple"], 5).flatten(0, 1)
     latents = autoencoder.encode(book)
     assert latents.shape == (15, 64) and set(latents.unique().tolist()) == {-1.0, 1.0}
     assert torch.equal(autoencoder.decode(latents + 0.9 * torch.rand_like(latents).sub(0.5)), book)
@@ -108,25 +108,25 @@ def test_melodies_pass_the_autoencoder_and_the_encoder():
 
 
 def test_melodies_spell_names_in_rhythms(data, tmp_path):
-    assert spelled("abc", 0).tolist() == [2, HOLD, 3, HOLD, 4, HOLD] * 2 + [2, HOLD, 3, HOLD]
-    assert spelled("Z z", 3).tolist() == [REST, 3] * 8 and spelled("am", 4).tolist() == [2, 4] * 8
-    book = songbook(data.names, 5)
+    assert spell("abc", 0).tolist() == [2, HOLD, 3, HOLD, 4, HOLD] * 2 + [2, HOLD, 3, HOLD]
+    assert spell("Z z", 3).tolist() == [REST, 3] * 8 and spell("am", 4).tolist() == [2, 4] * 8
+    book = write_songbook(data.names, 5)
     assert len(book.flatten(0, 1).unique(dim=0)) == 5 * len(data.names) and int(book.max()) <= 15
     played = book[7, 3].clone()
     played[5] = REST if played[5] else HOLD  # one wrong token does not matter
-    assert [int(x) for x in recognised(played[None], book)] == [7, 3]
+    assert [int(x) for x in recognise(played[None], book)] == [7, 3]
     # the lowest note lies below
-    assert roll(spelled("a", 1)).shape == (3, 64, 64) and roll(spelled("a", 1))[0, 56:60].max() < 0.9
-    write_wav(tmp_path / "a.wav", spelled("bee", 0))
+    assert draw_roll(spell("a", 1)).shape == (3, 64, 64) and draw_roll(spell("a", 1))[0, 56:60].max() < 0.9
+    write_wav(tmp_path / "a.wav", spell("bee", 0))
     assert (tmp_path / "a.wav").stat().st_size > 2 * 16 * 2000
     for name, style in (("123", 0), ("bee", 5)):
         with pytest.raises(ValueError, match="cannot be played"):
-            spelled(name, style)
+            spell(name, style)
 
 
 def test_only_the_new_layers_are_trained(trained):
     _, old, new = trained
-    start, state = grown(old).diffuser.state_dict(), new.diffuser.state_dict()
+    start, state = grow(old).diffuser.state_dict(), new.diffuser.state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in old.diffuser.state_dict().items())
     moved = [
         key
@@ -148,7 +148,7 @@ def test_the_four_flows_are_bit_equal_with_the_new_layers_present(trained, data)
 
 def test_all_nine_flows_run(trained, data):
     file, _, new = trained
-    melodies = songbook(data.names, 5)[data.name[:2], data.style[:2]]
+    melodies = write_songbook(data.names, 5)[data.name[:2], data.style[:2]]
     given = [new.encode_image(data.pixels[:2]), new.encode_text(data.captions[:2]), encode_melody(melodies)]
     shapes = {"image": (2, 16, 8, 8), "text": (2, 64), "melody": (2, 64)}
     for context in given:
@@ -168,8 +168,8 @@ def test_all_nine_flows_run(trained, data):
 
 
 def test_parameters_of_separate_models_are_counted():
-    config = extended(VDConfig.tiny()).diffuser
-    one, many = parameters(config)
+    config = extend(VDConfig.tiny()).diffuser
+    one, many = count_parameters(config)
 
     def size(data, contexts):
         return sum(p.numel() for p in Diffuser(config, data, contexts).parameters())

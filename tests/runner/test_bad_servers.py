@@ -5,10 +5,10 @@ Some of each kind that tools/torture tries.
 
 import pytest
 
-from tools.torture.bad_servers import cases, lied_to, mutated, redirected, run_once
-from tools.torture.forked import forked
+from tools.torture.bad_servers import make_cases, run_once, try_lies, try_mutations, try_redirect
+from tools.torture.forked import run_forked
 
-EVERY = list(cases())
+EVERY = list(make_cases())
 FEW = [(name, lies) for kind, name, lies in EVERY if kind != "servers that stall"][::2] + [
     (name, lies) for kind, name, lies in EVERY if kind == "servers that stall"
 ][::5]
@@ -20,7 +20,7 @@ def test_an_honest_one_is_believed(tmp_path):
         assert {authorization for _, authorization in server.requests} == {"Basic dXNlcjpzZWNyZXQ="}
         return result
 
-    assert forked(honest).end == "survived"
+    assert run_forked(honest).end == "survived"
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == [
         "PreviewAny_00001.txt",
         "art_00001_.png",
@@ -29,7 +29,7 @@ def test_an_honest_one_is_believed(tmp_path):
 
 @pytest.mark.parametrize(("name", "lies"), FEW, ids=[name for name, _ in FEW])
 def test_lies_and_stalls_end_in_a_sentence_or_do_no_harm(tmp_path, name, lies):
-    result = forked(lambda: lied_to(lies, tmp_path))
+    result = run_forked(lambda: try_lies(lies, tmp_path))
     assert result.end in ("refused", "survived"), result.said
     # a job needs no WebSocket, and that is a name
     if lies.keys() != {"/ws"} and "half a character" not in name:
@@ -38,13 +38,13 @@ def test_lies_and_stalls_end_in_a_sentence_or_do_no_harm(tmp_path, name, lies):
 
 @pytest.mark.parametrize("status", [301, 307])
 def test_a_password_stays_with_its_server(tmp_path, status):
-    result = forked(lambda: redirected(status, tmp_path))
+    result = run_forked(lambda: try_redirect(status, tmp_path))
     assert (
         result.end == "refused" and "a redirect to http://" in result.said and "not followed" in result.said
     )
 
 
 def test_changed_answers(tmp_path):
-    result = forked(lambda: mutated(list(range(40)), tmp_path), seconds=60)
+    result = run_forked(lambda: try_mutations(list(range(40)), tmp_path), seconds=60)
     assert result.end == "survived", result.said
     assert 5 < int(result.said) < 35

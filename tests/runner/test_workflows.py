@@ -19,7 +19,7 @@ from runner.core_nodes import CORE_NODES
 from seecoder.checkpoints import collect_released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
-from tools.lay_out_workflows import twin_of
+from tools.lay_out_workflows import name_twin
 from vd_core.checkpoints.contexts import save_context
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import save_lora
@@ -27,7 +27,7 @@ from vd_core.context import Context
 from vd_core.training.lora import Lora, select
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
-CANVASES = {twin_of(path).stem: path for path in FOLDER.rglob("*.json") if path.parent.name != "api"}
+CANVASES = {name_twin(path).stem: path for path in FOLDER.rglob("*.json") if path.parent.name != "api"}
 NAMES = sorted(CANVASES)
 # The others need ComfyUI: tests/live runs them. Those of the real model need its files.
 OWN = [name for name in NAMES if not name.startswith(("ksampler-", "official-ddim", "real-seecoder"))]

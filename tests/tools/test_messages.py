@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tools.messages import FOLDERS, OTHERS, PAGE, PASSED_ON, ROOT, SENTENCES, page
+from tools.messages import FOLDERS, OTHERS, PAGE, PASSED_ON, ROOT, SENTENCES, write_page
 
 
 def test_they_are_many_and_all_are_known():
@@ -15,7 +15,7 @@ def test_they_are_many_and_all_are_known():
 
 
 def test_the_page_lists_them():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tools.messages"
+    assert PAGE.read_text(encoding="utf-8") == write_page(), "run: python -m tools.messages"
 
 
 @pytest.mark.parametrize("said", SENTENCES, ids=[f"{said.file}:{said.line}" for said in SENTENCES])

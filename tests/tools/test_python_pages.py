@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.python_api import PAGE, page
+from tools.python_api import PAGE, write_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +22,7 @@ def run(code, folder):
 
 
 def test_the_api_page_is_written_from_the_docstrings():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tools.python_api"
+    assert PAGE.read_text(encoding="utf-8") == write_page(), "run python -m tools.python_api"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

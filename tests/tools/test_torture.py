@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.supply_chain import broken_rules
+from tools.supply_chain import find_broken_rules
 from tools.torture.__main__ import KINDS
 from tools.torture.forked import Table
 
@@ -20,4 +20,4 @@ def test_nothing_breaks(kind, tmp_path: Path):
 
 
 def test_the_rules_of_node_packs_are_kept():
-    assert not list(broken_rules())
+    assert not list(find_broken_rules())

@@ -51,11 +51,11 @@ class Recipes:
         style = select_image_tokens(self.model.encode_image(self.data.pixels[rows]), "style")
         found = self.nearest(draw(self.model, blend([style], [words], 0.67), self.latents[rows]))
         names = [self.caption(int(i)) for i in found]
-        told = mean(name in text for name, text in zip(new, said, strict=True))
+        told = compute_share(name in text for name, text in zip(new, said, strict=True))
         return (
             told,
-            mean(a == b for a, b in zip(names, new, strict=True)),
-            mean(self.data.style[found] == self.data.style[rows]),
+            compute_share(a == b for a, b in zip(names, new, strict=True)),
+            compute_share(self.data.style[found] == self.data.style[rows]),
         )
 
     def subject(self, pictures: bool = True) -> tuple[float, float]:
@@ -72,7 +72,7 @@ class Recipes:
             ]
             contexts = blend([join(looks)], [words], 0.5)
         found = self.nearest(draw(self.model, contexts, self.latents[rows]))
-        return mean(self.data.name[found] == self.data.name[rows]), mean(
+        return compute_share(self.data.name[found] == self.data.name[rows]), compute_share(
             self.data.style[found] == self.data.style[rows]
         )
 
@@ -81,7 +81,7 @@ class Recipes:
         same = (self.data.name == self.data.name[number]) & (self.data.style == self.data.styles.index(style))
         return int(same.nonzero()[0]) if same.any() else number
 
-    def decoded(self, error: float) -> float:
+    def decode_predicted(self, error: float) -> float:
         """Predicted contexts of pictures and their captions, `error` times their spread off, from a blurred
         start: share of drawn pictures whose nearest is the true one."""
         rows = self.pairs("flat")
@@ -101,12 +101,12 @@ class Recipes:
         )
         start = self.model.image_vae.encode(blurred)
         sampling = Sampling("ddim", steps=50, cfg=2.0, fidelity=0.25)
-        return mean(
+        return compute_share(
             self.nearest(self.model.sample("image", contexts, start, sample_noise(1), sampling)) == rows
         )
 
 
-def mean(truths) -> float:
+def compute_share(truths) -> float:
     """The share of true values."""
     truths = [bool(truth) for truth in truths]
     return sum(truths) / len(truths)

@@ -13,7 +13,7 @@ from vd_core.training.evaluate import draw
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def strengths(count: int) -> dict[str, float]:
+def measure_strengths(count: int) -> dict[str, float]:
     """Pictures blended with the captions of others, on the embedded model: how the samples lie between the
     two, for `count` pairs.
 
@@ -45,7 +45,7 @@ def strengths(count: int) -> dict[str, float]:
     }
 
 
-def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float]:
+def measure_turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float]:
     """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of
     them: the similarity to the flat picture of the same thing as in `strengths`, and how often that one is
           nearer than the picture itself, per theta."""
@@ -76,5 +76,5 @@ def turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, value in (strengths(40) | turns(40, (0.0, 0.3, 0.5))).items():
+    for name, value in (measure_strengths(40) | measure_turns(40, (0.0, 0.3, 0.5))).items():
         print(f"{name}: {value}")

@@ -21,14 +21,14 @@ CAPTIONS = [
 ]
 
 
-def psnr(pictures: Tensor, others: Tensor) -> float:
+def measure_psnr(pictures: Tensor, others: Tensor) -> float:
     """Of pictures in 0..1, the mean over the batch, in dB."""
     error = (pictures.clamp(0, 1) - others.clamp(0, 1)).square().flatten(1).mean(dim=1)
     return (-10 * error.log10()).mean().item()
 
 
 @torch.inference_mode()
-def there_and_back(counts, captions=("strawberry, noto style", "rocket, 3d style")) -> dict[int, float]:
+def invert_and_sample(counts, captions=("strawberry, noto style", "rocket, 3d style")) -> dict[int, float]:
     """PSNR of pictures that were inverted and sampled again under their own contexts, by the number of
     steps."""
     model, data = load(MODEL), CaptionedPictures.load(FOLDER)
@@ -40,12 +40,12 @@ def there_and_back(counts, captions=("strawberry, noto style", "rocket, 3d style
         samples = model.sample(
             "image", contexts, latents, sample_noise(0), Sampling(steps=count, cfg=1.0), start=start
         )
-        found[count] = psnr(model.image_vae.decode(samples), model.image_vae.decode(latents))
+        found[count] = measure_psnr(model.image_vae.decode(samples), model.image_vae.decode(latents))
     return found
 
 
 @torch.inference_mode()
-def hires(captions, fidelity, ways) -> dict[str, tuple[float, float]]:
+def refine(captions, fidelity, ways) -> dict[str, tuple[float, float]]:
     """(PSNR of the shrunk picture to the small one, cosine with its prompt) of a second pass at twice the
     size."""
     model = load(MODEL)
@@ -68,7 +68,7 @@ def hires(captions, fidelity, ways) -> dict[str, tuple[float, float]]:
         )
         shrunk = F.interpolate(model.image_vae.decode(latents), scale_factor=0.5, mode="area")
         cosine = (F.normalize(model.clip.encode_image(shrunk)[:, 0], dim=-1) * words).sum(dim=1)
-        found[way] = psnr(shrunk, small), cosine.mean().item()
+        found[way] = measure_psnr(shrunk, small), cosine.mean().item()
     return found
 
 
@@ -76,10 +76,10 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     print(
         "PSNR of invert and sample, by steps:",
-        {count: round(value, 1) for count, value in there_and_back((10, 25, 50, 100, 250)).items()},
+        {count: round(value, 1) for count, value in invert_and_sample((10, 25, 50, 100, 250)).items()},
     )
     for fidelity in (0.8, 0.7):
-        found = hires(CAPTIONS, fidelity, ("plain", "tie", "shift", "shift and tie"))
+        found = refine(CAPTIONS, fidelity, ("plain", "tie", "shift", "shift and tie"))
         print(
             f"hires pass at fidelity {fidelity}:",
             {way: f"{p:.1f} dB, cosine {c:.2f}" for way, (p, c) in found.items()},

@@ -3,7 +3,7 @@
 import torch
 
 
-def functions_of(pack):
+def make_functions(pack):
     """Every node of a pack as a function of its inputs; defaults are filled in."""
 
     def caller(cls):

@@ -5,13 +5,13 @@ import torch
 
 from runner.pack import load_pack
 
-from .nodes import functions_of
+from .nodes import make_functions
 
 HALVES = ({"width": 0.5}, {"x": 0.5, "width": 0.5})
 PROMPTS = ("sunflower, flat style", "strawberry, 3d style")
 
 
-def loaded(nodes):
+def load(nodes):
     """The parts of the embedded model."""
     model, vae = nodes["VD_LoadImageModel"]()
     return {
@@ -22,21 +22,21 @@ def loaded(nodes):
     }
 
 
-def written(nodes, embedded, text, negative=""):
+def encode_text(nodes, embedded, text, negative=""):
     return nodes["VD_TextContext"](clip=embedded["clip"], text=text, negative_text=negative)
 
 
-def placed(nodes, context, **region):
+def place(nodes, context, **region):
     return nodes["VD_Region"](positive=context[0], negative=context[1], **region)
 
 
-def blended(nodes, first, second):
+def blend(nodes, first, second):
     return nodes["VD_Blend"](
         positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1], ratio=0.5
     )
 
 
-def drawn(nodes, embedded, context, width=8, steps=8):
+def draw(nodes, embedded, context, width=8, steps=8):
     latent = {"samples": torch.zeros(2, 16, 8, width)}
     inputs = {
         "model": embedded["model"],
@@ -49,47 +49,52 @@ def drawn(nodes, embedded, context, width=8, steps=8):
 
 
 @torch.inference_mode()
-def likeness(embedded, pictures, texts):
+def measure_likeness(embedded, pictures, texts):
     """Cosine of pictures [B, H, W, 3] and texts, [B, texts]."""
     seen = embedded["vision"].encode_image(pictures.movedim(-1, 1))[:, 0]
     return torch.nn.functional.normalize(seen, dim=-1) @ embedded["clip"].embed_text(texts).T
 
 
-def weighted(nodes, embedded, weight):
+def join_weighted(nodes, embedded, weight):
     """Two prompts in one, the first of which has a weight."""
-    first, second = written(nodes, embedded, f"({PROMPTS[0]}:{weight})"), written(nodes, embedded, PROMPTS[1])
+    first, second = (
+        encode_text(nodes, embedded, f"({PROMPTS[0]}:{weight})"),
+        encode_text(nodes, embedded, PROMPTS[1]),
+    )
     return nodes["VD_Join"](
         positive_1=first[0], negative_1=first[1], positive_2=second[0], negative_2=second[1]
     )
 
 
-def guided(nodes, embedded, guidance):
+def blend_guided(nodes, embedded, guidance):
     """Two prompts blended, the first of which has a guidance."""
-    first = written(nodes, embedded, PROMPTS[0])
+    first = encode_text(nodes, embedded, PROMPTS[0])
     first = nodes["VD_ContextGuidance"](positive=first[0], negative=first[1], guidance=guidance)
-    return blended(nodes, first, written(nodes, embedded, PROMPTS[1]))
+    return blend(nodes, first, encode_text(nodes, embedded, PROMPTS[1]))
 
 
-def figures(nodes, embedded):
+def write_figures(nodes, embedded):
     """Lines for the docs/figures.md."""
     styles = ("3d", "flat", "noto", "line")
     names = ("red apple", "sunflower", "rocket", "banana", "strawberry", "star", "red heart", "pizza")
     texts = [f"{name}, {styles[number % 4]} style" for number, name in enumerate(names)]
     own = {"with regions": 0, "without": 0}
     for first, second in zip(texts, texts[3:] + texts[:3], strict=True):
-        contexts = [written(nodes, embedded, text) for text in (first, second)]
-        regions = [placed(nodes, context, **half) for context, half in zip(contexts, HALVES, strict=True)]
+        contexts = [encode_text(nodes, embedded, text) for text in (first, second)]
+        regions = [place(nodes, context, **half) for context, half in zip(contexts, HALVES, strict=True)]
         for way, pair in (("with regions", regions), ("without", contexts)):
-            left, right = drawn(nodes, embedded, blended(nodes, *pair), width=16, steps=20).split(64, dim=2)
-            own[way] += int((likeness(embedded, left, [first, second]).argmax(dim=1) == 0).sum())
-            own[way] += int((likeness(embedded, right, [first, second]).argmax(dim=1) == 1).sum())
+            left, right = draw(nodes, embedded, blend(nodes, *pair), width=16, steps=20).split(64, dim=2)
+            own[way] += int((measure_likeness(embedded, left, [first, second]).argmax(dim=1) == 0).sum())
+            own[way] += int((measure_likeness(embedded, right, [first, second]).argmax(dim=1) == 1).sum())
     yield f"halves that are more like their own prompt than like the other one's, of {4 * len(texts)}: {own}"
     for title, context, values in (
-        ("guidance", guided, (0, 0.5, 1, 1.5, 2, 3)),
-        ("weight", weighted, (0.1, 0.5, 1, 2, 4)),
+        ("guidance", blend_guided, (0, 0.5, 1, 1.5, 2, 3)),
+        ("weight", join_weighted, (0.1, 0.5, 1, 2, 4)),
     ):
         likes = [
-            likeness(embedded, drawn(nodes, embedded, context(nodes, embedded, v), steps=20), PROMPTS[:1])
+            measure_likeness(
+                embedded, draw(nodes, embedded, context(nodes, embedded, v), steps=20), PROMPTS[:1]
+            )
             .mean()
             .item()
             for v in values
@@ -101,5 +106,5 @@ def figures(nodes, embedded):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    functions = functions_of(load_pack())
-    print(*figures(functions, loaded(functions)), sep="\n")
+    functions = make_functions(load_pack())
+    print(*write_figures(functions, load(functions)), sep="\n")

@@ -33,7 +33,7 @@ from vd_core.diffuser.model import Diffuser
 from vd_core.flows import VersatileDiffusion
 
 from .bad_files import put
-from .forked import Result, Table, forked, sentence
+from .forked import Result, Table, judge_error, run_forked
 
 NATIVE = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q"
 TINY = VDConfig.tiny()
@@ -50,12 +50,12 @@ class Claim:
     ending: str = ".pth"
 
 
-def saved(tensors: dict[str, Tensor] | Tensor, new: bool, path: Path) -> None:
+def save(tensors: dict[str, Tensor] | Tensor, new: bool, path: Path) -> None:
     """Write a file of torch.save, in today's format or that from before torch 1.6."""
     torch.save(tensors, path, _use_new_zipfile_serialization=new)
 
 
-def strange_tensors() -> dict[str, Tensor]:
+def make_strange_tensors() -> dict[str, Tensor]:
     """Tensors that torch.save writes and that are no weights."""
     plain = torch.randn(7, 40)
     return {
@@ -81,7 +81,7 @@ def load_seecoder(path: Path) -> object:
     return from_tensors(read(path).weights, str(path))
 
 
-def tensors_that_are_none() -> Iterator[Claim]:
+def make_no_tensors() -> Iterator[Claim]:
     """Every strange tensor in every place that reads tensors, in both formats."""
     keys: dict[str, tuple[str, Callable[[Path], object]]] = {
         "context": ("tokens", partial(load_context, kind="text")),
@@ -90,11 +90,11 @@ def tensors_that_are_none() -> Iterator[Claim]:
         "seecoder": ("ctx.image.imencoder.patch_embed.proj.weight", load_seecoder),
         "LoRA": (f"{NATIVE}.lora_A.weight", load_lora),
     }
-    for name, tensor in strange_tensors().items():
+    for name, tensor in make_strange_tensors().items():
         for reader, (key, call) in keys.items():
             for new in (True, False):
                 title = f"{name} as {reader}{'' if new else ', old format'}"
-                yield Claim("tensors that are no weights", title, partial(saved, {key: tensor}, new), call)
+                yield Claim("tensors that are no weights", title, partial(save, {key: tensor}, new), call)
 
 
 def load_lora(path: Path) -> object:
@@ -116,7 +116,7 @@ def merge_lora(path: Path, strength: float) -> object:
     return convert(whole, path.with_name("out.safetensors"), loras=[(path, strength)])
 
 
-def loras() -> Iterator[Claim]:
+def make_loras() -> Iterator[Claim]:
     """LoRAs of other shapes, values and methods, and strengths that make no weights."""
     width = TINY.diffuser.model_channels
     down, up = torch.randn(4, width), torch.randn(width, 4)
@@ -162,7 +162,7 @@ def loras() -> Iterator[Claim]:
         )
 
 
-def with_sizes(sizes: dict, path: Path) -> None:
+def write_sizes(sizes: dict, path: Path) -> None:
     """Write a file of one tensor per part that states these sizes."""
     parts = ("diffuser.time_embed", "diffuser.data.image", "image_vae", "clip_text", "clip_vision")
     save_file({f"{part}.a": torch.zeros(1) for part in parts}, path, {"vd_config": json.dumps(sizes)})
@@ -202,30 +202,30 @@ SIZES: dict[str, list[tuple[tuple, object]]] = {
 }
 
 
-def sizes() -> Iterator[Claim]:
+def make_sizes() -> Iterator[Claim]:
     """Sizes in a file's header that no model has; the last is possible, but its tensors are not there."""
     for name, changes in SIZES.items():
         stated = json.loads(json.dumps(replace(TINY).to_dict()))
         for place, value in changes:
             put(stated, place, value)
-        yield Claim("sizes and their products", name, partial(with_sizes, stated), load, ".safetensors")
+        yield Claim("sizes and their products", name, partial(write_sizes, stated), load, ".safetensors")
         if name != "as large as it may be":  # which can be described
             yield Claim(
                 "sizes and their products",
                 f"{name}, inspected",
-                partial(with_sizes, stated),
+                partial(write_sizes, stated),
                 inspect,
                 ".safetensors",
             )
 
 
-def long_header(path: Path) -> None:
+def write_long_header(path: Path) -> None:
     """Write an array whose header claims a gigabyte, which the file has and the disk has not."""
     path.write_bytes(b"\x93NUMPY\x02\x00" + (1 << 30).to_bytes(4, "little"))
     os.truncate(path, 1 << 30)
 
 
-def contexts() -> Iterator[Claim]:
+def make_contexts() -> Iterator[Claim]:
     """Contexts of kinds, weights and values that cannot be."""
     unit = torch.nn.functional.normalize(torch.randn(1, 7, 40), dim=-1)
     bad: dict[str, tuple[dict[str, Tensor], str]] = {
@@ -252,8 +252,10 @@ def contexts() -> Iterator[Claim]:
             normalise,
             ".npy",
         )
-    yield Claim("contexts", "a header of 1 GB", long_header, partial(load_context, kind="text"), ".npy")
-    yield Claim("contexts", "an archive called .npy", archive, partial(load_context, kind="text"), ".npy")
+    yield Claim("contexts", "a header of 1 GB", write_long_header, partial(load_context, kind="text"), ".npy")
+    yield Claim(
+        "contexts", "an archive called .npy", write_archive, partial(load_context, kind="text"), ".npy"
+    )
 
 
 def save_array(array: np.ndarray, path: Path) -> None:
@@ -266,18 +268,18 @@ def save_context_file(tensors: dict[str, Tensor], kind: str, path: Path) -> None
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"vd_kind": kind})
 
 
-def archive(path: Path) -> None:
+def write_archive(path: Path) -> None:
     """Write numpy's archive under the name of an array."""
     with path.open("wb") as file:
         np.savez(file, np.ones((7, 40), np.float32))
 
 
-def outcome(claim: Claim, path: Path) -> Result:
+def try_claim(claim: Claim, path: Path) -> Result:
     """How one file ends."""
     try:
         claim.load(path)
     except Exception as error:
-        result = sentence(error)
+        result = judge_error(error)
         return (
             result if result.said.isprintable() else Result("lost", f"control characters in {result.said!r}")
         )
@@ -290,7 +292,7 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     # imports what is imported once, so that no refusal is charged with it
     build(TINY, ["clip_text", "clip_vision", "image_vae"])
     rng, seen = random.Random(seed), set()
-    claims = [*tensors_that_are_none(), *loras(), *sizes(), *contexts()]
+    claims = [*make_no_tensors(), *make_loras(), *make_sizes(), *make_contexts()]
     for number, claim in enumerate(claims):
         if claim.kind in seen and rng.random() >= share:
             continue
@@ -299,4 +301,4 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
         place.mkdir()
         path = place / f"file{claim.ending}"
         claim.make(path)
-        table.add(claim.kind, claim.name, forked(partial(outcome, claim, path)), bounded=True)
+        table.add(claim.kind, claim.name, run_forked(partial(try_claim, claim, path)), bounded=True)

@@ -28,8 +28,8 @@ from vd_core.checkpoints.write import make_metadata
 from vd_core.config import VDConfig
 from vd_core.context import Context
 
-from .bad_pickles import attacks
-from .forked import Result, Table, forked, sentence
+from .bad_pickles import make_attacks
+from .forked import Result, Table, judge_error, run_forked
 
 State = dict[str, Tensor]
 
@@ -61,7 +61,7 @@ def load_tokens(path: Path) -> State:
     return {"tokens": context.tokens, "null": context.unconditional}
 
 
-def goods(folder: Path) -> list[Good]:
+def make_goods(folder: Path) -> list[Good]:
     """A small model, a small SeeCoder and a context, each in every format that is read."""
     torch.manual_seed(0)
     tiny = VDConfig.tiny()
@@ -100,20 +100,20 @@ class Case:
     good: Good
     make: Callable[[Path], object]
     may_load: bool = False
-    ending: str = ".safetensors"
+    find_ending: str = ".safetensors"
 
 
-def written(data: bytes) -> Callable[[Path], object]:
+def write(data: bytes) -> Callable[[Path], object]:
     """Writes these bytes."""
     return lambda path: path.write_bytes(data)
 
 
-def ending(name: str) -> str:
+def find_ending(name: str) -> str:
     """The usual ending of a format."""
     return {"safetensors": ".safetensors", "npy": ".npy"}.get(name, ".pth")
 
 
-def truncated(found: list[Good], rng: random.Random) -> Iterator[Case]:
+def truncate(found: list[Good], rng: random.Random) -> Iterator[Case]:
     """Cut at every kind of boundary, and anywhere."""
     for good in found:
         for name, data in good.formats.items():
@@ -144,13 +144,13 @@ def truncated(found: list[Good], rng: random.Random) -> Iterator[Case]:
                     "truncated",
                     f"{good.name}.{name} cut at {cut}",
                     good,
-                    written(data[:cut]),
+                    write(data[:cut]),
                     False,
-                    ending(name),
+                    find_ending(name),
                 )
 
 
-def flipped(found: list[Good], rng: random.Random) -> Iterator[Case]:
+def flip_bits(found: list[Good], rng: random.Random) -> Iterator[Case]:
     """One to three bits turned over in the parts of a file that say what is where."""
     for good in found:
         for name, data in good.formats.items():
@@ -175,7 +175,7 @@ def flipped(found: list[Good], rng: random.Random) -> Iterator[Case]:
                     for _ in range(1 + number % 3):
                         changed[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
                     title = f"{good.name}.{name} {start}-{end} #{number}"
-                    yield Case("bits flipped", title, good, written(bytes(changed)), True, ending(name))
+                    yield Case("bits flipped", title, good, write(bytes(changed)), True, find_ending(name))
 
 
 CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -195,7 +195,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def changed(found: list[Good], rng: random.Random) -> Iterator[Case]:
+def change_tensors(found: list[Good], rng: random.Random) -> Iterator[Case]:
     """A tensor of the wrong type, shape or value, a missing key, an extra key, all keys under another
     prefix."""
     for good in found:
@@ -211,37 +211,39 @@ def changed(found: list[Good], rng: random.Random) -> Iterator[Case]:
                     continue
                 state = {**good.state, key: edit(good.state[key]).contiguous()}
                 for form in ("safetensors", "zip") if len(good.formats) > 1 else ("safetensors",):
-                    yield case_of(good, f"{change} in {key}", state, form)
+                    yield make_case(good, f"{change} in {key}", state, form)
         for key in rng.sample(sorted(good.state), min(len(good.state), 8)):
             if good.name != "context":
-                yield case_of(
+                yield make_case(
                     good,
                     f"without {key}",
                     {name: tensor for name, tensor in good.state.items() if name != key},
                 )
-                yield case_of(
+                yield make_case(
                     good,
                     f"{key} called otherwise",
                     {name + "x" * (name == key): t for name, t in good.state.items()},
                 )
         if good.name != "context":
-            yield case_of(good, "a key more", {**good.state, "lonely.key": torch.zeros(3)})
-            yield case_of(
+            yield make_case(good, "a key more", {**good.state, "lonely.key": torch.zeros(3)})
+            yield make_case(
                 good, "another prefix", {f"model.{key}": tensor for key, tensor in good.state.items()}
             )
-            yield case_of(good, "half of all keys", {key: good.state[key] for key in sorted(good.state)[::2]})
-            yield case_of(good, "a name with a line feed", {**good.state, "a\nb.\0.c": torch.zeros(3)})
+            yield make_case(
+                good, "half of all keys", {key: good.state[key] for key in sorted(good.state)[::2]}
+            )
+            yield make_case(good, "a name with a line feed", {**good.state, "a\nb.\0.c": torch.zeros(3)})
         for other in found:
             if other is not good:
                 yield Case(
                     "of another kind",
                     f"{other.name} as {good.name}",
                     good,
-                    written(other.formats["safetensors"]),
+                    write(other.formats["safetensors"]),
                 )
 
 
-def case_of(good: Good, name: str, state: State, form: str = "safetensors") -> Case:
+def make_case(good: Good, name: str, state: State, form: str = "safetensors") -> Case:
     """A file of these tensors."""
     if form == "zip":
         return Case(
@@ -265,31 +267,31 @@ def save_as(state: State, header: dict[str, str], path: Path) -> None:
     save_file(state, path, header)
 
 
-def claiming(tensors: dict, size: int = 0, metadata: dict | None = None) -> bytes:
+def write_claim(tensors: dict, size: int = 0, metadata: dict | None = None) -> bytes:
     """A safetensors file with this header and as many zero bytes."""
     text = json.dumps({"__metadata__": metadata or {"format": "pt"}, **tensors}).encode()
     return len(text).to_bytes(8, "little") + text + bytes(size)
 
 
-def npy(header: bytes) -> Callable[[Path], object]:
+def write_npy(header: bytes) -> Callable[[Path], object]:
     """Writes a .npy file of this header."""
-    return written(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n\x80\x02.")
+    return write(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n\x80\x02.")
 
 
-def bomb(path: Path, method: int = zipfile.ZIP_DEFLATED, name: str = "archive/data.pkl") -> None:
+def write_bomb(path: Path, method: int = zipfile.ZIP_DEFLATED, name: str = "archive/data.pkl") -> None:
     """A small zip file with 300 MB in it."""
     with zipfile.ZipFile(path, "w", method) as archive, archive.open(name, "w", force_zip64=True) as entry:
         for _ in range(300):
             entry.write(bytes(1 << 20))
 
 
-def sparse(path: Path, head: bytes) -> None:
+def write_sparse(path: Path, head: bytes) -> None:
     """A file of 100 GB that takes no room."""
     path.write_bytes(head)
     os.truncate(path, 100 << 30)
 
 
-def loop(path: Path) -> None:
+def link_in_a_loop(path: Path) -> None:
     """Two links that point at each other."""
     other = path.with_name("other")
     other.symlink_to(path)
@@ -299,69 +301,69 @@ def loop(path: Path) -> None:
 HUGE = 100 << 30
 SPECIAL: dict[str, Callable[[Path], object]] = {
     "no file": lambda path: None,
-    "empty": written(b""),
-    "one byte": written(b"\x80"),
+    "empty": write(b""),
+    "one byte": write(b"\x80"),
     "directory": lambda path: path.mkdir(),
     "directory of directories": lambda path: (path / "vae" / "diffusion_pytorch_model.safetensors").mkdir(
         parents=True
     ),
-    "link loop": loop,
+    "link loop": link_in_a_loop,
     "link to itself": lambda path: path.symlink_to(path),
     "dangling link": lambda path: path.symlink_to(path.with_name("nothing")),
     "pipe": lambda path: os.mkfifo(path),
     "endless device": lambda path: path.symlink_to("/dev/zero"),
     "no device": lambda path: path.symlink_to("/dev/null"),
-    "folder with a link loop": lambda path: (path.mkdir(), loop(path / "model.safetensors")),
-    "header of 100 GB": written(HUGE.to_bytes(8, "little") + b"{}"),
-    "header of 2^64 - 1": written(b"\xff" * 8 + b"{}"),
-    "header of 0": written(bytes(8) + b"{"),
-    "tensor of 100 GB": written(
-        claiming({"clip_text.a": {"dtype": "F32", "shape": [HUGE // 4], "data_offsets": [0, HUGE]}}, 64)
+    "folder with a link loop": lambda path: (path.mkdir(), link_in_a_loop(path / "model.safetensors")),
+    "header of 100 GB": write(HUGE.to_bytes(8, "little") + b"{}"),
+    "header of 2^64 - 1": write(b"\xff" * 8 + b"{}"),
+    "header of 0": write(bytes(8) + b"{"),
+    "tensor of 100 GB": write(
+        write_claim({"clip_text.a": {"dtype": "F32", "shape": [HUGE // 4], "data_offsets": [0, HUGE]}}, 64)
     ),
-    "shape that overflows": written(
-        claiming({"clip_text.a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 64]}}, 64)
+    "shape that overflows": write(
+        write_claim({"clip_text.a": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 64]}}, 64)
     ),
-    "negative shape": written(
-        claiming({"clip_text.a": {"dtype": "F32", "shape": [-16], "data_offsets": [0, 64]}}, 64)
+    "negative shape": write(
+        write_claim({"clip_text.a": {"dtype": "F32", "shape": [-16], "data_offsets": [0, 64]}}, 64)
     ),
-    "unknown type": written(
-        claiming({"clip_text.a": {"dtype": "F3", "shape": [16], "data_offsets": [0, 64]}}, 64)
+    "unknown type": write(
+        write_claim({"clip_text.a": {"dtype": "F3", "shape": [16], "data_offsets": [0, 64]}}, 64)
     ),
-    "overlap": written(
-        claiming(
+    "overlap": write(
+        write_claim(
             {f"clip_text.{k}": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]} for k in "ab"}, 64
         )
     ),
-    "hole": written(claiming({"clip_text.a": {"dtype": "F32", "shape": [8], "data_offsets": [32, 64]}}, 64)),
-    "no tensors": written(claiming({})),
-    "header that is a list": written((4).to_bytes(8, "little") + b"[{}]"),
-    "header of 10000 brackets": written((20000).to_bytes(8, "little") + b"{" + b"[" * 19999),
-    "nested header": written((60006).to_bytes(8, "little") + b'{"a":' + b"[" * 30000 + b"]" * 30000 + b"}"),
-    "million keys": written(
-        claiming({f"k{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_000)})
+    "hole": write(write_claim({"clip_text.a": {"dtype": "F32", "shape": [8], "data_offsets": [32, 64]}}, 64)),
+    "no tensors": write(write_claim({})),
+    "header that is a list": write((4).to_bytes(8, "little") + b"[{}]"),
+    "header of 10000 brackets": write((20000).to_bytes(8, "little") + b"{" + b"[" * 19999),
+    "nested header": write((60006).to_bytes(8, "little") + b'{"a":' + b"[" * 30000 + b"]" * 30000 + b"}"),
+    "million keys": write(
+        write_claim({f"k{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_000)})
     ),
-    "100 GB of zeros": lambda path: sparse(path, b""),
-    "100 GB behind a header": lambda path: sparse(path, claiming({}, 0)),
-    "100 GB behind a pickle": lambda path: sparse(path, b"\x80\x02}X\x01\x00\x00\x00a"),
-    "100 GB behind a zip": lambda path: sparse(path, b"PK\x03\x04" + bytes(100)),
-    "zip bomb": bomb,
-    "zip bomb beside the pickle": lambda path: bomb(path, name="archive/data/0"),
-    "zip bomb, lzma": lambda path: bomb(path, zipfile.ZIP_LZMA),
-    "zip without entries": written(b"PK\x05\x06" + bytes(18)),
-    "web page": written(b"<!DOCTYPE html><title>Sign in</title>"),
-    "text": written(b"A model, really.\n" * 99),
-    "picture": written(b"\x89PNG\r\n\x1a\n" + bytes(99)),
-    "gguf": written(b"GGUF\x03\x00\x00\x00" + bytes(99)),
-    "hdf5": written(b"\x89HDF\r\n\x1a\n" + bytes(99)),
-    "npy of objects": npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
-    "npy of 100 GB": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (26843545600,), }"),
-    "npy with code": npy(b"{'descr': __import__('os').system('true'), 'shape': (1,), }"),
+    "100 GB of zeros": lambda path: write_sparse(path, b""),
+    "100 GB behind a header": lambda path: write_sparse(path, write_claim({}, 0)),
+    "100 GB behind a pickle": lambda path: write_sparse(path, b"\x80\x02}X\x01\x00\x00\x00a"),
+    "100 GB behind a zip": lambda path: write_sparse(path, b"PK\x03\x04" + bytes(100)),
+    "zip bomb": write_bomb,
+    "zip bomb beside the pickle": lambda path: write_bomb(path, name="archive/data/0"),
+    "zip bomb, lzma": lambda path: write_bomb(path, zipfile.ZIP_LZMA),
+    "zip without entries": write(b"PK\x05\x06" + bytes(18)),
+    "web page": write(b"<!DOCTYPE html><title>Sign in</title>"),
+    "text": write(b"A model, really.\n" * 99),
+    "picture": write(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+    "gguf": write(b"GGUF\x03\x00\x00\x00" + bytes(99)),
+    "hdf5": write(b"\x89HDF\r\n\x1a\n" + bytes(99)),
+    "npy of objects": write_npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
+    "npy of 100 GB": write_npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (26843545600,), }"),
+    "npy with code": write_npy(b"{'descr': __import__('os').system('true'), 'shape': (1,), }"),
 }
 
 SIZES = (10**12, 10**6 + 1, -1, 0, 1.5, "8", None, [], {}, True, float("nan"))
 
 
-def special(found: list[Good], rng: random.Random) -> Iterator[Case]:
+def make_special(found: list[Good], rng: random.Random) -> Iterator[Case]:
     """What is no file of tensors at all, headers that claim too much, and sizes of models that cannot be."""
     for name, make in SPECIAL.items():
         for good in rng.sample(found, 2):
@@ -374,7 +376,7 @@ def special(found: list[Good], rng: random.Random) -> Iterator[Case]:
                 ".npy" if name.startswith("npy") else ".safetensors",
             )
     model = found[0]
-    for field, value in list(leaves(json.loads(model.header["vd_config"]))):
+    for field, value in list(list_leaves(json.loads(model.header["vd_config"]))):
         for size in rng.sample(SIZES, 2):
             if size != value and not (isinstance(value, float) and isinstance(size, float) and size == size):
                 config = put(json.loads(model.header["vd_config"]), field, size)
@@ -387,17 +389,17 @@ def special(found: list[Good], rng: random.Random) -> Iterator[Case]:
                     True,
                 )
     for text in ("", "null", "[]", "{}", "{", "1e999", '{"diffuser": 3}', "[" * 100_000):
-        yield Case("sizes that cannot be", text[:20], model, written(claiming({}, 0, {"vd_config": text})))
+        yield Case("sizes that cannot be", text[:20], model, write(write_claim({}, 0, {"vd_config": text})))
 
 
-def leaves(values: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
+def list_leaves(values: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
     """Every value of nested dictionaries and lists, with where it is."""
     rows = (
         values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     )
     yield from ((path, values),) if not rows and path else ()
     for key, value in rows:
-        yield from leaves(value, (*path, key))
+        yield from list_leaves(value, (*path, key))
 
 
 def put(values: dict, path: tuple, value: object) -> dict:
@@ -409,13 +411,13 @@ def put(values: dict, path: tuple, value: object) -> dict:
     return values
 
 
-def hostile(found: list[Good], canary: Path) -> Iterator[Case]:
+def make_hostile(found: list[Good], canary: Path) -> Iterator[Case]:
     """Pickles with code."""
-    for number, (name, data) in enumerate(attacks(canary)):
-        yield Case("pickles with code", name, found[number % len(found)], written(data), False, ".pth")
+    for number, (name, data) in enumerate(make_attacks(canary)):
+        yield Case("pickles with code", name, found[number % len(found)], write(data), False, ".pth")
 
 
-def outcome(case: Case, path: Path, canary: Path) -> Result:
+def try_case(case: Case, path: Path, canary: Path) -> Result:
     """How one file ends, the loader tried again on a good one afterwards."""
     good = path.with_name("good.safetensors")
     good.write_bytes(case.good.formats["safetensors"])
@@ -425,7 +427,7 @@ def outcome(case: Case, path: Path, canary: Path) -> Result:
         unchanged = all(torch.equal(loaded[key], tensor) for key, tensor in known.items())
         result = Result("survived" if case.may_load and unchanged else "wrong", "it was loaded")
     except Exception as error:
-        result = sentence(error, path.name)
+        result = judge_error(error, path.name)
     if canary.exists():
         return Result("executed", result.said)
     again = case.good.load(good)
@@ -438,9 +440,11 @@ def outcome(case: Case, path: Path, canary: Path) -> Result:
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """All cases, or about a share of them."""
-    rng, canary, found = random.Random(seed), folder / "canary", goods(folder)
-    cases = [case for kind in (truncated, flipped, changed, special) for case in kind(found, rng)]
-    cases += hostile(found, canary)
+    rng, canary, found = random.Random(seed), folder / "canary", make_goods(folder)
+    cases = [
+        case for kind in (truncate, flip_bits, change_tensors, make_special) for case in kind(found, rng)
+    ]
+    cases += make_hostile(found, canary)
     seen: set[str] = set()
     for number, case in enumerate(cases):
         if case.kind in seen and rng.random() >= share:
@@ -450,6 +454,6 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
         place.mkdir()
         path = place / f"file{case.ending}"
         case.make(path)
-        table.add(case.kind, case.name, forked(partial(outcome, case, path, canary)))
+        table.add(case.kind, case.name, run_forked(partial(try_case, case, path, canary)))
         canary.unlink(missing_ok=True)
         shutil.rmtree(place)

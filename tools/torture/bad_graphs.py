@@ -15,7 +15,7 @@ from runner.in_process import run_node
 from runner.prepare import Changes, prepare
 
 from .bad_inputs import NUMBERS, TEXTS, Bench
-from .forked import Result, Table, forked, sentence
+from .forked import Result, Table, judge_error, run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPHS = 4000
@@ -65,7 +65,7 @@ def change(prompt: dict, rng: random.Random) -> None:
         inputs[name] = rng.choice(ODD)
 
 
-def checked(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path) -> Result:
+def check_graphs(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path) -> Result:
     """Many changed graphs; counts as said, or the first that ended badly."""
     path, refused = folder / "flow.json", 0
     for seed in seeds:
@@ -82,7 +82,7 @@ def checked(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path)
                 [folder],
             )
         except Exception as error:
-            result = sentence(error)
+            result = judge_error(error)
             if result.end != "refused":
                 return Result(result.end, f"seed {seed}: {result.said}")
             refused += 1
@@ -143,7 +143,7 @@ def write(bench: Bench, name: str, node: str, place: Path) -> Result:
         run_node(ready, {}, {"OUTPUT_DIRECTORY": str(out), "PROMPT": {}, "EXTRA_PNGINFO": {}})
         result = Result("survived")
     except Exception as error:
-        result = sentence(error)
+        result = judge_error(error)
     stray = [
         str(path)
         for path in place.rglob("*")
@@ -161,7 +161,7 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     ]
     for start in range(0, max(TOGETHER, round(GRAPHS * share)), TOGETHER):
         seeds = [seed * 1_000_003 + start + n for n in range(TOGETHER)]
-        result = forked(partial(checked, bench, workflows, seeds, folder))
+        result = run_forked(partial(check_graphs, bench, workflows, seeds, folder))
         if result.end != "survived":
             table.add("graphs", f"{start}", result)
             continue
@@ -173,4 +173,4 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
             (place / "out").mkdir(parents=True)
             (place / "elsewhere").mkdir()
             (place / "out" / "link").symlink_to(place / "elsewhere")
-            table.add("paths", f"{node} {name!r}", forked(partial(write, bench, name, node, place)))
+            table.add("paths", f"{node} {name!r}", run_forked(partial(write, bench, name, node, place)))

@@ -18,7 +18,7 @@ from runner.in_process import run_node
 from runner.pack import load_pack
 from vd_core.memory import is_out_of_memory
 
-from .forked import Result, Table, environment, forked, sentence
+from .forked import Result, Table, judge_error, run_forked, set_environment
 
 CASES = 1500
 SLOW = ("VD_TextDecode",)
@@ -65,7 +65,7 @@ NUMBERS = (
 )
 
 
-def pictures() -> dict[str, Tensor]:
+def make_pictures() -> dict[str, Tensor]:
     """IMAGEs."""
     torch.manual_seed(0)
     plain = torch.rand(1, 64, 64, 3)
@@ -92,7 +92,7 @@ def pictures() -> dict[str, Tensor]:
     }
 
 
-def masks() -> dict[str, Tensor]:
+def make_masks() -> dict[str, Tensor]:
     """MASKs."""
     return {
         "none": torch.zeros(1, 64, 64),
@@ -109,7 +109,7 @@ def masks() -> dict[str, Tensor]:
     }
 
 
-def latents(image: dict, text: dict) -> dict[str, dict]:
+def make_latents(image: dict, text: dict) -> dict[str, dict]:
     """LATENTs."""
     shapes = {
         "empty": (1, 16, 8, 8),
@@ -177,9 +177,9 @@ class Bench:
                 *foreign,
                 broken,
             ],
-            "LATENT": list(latents(latent, words).values()),
-            "IMAGE": list(pictures().values()),
-            "MASK": list(masks().values()),
+            "LATENT": list(make_latents(latent, words).values()),
+            "IMAGE": list(make_pictures().values()),
+            "MASK": list(make_masks().values()),
         }
 
     def call(self, name: str, **values):
@@ -219,23 +219,23 @@ class Bench:
         return rng.choice([low, high, entry.options.get("default", low), 0, 1])
 
 
-def tensors(value: object) -> Iterator[Tensor]:
+def list_tensors(value: object) -> Iterator[Tensor]:
     """All tensors in nested values."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for member in value:
-            yield from tensors(member)
+            yield from list_tensors(member)
     elif isinstance(value, dict):
-        yield from tensors(list(value.values()))
+        yield from list_tensors(list(value.values()))
 
 
-def finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
     """Whether all numbers in it are."""
-    return all(bool(tensor.isfinite().all()) for tensor in tensors(value))
+    return all(bool(tensor.isfinite().all()) for tensor in list_tensors(value))
 
 
-def outcome(bench: Bench, name: str, values: dict, folder: Path) -> Result:
+def try_node(bench: Bench, name: str, values: dict, folder: Path) -> Result:
     """One call, checked as the runner checks it."""
     try:
         for key, entry in bench.inputs[name].items():
@@ -245,25 +245,25 @@ def outcome(bench: Bench, name: str, values: dict, folder: Path) -> Result:
             Node("1", name, bench.classes[name], values, {}),
             {"OUTPUT_DIRECTORY": str(folder / "out")},
         )
-        before = finite(list(values.values()))
+        before = is_finite(list(values.values()))
         with torch.inference_mode():
             results, _ = run_node(node, {}, {**hidden, "PROMPT": {}, "EXTRA_PNGINFO": {}})
-        good = finite(results) or not before
+        good = is_finite(results) or not before
         stray = [path for path in folder.iterdir() if path.name != "out"]
         return Result(
             "survived" if good and not stray else "wrong",
             f"left {stray}" if stray else "not finite" if not good else "",
         )
     except (RuntimeError, MemoryError) as error:
-        return Result("refused") if is_out_of_memory(error) else sentence(error)
+        return Result("refused") if is_out_of_memory(error) else judge_error(error)
     except Exception as error:
-        return sentence(error)
+        return judge_error(error)
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """Nodes in turn, with drawn values."""
     rng = random.Random(seed)
-    with environment(VD_MODELS=str(folder / "models")):
+    with set_environment(VD_MODELS=str(folder / "models")):
         bench = Bench()
         names = [
             name
@@ -288,5 +288,5 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
             table.add(
                 "inputs of nodes",
                 f"#{number} {name} {shown}",
-                forked(partial(outcome, bench, name, values, place)),
+                run_forked(partial(try_node, bench, name, values, place)),
             )

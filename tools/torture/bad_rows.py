@@ -20,7 +20,7 @@ from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
 
-from .forked import Result, Table, forked, sentence
+from .forked import Result, Table, judge_error, run_forked
 
 FLIPPED = 60  # of each format
 SECRET = "SECRET WORDS"
@@ -54,7 +54,7 @@ NAMES = (
 Make = Callable[[Path], object]
 
 
-def png(width: int = 24, height: int = 16) -> bytes:
+def make_png(width: int = 24, height: int = 16) -> bytes:
     """A picture."""
     file = io.BytesIO()
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -62,7 +62,7 @@ def png(width: int = 24, height: int = 16) -> bytes:
     return file.getvalue()
 
 
-def shard(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> None:
+def write_shard(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> None:
     """A tar file of these members."""
     with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as tar:
         for member, content in members:
@@ -70,7 +70,7 @@ def shard(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = 
             tar.addfile(member, io.BytesIO(content))
 
 
-def member(name: str, **values) -> tarfile.TarInfo:
+def make_member(name: str, **values) -> tarfile.TarInfo:
     """A member of that name."""
     info = tarfile.TarInfo(name)
     for key, value in values.items():
@@ -78,33 +78,34 @@ def member(name: str, **values) -> tarfile.TarInfo:
     return info
 
 
-def both(name: str) -> list[tuple[tarfile.TarInfo, bytes]]:
+def make_pair(name: str) -> list[tuple[tarfile.TarInfo, bytes]]:
     """A picture and its text under a name."""
-    return [(member(f"{name}.png"), png()), (member(f"{name}.txt"), b"red apple")]
+    return [(make_member(f"{name}.png"), make_png()), (make_member(f"{name}.txt"), b"red apple")]
 
 
-def linked(kind: bytes, path: Path) -> None:
+def write_links(kind: bytes, path: Path) -> None:
     """Members that are links to a file elsewhere."""
     target = str(path.parent.parent / "elsewhere" / "secret")
     links = [
-        (member(f"l{ending}", type=kind, linkname=f"{target}{ending}"), b"") for ending in (".png", ".txt")
+        (make_member(f"l{ending}", type=kind, linkname=f"{target}{ending}"), b"")
+        for ending in (".png", ".txt")
     ]
-    shard(path / "a.tar", links + both("good"))
+    write_shard(path / "a.tar", links + make_pair("good"))
 
 
-def claiming(path: Path) -> None:
+def write_claim(path: Path) -> None:
     """A member that claims 100 GB."""
-    info = member("a.png", size=100 << 30)
+    info = make_member("a.png", size=100 << 30)
     (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
 
-def long_name(path: Path) -> None:
+def write_long_name(path: Path) -> None:
     """A name that claims 100 GB."""
-    info = member("././@LongLink", size=100 << 30, type=tarfile.GNUTYPE_LONGNAME)
+    info = make_member("././@LongLink", size=100 << 30, type=tarfile.GNUTYPE_LONGNAME)
     (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
 
-def sparse(name: str, path: Path) -> None:
+def write_sparse(name: str, path: Path) -> None:
     """A file of 100 GB that takes no room."""
     (path / name).write_bytes(b"")
     os.truncate(path / name, 100 << 30)
@@ -115,14 +116,14 @@ def link(name: str, target: str, path: Path) -> None:
     (path / name).symlink_to(path.parent / "elsewhere" / target if target[0] != "/" else target)
 
 
-def lines(content: bytes | str, name: str, path: Path) -> None:
+def write_lines(content: bytes | str, name: str, path: Path) -> None:
     """A file of texts."""
     (path / name).write_bytes(
         content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     )
 
 
-def table(columns: dict, path: Path) -> None:
+def write_table(columns: dict, path: Path) -> None:
     """A parquet file."""
     import pyarrow
     from pyarrow import parquet
@@ -130,10 +131,10 @@ def table(columns: dict, path: Path) -> None:
     parquet.write_table(pyarrow.table(columns), path / "a.parquet")
 
 
-def hostile() -> Iterator[tuple[str, Make]]:
+def make_hostile() -> Iterator[tuple[str, Make]]:
     """What is made to lead elsewhere, or to be too much."""
     for name in NAMES:
-        yield f"member {name[:20]!r}", lambda path, name=name: shard(path / "a.tar", both(name))
+        yield f"member {name[:20]!r}", lambda path, name=name: write_shard(path / "a.tar", make_pair(name))
         if (
             name not in ("", ".", "..")
             and "/" not in name
@@ -143,8 +144,8 @@ def hostile() -> Iterator[tuple[str, Make]]:
             yield (
                 f"file {name[:20]!r}",
                 lambda path, name=name: [
-                    (path / f"{name}.png").write_bytes(png()),
-                    lines("a", f"{name}.txt", path),
+                    (path / f"{name}.png").write_bytes(make_png()),
+                    write_lines("a", f"{name}.txt", path),
                 ],
             )
     for kind in (
@@ -155,7 +156,7 @@ def hostile() -> Iterator[tuple[str, Make]]:
         tarfile.DIRTYPE,
         tarfile.GNUTYPE_SPARSE,
     ):
-        yield f"members of type {kind!r}", partial(linked, kind)
+        yield f"members of type {kind!r}", partial(write_links, kind)
     for target in (
         "secret.png",
         "secret.txt",
@@ -171,18 +172,20 @@ def hostile() -> Iterator[tuple[str, Make]]:
     yield "link to a folder", partial(link, "folder", ".")
     yield "link to itself", lambda path: (path / "a.png").symlink_to(path / "a.png")
     yield "pipe", lambda path: [os.mkfifo(path / name) for name in ("a.png", "a.txt", "a.tar", "a.parquet")]
-    yield "member of 100 GB", claiming
-    yield "name of 100 GB", long_name
+    yield "member of 100 GB", write_claim
+    yield "name of 100 GB", write_long_name
     for name in ("a.png", "a.txt", "a.jsonl", "a.tar", "a.parquet"):
-        yield f"{name} of 100 GB", partial(sparse, name)
+        yield f"{name} of 100 GB", partial(write_sparse, name)
     for mode in ("w:gz", "w:xz"):
         yield (
             f"compressed shard, {mode}",
-            lambda path, mode=mode: shard(path / "a.tar", [(member("a.png"), bytes(200 << 20))], mode),
+            lambda path, mode=mode: write_shard(
+                path / "a.tar", [(make_member("a.png"), bytes(200 << 20))], mode
+            ),
         )
     yield (
         "picture of 60,000 sides",
-        lambda path: (path / "a.png").write_bytes(png().replace(png()[16:24], b"\0\0\xea\x60" * 2)),
+        lambda path: (path / "a.png").write_bytes(make_png().replace(make_png()[16:24], b"\0\0\xea\x60" * 2)),
     )
     texts = {
         "no UTF-8": b"\xff\xfe\n",
@@ -203,9 +206,9 @@ def hostile() -> Iterator[tuple[str, Make]]:
         "path": '{"image": "../../elsewhere/secret.png"}',
     }
     for name, content in texts.items():
-        yield f"text, {name}", partial(lines, content, "a.txt")
+        yield f"text, {name}", partial(write_lines, content, "a.txt")
     for name, content in objects.items():
-        yield f"JSON line, {name}", partial(lines, content + "\n", "a.jsonl")
+        yield f"JSON line, {name}", partial(write_lines, content + "\n", "a.jsonl")
     if importlib.util.find_spec("pyarrow"):
         secret = "../elsewhere/secret.png"
         cells = {
@@ -216,15 +219,15 @@ def hostile() -> Iterator[tuple[str, Make]]:
             "numbers": [[1, 2]],
         }
         for name, values in cells.items():
-            yield f"table of {name}", partial(table, {"image": values, "text": values})
+            yield f"table of {name}", partial(write_table, {"image": values, "text": values})
 
 
-def folders() -> Iterator[tuple[str, Make, bytes, str]]:
+def make_good() -> Iterator[tuple[str, Make, bytes, str]]:
     """(format, its bytes, its name) of good inputs, to be damaged."""
-    yield "png", png(), "a.png"
+    yield "png", make_png(), "a.png"
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        for info, content in both("a") + both("b"):
+        for info, content in make_pair("a") + make_pair("b"):
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     yield "tar", file.getvalue(), "a.tar"
@@ -234,13 +237,15 @@ def folders() -> Iterator[tuple[str, Make, bytes, str]]:
         from pyarrow import parquet
 
         file = io.BytesIO()
-        parquet.write_table(pyarrow.table({"image": [png(), png(8, 8)], "text": ["red apple", "b"]}), file)
+        parquet.write_table(
+            pyarrow.table({"image": [make_png(), make_png(8, 8)], "text": ["red apple", "b"]}), file
+        )
         yield "parquet", file.getvalue(), "a.parquet"
 
 
-def damaged(rng: random.Random) -> Iterator[tuple[str, Make]]:
+def damage(rng: random.Random) -> Iterator[tuple[str, Make]]:
     """Bits flipped and ends cut."""
-    for kind, data, name in folders():
+    for kind, data, name in make_good():
         for number in range(FLIPPED):
             changed = bytearray(data)
             for _ in range(1 + number % 4):
@@ -257,21 +262,21 @@ def read(row: Row, kind: str) -> object:
     if kind == "text":
         return row.text
     try:
-        return Reader().picture(row)
+        return Reader().read_picture(row)
     except ValueError as error:
         return error
 
 
-def outcome(place: Path) -> Result:
+def try_folder(place: Path) -> Result:
     """The rows of a folder, read and written as a job does: nothing comes from elsewhere, nothing goes
     elsewhere."""
     source, out, refused = place / "in", place / "out", None
     for kind in ("picture", "text"):
         try:
             listing = find_rows(source, recursive=True)
-            rows = listing.with_pictures().rows if kind == "picture" else listing.with_texts().rows
+            rows = listing.keep_pictures().rows if kind == "picture" else listing.keep_texts().rows
         except (ValueError, OSError) as error:
-            if (refused := sentence(error)).end == "lost":
+            if (refused := judge_error(error)).end == "lost":
                 return refused
             continue
         found = [read(row, kind) for row in rows]
@@ -282,7 +287,7 @@ def outcome(place: Path) -> Result:
         if bad := [
             result["error"]
             for result in results
-            if result["error"] and sentence(ValueError(result["error"])).end == "lost"
+            if result["error"] and judge_error(ValueError(result["error"])).end == "lost"
         ]:
             return Result("lost", bad[0])
         for task in (
@@ -319,17 +324,17 @@ def outcome(place: Path) -> Result:
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """All cases, or about a share of them."""
     rng = random.Random(seed)
-    for number, (name, make) in enumerate([*hostile(), *damaged(rng)]):
+    for number, (name, make) in enumerate([*make_hostile(), *damage(rng)]):
         if number % 50 and rng.random() >= share:
             continue
         place = folder / str(number)
         for part in ("in", "out", "elsewhere"):
             (place / part).mkdir(parents=True)
         (place / "elsewhere" / "secret.txt").write_text(SECRET)
-        (place / "elsewhere" / "secret.png").write_bytes(png(77, 77))
-        shard(
+        (place / "elsewhere" / "secret.png").write_bytes(make_png(77, 77))
+        write_shard(
             place / "elsewhere" / "secret.tar",
-            [(member("s.png"), png(77, 77)), (member("s.txt"), SECRET.encode())],
+            [(make_member("s.png"), make_png(77, 77)), (make_member("s.txt"), SECRET.encode())],
         )
         make(place / "in")
-        table.add("what bulk jobs read", name, forked(partial(outcome, place)))
+        table.add("what bulk jobs read", name, run_forked(partial(try_folder, place)))

@@ -27,7 +27,7 @@ from PIL import Image
 from runner import listener, server, websocket
 from runner.command import main
 
-from .forked import Result, Table, forked
+from .forked import Result, Table, run_forked
 
 MUTATIONS = 1500  # of honest answers and events
 SECONDS = 45  # on the clock, whatever the server does
@@ -59,14 +59,14 @@ FLOW = {
 Lie = Callable[[BaseHTTPRequestHandler], None]
 
 
-def picture() -> bytes:
+def make_picture() -> bytes:
     """Return a PNG file."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     return file.getvalue()
 
 
-def honest() -> dict[str, object]:
+def make_honest_answers() -> dict[str, object]:
     """Return what a good server answers, by path; the job is called `job`."""
     image = {"filename": "art_00001_.png", "subfolder": "sub", "type": "output"}
     text = {
@@ -107,8 +107,8 @@ class LyingServer:
     """
 
     def __init__(self, lies: dict[str, bytes | Lie]):
-        answers = {path: json.dumps(answer).encode() for path, answer in honest().items()} | {
-            "/view": picture()
+        answers = {path: json.dumps(answer).encode() for path, answer in make_honest_answers().items()} | {
+            "/view": make_picture()
         }
         self.requests: list[tuple[str, str | None]] = []  # path and Authorization
         owner = self
@@ -159,7 +159,7 @@ def drip(handler: BaseHTTPRequestHandler, pieces: Iterator[bytes], pause: float)
         time.sleep(pause)
 
 
-def forever(piece: bytes, start: bytes = b"") -> Iterator[bytes]:
+def repeat_forever(piece: bytes, start: bytes = b"") -> Iterator[bytes]:
     """Yield a start, then one piece without end."""
     yield start
     while True:
@@ -170,17 +170,17 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 STALLS: dict[str, Lie] = {
     "never answers": lambda handler: time.sleep(SECONDS),
     "status byte by byte": lambda handler: drip(handler, iter([b"H"] * 200), 0.2),
-    "headers byte by byte": lambda handler: drip(handler, forever(b"x", HEAD + b"a: "), 0.2),
-    "headers without end": lambda handler: drip(handler, forever(b"a: b\r\n", HEAD), 0),
+    "headers byte by byte": lambda handler: drip(handler, repeat_forever(b"x", HEAD + b"a: "), 0.2),
+    "headers without end": lambda handler: drip(handler, repeat_forever(b"a: b\r\n", HEAD), 0),
     "100 Continue without end": lambda handler: drip(
-        handler, forever(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.001
+        handler, repeat_forever(b"HTTP/1.1 100 Continue\r\n\r\n"), 0.001
     ),
     "body byte by byte": lambda handler: drip(
-        handler, forever(b" ", HEAD + b"Content-Length: 999\r\n\r\n"), 0.2
+        handler, repeat_forever(b" ", HEAD + b"Content-Length: 999\r\n\r\n"), 0.2
     ),
-    "body without end": lambda handler: drip(handler, forever(b" " * 65536, HEAD + b"\r\n"), 0),
+    "body without end": lambda handler: drip(handler, repeat_forever(b" " * 65536, HEAD + b"\r\n"), 0),
     "chunks without end": lambda handler: drip(
-        handler, forever(b"1\r\n \r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"), 0.1
+        handler, repeat_forever(b"1\r\n \r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"), 0.1
     ),
     "claims 2^62 bytes": lambda handler: drip(
         handler, iter([HEAD + b"Content-Length: 4611686018427387904\r\n\r\n{}"]), 0
@@ -188,10 +188,12 @@ STALLS: dict[str, Lie] = {
     "breaks off": lambda handler: drip(handler, iter([HEAD + b"Content-Length: 99\r\n\r\n{}"]), 0),
     "no HTTP": lambda handler: drip(handler, iter([b"\0\xff" * 500]), 0),
     "an error byte by byte": lambda handler: drip(
-        handler, forever(b"x", b"HTTP/1.1 500 Oops\r\nContent-Length: 999\r\n\r\n"), 0.2
+        handler, repeat_forever(b"x", b"HTTP/1.1 500 Oops\r\nContent-Length: 999\r\n\r\n"), 0.2
     ),
 }  # fmt: skip
-VIEWS = {name: BODIES[name] for name in ("nothing", "a web page", "null", "bytes")} | {"half": picture()[:3]}
+VIEWS = {name: BODIES[name] for name in ("nothing", "a web page", "null", "bytes")} | {
+    "half": make_picture()[:3]
+}
 
 
 def shake_hands(handler: BaseHTTPRequestHandler) -> None:
@@ -210,7 +212,7 @@ def speak(pieces: Callable[[], Iterator[bytes]], pause: float, handler: BaseHTTP
     drip(handler, pieces(), pause)
 
 
-def text_frame(event: object) -> bytes:
+def frame_text(event: object) -> bytes:
     """Return an event as one frame."""
     payload = json.dumps(event).encode()
     return (
@@ -221,14 +223,14 @@ def text_frame(event: object) -> bytes:
 
 
 SOCKETS: dict[str, Lie] = {
-    "pings without end": partial(speak, lambda: forever(b"\x89\x00"), 0.001),
+    "pings without end": partial(speak, lambda: repeat_forever(b"\x89\x00"), 0.001),
     "frame of 2^62 bytes": partial(speak, lambda: iter([b"\x81\x7f" + struct.pack(">Q", 1 << 62)] * 2), 3),
     "fragments without end": partial(
-        speak, lambda: forever(b"\x00\x7e\xff\xff" + b"x" * 65535, b"\x01\x00"), 0
+        speak, lambda: repeat_forever(b"\x00\x7e\xff\xff" + b"x" * 65535, b"\x01\x00"), 0
     ),
-    "frame byte by byte": partial(speak, lambda: forever(b"x", b"\x81\x7e\xff\xff"), 0.2),
-    "events without end": partial(speak, lambda: forever(text_frame(EVENTS[1])), 0.001),
-    "reserved bits": partial(speak, lambda: forever(b"\xff\xff\xff\xff"), 0.1),
+    "frame byte by byte": partial(speak, lambda: repeat_forever(b"x", b"\x81\x7e\xff\xff"), 0.2),
+    "events without end": partial(speak, lambda: repeat_forever(frame_text(EVENTS[1])), 0.001),
+    "reserved bits": partial(speak, lambda: repeat_forever(b"\xff\xff\xff\xff"), 0.1),
     "no UTF-8": partial(speak, lambda: iter([b"\x81\x02\xff\xfe"]), 3),
     "closes at once": partial(speak, lambda: iter([b"\x88\x00"]), 0),
     "handshake byte by byte": STALLS["headers byte by byte"],
@@ -298,7 +300,7 @@ def judge(status: int, words: str, errors: str, place: Path, seconds: float) -> 
         path for path in place.rglob("*") if path.is_file() and path.parent != place and path not in files
     ]:
         return Result("wrong", f"wrote {stray}")
-    if bad := [path for path in files if path.suffix == ".png" and path.read_bytes() != picture()]:
+    if bad := [path for path in files if path.suffix == ".png" and path.read_bytes() != make_picture()]:
         return Result("wrong", f"kept {bad} ({bad[0].stat().st_size} bytes)")
     if left := [path for path in files if path.suffix == ".part"]:
         return Result("wrong", f"left {left}")
@@ -313,7 +315,7 @@ def judge(status: int, words: str, errors: str, place: Path, seconds: float) -> 
     return Result("refused" if status else "survived", last)
 
 
-def redirected(status: int, place: Path) -> Result:
+def try_redirect(status: int, place: Path) -> Result:
     """A server that sends to another one: nothing may reach it."""
     other = LyingServer({})
     lie = partial(answer, body=b"", status=status, Location=f"{other.url}/system_stats")
@@ -321,24 +323,24 @@ def redirected(status: int, place: Path) -> Result:
     return Result("wrong", f"asked the other server for {other.requests}") if other.requests else result
 
 
-def lied_to(lies: dict[str, bytes | Lie], place: Path) -> Result:
+def try_lies(lies: dict[str, bytes | Lie], place: Path) -> Result:
     """A run that may end in a refusal or not."""
     return run_once(lies, place)[0]
 
 
-def mutated(seeds: list[int], place: Path) -> Result:
+def try_mutations(seeds: list[int], place: Path) -> Result:
     """Many changed answers and events; counts as said, or the first that ended badly."""
-    refused, paths = 0, list(honest())
+    refused, paths = 0, list(make_honest_answers())
     for seed in seeds:
         rng = random.Random(seed)
         lies: dict[str, bytes | Lie] = {}
         if rng.random() < 0.3:
             events = [mutate(event, rng) if rng.random() < 0.7 else event for event in EVENTS]
-            frames = [text_frame(event) for event in events]
+            frames = [frame_text(event) for event in events]
             lies["/ws"] = partial(speak, lambda frames=frames: iter(frames), 0)
         else:
             path = rng.choice(paths)
-            lies[path] = json.dumps(mutate(honest()[path], rng)).encode()
+            lies[path] = json.dumps(mutate(make_honest_answers()[path], rng)).encode()
         result = run_once(lies, place / str(seed))[0]
         if result.end not in ("refused", "survived"):
             return Result(result.end, f"seed {seed}: {result.said}")
@@ -346,7 +348,7 @@ def mutated(seeds: list[int], place: Path) -> Result:
     return Result("survived", str(refused))
 
 
-def cases() -> Iterator[tuple[str, str, dict[str, bytes | Lie]]]:
+def make_cases() -> Iterator[tuple[str, str, dict[str, bytes | Lie]]]:
     """Yield kind, name and lies of every case that is not random."""
     paths = ("/system_stats", "/object_info", "/prompt", "/queue", "/history")
     for path in (*paths, "/view"):
@@ -363,23 +365,23 @@ def cases() -> Iterator[tuple[str, str, dict[str, bytes | Lie]]]:
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """Every stall and lie, and many mutations of honest answers."""
-    every = list(cases())
+    every = list(make_cases())
     step = max(1, round(0.6 / share)) if share < 1 else 1
     for number, (kind, name, lies) in enumerate(every[seed % step :: step]):
         place = folder / f"{number}"
-        table.add(kind, name, forked(partial(lied_to, lies, place), memory=MEMORY))
+        table.add(kind, name, run_forked(partial(try_lies, lies, place), memory=MEMORY))
     for status in (301, 302, 307, 308):
         place = folder / f"redirect{status}"
         table.add(
             "redirects with a password",
             str(status),
-            forked(partial(redirected, status, place), memory=MEMORY),
+            run_forked(partial(try_redirect, status, place), memory=MEMORY),
         )
     together = 25
     for start in range(0, max(together, round(MUTATIONS * share)), together):
         seeds = [seed * 1_000_003 + start + n for n in range(together)]
         place = folder / f"mutated{start}"
-        result = forked(partial(mutated, seeds, place), seconds=60, memory=MEMORY)
+        result = run_forked(partial(try_mutations, seeds, place), seconds=60, memory=MEMORY)
         if result.end != "survived":
             table.add("changed answers", f"{start}", result)
             continue

@@ -24,8 +24,8 @@ from vd_core.config import VDConfig
 from vd_core.tokenizers import ClipTokenizer, Gpt2Tokenizer
 from vd_core.training.vocabularies import learn_vocabularies
 
-from .bad_files import Case, Good, State, outcome
-from .forked import Table, forked
+from .bad_files import Case, Good, State, try_case
+from .forked import Table, run_forked
 
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
 SAID = ("", "red apple, 3d style", "Zebra’s 漢字 & 42 ünïcodes\tor 🍎?")
@@ -42,12 +42,12 @@ VOCABULARIES: dict[
         "a list": lambda text: json.dumps(list(json.loads(text))).encode(),
         "a number": lambda text: b"7",
         "brackets": lambda text: b"[" * 100_000,
-        "negative": lambda text: renumbered(text, lambda number: -number),
-        "from 1 on": lambda text: renumbered(text, lambda number: number + 1),
-        "twice": lambda text: renumbered(text, lambda number: max(number, 1)),
-        "words": lambda text: renumbered(text, str),
-        "fractions": lambda text: renumbered(text, float),
-        "endless": lambda text: renumbered(text, lambda number: 10**400 + number),
+        "negative": lambda text: renumber(text, lambda number: -number),
+        "from 1 on": lambda text: renumber(text, lambda number: number + 1),
+        "twice": lambda text: renumber(text, lambda number: max(number, 1)),
+        "words": lambda text: renumber(text, str),
+        "fractions": lambda text: renumber(text, float),
+        "endless": lambda text: renumber(text, lambda number: 10**400 + number),
         "a token more": lambda text: json.dumps(json.loads(text) | {"another": 10**4}).encode(),
     },
     "gpt2_merges": {
@@ -74,7 +74,7 @@ ANY: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def renumbered(text: bytes, number: Callable[[int], object]) -> bytes:
+def renumber(text: bytes, number: Callable[[int], object]) -> bytes:
     """A vocab.json with other numbers."""
     return json.dumps({token: number(old) for token, old in json.loads(text).items()}).encode()
 
@@ -89,12 +89,12 @@ def load_texts(path: Path) -> State:
     for text in SAID:
         if max(ids := optimus.words.encode(text)) >= config.text_vae.decoder.vocab_size:
             raise AssertionError("a token beyond the vocabulary")
-        optimus.sentence(ids)
+        optimus.join_ids(ids)
     optimus.encode(SAID)
     return {}
 
 
-def good_texts() -> Good:
+def make_good_texts() -> Good:
     """The texts' parts of a small model, with their vocabularies."""
     torch.manual_seed(0)
     vocabularies, tiny = learn_vocabularies(CAPTIONS), VDConfig.tiny()
@@ -118,31 +118,31 @@ def good_texts() -> Good:
     )
 
 
-def spoilt(good: Good, state: State, rng: random.Random) -> Iterator[Case]:
+def spoil(good: Good, state: State, rng: random.Random) -> Iterator[Case]:
     """Every vocabulary spoilt in every way, one at a time."""
     for name, ways in VOCABULARIES.items():
         key = PREFIX + name
         content = state[key].numpy().tobytes()
         if name != "clip_merges":  # without them a CLIP may still read tokens
-            yield case(
+            yield make_case(
                 good, f"{name} missing", {other: tensor for other, tensor in state.items() if other != key}
             )
         for dtype in (torch.float32, torch.int64, torch.bool):
-            yield case(good, f"{name} as {dtype}", state | {key: state[key].to(dtype)})
+            yield make_case(good, f"{name} as {dtype}", state | {key: state[key].to(dtype)})
         for way, change in {**ways, **ANY}.items():
-            yield case(
+            yield make_case(
                 good,
                 f"{name} {way}",
-                state | {key: byte_tensor(change(content))},
+                state | {key: make_byte_tensor(change(content))},
                 way in ("no UTF-8", "backwards") or (name, way) == ("bert", "half"),
             )
         for number in range(FLIPS):
             changed = bytearray(content)
             changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-            yield case(good, f"{name} bit #{number}", state | {key: byte_tensor(changed)}, True)
+            yield make_case(good, f"{name} bit #{number}", state | {key: make_byte_tensor(changed)}, True)
 
 
-def byte_tensor(content: bytes) -> Tensor:
+def make_byte_tensor(content: bytes) -> Tensor:
     """Bytes as a tensor, none as well."""
     return (
         torch.frombuffer(bytearray(content), dtype=torch.uint8)
@@ -151,21 +151,23 @@ def byte_tensor(content: bytes) -> Tensor:
     )
 
 
-def case(good: Good, name: str, state: State, may_load: bool = False) -> Case:
+def make_case(good: Good, name: str, state: State, may_load: bool = False) -> Case:
     """A file of these tensors. A vocabulary with another letter in it is a good one."""
     return Case("bad vocabularies", name, good, lambda path: save_file(state, path, good.header), may_load)
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     """All cases, or about a share of them."""
-    rng, good = random.Random(seed), good_texts()
-    for number, bad in enumerate(spoilt(good, tensors_of(good.formats["safetensors"]), rng)):
+    rng, good = random.Random(seed), make_good_texts()
+    for number, bad in enumerate(spoil(good, tensors_of(good.formats["safetensors"]), rng)):
         if number and rng.random() >= share:
             continue
         place = folder / str(number)
         place.mkdir()
         bad.make(place / "file.safetensors")
         table.add(
-            bad.kind, bad.name, forked(partial(outcome, bad, place / "file.safetensors", folder / "canary"))
+            bad.kind,
+            bad.name,
+            run_forked(partial(try_case, bad, place / "file.safetensors", folder / "canary")),
         )
         shutil.rmtree(place)

@@ -30,7 +30,7 @@ from vd_core.embedded import MODEL
 from vd_core.sampling.options import Sampling
 from vd_core.training.loop import fit
 
-from .forked import Result, Table, forked, sentence
+from .forked import Result, Table, judge_error, run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows" / "api"
@@ -38,7 +38,7 @@ NEW_NAMESPACE, PRIVATE, READ_ONLY = 0x20000, 1 << 18 | 1 << 14, 1 | 1 << 5  # of
 SMALL = 16_384  # bytes: less than any result
 
 
-def mounted(folder: Path, read_only: bool) -> None:
+def mount(folder: Path, read_only: bool) -> None:
     """A small disk of this process alone at a folder, with a file on it. Raises PermissionError for those who
     may not."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +55,7 @@ def mounted(folder: Path, read_only: bool) -> None:
         raise PermissionError(ctypes.get_errno())
 
 
-def limited(folder: Path) -> None:
+def limit_files(folder: Path) -> None:
     """No file may grow beyond some kilobytes, as under a quota; anybody may ask for that."""
     (folder / "before.txt").write_text("what was there")
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -63,13 +63,13 @@ def limited(folder: Path) -> None:
 
 
 DISKS: dict[str, Callable[[Path], None]] = {
-    "full": partial(mounted, read_only=False),
-    "read-only": partial(mounted, read_only=True),
-    "limited": limited,
+    "full": partial(mount, read_only=False),
+    "read-only": partial(mount, read_only=True),
+    "limited": limit_files,
 }
 
 
-def workflow(name: str, folder: Path) -> str:
+def run_workflow(name: str, folder: Path) -> str:
     """The last words of a workflow that runs in a moment."""
     prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     few = [
@@ -78,50 +78,52 @@ def workflow(name: str, folder: Path) -> str:
         for name, value in {"steps": 1}.items()
         if name in node["inputs"]
     ]
-    return last_words(main, [str(WORKFLOWS / f"{name}.json"), "--output", str(folder), *few])
+    return run_for_last_words(main, [str(WORKFLOWS / f"{name}.json"), "--output", str(folder), *few])
 
 
-def last_words(main: Callable[[list[str]], int], arguments: list[str]) -> str:
+def run_for_last_words(main: Callable[[list[str]], int], arguments: list[str]) -> str:
     """The last line that a command prints on stderr when it fails."""
     with contextlib.redirect_stderr(io.StringIO()) as said:
         status = main(arguments)
     return said.getvalue().strip().splitlines()[-1] if status else ""
 
 
-def converted(folder: Path) -> str:
+def convert_model(folder: Path) -> str:
     """The last words of a conversion."""
-    return last_words(commands.main, ["convert", str(MODEL), str(folder / "model.safetensors")])
+    return run_for_last_words(commands.main, ["convert", str(MODEL), str(folder / "model.safetensors")])
 
 
-def trained(folder: Path) -> str:
+def run_training(folder: Path) -> str:
     """What a training says that cannot save."""
 
     def losses(model: nn.Module, generator: torch.Generator):
         yield "loss", model(torch.randn(4, 200, generator=generator)).square().mean()
 
-    return told(
+    return quote_error(
         lambda: fit(nn.Linear(200, 200), losses, folder, steps=3, lr=1e-3, trained_on={}, save_every=1)
     )
 
 
-def made_in_bulk(folder: Path) -> str:
+def run_bulk(folder: Path) -> str:
     """What a worker of a bulk job says that cannot write its part."""
     rows = folder.parent / "prompts.txt"
     job = jobs.Job(
-        find_rows(rows).with_texts().rows,
+        find_rows(rows).keep_texts().rows,
         folder,
         Settings("text-to-image", size=256, sampling=Sampling("dpmpp_2m", 1)),
         1,
     )
-    return told(lambda: jobs.Worker(job.settings, folder, 1).make(0, job.part(0)))
+    return quote_error(lambda: jobs.Worker(job.settings, folder, 1).make(0, job.part(0)))
 
 
-def saved(folder: Path) -> str:
+def run_save_context(folder: Path) -> str:
     """What the node says that saves contexts."""
-    return told(lambda: save_context(folder / "context.safetensors", Context("text", torch.randn(9, 7, 80))))
+    return quote_error(
+        lambda: save_context(folder / "context.safetensors", Context("text", torch.randn(9, 7, 80)))
+    )
 
 
-def told(work: Callable[[], object]) -> str:
+def quote_error(work: Callable[[], object]) -> str:
     """The sentence of an error."""
     try:
         work()
@@ -131,16 +133,16 @@ def told(work: Callable[[], object]) -> str:
 
 
 WRITERS: dict[str, Callable[[Path], str]] = {
-    "pictures": partial(workflow, "dual-context"),
-    "pictures and texts": partial(workflow, "quick-start"),
-    "contexts": saved,
-    "convert": converted,
-    "train": trained,
-    "bulk": made_in_bulk,
+    "pictures": partial(run_workflow, "dual-context"),
+    "pictures and texts": partial(run_workflow, "quick-start"),
+    "contexts": run_save_context,
+    "convert": convert_model,
+    "train": run_training,
+    "bulk": run_bulk,
 }
 
 
-def outcome(write: Callable[[Path], str], prepare: Callable[[Path], None], folder: Path) -> Result:
+def try_writer(write: Callable[[Path], str], prepare: Callable[[Path], None], folder: Path) -> Result:
     """One writer on one disk."""
     try:
         prepare(folder)
@@ -165,7 +167,7 @@ def outcome(write: Callable[[Path], str], prepare: Callable[[Path], None], folde
     for path in pictures:
         with Image.open(path) as picture:
             picture.load()
-    return sentence(OSError(said), folder.name)
+    return judge_error(OSError(said), folder.name)
 
 
 def torture(folder: Path, seed: int, share: float, table: Table) -> None:
@@ -178,5 +180,5 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
         table.add(
             "full and read-only disks",
             f"{disk}, {writer}",
-            forked(partial(outcome, WRITERS[writer], DISKS[disk], place)),
+            run_forked(partial(try_writer, WRITERS[writer], DISKS[disk], place)),
         )

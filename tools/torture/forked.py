@@ -41,7 +41,7 @@ class Result:
     memory: float = 0.0
 
 
-def sentence(error: BaseException, *names: object) -> Result:
+def judge_error(error: BaseException, *names: object) -> Result:
     """`refused` for one clear sentence that names what it is about, else `lost`."""
     said = str(error)
     clear = (
@@ -57,7 +57,7 @@ def sentence(error: BaseException, *names: object) -> Result:
     )
 
 
-def forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEMORY) -> Result:
+def run_forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEMORY) -> Result:
     """The result of a case that runs in a child:
 
     `hung` beyond its time, `lost` if the child dies otherwise.
@@ -160,7 +160,7 @@ class Table:
 
 
 @contextlib.contextmanager
-def environment(**values: str):
+def set_environment(**values: str):
     """Environment variables for a while."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -31,7 +31,7 @@ from vd_core.embedded import MODEL
 from vd_core.sampling.options import Sampling
 from vd_core.training.loop import fit
 
-from .forked import Result, Table, forked
+from .forked import Result, Table, run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 70  # of what is done in a moment
@@ -41,7 +41,7 @@ STEPS = 40
 PROMPTS = "red apple, 3d style\nbanana, flat style\n" * 8
 
 
-def killed(work: Callable[[], object], seconds: float) -> None:
+def run_and_kill(work: Callable[[], object], seconds: float) -> None:
     """Runs work in a child, and kills it after so many seconds."""
     child = os.fork()
     if not child:
@@ -65,7 +65,7 @@ def save_again(path: Path) -> None:
         )
 
 
-def saved(path: Path) -> Result:
+def check_saved(path: Path) -> Result:
     """The file is one of the versions."""
     values = {float(value) for tensor in load_file(path).values() for value in tensor.unique()}
     return Result("survived" if len(values) == 1 else "wrong", str(values))
@@ -82,7 +82,7 @@ def train(folder: Path) -> nn.Module:
     return fit(module, losses, folder, steps=STEPS, lr=1e-3, trained_on={"data": "x"}, save_every=3)
 
 
-def resumed(folder: Path, known: dict[str, torch.Tensor]) -> Result:
+def check_resumed(folder: Path, known: dict[str, torch.Tensor]) -> Result:
     """The rest of the training gives what one without a break gives."""
     state = train(folder).state_dict()
     return Result(
@@ -98,7 +98,7 @@ def draw(folder: Path) -> None:
         save.execute(torch.rand(1, 256, 256, 3), "picture", {}, {}, str(folder))
 
 
-def drawn(folder: Path) -> Result:
+def check_drawn(folder: Path) -> Result:
     """All pictures are whole."""
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
@@ -113,14 +113,14 @@ def convert_again(path: Path) -> None:
             convert([MODEL], path, dtype=dtype)
 
 
-def hashes(folder: Path, pattern: str) -> dict[str, str]:
+def hash_files(folder: Path, pattern: str) -> dict[str, str]:
     """The contents of files by their names."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(pattern))}
 
 
-def known(folder: Path, pattern: str, whole: set[str]) -> Result:
+def check_known(folder: Path, pattern: str, whole: set[str]) -> Result:
     """All files that have their final name are some of those that an undisturbed run writes."""
-    strange = [name for name, content in hashes(folder, pattern).items() if content not in whole]
+    strange = [name for name, content in hash_files(folder, pattern).items() if content not in whole]
     return Result("wrong", f"{strange} are not whole") if strange else Result("survived")
 
 
@@ -132,7 +132,7 @@ def make_in_bulk(source: Path, out: Path) -> None:
         worker.make(number, job.part(number))
 
 
-def bulk_on_ray(source: Path, out: Path) -> subprocess.Popen:
+def start_bulk(source: Path, out: Path) -> subprocess.Popen:
     """`python -m vd_core bulk` in a process of its own."""
     command = [
         sys.executable,
@@ -163,44 +163,44 @@ def run_once(folder: Path) -> None:
     main([str(ROOT / "workflows/api/quick-start.json"), "--output", str(folder), "--set", "Draw.steps=3"])
 
 
-def work_of_seconds(folder: Path, rng: random.Random, count: int, table: Table) -> None:
+def kill_long_work(folder: Path, rng: random.Random, count: int, table: Table) -> None:
     """Kills of conversions, queued jobs and bulk jobs."""
     (folder / "job").mkdir()
     for dtype in (torch.bfloat16, torch.float16):
         convert([MODEL], folder / f"{dtype}.known", dtype=dtype)
-    models = set(hashes(folder, "*.known").values())
+    models = set(hash_files(folder, "*.known").values())
     shutil.copy(folder / "torch.float16.known", folder / "model.safetensors")
-    forked(lambda: run_once(folder / "undisturbed") or Result("survived"))
-    results = set(hashes(folder / "undisturbed", "*.*").values())
+    run_forked(lambda: run_once(folder / "undisturbed") or Result("survived"))
+    results = set(hash_files(folder / "undisturbed", "*.*").values())
     for number in range(count):
-        killed(partial(convert_again, folder / "model.safetensors"), rng.uniform(0, 1.5))
-        table.add("killed while converting", str(number), known(folder, "model.safetensors", models))
-        killed(partial(run_again, folder / "job"), rng.uniform(0, 5))
-        table.add("killed in a workflow", str(number), known(folder / "job", "[!.]*", results))
+        run_and_kill(partial(convert_again, folder / "model.safetensors"), rng.uniform(0, 1.5))
+        table.add("killed while converting", str(number), check_known(folder, "model.safetensors", models))
+        run_and_kill(partial(run_again, folder / "job"), rng.uniform(0, 5))
+        table.add("killed in a workflow", str(number), check_known(folder / "job", "[!.]*", results))
     (source := folder / "prompts.txt").write_text(PROMPTS)
     make_in_bulk(source, folder / "whole")
-    whole = hashes(folder / "whole", "part-*")
+    whole = hash_files(folder / "whole", "part-*")
     for number in range(count):
         out = folder / f"bulk{number // 4}"  # four kills for each job
-        killed(partial(make_in_bulk, source, out), rng.uniform(0.1, 0.8))
-        table.add("killed in a bulk job", str(number), known(out, "part-*", set(whole.values())))
+        run_and_kill(partial(make_in_bulk, source, out), rng.uniform(0.1, 0.8))
+        table.add("killed in a bulk job", str(number), check_known(out, "part-*", set(whole.values())))
         if number % 4 == 3:
             make_in_bulk(source, out)
-            same = hashes(out, "part-*") == whole
+            same = hash_files(out, "part-*") == whole
             table.add("bulk jobs resumed", out.name, Result("survived" if same else "wrong", "other parts"))
     for number in range(round(RAY_KILLS * count / LONG_KILLS) if importlib.util.find_spec("ray") else 0):
-        process, out = bulk_on_ray(source, folder / "ray"), folder / "ray"
+        process, out = start_bulk(source, folder / "ray"), folder / "ray"
         time.sleep(rng.uniform(5, 25))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         table.add(
             "bulk jobs on Ray killed with all their processes",
             str(number),
-            known(out, "part-*", set(whole.values())),
+            check_known(out, "part-*", set(whole.values())),
         )
     if (folder / "ray").exists():
-        bulk_on_ray(source, folder / "ray").wait()
-        same = hashes(folder / "ray", "part-*") == whole
+        start_bulk(source, folder / "ray").wait()
+        same = hash_files(folder / "ray", "part-*") == whole
         table.add("bulk jobs resumed", "ray", Result("survived" if same else "wrong", "other parts"))
 
 
@@ -212,11 +212,13 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     pictures.mkdir()
     write_safetensors(path, {name: torch.zeros(500, 200) for name in "abc"}, {"format": "pt"})
     for number in range(count):
-        killed(partial(save_again, path), rng.uniform(0, 0.15))
-        table.add("killed while saving", str(number), forked(partial(saved, path)))
+        run_and_kill(partial(save_again, path), rng.uniform(0, 0.15))
+        table.add("killed while saving", str(number), run_forked(partial(check_saved, path)))
         place = folder / f"training{number}"
-        killed(partial(train, place), rng.uniform(0, 0.6))
-        table.add("killed while training, resumed", str(number), forked(partial(resumed, place, known)))
-        killed(partial(draw, pictures), rng.uniform(0, 0.15))
-        table.add("killed while pictures are saved", str(number), forked(partial(drawn, pictures)))
-    work_of_seconds(folder, rng, max(1, round(LONG_KILLS * share)), table)
+        run_and_kill(partial(train, place), rng.uniform(0, 0.6))
+        table.add(
+            "killed while training, resumed", str(number), run_forked(partial(check_resumed, place, known))
+        )
+        run_and_kill(partial(draw, pictures), rng.uniform(0, 0.15))
+        table.add("killed while pictures are saved", str(number), run_forked(partial(check_drawn, pictures)))
+    kill_long_work(folder, rng, max(1, round(LONG_KILLS * share)), table)

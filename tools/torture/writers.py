@@ -23,7 +23,7 @@ from vd_core.context import Context
 from vd_core.embedded import MODEL
 from vd_core.files import write_whole
 
-from .forked import Result, Table, forked, sentence
+from .forked import Result, Table, judge_error, run_forked
 
 SECONDS = 1800  # on the clock, for all processes together: the machine may be busy
 
@@ -38,7 +38,7 @@ for number in range(int(sys.argv[2])):
 """
 
 
-def together(commands: list[list[str]], folder: Path, expected: int) -> Result:
+def write_together(commands: list[list[str]], folder: Path, expected: int) -> Result:
     """Processes that save into one folder at once: as many files as they print, each once."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
@@ -62,7 +62,7 @@ def run_at_once(folder: Path, count: int) -> Result:
     """So many `run_workflow.py` into one folder: each draws four pictures and writes two files of texts."""
     flow = str(ROOT / "workflows" / "api" / "text-to-image.json")
     command = [sys.executable, "run_workflow.py", flow, "--output", str(folder), "--set", "Sampler.steps=1"]
-    return together([command] * count, folder, 4 * count)
+    return write_together([command] * count, folder, 4 * count)
 
 
 def write(path: Path) -> None:
@@ -99,7 +99,7 @@ def put(kind: str, path: Path) -> None:
 KINDS = ("link", "link to nothing", "folder", "pipe", "socket", "read-only file")
 
 
-def spared(writer: str, kind: str, folder: Path) -> Result:
+def try_to_write(writer: str, kind: str, folder: Path) -> Result:
     """A writer that meets something of a kind: one sentence, and everything is as before."""
     folder.mkdir()
     (folder / "aim").write_text("kept")
@@ -109,7 +109,7 @@ def spared(writer: str, kind: str, folder: Path) -> Result:
         WRITERS[writer](path)
         result = Result("wrong", "it was written")
     except Exception as error:
-        result = sentence(error, path.name)
+        result = judge_error(error, path.name)
     after = {entry.name: entry.lstat() for entry in folder.iterdir()}
     same = before.keys() == after.keys() and all(
         (before[name].st_ino, before[name].st_mode, before[name].st_mtime_ns)
@@ -125,7 +125,7 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     for processes, each in ((2, max(5, round(100 * share))), (max(3, round(12 * share)), 3)):
         place = folder / f"{processes} processes"
         command = [sys.executable, "-c", SAVE, str(place), str(each)]
-        result = together([command] * processes, place, processes * each)
+        result = write_together([command] * processes, place, processes * each)
         table.add("pictures saved at once", f"{processes} processes, {each} pictures each", result)
     runs = max(2, round(12 * share))
     table.add("run_workflow.py at once", f"{runs}", run_at_once(folder / "runs", runs))
@@ -133,4 +133,8 @@ def torture(folder: Path, seed: int, share: float, table: Table) -> None:
     random.Random(seed).shuffle(every)
     for writer, kind in every[: max(len(KINDS), round(len(every) * share))]:
         place = folder / f"{writer} {kind}".replace(" ", "_")
-        table.add("what is never replaced", f"{writer}, {kind}", forked(partial(spared, writer, kind, place)))
+        table.add(
+            "what is never replaced",
+            f"{writer}, {kind}",
+            run_forked(partial(try_to_write, writer, kind, place)),
+        )

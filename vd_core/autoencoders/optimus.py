@@ -99,7 +99,7 @@ class Optimus(nn.Module):
         check_finite("The text autoencoder's encoder", mean)
         return mean
 
-    def memory(self, latents: Tensor) -> Cache:
+    def start_cache(self, latents: Tensor) -> Cache:
         """Make the cache to start with: the latents as one slot before the first token, key and value in
         every layer.
         """
@@ -123,7 +123,7 @@ class Optimus(nn.Module):
 
     def logits(self, latents: Tensor, tokens: Tensor) -> Tensor:
         """Predict the next tokens of tokens [B, m], <BOS> first, under latents: logits [B, m, vocabulary]."""
-        return self.step(latents, tokens, self.memory(latents))[0]
+        return self.step(latents, tokens, self.start_cache(latents))[0]
 
     def decode(
         self,
@@ -148,7 +148,7 @@ class Optimus(nn.Module):
         numbers, a temperature below 0, or another number of generators than of latents.
         """
         rows = self.decode_ids(latents, generators, temperature, top_k, top_p, progress)
-        return [self.sentence(row) for row in rows]
+        return [self.join_ids(row) for row in rows]
 
     @torch.no_grad()
     def decode_ids(
@@ -203,7 +203,7 @@ class Optimus(nn.Module):
         choose: (logits [vocabulary], generator) -> token id, called for the sentences that have not ended.
         """
         rows = [[self.words.bos] for _ in latents]
-        cache, longest = self.memory(latents), self.config.max_tokens
+        cache, longest = self.start_cache(latents), self.config.max_tokens
         while any(row[-1] != self.words.eos for row in rows):
             last = torch.tensor([[row[-1]] for row in rows], device=latents.device)
             logits, cache = self.step(latents, last, cache)
@@ -215,7 +215,7 @@ class Optimus(nn.Module):
                         row[-1] = self.words.eos  # Quirk kept: the last token that fits is overwritten.
             yield rows
 
-    def sentence(self, ids: Sequence[int]) -> str:
+    def join_ids(self, ids: Sequence[int]) -> str:
         """Join token ids from <BOS> to <EOS> into a sentence.
 
         Quirk kept: a first piece without a leading blank is glued to <BOS> and lost with it.

@@ -144,7 +144,7 @@ def open_job(
         "model_sha256": hash_files(settings.models),
         "inputs_sha256": hashlib.sha256(inputs.encode()).hexdigest()[:16],
     }
-    job = Job(listing.rows, out, settings, batch, record, listing.summary())
+    job = Job(listing.rows, out, settings, batch, record, listing.summarize())
     with lock_folder(out):
         if (out / "job.json").exists():
             before = read_record(out / "job.json")

@@ -118,7 +118,7 @@ class Runner:
         if TASKS[self.settings.task] == "text":
             return row.text or ""
         try:
-            picture = self.reader.picture(row, self.settings.background)
+            picture = self.reader.read_picture(row, self.settings.background)
         except ValueError as error:
             return error
         return from_pil(crop_square(picture, self.model.config.clip.image_size))
@@ -133,7 +133,7 @@ class Runner:
         black = torch.zeros(1, 3, *[self.model.config.clip.image_size] * 2)
         context = Context("image", self.encode_pictures(rows), self.model.clip.encode_image(black))
         data = self.model.config.diffuser.data["text"]
-        generators = self.generators(rows, "words")
+        generators = self.make_generators(rows, "words")
         latents = self.sample("text", context, (data.channels,), rows)
         texts = self.model.text_vae.decode(latents, generators)
         return [
@@ -182,14 +182,14 @@ class Runner:
         latent = torch.zeros(len(rows) * count, *shape, device=self.device)
 
         def run() -> Tensor:
-            noise = SampleNoise(iter(self.generators(rows, "noise")))
+            noise = SampleNoise(iter(self.make_generators(rows, "noise")))
             return self.model.sample(data, [repeated], latent, noise, settings.sampling)
 
         samples = run()
         check_samples(samples, run, name_layers(self.model.diffuser, data), repeated.tokens)
         return samples
 
-    def generators(self, rows, purpose: str) -> list[torch.Generator]:
+    def make_generators(self, rows, purpose: str) -> list[torch.Generator]:
         """Make a generator for each result."""
         return seed_rows(self.settings.seed, purpose, [row.id for row, _ in rows], self.settings.count)
 
@@ -225,9 +225,9 @@ def seed_rows(seed: int, purpose: str, ids: Sequence[str], count: int) -> list[t
 
 def select_rows(listing: Listing, kind: str, source: Path) -> Listing:
     """Keep what a task reads, "picture" or "text", of rows that have it. Raises ValueError for no rows."""
-    listing = listing.with_pictures() if kind == "picture" else listing.with_texts()
+    listing = listing.keep_pictures() if kind == "picture" else listing.keep_texts()
     if not listing.rows:
-        raise ValueError(f"There is no {kind} in {source}: {listing.summary() or 'it is empty'}.")
+        raise ValueError(f"There is no {kind} in {source}: {listing.summarize() or 'it is empty'}.")
     if kind == "picture":
         return Listing([row._replace(text=None) for row in listing.rows], listing.left_out)
     return Listing([Row(row.id, row.text) for row in listing.rows], listing.left_out)

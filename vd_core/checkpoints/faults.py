@@ -71,7 +71,7 @@ class Faults:
             return None
         return cast
 
-    def sentences(self) -> list[str]:
+    def describe(self) -> list[str]:
         """One part of a sentence per kind of fault; empty if all is well."""
         groups = (
             (self.missing, "missing key"),

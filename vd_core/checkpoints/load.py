@@ -39,7 +39,7 @@ class Checkpoint:
     key_map: KeyMap
     keys: dict[str, dict[str, list[Place]]]
 
-    def tensor(self, part: str, key: str) -> Tensor:
+    def read_tensor(self, part: str, key: str) -> Tensor:
         """Read one tensor. Raises ValueError if the file holds it twice with different values."""
         place, *copies = self.keys[part][key]
         tensor = self.file.weights[place.key]
@@ -132,7 +132,7 @@ def read_part(
         like = wanted[key]
         tensor = faults.take(
             names[key],
-            checkpoint.tensor(part, key),
+            checkpoint.read_tensor(part, key),
             like.shape,
             floating=like.is_floating_point(),
             dtype=dtype,
@@ -140,7 +140,7 @@ def read_part(
         )
         if tensor is not None:
             tensors[key] = tensor
-    return tensors, faults.sentences()
+    return tensors, faults.describe()
 
 
 def read_parts(

@@ -108,7 +108,7 @@ class Machine:
             elif name == "GLOBAL":
                 self.stack.append(check_name(argument.replace(" ", ".", 1)))
             elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-                values = self.since_mark() if name == "TUPLE" else self.take(int(name[-1]))
+                values = self.take_since_mark() if name == "TUPLE" else self.take(int(name[-1]))
                 self.stack.append(tuple(values))
             elif name == "BINPERSID":
                 self.stack.append(self.storage(*self.take(1)))
@@ -127,7 +127,7 @@ class Machine:
         del self.stack[-count:]
         return taken
 
-    def since_mark(self) -> list:
+    def take_since_mark(self) -> list:
         """Take everything above the last mark."""
         taken, self.stack = self.stack, self.below.pop()
         return taken
@@ -137,7 +137,7 @@ class Machine:
 
         Keys must be texts or numbers: nested tuples that share their members can take forever to hash.
         """
-        values = self.since_mark() if name.endswith("S") else self.take(2 if name == "SETITEM" else 1)
+        values = self.take_since_mark() if name.endswith("S") else self.take(2 if name == "SETITEM" else 1)
         if self.stack[-1] is not CONTAINER:
             raise Damaged(UNREADABLE)
         if name.startswith("SETITEM") and not all(isinstance(key, str | int | float) for key in values[::2]):

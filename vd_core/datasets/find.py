@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from ..pictures import list_endings
-from .rows import FILE_NAMES, PICTURE_NAMES, TEXT_NAMES, LeftOut, Listing, Row, find_first, printable
+from .rows import FILE_NAMES, PICTURE_NAMES, TEXT_NAMES, LeftOut, Listing, Row, escape, find_first
 from .shards import SHARDS, list_shard
 from .texts import LISTS, find_text, open_table, read_list, read_table, read_text_file
 
@@ -40,9 +40,9 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         name = path.relative_to(source)
         if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
-            left_out.append(LeftOut("hidden", printable(name.as_posix())))
+            left_out.append(LeftOut("hidden", escape(name.as_posix())))
         elif len(name.parts) > 1 and not recursive:
-            left_out.append(LeftOut("in a subfolder (--recursive takes them)", printable(name.as_posix())))
+            left_out.append(LeftOut("in a subfolder (--recursive takes them)", escape(name.as_posix())))
         elif not path.resolve().is_relative_to(source.resolve()):
             advice = "copy the file there, or give the folder that it is in"
             raise ValueError(f"{path} is a link that leads out of {source}: {advice}.")
@@ -77,7 +77,7 @@ def list_files(files: Sequence[Path], root: Path) -> Listing:
     lists = {path: list(list_entries(path, root, listed, kinds)) for path in files if kinds[path] == "list"}
     found: list[Row | LeftOut] = []
     for path, kind in kinds.items():
-        name = printable(path.relative_to(root).as_posix())
+        name = escape(path.relative_to(root).as_posix())
         if kind == "picture":
             found += list_picture(Row(name, listed.get(path), str(path)), texts[path.with_suffix("")])
         elif kind in ("shard", "table"):
@@ -92,13 +92,11 @@ def list_files(files: Sequence[Path], root: Path) -> Listing:
 
 def list_picture(row: Row, texts: Sequence[Path]) -> Iterator[Row | LeftOut]:
     """Yield the row of a picture with the first text beside it; without any it keeps that of a list."""
-    yield from (
-        LeftOut("second text of a picture", f"{row.id}: {printable(path.name)}") for path in texts[1:]
-    )
+    yield from (LeftOut("second text of a picture", f"{row.id}: {escape(path.name)}") for path in texts[1:])
     try:
         yield row._replace(text=find_text(read_text_file(texts[0]))) if texts else row
     except ValueError as error:
-        yield LeftOut("text not readable", printable(str(error)))
+        yield LeftOut("text not readable", escape(str(error)))
         yield row._replace(text=None)
 
 
@@ -124,7 +122,7 @@ def list_entries(
 ) -> Iterator[Row | LeftOut]:
     """Yield the rows of a list; texts of `pictures`, which are rows anyway, go into `listed` instead."""
     for line, entry in read_list(path):
-        name, file_name = f"{printable(path.relative_to(root).as_posix())}#{line}", None
+        name, file_name = f"{escape(path.relative_to(root).as_posix())}#{line}", None
         if field := find_first(FILE_NAMES, entry):
             file_name = entry[field] if isinstance(entry[field], str) else None
         try:
@@ -144,4 +142,4 @@ def list_entries(
         else:
             listed[picture] = text
             if picture not in pictures:
-                yield Row(printable(picture.relative_to(root).as_posix()), text, str(picture))
+                yield Row(escape(picture.relative_to(root).as_posix()), text, str(picture))

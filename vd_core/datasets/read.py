@@ -28,7 +28,7 @@ class Reader:
         self.cells: Iterator[Any] = iter(())
         self.next_cell = 0
 
-    def picture(self, row: Row, background: str = "white") -> Image.Image:
+    def read_picture(self, row: Row, background: str = "white") -> Image.Image:
         """Return the picture of a row, RGB, on a background where it is transparent. Raises like `read`."""
         return read_picture(self.read(row), row.id, background)
 

@@ -48,11 +48,11 @@ class Listing(NamedTuple):
     rows: list[Row]
     left_out: list[LeftOut]
 
-    def with_pictures(self) -> Listing:
+    def keep_pictures(self) -> Listing:
         """Leave out the rows without a picture."""
         return self.leave_out("without a picture", [row for row in self.rows if row.path is None])
 
-    def with_texts(self) -> Listing:
+    def keep_texts(self) -> Listing:
         """Leave out the rows without a text."""
         return self.leave_out("without a text", [row for row in self.rows if row.text is None])
 
@@ -64,7 +64,7 @@ class Listing(NamedTuple):
         gone = set(map(id, rows))
         return Listing([row for row in self.rows if id(row) not in gone], self.left_out + left_out)
 
-    def summary(self) -> str:
+    def summarize(self) -> str:
         """Say what was left out, as in "3 left out: 2 .txt without a picture, 1 hidden"; "" for nothing."""
         kinds = Counter(kind for kind, _ in self.left_out).most_common()
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds)
@@ -78,14 +78,14 @@ class Listing(NamedTuple):
                 file.writelines(json.dumps(entry._asdict()).encode() + b"\n" for entry in self.left_out)
 
 
-def printable(name: str) -> str:
+def escape(name: str) -> str:
     """Escape what cannot be printed in a foreign name, so that it can be written to any file or terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def reason_of(error: Exception) -> str:
     """Return the first line of what a parser says, as a part of a sentence."""
-    return printable((str(error).splitlines() or [""])[0][:200].rstrip(" .")) or type(error).__name__
+    return escape((str(error).splitlines() or [""])[0][:200].rstrip(" .")) or type(error).__name__
 
 
 def find_first(names: Iterable[str], entries: Iterable[str]) -> str | None:

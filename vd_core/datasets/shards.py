@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..pictures import list_endings
-from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, find_first, printable, reason_of
+from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, escape, find_first, reason_of
 from .texts import decode_text, find_text
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -51,7 +51,7 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
                 keys[key] += 1
                 files: dict[str, tuple[int, int, bytes]] = {}
                 for member in members:
-                    last = printable(member.name)
+                    last = escape(member.name)
                     if not member.isreg() or member.issparse():
                         continue
                     # to pass over it takes as long as to unpack it
@@ -68,7 +68,7 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
                         text = file.read(member.size)
                     files.setdefault(ending, (member.offset_data, member.size, text))
                 again = f" ({keys[key]})" if keys[key] > 1 else ""
-                yield from read_sample(path, printable(f"{name}#{key}{again}"), files)
+                yield from read_sample(path, escape(f"{name}#{key}{again}"), files)
                 shard.members.clear()  # type: ignore[attr-defined]  # or all headers would stay in memory
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
         raise ValueError(f"{path} is no readable tar file: at {last}, {reason_of(error)}.") from error
@@ -84,7 +84,7 @@ def read_sample(path: Path, name: str, files: dict[str, tuple[int, int, bytes]])
         if f".{ending.rpartition('.')[2]}" in list_endings():
             if place or size > LARGEST:
                 kind = "further picture of a sample" if place else f"larger than {LARGEST >> 20} MB"
-                yield LeftOut(kind, f"{name}.{printable(ending)}")
+                yield LeftOut(kind, f"{name}.{escape(ending)}")
             else:
                 place = {"path": str(path), "at": offset, "size": size}
     kinds, text = {ending.rpartition(".")[2]: ending for ending in reversed(files)}, None

@@ -84,9 +84,9 @@ class Attention(nn.Module):
 
     def keys_values(self, context: Tensor) -> KeysValues:
         """Compute the keys and values of tokens [rows, m, context_width]."""
-        return self.by_head(self.to_k(context)), self.by_head(self.to_v(context))
+        return self.split_heads(self.to_k(context)), self.split_heads(self.to_v(context))
 
-    def by_head(self, tokens: Tensor) -> Tensor:
+    def split_heads(self, tokens: Tensor) -> Tensor:
         """Split the width by heads: [B, n, width] -> [B, heads, n, width / heads]."""
         return rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
 
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         )
         bias = None if token_weights is None else token_weights.log()[:, None, None]
         # Samples that read the same row are one long sequence of queries.
-        queries = self.by_head(self.to_q(x).reshape(len(keys), -1, x.shape[2]))
+        queries = self.split_heads(self.to_q(x).reshape(len(keys), -1, x.shape[2]))
         mixed = attend(queries, keys, values, bias)
         return self.to_out(rearrange(mixed, "b h n d -> b n (h d)").reshape(x.shape))
 

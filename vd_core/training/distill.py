@@ -141,7 +141,7 @@ class Distillation:
     def attach(self, student: nn.Module) -> AbstractContextManager[Diffuser]:
         """Return the diffuser that a student stands for: itself, or the teacher with a LoRA."""
         if isinstance(student, Lora):
-            return student.attached(self.vd.diffuser)
+            return student.attach(self.vd.diffuser)
         return nullcontext(cast(Diffuser, student))
 
     def losses(self) -> Losses:

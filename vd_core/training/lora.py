@@ -50,7 +50,7 @@ class Lora(nn.Module):
         self.layers = nn.ModuleList(LowRank(layers[name], rank) for name in names)
 
     @contextmanager
-    def attached(self, diffuser: Diffuser) -> Iterator[Diffuser]:
+    def attach(self, diffuser: Diffuser) -> Iterator[Diffuser]:
         """While it is active the diffuser computes with the changes; nothing is merged, so gradients reach
         them."""
         layers, scale = find_adaptable(diffuser), self.alpha / self.rank
@@ -59,7 +59,7 @@ class Lora(nn.Module):
             return output + scale * change(inputs[0])
 
         hooks = [
-            layers[name].register_forward_hook(partial(add, change)) for name, change in self.low_ranks()
+            layers[name].register_forward_hook(partial(add, change)) for name, change in self.list_low_ranks()
         ]
         try:
             yield diffuser
@@ -67,7 +67,7 @@ class Lora(nn.Module):
             for hook in hooks:
                 hook.remove()
 
-    def low_ranks(self) -> Iterator[tuple[str, LowRank]]:
+    def list_low_ranks(self) -> Iterator[tuple[str, LowRank]]:
         """Yield the changed layers with their changes."""
         return zip(self.names, cast(Iterable[LowRank], self.layers), strict=True)
 
@@ -75,7 +75,7 @@ class Lora(nn.Module):
         """Return what is learned so far, by layer, on the CPU."""
         return {
             name: Change(change.down.detach().cpu(), change.up.detach().cpu(), self.alpha)
-            for name, change in self.low_ranks()
+            for name, change in self.list_low_ranks()
         }
 
 

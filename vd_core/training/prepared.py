@@ -99,12 +99,12 @@ def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
     What is left out is listed in left_out.jsonl. Raises ValueError for no pictures, and for pictures without
     a caption when there is none for all.
     """
-    listing = find_rows(source.path, source.recursive).with_pictures()
+    listing = find_rows(source.path, source.recursive).keep_pictures()
     listing.write_left_out(folder)
     if listing.left_out:
-        log.warning("%s: %s; %s lists them", source.path, listing.summary(), folder / "left_out.jsonl")
+        log.warning("%s: %s; %s lists them", source.path, listing.summarize(), folder / "left_out.jsonl")
     if not listing.rows:
-        raise ValueError(f"There are no pictures in {source.path}: {listing.summary() or 'it is empty'}.")
+        raise ValueError(f"There are no pictures in {source.path}: {listing.summarize() or 'it is empty'}.")
     lacking = [row.id for row in listing.rows if row.text is None]
     if lacking and source.caption is None:
         raise ValueError(
@@ -132,7 +132,7 @@ def read_batches(rows: Sequence[Row], source: Source, batch: int) -> Iterator[tu
         pictures, captions = [], []
         for row in rows[start : start + batch]:
             try:
-                pictures.append(fit_picture(reader.picture(row, source.background), source.size))
+                pictures.append(fit_picture(reader.read_picture(row, source.background), source.size))
                 captions.append(row.text or "")
             except ValueError as error:
                 lost += 1

@@ -216,11 +216,11 @@ class SmallModelTraining:
             encode(image_vae, self.images),
             {part: text_vae.encode(said) for part, said in texts.items()},
         )
-        config = self.measured(images, told["caption"])
+        config = self.measure(images, told["caption"])
         scale = {kind: sizes.latent_scale for kind, sizes in config.diffuser.data.items()}
         images, told = images * scale["image"], {part: z * scale["text"] for part, z in told.items()}
 
-        views, generator = self.views(), torch.Generator().manual_seed(0)
+        views, generator = self.make_views(), torch.Generator().manual_seed(0)
         log.info("encoding %d views of %d pictures, which takes minutes", len(views), len(images))
         looks, seen = (
             [encode_images(clip, views)],
@@ -262,7 +262,7 @@ class SmallModelTraining:
         }
         return flows, config
 
-    def measured(self, images: Tensor, texts: Tensor) -> VDConfig:
+    def measure(self, images: Tensor, texts: Tensor) -> VDConfig:
         """The config with the scales of these latents, and with the colours that previews of images have."""
         data = {
             kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
@@ -273,7 +273,7 @@ class SmallModelTraining:
         )
         return replace(self.config, diffuser=replace(self.config.diffuser, data=data))
 
-    def views(self) -> Tensor:
+    def make_views(self) -> Tensor:
         """Return the training pictures, then VIEWS - 1 distorted copies of all, every other time in other
         colours."""
         generator = torch.Generator().manual_seed(0)

@@ -118,7 +118,7 @@ class Run:
             words = " ".join(settings.lora.layers)
             size = f"LoRA of rank {settings.lora.rank}, alpha {settings.lora.alpha:g}"
             self.trains = f"{size}, {len(names)} layers of {words}"
-            named = ((name, p) for name, layer in lora.low_ranks() for p in layer.parameters())
+            named = ((name, p) for name, layer in lora.list_low_ranks() for p in layer.parameters())
             self.groups = group_parameters(named, settings)
         self.trained_on |= {"trains": self.trains} | record_settings(settings)
         if settings.from_scratch:
@@ -217,7 +217,7 @@ class Run:
 
     def attach(self, module: Diffuser | Lora) -> AbstractContextManager[Diffuser]:
         """Return the diffuser that trained weights stand for: themselves, or the frozen one with a LoRA."""
-        return module.attached(self.vd.diffuser) if isinstance(module, Lora) else nullcontext(module)
+        return module.attach(self.vd.diffuser) if isinstance(module, Lora) else nullcontext(module)
 
     def write(self, trained: Diffuser | Lora) -> Path:
         """Write the result for other programs; returns its path."""

@@ -107,7 +107,7 @@ def test_encoding_ignores_case(optimus):
 def test_cached_logits_are_the_uncached_ones(optimus, tokens):
     whole = optimus.logits(LATENTS, tokens)
     assert whole.shape == (3, 5, optimus.config.decoder.vocab_size)
-    cache, parts = optimus.memory(LATENTS), []
+    cache, parts = optimus.start_cache(LATENTS), []
     for chunk in (tokens[:, :1], tokens[:, 1:2], tokens[:, 2:]):
         logits, cache = optimus.step(LATENTS, chunk, cache)
         parts.append(logits)
@@ -155,7 +155,7 @@ def test_no_sentence_depends_on_the_others(optimus, options):
         assert optimus.decode_ids(LATENTS[n : n + 1], seeded(n + 1), **options) == whole[n : n + 1]
     assert optimus.decode_ids(LATENTS, seeded(1, 2, 4), **options)[:2] == whole[:2]
     assert optimus.decode_ids(LATENTS, seeded(4, 5, 6), **options) != whole
-    assert optimus.decode(LATENTS, seeded(1, 2, 3), **options) == [optimus.sentence(row) for row in whole]
+    assert optimus.decode(LATENTS, seeded(1, 2, 3), **options) == [optimus.join_ids(row) for row in whole]
 
 
 def test_one_generator_decodes_one_latent_after_the_other(optimus):
@@ -236,11 +236,11 @@ def test_only_sentences_that_have_not_ended_draw(optimus):
 
 def test_sentences(optimus):
     words = optimus.words
-    assert optimus.sentence(words.encode("red apple, noto style")) == "red apple, noto style"
+    assert optimus.join_ids(words.encode("red apple, noto style")) == "red apple, noto style"
     first, second = words.tokenizer.encode("red apple").ids[0], words.encode("apple")[1]
     # quirk: glued to <BOS> and lost with it
-    assert optimus.sentence([words.bos, first, second, words.eos]) == "apple"
-    assert optimus.sentence([words.bos, second, words.pad, second, words.eos]) == "apple <PAD> apple"
+    assert optimus.join_ids([words.bos, first, second, words.eos]) == "apple"
+    assert optimus.join_ids([words.bos, second, words.pad, second, words.eos]) == "apple <PAD> apple"
 
 
 def test_progress(optimus):

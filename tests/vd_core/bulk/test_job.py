@@ -46,7 +46,7 @@ def content(number):
 
 
 def pictures_of(source):
-    return find_rows(source, recursive=True).with_pictures().rows
+    return find_rows(source, recursive=True).keep_pictures().rows
 
 
 def open_job(source, out, settings, batch, **options):
@@ -150,7 +150,7 @@ def test_packages_that_are_missing_are_named_before_any_work(
 
 def test_texts_are_drawn_and_embedded(tmp_path):
     (tmp_path / "a.txt").write_text("red apple, 3d style\nbanana, flat style\n")
-    rows = find_rows(tmp_path).with_texts().rows
+    rows = find_rows(tmp_path).keep_texts().rows
     assert [len(result["pictures"]) for result in Runner(replace(QUICK, task="text-to-image"))(rows)] == [
         1,
         1,

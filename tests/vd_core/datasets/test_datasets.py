@@ -37,13 +37,13 @@ def write_table(path, columns):
 
 
 def texts(source, **options):
-    return {row.id: row.text for row in find_rows(source, **options).with_texts().rows}
+    return {row.id: row.text for row in find_rows(source, **options).keep_texts().rows}
 
 
 def pictured(source, **options):
     """The ids of rows with pictures, which can all be read."""
-    reader, rows = Reader(), find_rows(source, **options).with_pictures().rows
-    assert all(reader.picture(row).mode == "RGB" for row in rows)
+    reader, rows = Reader(), find_rows(source, **options).keep_pictures().rows
+    assert all(reader.read_picture(row).mode == "RGB" for row in rows)
     return [row.id for row in rows]
 
 
@@ -60,11 +60,11 @@ def test_every_picture_file_is_read_alike_wherever_it_lies(tmp_path, where):
             (f"{number:02}.{file.name.rpartition('.')[2]}", file.content) for number, file in enumerate(FILES)
         ]
         write_shard(tmp_path / f"a.tar{ending}", members, mode)
-    listing, reader = find_rows(tmp_path).with_pictures(), Reader()
+    listing, reader = find_rows(tmp_path).keep_pictures(), Reader()
     expected = sorted(FILES, key=lambda file: file.name) if where == "folder" else FILES
     assert not listing.left_out and len(listing.rows) == len(FILES) >= 30
     for row, file in zip(listing.rows, expected, strict=True):
-        found = np.asarray(reader.picture(row)).astype(int)
+        found = np.asarray(reader.read_picture(row)).astype(int)
         np.testing.assert_allclose(found, file.expected, atol=file.atol, rtol=0, err_msg=file.name)
 
 
@@ -76,7 +76,7 @@ def test_rows_can_be_read_in_any_order(tmp_path):
         "w:gz",
     )
     write_table(tmp_path / "b.parquet", {"png": contents, "jpg": [None] * 40, "text": ["x"] * 40})
-    rows, reader = find_rows(tmp_path).with_pictures().rows, Reader()
+    rows, reader = find_rows(tmp_path).keep_pictures().rows, Reader()
     assert len(rows) == 80
     assert all("cell holds no bytes" in message(reader, row) for row in rows[40:])  # jpg comes first
     rows[40:] = [row._replace(column="png") for row in rows[40:]]
@@ -218,7 +218,7 @@ def test_folders(tmp_path, name):
         (tmp_path / path).write_bytes(content)
     assert pictured(tmp_path) == ids
     assert texts(tmp_path) == words
-    assert sorted(kind for kind, _ in find_rows(tmp_path).with_pictures().left_out) == sorted(left_out)
+    assert sorted(kind for kind, _ in find_rows(tmp_path).keep_pictures().left_out) == sorted(left_out)
 
 
 SAMPLES = [
@@ -241,7 +241,7 @@ SAMPLES = [
 def test_shards_follow_webdatasets_rule_of_names(tmp_path, name):
     kind = {"gz": "gz", "tgz": "gz", "bz2": "bz2", "xz": "xz"}.get(name.rpartition(".")[2], "")
     write_shard(tmp_path / name, SAMPLES, f"w:{kind}")
-    listing, reader = find_rows(tmp_path).with_pictures(), Reader()
+    listing, reader = find_rows(tmp_path).keep_pictures(), Reader()
     assert [row.id for row in listing.rows] == [
         f"{name}#{key}" for key in ("x/1", "x/cat", "x/4", "x/5", "x/1 (2)")
     ]
@@ -270,14 +270,14 @@ def test_tables(tmp_path):
     assert [(row.id, row.text) for row in listing.rows] == [
         (f"a.parquet#{n}", t) for n, t in enumerate(["a", None, "c"])
     ]
-    assert "without a column image" in listing.summary()
-    assert reader.picture(listing.rows[0]).size == (24, 16)
+    assert "without a column image" in listing.summarize()
+    assert reader.read_picture(listing.rows[0]).size == (24, 16)
     assert (
         message(reader, listing.rows[1])
         == "a.parquet#1 cannot be read: its cell holds no bytes of a picture."
     )
     with pytest.raises(ValueError, match="a.parquet#2 cannot be read as a picture"):
-        reader.picture(listing.rows[2])
+        reader.read_picture(listing.rows[2])
     (tmp_path / "c.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"c.parquet is no parquet file"):
         find_rows(tmp_path)
@@ -312,9 +312,9 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
         (tmp_path / name).write_text("one\ntwo\n")
     (tmp_path / "._x.png").write_bytes(b"")
     (tmp_path / "x.png").write_bytes(PNG)
-    summary = find_rows(tmp_path).with_pictures().summary()
+    summary = find_rows(tmp_path).keep_pictures().summarize()
     assert summary == "4 left out: 3 .txt without a picture, 1 hidden"
-    assert find_rows(tmp_path / "x.png").summary() == ""
+    assert find_rows(tmp_path / "x.png").summarize() == ""
 
 
 @pytest.mark.parametrize(("content", "line"), [(b"one\ntwo\ncaf\xe9\n", 3), (b"\x80", 1)])
@@ -372,8 +372,8 @@ def test_pictures_have_a_bound(tmp_path, monkeypatch):
     assert message(Reader(), find_rows(tmp_path).rows[0]) == "a.png cannot be read: it takes more than 1 MB."
     monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
     write_shard(tmp_path / "b.tar", [("a.png", bytes(2 << 20)), ("b.png", PNG)])
-    listing = find_rows(tmp_path / "b.tar").with_pictures()
-    assert [row.id for row in listing.rows] == ["b.tar#b"] and "1 larger than 1 MB" in listing.summary()
+    listing = find_rows(tmp_path / "b.tar").keep_pictures()
+    assert [row.id for row in listing.rows] == ["b.tar#b"] and "1 larger than 1 MB" in listing.summarize()
     monkeypatch.setattr("vd_core.datasets.texts.LARGEST", 10)
     (tmp_path / "p.txt").write_text("x" * 11)
     with pytest.raises(ValueError, match="p.txt takes more than 0 MB: split it"):

@@ -82,14 +82,14 @@ def test_the_lora_that_comes_nearest_to_what_training_changed(diffuser):
 
 def test_a_new_lora_changes_nothing_bit_for_bit(diffuser):
     before = outputs(diffuser)
-    with Lora(diffuser, select(diffuser, ALL), 4, 4.0).attached(diffuser):
+    with Lora(diffuser, select(diffuser, ALL), 4, 4.0).attach(diffuser):
         assert torch.equal(outputs(diffuser), before)
 
 
 def test_attached_equals_merged_and_leaves_no_trace(diffuser, tmp_path):
     before = outputs(diffuser)
     lora = changed(diffuser)
-    with lora.attached(diffuser):
+    with lora.attach(diffuser):
         attached = outputs(diffuser)
     assert torch.equal(outputs(diffuser), before) and (attached - before).abs().max() > 0.1
     for data in ("image", "text"):
@@ -227,7 +227,7 @@ def test_the_loss_falls_and_only_the_lora_learns(diffuser, tmp_path):
     seen = []
 
     def losses(module, generator):
-        with module.attached(diffuser):
+        with module.attach(diffuser):
             for name, loss in plain(diffuser, generator):
                 seen.append(loss.item())
                 yield name, loss
