@@ -62,7 +62,7 @@ class VD_ExamplePicture:
 
 
 def make_mask(picture: Tensor, masked: str) -> Tensor:
-    """Mask one of `MASKS` of a picture [1, H, W, 3] on white: MASK [1, H, W] with 1 where it is covered."""
+    """Cover one of `MASKS` of a picture [1, H, W, 3] on white: MASK [1, H, W] with 1 where it is covered."""
     mask = torch.zeros(picture.shape[:3])
     height, width = mask.shape[1:]
     if masked == "right half":

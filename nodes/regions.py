@@ -102,7 +102,7 @@ class VD_Region:
 def limit_to_box(
     mask: torch.Tensor | None, x: float, y: float, width: float, height: float
 ) -> torch.Tensor | None:
-    """MASK [B, h, w] within a box -> [B, 1, h, w]; None where both are the whole picture. Raises ValueError
+    """Limit MASK [B, h, w] to a box: [B, 1, h, w]; None where both are the whole picture. Raises ValueError
     for an empty box."""
     if mask is None and (x, y, width, height) == (0, 0, 1, 1):
         return None

@@ -101,8 +101,7 @@ class VD_SteerByClip:
 
 
 def embed_wanted(clip_vision, text: str, clip, image: Tensor | None) -> Tensor:
-    """The global embedding of a text, or of pictures, [1 or B, d]. Raises ValueError unless it is clear
-    which."""
+    """Embed the wanted text or pictures globally, [1 or B, d]. Raises ValueError unless it is clear which."""
     if (clip is None) == (image is None):
         raise ValueError(
             "Connect clip and write a text, or connect image: one node steers to one of the two."

@@ -71,7 +71,7 @@ def cut_after(connection: socket.socket, seconds: float) -> Iterator[None]:
 def ask(
     url: SplitResult, path: str, headers: dict[str, str], body: bytes | None, seconds: float, most: int
 ) -> Iterator[bytes]:
-    """GET a path of a host, or POST where there is a body; yields the answer piece by piece.
+    """Send GET for a path of a host, or POST where there is a body; yields the answer piece by piece.
 
     Raises Answered for every status but 200, OSError and HTTPException for what is no whole answer in time,
     or has more than `most` bytes. Redirects are never followed, so headers, which may hold a password, reach

@@ -123,7 +123,8 @@ class Screen:
     """Shows the events of one job: titles and progress bars on stderr, results, each once, on stdout."""
 
     def __init__(self, prompt: dict, silent: set[str], server: Server, results: Results):
-        """silent: the ids of nodes that are no output nodes; what they show is for the canvas."""
+        """Keep what is known before the job runs. silent: ids of nodes that are no output nodes; what they
+        show is for the canvas."""
         self.prompt, self.server, self.results, self.silent = prompt, server, results, silent
         self.bar: tqdm | None = None
         self.running: str | None = None

@@ -16,7 +16,7 @@ class Results:
     """The results of one run, shown as they come."""
 
     def __init__(self, output: Path, as_json: bool = False):
-        """output: the folder that takes texts, beside the pictures."""
+        """Name the folder that takes texts, beside the pictures."""
         self.output, self.as_json = output, as_json
 
     def show_file(self, key: str, title: str, path: Path) -> None:

@@ -30,7 +30,7 @@ class WebSocket:
     """
 
     def __init__(self, connection: socket.socket):
-        """connection: open, with `shake_hands` to come."""
+        """Take an open connection, with `shake_hands` to come."""
         self.socket = connection
         self.buffer = bytearray()
         self.fragments = bytearray()

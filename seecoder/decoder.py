@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         self.eval()
 
     def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Level name: map [B, C, h, w] -> level name: map [B, width, h, w], finest level first.
+        """Turn maps [B, C, h, w] by level name into maps [B, width, h, w] by level name, finest level first.
 
         Levels it does not know are ignored.
         """

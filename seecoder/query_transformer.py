@@ -126,7 +126,8 @@ class QueryTransformer(nn.Module):
         return tokens
 
     def keys_and_values(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the queries read of one map, both [B, h * w, width]; positions are part of the keys only."""
+        """Compute what the queries read of one map, both [B, h * w, width]; positions are part of the keys
+        only."""
         height, width = x.shape[2:]
         values = rearrange(self.input_proj[index](x), "b c h w -> b (h w) c")
         values = values + self.level_embed(torch.tensor(index, device=x.device)).to(values)

@@ -15,7 +15,7 @@ HEADS, GLOBAL_QUERIES = 8, 4
 
 
 def read_size(shapes: Shapes, key: str, axis: int) -> int:
-    """One axis of one weight. Raises ValueError where there is none."""
+    """Return the size of one axis of one weight. Raises ValueError where there is none."""
     if key not in shapes:
         raise ValueError(f"it has no {key}")
     if not -len(shapes[key]) <= axis < len(shapes[key]):
@@ -24,7 +24,7 @@ def read_size(shapes: Shapes, key: str, axis: int) -> int:
 
 
 def count_layers(shapes: Shapes, prefix: str) -> int:
-    """How many layers are numbered behind a prefix."""
+    """Count the layers that are numbered behind a prefix."""
     return len({match[1] for key in shapes if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", key))})
 
 

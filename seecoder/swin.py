@@ -15,7 +15,7 @@ from .config import SwinConfig
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Zeros at the bottom and at the right of [B, H, W, C] until both sides are multiples."""
+    """Pad [B, H, W, C] with zeros at the bottom and at the right until both sides are multiples."""
     return F.pad(x, (0, 0, 0, -x.shape[2] % multiple, 0, -x.shape[1] % multiple))
 
 

@@ -55,7 +55,7 @@ def initialise(encoder: SeeCoder) -> None:
 
 
 def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int, batch: int) -> None:
-    """Trains on the training pictures, or resumes."""
+    """Train on the training pictures, or resume."""
     images = data.pixels[data.train]
     latents = (
         torch.cat([vd.image_vae.encode(chunk) for chunk in images.split(64)])
@@ -74,9 +74,8 @@ def train(vd: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int
 
 @torch.inference_mode()
 def evaluate(vd: VersatileDiffusion, data: CaptionedPictures, encoder: SeeCoder) -> None:
-    """Prints how often the picture that is drawn after a reference is nearer to the reference than to all or
-    all but four others.
-    """
+    """Print how often the picture drawn after a reference is nearer to it than to all others, or to all but
+    four."""
     latents = torch.cat([vd.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     for part, indices in (("trained", data.train), ("held out", data.held_out)):
         tokens = torch.cat([encoder(chunk) for chunk in data.pixels[indices].split(64)])
@@ -85,7 +84,7 @@ def evaluate(vd: VersatileDiffusion, data: CaptionedPictures, encoder: SeeCoder)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run `python -m seecoder train` with these arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -9,7 +9,7 @@ FLAT = 1e-5  # a standard deviation below this is rounding: one 8-bit step in on
 
 
 def match_color(images: Tensor, reference: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1 with the mean and standard deviation, per channel, of the reference [1 or
+    """Give pictures [B, 3, H, W] in 0..1 the mean and standard deviation, per channel, of a reference [1 or
     B, 3, h, w].
 
     The official app's "Simple" adjustment. A channel of one single value only takes the mean. Raises

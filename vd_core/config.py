@@ -179,7 +179,7 @@ class VDConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> VDConfig:
-        """Inverse of `to_dict`, from parsed JSON.
+        """Build a config from parsed JSON: the inverse of `to_dict`.
 
         Raises TypeError on a wrong field, ValueError on a value that no model has.
         """
@@ -218,7 +218,7 @@ def token_shape(config: VDConfig, kind: str) -> tuple[int, int]:
 
 
 def latent_shape(config: VDConfig, kind: str) -> tuple[int, ...]:
-    """Shape of the latent of one sample: (channels, height, width), of texts (channels,)."""
+    """Return the shape of one sample's latent: (channels, height, width), of texts (channels,)."""
     data = config.diffuser.data[kind]
     return (data.channels, data.side, data.side) if data.layers == "2d" else (data.channels,)
 
@@ -317,9 +317,8 @@ def is_kind(name: str) -> bool:
 
 
 def fits(value: object, kind: type, most: int) -> bool:
-    """Whether a value is of a type; numbers finite, whole ones within 0..most, tuples no longer than there
-    are levels in a network.
-    """
+    """Tell whether a value is of a type; numbers finite, whole ones within 0..most, tuples no longer than
+    there are levels in a network."""
     inner = get_args(kind)
     if get_origin(kind) is tuple:
         kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner

@@ -70,9 +70,9 @@ def make_image_context(
 
 
 def select_image_tokens(context: Context, which: str) -> Context:
-    """A part of an image context, its unconditional tokens likewise: "all" tokens, the "patches" without the
-    global token, or the "style" alone, the leading components of the patches (the official I2T2I app). Raises
-    ValueError for another choice."""
+    """Select a part of an image context, and of its unconditional tokens: "all" tokens, the "patches" without
+    the global token, or the "style" alone, the leading components of the patches (the official I2T2I app).
+    Raises ValueError for another choice."""
     if which not in IMAGE_TOKENS:
         raise ValueError(f"The tokens of a picture are {', '.join(IMAGE_TOKENS)}, got {which!r}.")
     if which == "all":

@@ -22,8 +22,8 @@ def measure_line(letters: Font) -> int:
 
 
 def break_lines(text: str, letters: Font, width: float, most: int = 3) -> list[str]:
-    """A text in at most `most` lines of `width` pixels, broken between words, and in words that are too long;
-    what is left over ends in three dots. An empty text has no line."""
+    """Break a text into at most `most` lines of `width` pixels, between words, and inside words that are too
+    long; a text that is cut off ends in three dots. An empty text has no line."""
     lines, line = [], ""
     for word in text.split():
         if line and letters.getlength(f"{line} {word}") > width:

@@ -23,7 +23,7 @@ def check_room(what: str, needed: int) -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch or Python found no memory; on a CPU torch says so with a plain RuntimeError."""
+    """Tell whether torch or Python found no memory; on a CPU torch says so with a plain RuntimeError."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 

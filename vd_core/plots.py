@@ -118,9 +118,8 @@ class Page:
         self.pen.ellipse([x * SCALE - r, y * SCALE - r, x * SCALE + r, y * SCALE + r], color)
 
     def text(self, at: tuple[float, float], text: str, anchor: str, size: int = TEXT) -> None:
-        """A line of letters; anchor: which part of it is there, "l", "m" or "r" across and "t", "m" or "b"
-        down.
-        """
+        """Write a line of letters; anchor: which part of it is there, "l", "m" or "r" across and "t", "m" or
+        "b" down."""
         letters = load_font(size * SCALE)
         (x, y), width, height = at, letters.getlength(text), measure_line(letters)
         left = x * SCALE - width * {"l": 0, "m": 0.5, "r": 1}[anchor[0]]
@@ -317,7 +316,7 @@ def overlay_cells(pixels: Tensor, picture: Tensor, share: float = 0.6) -> Tensor
 
 
 def number_cells(page: Page, axes: Axes, x_label: str, y_label: str) -> None:
-    """Number the columns below and the rows at the left, and name the two."""
+    """Write the numbers of columns below and of rows at the left, and the names of both."""
     for value in choose_ticks(0, axes.x[1] - 1) if axes.x[1] > 1 else [0.0]:
         x, _ = axes.at(value + 0.5, 0)
         page.text((x, axes.bottom + 4), write_number(value), "mt")

@@ -23,8 +23,8 @@ def tile_pictures(images: Tensor, columns: int) -> Tensor:
 
 
 def draw_sheet(images: Tensor, columns: int, labels: Sequence[str] = (), title: str = "") -> Tensor:
-    """Pictures [N, 3, H, W] in 0..1 in rows of `columns` on white paper, a label under each and a title above
-    -> [1, 3, height, width].
+    """Draw pictures [N, 3, H, W] in 0..1 in rows of `columns` on white paper, a label under each and a title
+    above: [1, 3, height, width].
 
     labels: the first one belongs to the first picture; pictures without one are fine.
 

@@ -78,7 +78,8 @@ class ClipTokenizer:
         return torch.tensor([self.encode(text) for text in texts])
 
     def encode(self, text: str) -> list[int]:
-        """One prompt, taken literally. A prompt that is too long is cut, with a warning that says where."""
+        """Encode one prompt, taken literally. A prompt that is too long is cut, with a warning that says
+        where."""
         return self.pad(self.bpe.encode(text))
 
     def pad(self, ids: list[int]) -> list[int]:
@@ -170,14 +171,13 @@ class Gpt2Tokenizer:
         self.pad, self.bos, self.eos = range(len(vocab), len(vocab) + 3)
 
     def encode(self, text: str) -> list[int]:
-        """<BOS>, the text with the leading blank that the decoder expects, <EOS>."""
+        """Encode a text: <BOS>, the text with the leading blank that the decoder expects, <EOS>."""
         text = text.strip()
         return [self.bos, *self.tokenizer.encode(f" {text}" if text else "").ids, self.eos]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids` with the special tokens printed as words, as the official decoding loop prints
-        them, blanks cleaned up.
-        """
+        """Decode `ids` to text, special tokens printed as words as in the official decoding loop, blanks
+        cleaned up."""
         special = {self.pad: " <PAD>", self.bos: " <BOS>", self.eos: " <EOS>"}
         text = ""
         run: list[int] = []

@@ -123,5 +123,5 @@ class Flow:
         return samples
 
     def flatten_texts(self, latent: Tensor) -> Tensor:
-        """A latent [B, C, h, w], or a mask of one, in the shape that the model knows: for texts [B, C]."""
+        """Bring a latent [B, C, h, w], or a mask of one, into the model's shape: for texts [B, C]."""
         return latent.flatten(1) if self.sizes.layers == "0d" else latent

@@ -23,12 +23,12 @@ class ImageVAE:
     autoencoder: AutoencoderKL
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled."""
+        """Encode IMAGE [B, H, W, 3] as unscaled latents [B, C, h, w]."""
         self.check_room(pixels.shape[2], pixels.shape[1])
         return run_in_parts(self.autoencoder.encode, pixels[..., :3].movedim(-1, 1))
 
     def decode(self, samples: Tensor) -> Tensor:
-        """Latents [B, C, h, w], unscaled -> IMAGE [B, H, W, 3]."""
+        """Decode unscaled latents [B, C, h, w] to IMAGE [B, H, W, 3]."""
         self.check_room(
             samples.shape[-1] * self.autoencoder.factor, samples.shape[-2] * self.autoencoder.factor
         )
@@ -54,13 +54,13 @@ class TextVAE:
         return self.optimus.config.latent_width
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Sentences -> latents [B, width]."""
+        """Encode sentences as latents [B, width]."""
         return self.optimus.encode(texts)
 
     def decode(
         self, latents: Tensor, generators: Generators, temperature: float, top_k: int, top_p: float
     ) -> list[str]:
-        """Latents [B, width] -> sentences; generators: as `Optimus.decode` takes them."""
+        """Write latents [B, width] as sentences; generators: as `Optimus.decode` takes them."""
         with show_progress("writing") as report:
             return self.optimus.decode(latents, generators, temperature, top_k, top_p, report)
 
@@ -77,5 +77,5 @@ class SeeCoderEncoder:
         return self.seecoder.config.queries.global_queries
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in 0..1 -> tokens [B, n, d]."""
+        """Encode pictures [B, 3, H, W] in 0..1 as tokens [B, n, d]."""
         return torch.cat([self.seecoder(image[None]) for image in images])

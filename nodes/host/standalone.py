@@ -54,13 +54,12 @@ def register() -> None:
 
 
 def find_model_folder() -> Path:
-    """Where model files are looked for, whatever their role: $VD_MODELS, else `models` in the working
-    folder."""
+    """Return where model files of every role lie: $VD_MODELS, else `models` in the working folder."""
     return Path(os.environ.get("VD_MODELS", "models"))
 
 
 def list_folders(role: str) -> list[Path]:
-    """Where files of a role are looked for: contexts and LoRAs also in folders that come with the pack,
+    """List where files of a role are looked for: contexts and LoRAs also in folders that come with the pack,
     contexts first in the folder that the runner's --input names, $VD_INPUT."""
     inputs = [Path(os.environ["VD_INPUT"])] if role == "context" and "VD_INPUT" in os.environ else []
     own = {"context": [EXAMPLES], "lora": [find_model_folder() / "loras", LORAS]}
@@ -111,8 +110,8 @@ def find_part(model: Path, part: str, role: str) -> Path:
 
 
 def load_flow(path: Path, data: str, contexts: str, dtype: str) -> Flow:
-    """The flows that make `data` as a MODEL. Layers are read when a sample needs them, so `contexts` leaves
-    nothing to do."""
+    """Load the flows that make `data` as a MODEL. Layers are read when a sample needs them, so `contexts`
+    leaves nothing to do."""
     from ...vd_core.checkpoints.load import choose, open_checkpoints
 
     if dtype.startswith("fp8"):
@@ -197,12 +196,12 @@ def get_tokenizer(clip: Clip) -> ClipTokenizer:
 
 
 def encode_text(clip: Clip, texts: Sequence[str]) -> Tensor:
-    """Prompts, which may hold weights -> tokens [B, n, d], as if they held none."""
+    """Encode prompts, which may hold weights, as tokens [B, n, d], as if they held none."""
     return clip.encode_ids(get_tokenizer(clip).encode_weighted(texts)[0])
 
 
 def weigh_tokens(clip: Clip, texts: Sequence[str]) -> Tensor:
-    """Prompts -> the weight of each token, [B, n]."""
+    """Return the weight of each token of prompts, [B, n]."""
     return get_tokenizer(clip).encode_weighted(texts)[1]
 
 
@@ -212,8 +211,7 @@ def count_tokens(clip: Clip, word: str) -> int:
 
 
 def embed_text(clip: Clip, texts: Sequence[str]) -> Tensor:
-    """Texts -> their global embeddings [B, d], of norm 1; those of pictures are the first tokens of
-    `encode_image`."""
+    """Embed texts globally: [B, d], of norm 1; those of pictures are the first tokens of `encode_image`."""
     return clip.embed_text(texts)
 
 
@@ -223,7 +221,7 @@ def conditioning_options(clip: Clip, texts: Sequence[str]) -> tuple[dict, ...]:
 
 
 def encode_image(clip_vision: Clip, images: Tensor, masks: Tensor | None) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1, masks [B, 1, H, W] (1 = keep) -> tokens [B, n, d]."""
+    """Encode pictures [B, 3, H, W] in 0..1 under masks [B, 1, H, W] (1 = keep) as tokens [B, n, d]."""
     return clip_vision.encode_image(images, masks)
 
 
@@ -233,8 +231,7 @@ def doubt_below(clip_vision: Clip) -> float:
 
 
 def encode_sample(vae: ImageVAE, pixels: Tensor, noise: BatchNoise) -> Tensor:
-    """IMAGE [B, H, W, 3] -> latents [B, C, h, w], unscaled, drawn from what the autoencoder takes them for
-    (its posterior)."""
+    """Draw unscaled latents [B, C, h, w] from the autoencoder's posterior of an IMAGE [B, H, W, 3]."""
     images, config, factor = pixels.movedim(-1, 1), vae.autoencoder.config, vae.autoencoder.factor
     height, width = (side // factor for side in images.shape[2:])
     return vae.autoencoder.encode(images, noise.draw((len(images), config.latent_channels, height, width)))
@@ -251,18 +248,18 @@ def config(model: Flow) -> VDConfig:
 
 
 def embed_image(clip_vision: Clip, images: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable."""
+    """Embed pictures [B, 3, H, W], about 0..1, globally: [B, d], of norm 1; differentiable."""
     return clip_vision.embed_image(images)
 
 
 def decode(vae: ImageVAE, latents: Tensor) -> Tensor:
-    """Unscaled latents [B, C, h, w] -> pictures [B, 3, H, W], about 0..1; differentiable."""
+    """Decode unscaled latents [B, C, h, w] to pictures [B, 3, H, W], about 0..1; differentiable."""
     return vae.autoencoder.decode_unclamped(latents)
 
 
 def steer(model: Flow, energy: Energy, parts: Sequence[object]) -> Flow:
-    """A MODEL whose samples are steered by one more energy. parts: the models that the energy uses. Raises
-    ValueError for texts."""
+    """Steer a copy of a MODEL by one more energy. parts: the models that the energy uses. Raises ValueError
+    for texts."""
     refuse_texts(model.sizes.layers == "0d", "Steering")
     return replace(model, energies=(*model.energies, energy))
 

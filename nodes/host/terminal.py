@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 @contextmanager
 def show_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on the terminal: call what it gives with (done, total). It appears with the first call
-    and is wiped off at the end, after an error too, so that no sentence stands on its line."""
+    """Show a progress bar on the terminal: call what this yields with (done, total). It appears with the
+    first call and is wiped off at the end, after an error too, so that no message shares its line."""
     bar = None
 
     def report(done: int, total: int) -> None:

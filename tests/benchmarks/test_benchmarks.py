@@ -263,7 +263,7 @@ def test_quality_is_the_distance_to_the_first_setting(model, monkeypatch):
     )
     tokens = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(3))
     contexts = {kind: Context(kind, F.normalize(tokens, dim=-1)) for kind in ("text", "image")}
-    monkeypatch.setattr(quality, "contexts_of", lambda model, samples: contexts)
+    monkeypatch.setattr(quality, "read_contexts", lambda model, samples: contexts)
     many, half, two, at_first = quality.measure_distances(model, "steps", 2)
     assert [row["evaluations"] for row in (many, half, two, at_first)] == [16, 8, 4, 5]
     for flow in FLOWS:

@@ -18,4 +18,4 @@ def test_an_edited_caption_says_and_draws_the_new_thing(recipes):
 
 
 def test_predicted_contexts_are_decoded_to_their_pictures(recipes):
-    assert recipes.decoded(0.5) >= 0.5
+    assert recipes.decode_predicted(0.5) >= 0.5

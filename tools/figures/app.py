@@ -117,4 +117,4 @@ if __name__ == "__main__":
     print("I2T2I: new name said, new name drawn, style kept:", recipes.i2t2i())
     print("subject: thing, style:", recipes.subject(), "without pictures:", recipes.subject(False))
     for error in (0.0, 0.5, 1.0, 2.0):
-        print(f"brain decoding, error {error}: own picture nearest:", recipes.decoded(error))
+        print(f"brain decoding, error {error}: own picture nearest:", recipes.decode_predicted(error))

@@ -61,8 +61,8 @@ def may_hold_diffuser(path: Path) -> bool:
 
 @lru_cache(maxsize=4096)
 def holds_diffuser_keys(path: Path, changed: int, size: int) -> bool:
-    """Whether a safetensors file has keys of a diffuser in one of its layouts. changed, size: of the file
-    that was looked at."""
+    """Tell whether a safetensors file has keys of a diffuser in one of its layouts. changed, size: of the
+    file that was looked at."""
     try:
         with safe_open(path, framework="pt") as file:
             return any(DIFFUSER_KEYS.match(key) for key in file.keys())  # noqa: SIM118, it is no mapping

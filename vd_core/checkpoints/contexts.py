@@ -155,7 +155,7 @@ def check_norms(path: Path, tokens: Tensor) -> None:
 
 
 def is_array(path: Path) -> bool:
-    """Whether a file is one of numpy's arrays, by its first bytes."""
+    """Tell by its first bytes whether a file is one of numpy's arrays."""
     if path.is_dir():
         return False
     with path.open("rb") as file:
@@ -163,9 +163,7 @@ def is_array(path: Path) -> bool:
 
 
 def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
-    """A .npy file; nothing in it is run, and its header, which may claim gigabytes, is measured before it is
-    read.
-    """
+    """Read a .npy file. Nothing in it is run, and its header, which may claim gigabytes, is checked first."""
     with path.open("rb") as file:
         start = file.read(12)
     header = int.from_bytes(start[8:12] if start[6:7] > b"\1" else start[8:10], "little")
@@ -199,7 +197,7 @@ def check_shape(path: Path, shape: Sequence[int], dtype: object) -> None:
 
 
 def as_tokens(path: Path, tensor: Tensor) -> Tensor:
-    """[n, d] or [B, n, d] -> [B, n, d], float32, in memory of their own."""
+    """Bring tokens [n, d] or [B, n, d] to [B, n, d], float32, in memory of their own."""
     check_shape(path, tensor.shape, tensor.dtype)
     if not tensor.is_floating_point():
         raise ValueError(

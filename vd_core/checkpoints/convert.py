@@ -73,7 +73,7 @@ def convert(
 
 
 def stable_diffusion_unet(paths: Paths, config: VDConfig | None = None) -> dict[str, Tensor]:
-    """The diffuser with image output as Stable Diffusion 1 names it, `model.diffusion_model.…`; tensors are
+    """Read the diffuser of pictures under Stable Diffusion 1's names, `model.diffusion_model.…`; tensors are
     as the files hold them.
 
     paths:  a diffuser of Prompt-Free Diffusion, whose one context may be called "text" or "image". Of files

@@ -72,7 +72,7 @@ class Faults:
         return cast
 
     def describe(self) -> list[str]:
-        """One part of a sentence per kind of fault; empty if all is well."""
+        """Describe each kind of fault, as a part of a sentence; empty if all is well."""
         groups = (
             (self.missing, "missing key"),
             (self.unexpected, "unexpected key"),

@@ -109,9 +109,8 @@ class MappedAnew(Mapping):
 
 
 def read_file_state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is written or replaced: its size, time and identity. Zeros where it is gone:
-    what is mapped stays.
-    """
+    """Read what changes when a file is written or replaced: its size, time and identity. Zeros where it is
+    gone: what is mapped stays."""
     try:
         found = path.stat()
     except OSError:

@@ -56,7 +56,7 @@ def to_ours(change: str, tensor: Tensor) -> Tensor:
 
 
 def to_theirs(pieces: dict[str, Tensor]) -> Tensor:
-    """Our tensors, by the change of their rules, as the one foreign tensor."""
+    """Build the one foreign tensor from ours, which come by the change of their rules."""
     if "q" in pieces:
         return torch.cat([pieces[name] for name in "qkv"])
     ((change, tensor),) = pieces.items()
@@ -78,7 +78,7 @@ class KeyMap:
             self.by_theirs.setdefault(rule.theirs, []).append(rule)
 
     def theirs(self, key: str) -> list[Place]:
-        """Where our key lies: the place itself first, then copies and aliases.
+        """Find where our key lies: the place itself first, then copies and aliases.
 
         Empty if the layout has no such tensor.
         """
@@ -92,7 +92,7 @@ class KeyMap:
         return place[:1] + others
 
     def ours(self, key: str) -> list[str]:
-        """Our keys for their key: several where theirs is joint, none where no rule knows it."""
+        """Find our keys for their key: several where theirs is joint, none where no rule knows it."""
         for prefix in list_prefixes(key):
             if prefix in self.by_theirs:
                 return [rule.ours + key[len(prefix) :] for rule in self.by_theirs[prefix]]
@@ -100,12 +100,12 @@ class KeyMap:
 
 
 def list_prefixes(key: str) -> Iterator[str]:
-    """All prefixes of a key, the longest first."""
+    """List all prefixes of a key, the longest first."""
     return (key[:end] for end in range(len(key), -1, -1))
 
 
 def own(parts: Iterable[str]) -> Iterator[Rule]:
-    """Our own layout: every key is its own name."""
+    """Map our own layout: every key is its own name."""
     for part in parts:
         yield Rule(f"{part}.", f"{part}.")
 
@@ -125,7 +125,7 @@ LINEAR_LEAVES = (("linear.", ""),)
 
 
 def official_leaves(step: Step, layers: str) -> tuple[tuple[str, str], ...]:
-    """(ours, official) leaf prefixes of one data layer; `layers` is "2d" or "0d"."""
+    """List the (ours, official) leaf prefixes of one data layer; `layers` is "2d" or "0d"."""
     if step.role == "res":
         return RES_LEAVES
     if step.role == "last":
@@ -139,7 +139,7 @@ def list_layers(config: DiffuserConfig) -> list[Step]:
 
 
 def official_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
-    """`vd-four-flow-v1-0.pth`: flat lists of blocks; the time embedding lies in the image diffuser."""
+    """Map `vd-four-flow-v1-0.pth`: flat lists of blocks; the time embedding lies in the image diffuser."""
     yield from time_embedding("diffuser.image.time_embed.")
     for step in list_layers(config):
         if step.op == "context":
@@ -158,7 +158,7 @@ def official_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
 
 
 def time_embedding(prefix: str) -> Iterator[Rule]:
-    """Official names of the two linear layers."""
+    """Map the official names of the time embedding's two linear layers."""
     yield Rule("diffuser.time_embed.linear_1.", f"{prefix}0.")
     yield Rule("diffuser.time_embed.linear_2.", f"{prefix}2.")
 
@@ -183,7 +183,7 @@ def deprecated_blocks(layers: Iterable[Step]) -> Iterator[tuple[Step, str]]:
 
 
 def deprecated_diffuser(config: DiffuserConfig) -> Iterator[Rule]:
-    """The first release (2022): two whole UNets, the time embedding beside them."""
+    """Map the first release (2022): two whole UNets, the time embedding beside them."""
     root = "model.diffusion_model."
     yield from time_embedding(f"{root}time_embed.")
     for step, block in deprecated_blocks(list_layers(config)):

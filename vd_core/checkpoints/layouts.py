@@ -26,12 +26,12 @@ class Layout:
     ignorable: str = r"(?!)"  # matches nothing
 
     def ignores(self, key: str) -> bool:
-        """Whether a key carries nothing that we need."""
+        """Tell whether a key carries nothing that we need."""
         return re.match(self.ignorable, key) is not None
 
 
 def official_rules(config: VDConfig) -> Iterator[Rule]:
-    """The whole model; the published file holds the diffuser, a saved whole model all of it."""
+    """Map the official whole model; the published file holds the diffuser, a saved whole model all of it."""
     yield from key_maps.official_diffuser(config.diffuser)
     yield Rule("image_vae.", "vae.image.")
     yield from part_maps.optimus("vae.text.")
@@ -40,7 +40,7 @@ def official_rules(config: VDConfig) -> Iterator[Rule]:
 
 
 def deprecated_rules(config: VDConfig) -> Iterator[Rule]:
-    """The first release, with the names its other parts would have in a saved whole model."""
+    """Map the first release, with the names its other parts would have in a saved whole model."""
     yield from key_maps.deprecated_diffuser(config.diffuser)
     yield Rule("image_vae.", "autokl.")
     yield from part_maps.optimus("optimus.")
@@ -49,7 +49,7 @@ def deprecated_rules(config: VDConfig) -> Iterator[Rule]:
 
 
 def diffusers_rules(config: VDConfig) -> Iterator[Rule]:
-    """A diffusers folder. It has no Optimus: texts cannot be decoded from it."""
+    """Map a diffusers folder. It has no Optimus: texts cannot be decoded from it."""
     kinds = dict.fromkeys([*config.diffuser.data, *config.diffuser.context])
     for index, kind in enumerate(kinds):
         also = "copy" if index else ""
@@ -60,7 +60,7 @@ def diffusers_rules(config: VDConfig) -> Iterator[Rule]:
 
 
 def clip_rules(config: VDConfig) -> Iterator[Rule]:
-    """A Hugging Face CLIP, whole or one tower."""
+    """Map a Hugging Face CLIP, whole or one tower."""
     yield from part_maps.clip_text()
     yield from part_maps.clip_vision()
 

@@ -264,9 +264,8 @@ def build_empty(
 def locate_vocabularies(
     checkpoints: Sequence[Checkpoint], config: VDConfig, folder: str | Path | None
 ) -> tuple[Vocabularies | None, list[Path]]:
-    """The vocabularies in the first of our files that has them, else those found in `folder` or beside the
-    files; and these folders.
-    """
+    """Find the vocabularies in the first of our files that has them, else in `folder` or beside the files;
+    also returns these folders."""
     paths = [checkpoint.file.path for checkpoint in checkpoints]
     folders = [Path(folder)] if folder else []
     folders += [path if path.is_dir() else path.parent for path in paths]
@@ -283,7 +282,7 @@ def locate_vocabularies(
 def choose(
     checkpoints: Sequence[Checkpoint], config: VDConfig, parts: Iterable[str] | None
 ) -> dict[str, Checkpoint]:
-    """Which file each wanted part comes from: the first one that holds it.
+    """Choose the file that each wanted part comes from: the first one that holds it.
 
     None means all parts that are there.
     """

@@ -124,7 +124,7 @@ def read_lora(
 def list_names_in_files(
     layers: Collection[str], diffuser: Diffuser | None, made_for: Collection[str]
 ) -> dict[str, list[str]]:
-    """Every name that a file may give to each layer.
+    """List every name that a file may give to each layer.
 
     made_for: the kinds of data that a file of ours says it was made for.
     """
@@ -201,7 +201,7 @@ def find_alpha(file: WeightsFile, name: str, keys: Mapping[str, str], rank: int)
 
 
 def read_adapter_settings(file: WeightsFile) -> dict:
-    """PEFT's settings of a file, if it has any."""
+    """Read PEFT's settings of a file, if it has any."""
     beside = file.path.with_name("adapter_config.json")
     try:
         text = file.metadata.get("lora_adapter_metadata") or (

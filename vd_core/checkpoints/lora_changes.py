@@ -31,7 +31,8 @@ class Change:
         return len(self.down)
 
     def delta(self, strength: float = 1.0) -> Tensor:
-        """What is added to the weight, [outputs, inputs, …kernel], in float32; computed as ComfyUI does."""
+        """Compute what is added to the weight, [outputs, inputs, …kernel], in float32; computed as ComfyUI
+        does."""
         up, down = self.up.float().flatten(1), self.down.float()
         if self.mid is None:
             product = torch.mm(up, down.flatten(1)).reshape(len(up), *down.shape[1:])

@@ -39,7 +39,8 @@ ROLES = {
 
 
 def group_by_layer(keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The keys of a file by the layer they name and their role; a key with no known ending is left out."""
+    """Group the keys of a file by the layer that they name and by their role; a key with no known ending is
+    left out."""
     found: dict[str, dict[str, str]] = {}
     for key in keys:
         for role, endings in ROLES.items():
@@ -52,8 +53,8 @@ def group_by_layer(keys: Iterable[str]) -> dict[str, dict[str, str]]:
 def list_file_names(
     layers: Iterable[str], config: DiffuserConfig, data: Collection[str]
 ) -> dict[str, list[str]]:
-    """The names of the diffuser's layers in ComfyUI's MODELs of the output kinds `data`; none for a layer
-    that they do not have.
+    """List the names of the diffuser's layers in ComfyUI's MODELs of the output kinds `data`; none for a
+    layer that they do not have.
 
     The MODEL that makes pictures is ComfyUI's UNet, with the transformers of text contexts under Stable
     Diffusion's names and those of other kinds beside them; the MODEL that makes texts has our own names.
@@ -86,7 +87,7 @@ def list_file_names(
 
 
 def list_unet_names(layer: str, key_map: KeyMap) -> Iterator[str]:
-    """Every name of one of the diffuser's layers in files for Stable Diffusion 1.
+    """List every name of one of the diffuser's layers in files for Stable Diffusion 1.
 
     key_map: diffusers' names of its UNet.
     """
@@ -100,12 +101,12 @@ def list_unet_names(layer: str, key_map: KeyMap) -> Iterator[str]:
 
 
 def unet_key_map(config: DiffuserConfig, kind: str) -> KeyMap:
-    """Diffusers' names of Stable Diffusion's UNet: pictures of a kind, and text contexts."""
+    """Map diffusers' names of Stable Diffusion's UNet: pictures of a kind, and text contexts."""
     return KeyMap(diffusers_unet(config, kind, {"text": ""}))
 
 
 def list_text_encoder_names(layer: str) -> Iterator[str]:
-    """Every name of one of the text tower's layers; newer transformers leave `text_model.` out."""
+    """List every name of one of the text tower's layers; newer transformers leave `text_model.` out."""
     for name in (layer, layer.removeprefix("text_model.")):
         yield from (prefix + name for prefix in TEXT_ENCODER)
         yield from (prefix + name.replace(".", "_") for prefix in TEXT_KOHYA)

@@ -49,13 +49,13 @@ def diffusers_image_vae(config: ImageVAEConfig, prefix: str = "") -> Iterator[Ru
 
 
 def vae_res_block(ours: str, theirs: str) -> Iterator[Rule]:
-    """A residual block of the image autoencoder in diffusers."""
+    """Map a residual block of the image autoencoder in diffusers."""
     yield Rule(ours, theirs)
     yield Rule(f"{ours}nin_shortcut.", f"{theirs}conv_shortcut.")
 
 
 def optimus(prefix: str = "") -> Iterator[Rule]:
-    """`optimus-vae.pth`. The output layer of GPT-2 is its token embedding once more."""
+    """Map `optimus-vae.pth`. The output layer of GPT-2 is its token embedding once more."""
     decoder = f"{prefix}decoder.transformer."
     yield Rule("text_vae.encoder.", f"{prefix}encoder.")
     yield Rule("text_vae.encoder_linear.", f"{prefix}encoder.linear.")
@@ -66,13 +66,13 @@ def optimus(prefix: str = "") -> Iterator[Rule]:
 
 
 def clip_text(prefix: str = "") -> Iterator[Rule]:
-    """The text tower as Hugging Face names it."""
+    """Map the text tower as Hugging Face names it."""
     yield Rule("clip_text.text_model.", f"{prefix}text_model.")
     yield Rule("clip_text.text_projection.", f"{prefix}text_projection.")
 
 
 def clip_vision(prefix: str = "") -> Iterator[Rule]:
-    """The vision tower as Hugging Face names it."""
+    """Map the vision tower as Hugging Face names it."""
     yield Rule("clip_vision.vision_model.", f"{prefix}vision_model.")
     yield Rule("clip_vision.visual_projection.", f"{prefix}visual_projection.")
 
@@ -91,7 +91,7 @@ OPEN_CLIP_LEAVES = (
 
 
 def open_clip(config: ClipConfig) -> Iterator[Rule]:
-    """Both towers as OpenCLIP names them: joint query, key and value; projections applied from the right."""
+    """Map both towers as OpenCLIP names them: q, k and v in one; projections applied from the right."""
     text, vision = "clip_text.text_model.", "clip_vision.vision_model."
     yield Rule(f"{text}embeddings.token_embedding.", "token_embedding.")
     yield Rule(f"{text}embeddings.position_embedding.weight", "positional_embedding")

@@ -92,7 +92,7 @@ def collect_modules(model: VersatileDiffusion) -> dict[str, nn.Module]:
 
 
 def collect_state(model: VersatileDiffusion) -> dict[str, Tensor]:
-    """All tensors of a model under our keys."""
+    """Collect all tensors of a model under our keys."""
     return {
         f"{prefix}.{key}": tensor
         for prefix, module in collect_modules(model).items()

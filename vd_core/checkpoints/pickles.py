@@ -172,7 +172,7 @@ class Machine:
 
 
 def read_operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
-    """The opcodes of one pickle, as names with arguments."""
+    """Yield the opcodes of one pickle, as names with arguments."""
     read = pickletools.genops(stream)
     for _ in range(MOST):
         try:
@@ -248,12 +248,12 @@ def check_tensor(
 
 
 def is_size(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number from 0 on."""
+    """Tell whether a value is a whole number from 0 on."""
     return type(value) is int and value >= 0
 
 
 def is_shape(value: object) -> TypeGuard[tuple[int, ...]]:
-    """Whether a value is a tuple of a few whole numbers from 0 on."""
+    """Tell whether a value is a tuple of a few whole numbers from 0 on."""
     return isinstance(value, tuple) and len(value) <= 64 and all(map(is_size, value))
 
 

@@ -50,7 +50,8 @@ PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file; an empty one where there is no file. Raises ValueError for anything else."""
+    """Read a JSON object from a file; an empty one where there is no file. Raises ValueError for anything
+    else."""
     if not path.exists() and not path.is_symlink():
         return {}
     if resolve_existing(path).is_dir() or path.stat().st_size > LONGEST:
@@ -81,9 +82,8 @@ def read_pipeline_config(folder: Path, members: Collection[str], exchanged: bool
 
 
 def read_part_config(folder: Path) -> dict[str, Any] | None:
-    """The sizes of a model from the config.json of one part, in a folder of its own; None where it does not
-    tell them.
-    """
+    """Read the sizes of a model from the config.json of one part, in a folder of its own; None where it
+    states none."""
     file = read_json(folder / "config.json")
     architectures = file.get("architectures")
     names = [file.get("_class_name"), *(architectures if isinstance(architectures, list) else ())]

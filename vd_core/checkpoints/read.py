@@ -119,9 +119,8 @@ def translate_name(member: str, key: str, exchanged: bool) -> str:
 
 
 def find_weights(folder: Path) -> Path | None:
-    """The weights file of a folder in the naming of Hugging Face, or the index of several; None if it has
-    neither.
-    """
+    """Find the weights file of a folder in the naming of Hugging Face, or the index of several; None if it
+    has neither."""
     files = [folder / name for name in WEIGHT_NAMES if (folder / name).is_file()]
     indexes = sorted(
         (path for path in folder.iterdir() if INDEX.fullmatch(path.name)), key=lambda path: len(path.name)

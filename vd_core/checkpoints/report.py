@@ -47,7 +47,7 @@ def inspect(paths: Paths, config: VDConfig | None = None) -> dict[str, Any]:
 
 
 def describe(checkpoint: Checkpoint, config: VDConfig, empty: dict[str, Tensor]) -> dict[str, Any]:
-    """One file."""
+    """Describe one file as plain data."""
     parts = {}
     for part in list_parts(config):
         if part in checkpoint.keys:

@@ -80,8 +80,8 @@ def from_tensors(weights: Mapping[str, Tensor]) -> Vocabularies | None:
 
 
 def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> Vocabularies | None:
-    """The vocabularies of Optimus in one of the folders, else in the local Hugging Face cache; None unless
-    all are found.
+    """Find the vocabularies of Optimus in one of the folders, else in the local Hugging Face cache; None
+    unless all are found.
 
     A vocabulary of another size than the model's is not taken.
     """
@@ -100,9 +100,8 @@ def find_vocabularies(folders: Iterable[str | Path], config: TextVAEConfig) -> V
 
 
 def fits(name: str, content: bytes, config: TextVAEConfig) -> bool:
-    """Whether a vocabulary has the size that the model was made for; GPT-2 has three special tokens more than
-    its file.
-    """
+    """Tell whether a vocabulary has the size that the model was made for; GPT-2 has three special tokens more
+    than its file."""
     try:
         text = content.decode()
     except UnicodeDecodeError:

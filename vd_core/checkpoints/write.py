@@ -97,7 +97,7 @@ def save_model(
 
 
 def export(state: Mapping[str, Tensor], layout: str, config: VDConfig) -> dict[str, Tensor]:
-    """Our tensors under the names of another layout; those that it has no place for are left out.
+    """Rename our tensors as another layout does; those that it has no place for are left out.
 
     Raises ValueError for an unknown layout, or one that has a place for none of the tensors.
     """

@@ -98,8 +98,8 @@ class Output0D(nn.Module):
 
 
 def linear(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution of one pixel, h [B, C, 1, 1], as the matrix product that it is: on CPUs up to four
-    times as fast.
+    """Apply a 1x1 convolution to one pixel, h [B, C, 1, 1], as the matrix product that it is: on CPUs up to
+    four times as fast.
 
     It takes the place of `Conv2d._conv_forward`, which hosts' own convolutions call too, so that the weights
     keep their shape.
@@ -108,13 +108,13 @@ def linear(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def unflatten(h: Tensor, second_dim: int) -> Tensor:
-    """[B, C * S, …] -> [B, C, S, 1], row-major."""
+    """Reshape [B, C * S, …] to [B, C, S, 1], row-major."""
     return h.reshape(h.shape[0], -1, second_dim, 1)
 
 
 def build_data_layers(config: DiffuserConfig, kind: str, ops=nn) -> nn.ModuleList:
-    """All data layers of one kind of output, in the order of the plan. Only those with role "res" take the
-    time embedding."""
+    """Build all data layers of one kind of output, in the order of the plan. Only those with role "res" take
+    the time embedding."""
     data, emb_width = config.data[kind], 4 * config.model_channels
     builders = {"2d": build_layer_2d, "0d": build_layer_0d}
     if data.layers not in builders:
@@ -125,7 +125,7 @@ def build_data_layers(config: DiffuserConfig, kind: str, ops=nn) -> nn.ModuleLis
 
 
 def build_layer_2d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
-    """One 2D data layer of the plan."""
+    """Build one 2D data layer of the plan."""
     if step.role == "res":
         return ResBlock(step.inputs, step.outputs, emb_width, ops=ops)
     if step.role == "last":
@@ -134,7 +134,7 @@ def build_layer_2d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.M
 
 
 def build_layer_0d(step: Step, data: DataConfig, emb_width: int, ops=nn) -> nn.Module:
-    """One 0D data layer of the plan."""
+    """Build one 0D data layer of the plan."""
     if step.role == "res":
         return ResBlock0D(step.inputs, step.outputs, emb_width, data.second_dim, ops)
     if step.role == "last":

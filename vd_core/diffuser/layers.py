@@ -13,7 +13,7 @@ from .kv_cache import KeysValues
 
 
 def timestep_embedding(t: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding of timesteps [B] -> [B, width], float32, cosines first (DDPM, Ho et al. 2020)."""
+    """Embed timesteps [B] by sines and cosines, [B, width], float32, cosines first (DDPM, Ho et al. 2020)."""
     half = width // 2
     frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half).to(t.device)
     angles = t.float()[:, None] * frequencies

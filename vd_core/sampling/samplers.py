@@ -111,7 +111,7 @@ def interpolate(past: list[tuple[float, Tensor]], alpha: float, x0: Tensor) -> T
 
 
 def ddim(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """DDIM (Song et al. 2021, eq. 12): the official sampler of Versatile Diffusion."""
+    """Sample by DDIM (Song et al. 2021, eq. 12), the official sampler of Versatile Diffusion."""
     sigmas = steps.compute_ddim_sigmas(sampling.eta).tolist()
     for (t, alpha, alpha_next), sigma in zip(steps, sigmas, strict=True):
         eps = denoise(x, t)
@@ -127,7 +127,8 @@ def ddim(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Samp
 
 
 def euler(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """Euler's method (Karras et al. 2022): d(x / sqrt(alpha)) / d sigma = eps, sigma = sqrt(1 / alpha - 1).
+    """Sample by Euler's method (Karras et al. 2022): d(x / sqrt(alpha)) / d sigma = eps, sigma = sqrt(1 /
+    alpha - 1).
 
     In the variance-preserving space that is exactly DDIM at eta 0 (Song et al. 2021, eq. 14), whatever the
     eta of the options.
@@ -155,7 +156,7 @@ def draw_next(
 
 
 def ddpm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """DDPM's ancestral sampling, for any set of visited steps (Ho et al. 2020, algorithm 2)."""
+    """Sample as DDPM does, ancestrally, over any set of visited steps (Ho et al. 2020, algorithm 2)."""
     for t, alpha, alpha_next in steps:
         x0 = predict_x0(x, denoise(x, t), alpha)
         x = draw_next(x, x0, alpha, alpha_next, sampling.temperature, noise)
@@ -163,7 +164,7 @@ def ddpm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Samp
 
 
 def ddgan(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """DDPM that ends with the data predicted in its last step (Xiao et al. 2022).
+    """Sample by DDPM that ends with the data predicted in its last step (Xiao et al. 2022).
 
     For few large steps with models that draw their data as DDGAN's generator does, those of
     `python -m vd_core distill`.
@@ -176,7 +177,8 @@ def ddgan(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sam
 
 
 def lcm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """Multistep consistency sampling, for consistency models and their LoRAs (Luo et al. 2023, algorithm 3).
+    """Sample in several consistency steps, for consistency models and their LoRAs (Luo et al. 2023, algorithm
+    3).
 
     Noise is added to the data predicted in each step but the last.
     """
@@ -188,7 +190,7 @@ def lcm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampl
 
 
 def dpmpp_2m(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions."""
+    """Sample by DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): order 2 from the last two predictions."""
     before: tuple[float, Tensor] | None = None
     for t, alpha, alpha_next in steps:
         x0 = predict_x0(x, denoise(x, t), alpha)
@@ -199,7 +201,8 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: 
 
 
 def unipc(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """UniPC-2 (Zhao et al. 2023, algorithms 1 and 2) for predicted data, with B(h) = exp(h) - 1: order 3.
+    """Sample by UniPC-2 (Zhao et al. 2023, algorithms 1 and 2) for predicted data, with B(h) = exp(h) - 1:
+    order 3.
 
     The predictor UniP-2 with this B is the step of DPM-Solver++(2M). The corrector UniC-2 repeats the last
     step with the prediction at its end, which the next step needs anyway, so a step costs one evaluation; the
@@ -218,7 +221,7 @@ def unipc(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sam
 
 
 def pndm(denoise: Denoise, x: Tensor, steps: Steps, noise: Noise, sampling: Sampling) -> Trajectory:
-    """PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS").
+    """Sample by PNDM without Runge-Kutta steps, as Stable Diffusion ran it (Liu et al. 2022, eq. 9; "PLMS").
 
     DDIM's step with the noise that the last four predictions extrapolate (Adams-Bashforth). The second of
     `steps` warms up: it starts where the first did, with the mean of the noise at both its ends.

@@ -111,7 +111,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
 
 
 def roughen(latents: Tensor, spread: float, generator: torch.Generator) -> Tensor:
-    """Add noise to latents [B, C, h, w]: to each between none and ROUGHNESS of their spread."""
+    """Add noise to latents [B, C, h, w], between none and ROUGHNESS of their spread for each."""
     rough = ROUGHNESS * spread * torch.rand(len(latents), 1, 1, 1, generator=generator)
     return latents + rough * torch.randn(latents.shape, generator=generator)
 

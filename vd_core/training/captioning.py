@@ -31,7 +31,7 @@ MATCH, DIFFUSION = 4.0, 0.5
 
 
 def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: int, dropout: float = 0.1):
-    """Loss function for `loop.fit`: texts from a few patches of images, by the diffusion loss and by
+    """Make a loss function for `loop.fit`: texts from a few patches of images, by the diffusion loss and by
     `matching_loss`.
 
     flows:   latents of "text", contexts of "image" (a global token, then patches) and "text", which say the
@@ -77,8 +77,7 @@ def captioning_losses(flows: FlowData, names: Tensor, schedule: Schedule, size: 
 
 
 def keep_few_patches(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """Image tokens [B, 1 + n, d] -> the global token and KEPT patches of each, at random, [B, 1 + KEPT,
-    d]."""
+    """Keep the global token and KEPT random patches of image tokens [B, 1 + n, d]: [B, 1 + KEPT, d]."""
     patches = torch.rand(len(tokens), tokens.shape[1] - 1, generator=generator).argsort(dim=1)[:, :KEPT]
     return torch.cat([tokens[:, :1], tokens[torch.arange(len(tokens))[:, None], 1 + patches]], dim=1)
 
@@ -86,8 +85,8 @@ def keep_few_patches(tokens: Tensor, generator: torch.Generator) -> Tensor:
 def matching_loss(
     diffuser: Diffuser, data: str, x: Tensor, t: Tensor, teacher: Context, pupil: Context
 ) -> Tensor:
-    """How far the context layers of one kind are from those of another that are told the same (Hinton et al.
-    2015, layer by layer).
+    """Measure how far the context layers of one kind are from those of another that are told the same (Hinton
+    et al. 2015, layer by layer).
 
     x, t:           noisy latents of kind `data` and their timesteps.
     teacher, pupil: kinds of context and their tokens.

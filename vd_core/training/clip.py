@@ -45,8 +45,8 @@ class ContrastiveClip(nn.Module):
             )
 
     def see(self, pixels: Tensor, kept: Tensor) -> Tensor:
-        """Normalised pixels [B, 3, S, S] -> the tokens of `Clip.encode_pixels`, with only the patches `kept`
-        [B, n] looked at."""
+        """Encode normalised pixels [B, 3, S, S] as `Clip.encode_pixels` does, from the patches `kept` [B, n]
+        alone."""
         tower = self.clip.vision
         vision, embeddings = tower.vision_model, tower.vision_model.embeddings
         patches = (
@@ -66,12 +66,12 @@ class ContrastiveClip(nn.Module):
         return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
 
     def read(self, ids: Tensor) -> Tensor:
-        """Token ids [B, positions] -> the embeddings of the texts [B, projection_dim], of norm 1."""
+        """Embed texts from their token ids [B, positions]: [B, projection_dim], of norm 1."""
         return self.clip.encode_ids(ids)[torch.arange(len(ids)), ids.argmax(dim=1)].float()
 
 
 def compute_positions(grid: int, width: int) -> Tensor:
-    """Sines and cosines of row and column, [grid * grid, width] (as in ViT-MAE, He et al. 2022)."""
+    """Compute sines and cosines of row and column, [grid * grid, width] (as in ViT-MAE, He et al. 2022)."""
     frequencies = 100 ** -(torch.arange(width // 4) / (width // 4))
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     angles = [side.flatten()[:, None] * frequencies for side in (rows, columns)]
@@ -102,8 +102,8 @@ def distort(images: Tensor, generator: torch.Generator, strength: float | Tensor
 
 
 def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> Tensor:
-    """Other colours for each picture [B, 3, S, S] in 0..1: channels mixed at random, a share `grey` of them
-    into grey, and another gamma.
+    """Change the colours of each picture [B, 3, S, S] in 0..1: channels mixed at random, a share `grey` of
+    them into grey, and another gamma.
 
     White stays white and black stays black.
     """
@@ -116,7 +116,7 @@ def recolour(images: Tensor, generator: torch.Generator, grey: float = 0.35) -> 
 
 
 def draw_in_ink(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture [B, 3, S, S] in 0..1 in black lines on white: ink where it is darker than around (XDoG,
+    """Redraw pictures [B, 3, S, S] in 0..1 in black lines on white: ink where it is darker than around (XDoG,
     Winnemöller et al. 2012)."""
     grey = images.mean(dim=1, keepdim=True)
     around = F.avg_pool2d(grey, 9, stride=1, padding=4, count_include_pad=False)
@@ -125,8 +125,8 @@ def draw_in_ink(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def mix_halves(images: Tensor, style: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture [B, 3, S, S] with one half, right or lower, of another one in the same style [B]: no thing
-    any more, but a style."""
+    """Replace one half, right or lower, of each picture [B, 3, S, S] by that of another in the same style
+    [B]: it shows no thing any more, but a style."""
     half = torch.arange(images.shape[-1]) >= images.shape[-1] // 2
     right = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
     return torch.where(
@@ -161,8 +161,8 @@ class Texts:
 
 
 def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts, names_per_batch: int):
-    """Loss function for `loop.fit` over aligned pictures [N, 3, S, S] in 0..1 and the numbers of their names
-    and styles [N].
+    """Make a loss function for `loop.fit` over aligned pictures [N, 3, S, S] in 0..1 and the numbers of their
+    names and styles [N].
 
     A batch holds all pictures of some names: styles are told apart on one thing, and names across styles.
     Losses add up:
@@ -220,8 +220,8 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
 
 @torch.no_grad()
 def measure_retrieval(clip: Clip, data: CaptionedPictures, indices: Tensor) -> dict[str, float]:
-    """How well pictures find their texts, shares of right ones: the name, the style, the name when the style
-    is given, and the caption.
+    """Measure how well pictures find their texts, as shares of right ones: the name, the style, the name when
+    the style is given, and the caption.
 
     "name, STYLE" is the name, for the pictures of one style.
     """

@@ -17,8 +17,8 @@ from .loss import flow_loss
 def context_encoder_losses(
     diffuser: Diffuser, schedule: Schedule, kind: str, latents: Tensor, images: Tensor, batch: int
 ):
-    """Loss function for `loop.fit` over aligned scaled latents [N, C, h, w] and pictures [N, 3, S, S] in
-    0..1.
+    """Make a loss function for `loop.fit` over aligned scaled latents [N, C, h, w] and pictures [N, 3, S, S]
+    in 0..1.
 
     The encoder's tokens take the place of the contexts of `kind`; they must help the diffuser to draw the
     picture that was encoded. It sees the picture distorted, so that it learns what is shown rather than

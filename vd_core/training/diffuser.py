@@ -40,7 +40,7 @@ class FlowData:
     def batch(
         self, data: str, kind: str, size: int, dropout: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """`size` random latents with their tokens, a share `dropout` of which is unconditional (for
+        """Draw `size` random latents with their tokens, a share `dropout` of which is unconditional (for
         classifier-free guidance)."""
         chosen = torch.randint(len(self.contexts[kind]), (size,), generator=generator)
         null = self.nulls[kind][torch.randint(len(self.nulls[kind]), (size,), generator=generator)]
@@ -70,8 +70,8 @@ def flow_losses(
     checkpointing: bool = False,
     levels: Mapping[str, Tensor] = MappingProxyType({}),
 ):
-    """Loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its batch
-    size, one after the other.
+    """Make a loss function for `loop.fit`: every flow (output kind, condition kind) of `batches` with its
+    batch size, one after the other.
 
     Each process draws the whole batch and keeps its share, so that any number of processes trains on the same
     samples and noise.
@@ -102,8 +102,7 @@ def flow_losses(
 
 @contextmanager
 def checkpoint_layers(diffuser: Diffuser) -> Iterator[None]:
-    """While it is active, residual blocks and context layers keep only their inputs for the way back (Chen et
-    al. 2016)."""
+    """Keep only the inputs of residual blocks and context layers for the backward pass (Chen et al. 2016)."""
     layers = [module for module in diffuser.modules() if isinstance(module, BLOCKS)]
     for layer in layers:
         remembering = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
@@ -131,8 +130,8 @@ def draw_anew(diffuser: Diffuser) -> None:
 
 @torch.no_grad()
 def initialise(diffuser: Diffuser) -> None:
-    """Starting weights: residual branches and outputs begin at zero, context projections see tokens of unit
-    scale."""
+    """Set starting weights: residual branches and outputs begin at zero, context projections see tokens of
+    unit scale."""
     for module in diffuser.modules():
         if isinstance(module, ResBlock):
             zero(module.conv2)

@@ -110,8 +110,8 @@ def split(name: Tensor, style: Tensor, names: tuple[str, ...], styles: tuple[str
 
 
 def fetch(package: str) -> dict[str, bytes]:
-    """The files of one npm package, path -> content. Raises ValueError without npm, and with npm's words when
-    it fails."""
+    """Fetch the files of one npm package: path -> content. Raises ValueError without npm, and with npm's
+    words when it fails."""
     npm = shutil.which("npm")
     if npm is None:
         raise ValueError("The pictures come from npm packages: install Node.js and npm first.")
@@ -133,8 +133,7 @@ def fetch(package: str) -> dict[str, bytes]:
 
 
 def spell_code_points(character: str) -> list[str]:
-    """The ways that packages spell a character: hexadecimal code points, with and without the variation
-    selector."""
+    """Spell a character as packages do: hexadecimal code points, with and without the variation selector."""
     plain = [f"{ord(c):04x}" for c in character if c != "\ufe0f"]
     return ["-".join(plain), "-".join([*plain, "fe0f"])]
 

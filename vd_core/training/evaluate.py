@@ -86,7 +86,7 @@ def compute_share(truths: Iterable) -> float:
 
 
 def draw(model: VersatileDiffusion, contexts: list[Context], like: Tensor) -> Tensor:
-    """One image latent per row of the contexts."""
+    """Draw one image latent per row of the contexts."""
     rows = [take_rows(contexts, chunk) for chunk in torch.arange(len(like)).split(64)]
     return torch.cat(
         [
@@ -97,12 +97,12 @@ def draw(model: VersatileDiffusion, contexts: list[Context], like: Tensor) -> Te
 
 
 def take_rows(contexts: list[Context], rows: Tensor) -> list[Context]:
-    """Some rows of batched contexts."""
+    """Take some rows of batched contexts."""
     return [Context(c.kind, c.tokens[rows], c.null, c.weight) for c in contexts]
 
 
 def write(model: VersatileDiffusion, contexts: list[Context], count: int) -> Tensor:
-    """One text latent per row of the contexts."""
+    """Draw one text latent per row of the contexts."""
     like = torch.zeros(count, model.config.diffuser.data["text"].channels)
     return model.sample("text", contexts, like, sample_noise(0), SAMPLING)
 
@@ -118,8 +118,8 @@ def see(model: VersatileDiffusion, latents: Tensor) -> Tensor:
 
 
 def judge_pictures(judge: Judge, images: Tensor, data: CaptionedPictures, own: Tensor) -> dict[str, float]:
-    """The judge's top-1 on pictures of the pairs `own`: right names, styles, both at once, and right names
-    per style."""
+    """Score pictures of the pairs `own` by the judge's top-1: right names, styles, both at once, and right
+    names per style."""
     name, style = judge.read(images)
     names, styles = name == data.name[own], style == data.style[own]
     each = {word: compute_share(names[data.style[own] == number]) for number, word in enumerate(data.styles)}
@@ -133,8 +133,8 @@ def judge_pictures(judge: Judge, images: Tensor, data: CaptionedPictures, own: T
 def judge_real(
     judge: Judge, model: VersatileDiffusion, data: CaptionedPictures
 ) -> dict[str, dict[str, float]]:
-    """What the scores are to be read against: chance, and the judge on all real pictures, on spoiled ones,
-    and on autoencoded ones.
+    """Compute what the scores are compared with: chance, and the judge on real, on spoiled and on autoencoded
+    pictures.
 
     It was trained on these very pictures, spoiled in other ways: its scores on them say how far a perfect
     model could come, no more.
@@ -159,8 +159,8 @@ def judge_real(
 def measure_focus_path(
     judge: Judge, model: VersatileDiffusion, data: CaptionedPictures, varied: Tensor, indices: Tensor
 ) -> dict[str, dict[str, float]]:
-    """What image variations keep of the name and of the style, per focus: 0 semantics, 1 style; `varied` are
-    the latents at 0.5."""
+    """Measure how much image variations keep of the name and of the style, per focus: 0 semantics, 1 style;
+    `varied` are the latents at 0.5."""
     path = {}
     for level in FOCUSES:
         context = model.encode_image(data.pixels[indices], focus=level)
@@ -171,14 +171,14 @@ def measure_focus_path(
 
 
 def measure_nearest(samples: Tensor, latents: Tensor, own: Tensor) -> dict[str, float]:
-    """How often a sample's own picture is the nearest of all, or among the five nearest."""
+    """Measure how often a sample's own picture is the nearest of all, or among the five nearest."""
     distances = torch.cdist(samples.flatten(1), latents.flatten(1))
     ranks = (distances < distances[torch.arange(len(own)), own][:, None]).sum(dim=1)
     return {"top-1": compute_share(ranks == 0), "top-5": compute_share(ranks < 5)}
 
 
 def measure_agreement(sentences: list[str], captions: list[str]) -> dict[str, float]:
-    """How often a sentence is the caption, names the right thing, names the right style."""
+    """Measure how often a sentence is the caption, names the right thing, names the right style."""
     parts = [[text.partition(",") for text in pair] for pair in zip(sentences, captions, strict=True)]
     return {
         "exact": compute_share(a == b for a, b in zip(sentences, captions, strict=True)),
@@ -203,8 +203,8 @@ def measure_doubt(
 def measure_blend_path(
     model: VersatileDiffusion, data: CaptionedPictures, latents: Tensor, images: Tensor
 ) -> dict[str, float]:
-    """Where samples lie between an image's latent (0) and that of a text's picture (1), per share of the
-    text.
+    """Measure where samples lie between an image's latent (0) and that of a text's picture (1), per share of
+    the text.
 
     The position is d_image / (d_image + d_text) with d the distances of the sample to the two; each image
     meets the caption of another one. "rank correlation" is that of share and position, the mean over the
@@ -227,8 +227,8 @@ def measure_blend_path(
 
 
 def correlate_ranks(values: Tensor) -> Tensor:
-    """Spearman's correlation of the order 0..n-1 with each column of values [n, N], without ties -> [N] in
-    -1..1."""
+    """Compute Spearman's correlation of the order 0..n-1 with each column of values [n, N], without ties: [N]
+    in -1..1."""
     ranks = values.argsort(dim=0).argsort(dim=0).float()
     order = torch.arange(len(values), dtype=torch.float32)[:, None]
     return 1 - 6 * (ranks - order).square().sum(dim=0) / (len(values) * (len(values) ** 2 - 1))
@@ -271,7 +271,7 @@ def write_table(figures: dict) -> str:
 
 
 def flatten(figures: dict, prefix: str = "") -> dict[str, float]:
-    """Nested figures with joined names."""
+    """Flatten nested figures, joining their names."""
     flat: dict[str, float] = {}
     for name, value in figures.items():
         flat |= flatten(value, f"{prefix}{name} ") if isinstance(value, dict) else {f"{prefix}{name}": value}

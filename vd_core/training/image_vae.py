@@ -19,7 +19,7 @@ ROUGHNESS = 0.3
 
 
 def compute_edges(images: Tensor) -> Tensor:
-    """Differences of neighbouring pixels, both directions, [B, 2C, H-1, W-1]."""
+    """Compute the differences of neighbouring pixels, both directions, [B, 2C, H-1, W-1]."""
     x = images[..., 1:, :-1] - images[..., :-1, :-1]
     y = images[..., :-1, 1:] - images[..., :-1, :-1]
     return torch.cat([x, y], dim=1)
@@ -42,7 +42,7 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
 
 
 def image_vae_losses(images: Tensor, batch: int):
-    """Loss function for `loop.fit` over images [N, 3, H, W] in 0..1.
+    """Make a loss function for `loop.fit` over images [N, 3, H, W] in 0..1.
 
     `reconstruction_loss` and KL. The decoder meets rough latents, each between not at all and ROUGHNESS.
     """
@@ -65,8 +65,8 @@ def image_vae_losses(images: Tensor, batch: int):
 
 @torch.no_grad()
 def fit_preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, float, float], ...]:
-    """`DataConfig.preview` for scaled latents [B, C, h, w] of pictures [B, 3, H, W] in 0..1: the best linear
-    map to their colours."""
+    """Fit `DataConfig.preview` to scaled latents [B, C, h, w] of pictures [B, 3, H, W] in 0..1: the best
+    linear map to their colours."""
     small = F.interpolate(images, latents.shape[2:], mode="area") * 2 - 1
     known, wanted = (x.movedim(1, -1).flatten(0, -2) for x in (latents, small))
     map_ = torch.linalg.lstsq(torch.cat([known, torch.ones_like(known[:, :1])], dim=1), wanted).solution
@@ -74,7 +74,7 @@ def fit_preview_colors(latents: Tensor, images: Tensor) -> tuple[tuple[float, fl
 
 
 def measure_psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of decode(encode(images)), one per image [N]; images [N, 3, H, W] in
+    """Measure the peak signal-to-noise ratio in dB of decode(encode(images)), [N]; images [N, 3, H, W] in
     0..1."""
     errors = [
         (vae.decode(vae.encode(chunk)) - chunk).square().mean(dim=(1, 2, 3)) for chunk in images.split(64)

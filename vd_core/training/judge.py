@@ -46,15 +46,15 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [N, 3, 64, 64] in 0..1 -> the likeliest name and style of each, int64 [N]."""
+        """Return the likeliest name and style of each picture [N, 3, 64, 64] in 0..1, int64 [N]."""
         both = [self(chunk) for chunk in images.split(256)]
         name, style = (torch.cat(logits).argmax(dim=1) for logits in zip(*both, strict=True))
         return name, style
 
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
-    """What a judge of generated pictures must look past: pictures [B, 3, S, S] distorted, some blurred, faded
-    or noisy, in 0..1."""
+    """Spoil pictures [B, 3, S, S] in 0..1 by what a judge of generated ones must look past: distort them, and
+    blur, fade or roughen some."""
     count = len(images)
     images = distort(images, generator)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -69,8 +69,8 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def judge_losses(data: CaptionedPictures, batch: int = BATCH):
-    """Loss function for `loop.fit`: cross-entropies of name and style over all pictures of `data`, spoiled
-    again each time."""
+    """Make a loss function for `loop.fit`: cross-entropies of name and style over all pictures of `data`,
+    spoiled again each time."""
 
     def losses(judge: Judge, generator: torch.Generator) -> Iterator[tuple[str, Tensor]]:
         chosen = torch.randperm(len(data.images), generator=generator)[:batch]

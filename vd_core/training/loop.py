@@ -31,7 +31,8 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 200, cooldown: float = 0.25) -> float:
-    """Linear warm-up, constant, then linear to zero over the last `cooldown` share of the steps.
+    """Compute the learning rate of a step: linear warm-up, constant, then linear to zero over the last
+    `cooldown` share.
 
     The constant part does not depend on `steps`, so that a run can be resumed with another length.
     """
@@ -295,7 +296,7 @@ def fit(
 
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """One step of the exponential moving average."""
+    """Move the exponential moving average by one step."""
     for mean, value in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
         mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
 

@@ -51,8 +51,7 @@ class Lora(nn.Module):
 
     @contextmanager
     def attach(self, diffuser: Diffuser) -> Iterator[Diffuser]:
-        """While it is active the diffuser computes with the changes; nothing is merged, so gradients reach
-        them."""
+        """Let the diffuser compute with the changes; nothing is merged, so that gradients reach them."""
         layers, scale = find_adaptable(diffuser), self.alpha / self.rank
 
         def add(change: LowRank, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
@@ -110,8 +109,8 @@ def check_rank(rank: int) -> None:
 
 
 def select(diffuser: Diffuser, wanted: Collection[str]) -> list[str]:
-    """The layers that some words choose: the start of a layer's name, and after a colon the start of one of
-    its later parts.
+    """Select the layers that some words name: the start of a layer's name, and after a colon the start of one
+    of its later parts.
 
     "context" are all context layers, "context.text" those that read texts, "context.text:attn" their
     attentions, ":attn2" their cross-attentions; "data.image", "data.text" and "time_embed" the others. Raises

@@ -47,8 +47,8 @@ def flow_loss(
     tokens: Tensor,
     refinements: Refinements = PLAIN,
 ) -> Tensor:
-    """Mean squared error of one flow: latents of kind `data` [B, …] (scaled) under one context of `kind`,
-    tokens [B, n, d].
+    """Compute the mean squared error of one flow: latents of kind `data` [B, …] (scaled) under one context of
+    `kind`, tokens [B, n, d].
 
     t [B] are timesteps 0..timesteps-1, noise is standard normal of x0's shape. The target is what the
     schedule's `prediction` names.
@@ -64,8 +64,8 @@ def flow_loss(
 
 
 def min_snr_weights(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
-    """Weights [B] of squared errors at timesteps t [B] that all amount to min(SNR, gamma) on x0 (Hang et al.
-    2023, section 3.4).
+    """Compute weights [B] of squared errors at timesteps t [B] that all amount to min(SNR, gamma) on x0 (Hang
+    et al. 2023, section 3.4).
 
     An error of the noise is one of x0 times SNR, an error of v one of x0 times SNR + 1.
     """
@@ -75,8 +75,8 @@ def min_snr_weights(schedule: Schedule, t: Tensor, gamma: float) -> Tensor:
 
 
 def multiscale_errors(difference: Tensor, smallest: int | None) -> Tensor:
-    """Mean squares [B] of a difference [B, …], averaged over its halved sizes s down to `smallest` with
-    weights 1 / s.
+    """Compute mean squares [B] of a difference [B, …], averaged over its halved sizes s down to `smallest`
+    with weights 1 / s.
 
     Hoogeboom et al. 2023, eq. 9: Σ_s (1/s) ‖D_s(ε) - D_s(ε̂)‖², D_s averaging over squares. Here the weights
     add up to 1, so that the learning rate keeps its meaning.

@@ -21,8 +21,8 @@ MAGNITUDES = (-1.0, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 10.
 
 
 def compute_gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Central differences of the strongest channel, pictures [B, 3, H, W] -> magnitude, horizontal and
-    vertical part, [B, 1, H, W]."""
+    """Compute central differences of the strongest channel of pictures [B, 3, H, W]: magnitude, horizontal
+    and vertical part, [B, 1, H, W]."""
     x = F.pad(images[..., :, 2:] - images[..., :, :-2], (1, 1, 0, 0))
     y = F.pad(images[..., 2:, :] - images[..., :-2, :], (0, 0, 1, 1))
     square = x.square() + y.square()
@@ -32,8 +32,8 @@ def compute_gradients(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def compute_outlines(images: Tensor, grid: int = 8) -> Tensor:
-    """Histograms of oriented gradients (Dalal & Triggs 2005): pictures [B, 3, S, S] in 0..1 -> [B, BINS,
-    grid, grid] in 0..0.71.
+    """Compute histograms of oriented gradients (Dalal & Triggs 2005): pictures [B, 3, S, S] in 0..1 -> [B,
+    BINS, grid, grid] in 0..0.71.
 
     Orientations, not directions: dark on white and white on dark are alike. Each cell is divided by what lies
     around it, so faint outlines count as much as strong ones.
@@ -51,8 +51,8 @@ def compute_outlines(images: Tensor, grid: int = 8) -> Tensor:
 
 
 def compute_surfaces(images: Tensor, grid: int = 8) -> Tensor:
-    """How each cell is painted: the share of each range of gradient magnitude (roots), and the colours of its
-    four quarters.
+    """Measure how each cell is painted: the share of each range of gradient magnitude (roots), and the
+    colours of its four quarters.
 
     Pictures [B, 3, S, S] in 0..1 -> [B, 10 + 12, grid, grid] in 0..1.
     """
@@ -80,7 +80,8 @@ class NameSpace:
 
     @classmethod
     def fit(cls, images: Tensor, names: Tensor, width: int = 64, shrinkage: float = 1.0) -> NameSpace:
-        """From pictures [N, 3, S, S] in 0..1, as they are and mirrored, and the numbers of their names [N].
+        """Fit the space to pictures [N, 3, S, S] in 0..1, as they are and mirrored, and the numbers of their
+        names [N].
 
         shrinkage: how much of the mean variance is added to the within-name covariance, for there are fewer
                    pictures than features.
@@ -105,5 +106,5 @@ class NameSpace:
         return cls(mean, whiten @ directions.T)
 
     def embed(self, outlines: Tensor) -> Tensor:
-        """Outlines [B, BINS, 8, 8] -> [B, width], of norm 1."""
+        """Embed outlines [B, BINS, 8, 8] as [B, width], of norm 1."""
         return F.normalize((outlines.flatten(1) - self.mean) @ self.directions, dim=1)

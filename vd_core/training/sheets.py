@@ -24,7 +24,7 @@ def write_grid(rows: list[Tensor], path: Path) -> None:
 
 
 def choose_pairs(data: CaptionedPictures, count: int = 20) -> Tensor:
-    """Indices of pictures to show: trained pairs, then as many held-out ones, evenly spread."""
+    """Choose the indices of pictures to show: trained pairs, then as many held-out ones, evenly spread."""
     return torch.cat(
         [part[torch.linspace(0, len(part) - 1, count).long()] for part in (data.train, data.held_out)]
     )
@@ -32,7 +32,7 @@ def choose_pairs(data: CaptionedPictures, count: int = 20) -> Tensor:
 
 @torch.no_grad()
 def draw_reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path) -> None:
-    """`out`/sheet.png: pictures and their reconstructions, trained above held out."""
+    """Draw `out`/sheet.png: pictures and their reconstructions, trained above held out."""
     rows = []
     for images in data.pixels[choose_pairs(data)].chunk(2):
         rows += [images, vae.decode(vae.encode(images))]
@@ -43,7 +43,7 @@ def draw_reconstructions(vae: AutoencoderKL, data: CaptionedPictures, out: Path)
 def draw_samples(
     model: VersatileDiffusion, data: CaptionedPictures, out: Path, steps: int = 20, cfg: float = 2.0
 ) -> None:
-    """`out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the
+    """Draw `out`/sheet.png: pictures, text-to-image, image variation, trained above held out; captions of the
     pictures in `out`/sheet.txt."""
     rows, lines, sampling = [], [], Sampling("dpmpp_2m", steps=steps, cfg=cfg)
     for indices in choose_pairs(data).chunk(2):

@@ -95,7 +95,7 @@ class SmallModelTraining:
         self.words_hash = {"vocabularies": digest(to_tensors(self.words).values())}
 
     def image_vae(self) -> AutoencoderKL:
-        """Images <-> latents."""
+        """Train the autoencoder of images."""
         torch.manual_seed(0)
         losses = image_vae_losses(self.images, batch=16)
         vae = AutoencoderKL(self.config.image_vae)
@@ -119,7 +119,7 @@ class SmallModelTraining:
         return self.fit("clip", model, losses, lr=1.5e-3, parts=self.words_hash, weight_decay=0.05).clip
 
     def text_vae(self) -> Optimus:
-        """Captions <-> latents."""
+        """Train the autoencoder of captions."""
         torch.manual_seed(0)
         optimus = Optimus(self.config.text_vae, self.words, attention="eager")
         texts = self.captions + self.names + self.styles
@@ -130,8 +130,8 @@ class SmallModelTraining:
         return self.fit("text_vae", optimus, losses, lr=2e-3, parts=self.words_hash)
 
     def diffuser(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
-        """All four flows, on what the frozen parts make of the training pictures (see `prepare`); returns the
-        whole model."""
+        """Train all four flows, on what the frozen parts make of the training pictures (see `prepare`);
+        returns the whole model."""
         torch.manual_seed(0)
         diffuser = Diffuser(model.config.diffuser)
         initialise(diffuser)
@@ -140,8 +140,8 @@ class SmallModelTraining:
         )
 
     def captioner(self, model: VersatileDiffusion, flows: dict[str, FlowData]) -> VersatileDiffusion:
-        """Captions of pictures once more, so that they are read and not known by heart (see `captioning`);
-        returns the whole model.
+        """Train captions of pictures once more, so that they are read and not known by heart (see
+        `captioning`); returns the whole model.
 
         Only the context layers of images and the data layers of texts learn; the two other flows through them
         go on beside. Pictures from texts stay as they are.
@@ -182,8 +182,8 @@ class SmallModelTraining:
     def fit_flows(
         self, stage: str, model: VersatileDiffusion, losses: Sequence[Losses], parts: dict[str, nn.Module]
     ) -> VersatileDiffusion:
-        """One stage of the diffuser with the losses added up; `parts` are what it depends on besides the
-        other parts of the model."""
+        """Train one stage of the diffuser with the losses added up; `parts` are what it depends on besides
+        the other parts of the model."""
         parts = {"image_vae": model.image_vae, "clip": model.clip, "text_vae": model.text_vae, **parts}
         diffuser = self.fit(
             stage,
@@ -200,8 +200,8 @@ class SmallModelTraining:
     def prepare(
         self, image_vae: AutoencoderKL, clip: Clip, text_vae: Optimus
     ) -> tuple[dict[str, FlowData], VDConfig]:
-        """What the flows from texts and from images are trained on, condition kind -> data, and the config
-        with the measured scales.
+        """Prepare what the flows from texts and from images are trained on, condition kind -> data, and the
+        config with the measured scales.
 
         Texts meet the pictures as they are; a share of the texts says only the name or only the style. Images
         meet what they show: a distorted picture its own latent, so that they are copied by looking and not
@@ -263,7 +263,7 @@ class SmallModelTraining:
         return flows, config
 
     def measure(self, images: Tensor, texts: Tensor) -> VDConfig:
-        """The config with the scales of these latents, and with the colours that previews of images have."""
+        """Return the config with the scales of these latents, and with the colours for previews of images."""
         data = {
             kind: replace(self.config.diffuser.data[kind], latent_scale=1 / float(z.std()))
             for kind, z in (("image", images), ("text", texts))
@@ -293,7 +293,7 @@ class SmallModelTraining:
         weight_decay: float = 0.01,
         sheet: Callable[[Trained, Path], None] | None = None,
     ) -> Trained:
-        """One stage."""
+        """Train one stage, or load what it left in its folder."""
         trained_on = {"data": self.data_hash, **(parts or {})}
         return fit(
             module,
@@ -321,12 +321,12 @@ def train(data: CaptionedPictures, out: Path, steps: dict[str, int]) -> Path:
 
 
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """Latents [N, C, h, w] of many pictures [N, 3, H, W]."""
+    """Encode many pictures [N, 3, H, W] as latents [N, C, h, w]."""
     return torch.cat([vae.encode(chunk) for chunk in images.split(64)])
 
 
 def encode_images(clip: Clip, images: Tensor, focus: float = 0.5) -> Tensor:
-    """Context tokens [N, n, d] of many pictures [N, 3, H, W]."""
+    """Encode many pictures [N, 3, H, W] as context tokens [N, n, d]."""
     return torch.cat(
         [make_image_context(clip.encode_image, chunk, focus=focus).tokens for chunk in images.split(64)]
     )

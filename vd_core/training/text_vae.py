@@ -12,8 +12,8 @@ from ..autoencoders.optimus import Optimus
 
 
 def text_vae_losses(pieces: Tensor, tokens: Tensor, batch: int, kl_weight: float = 0.01):
-    """Loss function for `loop.fit` over aligned word pieces [N, n] (0 = padding) and decoder tokens [N, m]
-    (-100 = padding).
+    """Make a loss function for `loop.fit` over aligned word pieces [N, n] (0 = padding) and decoder tokens
+    [N, m] (-100 = padding).
 
     The KL is weighted so that the latents keep some noise: a diffuser's small errors then still decode to the
     right words.

@@ -14,7 +14,7 @@ from ..tokenizers import Vocabularies
 
 
 def learn_vocabularies(captions: Sequence[str]) -> Vocabularies:
-    """Vocabularies in which every word of the captions is one token and any other English word can be
+    """Learn vocabularies in which every word of the captions is one token and any other English word can be
     spelled."""
     words = sorted({word for caption in captions for word in caption.lower().replace(",", " ,").split()})
     gpt2_vocab, gpt2_merges = write_gpt2([" " + caption for caption in captions])
@@ -22,7 +22,8 @@ def learn_vocabularies(captions: Sequence[str]) -> Vocabularies:
 
 
 def learn_word_pieces(words: Sequence[str]) -> str:
-    """WordPiece: special tokens, the words, then single characters at the start and inside of a word."""
+    """Make a WordPiece vocabulary: special tokens, the words, then single characters at the start and inside
+    of a word."""
     characters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [
         "[PAD]",
@@ -38,7 +39,7 @@ def learn_word_pieces(words: Sequence[str]) -> str:
 
 
 def learn_byte_pairs(alphabet: Sequence[str], texts: Sequence[str], suffix: str = "") -> list[str]:
-    """Byte-pair merges that make every word of `texts` one token, one "left right" per merge."""
+    """Learn byte-pair merges that make every word of `texts` one token, one "left right" per merge."""
     ending: dict[str, Any] = {"end_of_word_suffix": suffix} if suffix else {}
     tokenizer = Tokenizer(models.BPE(**ending))
     tokenizer.pre_tokenizer = (
@@ -68,7 +69,7 @@ def list_byte_letters() -> list[str]:
 
 
 def write_gpt2(texts: Sequence[str]) -> tuple[str, str]:
-    """Byte-level BPE as vocab.json and merges.txt."""
+    """Write byte-level BPE as the contents of vocab.json and merges.txt."""
     alphabet = list_byte_letters()
     merges = learn_byte_pairs(alphabet, texts)
     tokens = dict.fromkeys([*alphabet, *(merge.replace(" ", "") for merge in merges)])
@@ -78,7 +79,7 @@ def write_gpt2(texts: Sequence[str]) -> tuple[str, str]:
 
 
 def write_clip(words: Sequence[str]) -> bytes:
-    """CLIP's BPE in open_clip's format: gzipped merges below a header line."""
+    """Write CLIP's BPE in open_clip's format: gzipped merges below a header line."""
     merges = learn_byte_pairs(list_byte_letters(), words, suffix="</w>")
     # open_clip numbers the merged tokens without looking for repetitions.
     merges = list({merge.replace(" ", ""): merge for merge in merges}.values())

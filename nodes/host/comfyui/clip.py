@@ -124,8 +124,8 @@ def is_trained(weight: Tensor) -> bool:
 
 
 def encode_image(clip_vision: ClipVisionModel, images: Tensor, masks: Tensor | None) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1, masks [B, 1, h, w] (1 = keep) -> tokens [B, 1 + patches, d]; as
-    `Clip.encode_image` of vd_core.
+    """Encode pictures [B, 3, H, W] in 0..1 under masks [B, 1, h, w] (1 = keep) as tokens [B, 1 + patches, d],
+    as `Clip.encode_image` of vd_core.
 
     Raises ValueError for masks that do not fit, and for a vision model that is not CLIP's.
     """
@@ -144,8 +144,8 @@ def doubt_below(clip_vision: ClipVisionModel) -> float:
 
 
 def embed_image(clip_vision: ClipVisionModel, images: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W], about 0..1 -> their global embeddings [B, d], of norm 1; differentiable. A
-    sampler has loaded the model."""
+    """Embed pictures [B, 3, H, W], about 0..1, globally: [B, d], of norm 1; differentiable. A sampler has
+    loaded the model."""
     return encode_pixels(clip_vision, normalise(crop_center(images.float(), clip_vision.image_size)))[:, 0]
 
 
@@ -200,13 +200,13 @@ class BundledTokenizer:
         return {"input_ids": [self.bpe.sot_token_id, *self.bpe.encode(text), self.bpe.eot_token_id]}
 
     def get_vocab(self) -> dict[str, int]:
-        """Token -> id."""
+        """Return the id of each token."""
         return self.bpe.encoder
 
 
 def clip_target(config: ClipConfig, vocabularies: Vocabularies | None) -> ClipTarget:
-    """What core builds a CLIP from: SD 1's classes in the sizes of a model, with the vocabulary of its file
-    or CLIP's own."""
+    """Describe what core builds a CLIP from: SD 1's classes in the sizes of a model, with the vocabulary of
+    its file or CLIP's own."""
     text = config.text
     sizes = {
         "num_hidden_layers": text.layers,

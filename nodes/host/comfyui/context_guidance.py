@@ -14,9 +14,9 @@ from ...conditioning import Layout
 def predict(
     executor: WrapperExecutor, model, conds: list, x: Tensor, timestep: Tensor, model_options: dict
 ) -> list[Tensor]:
-    """Stands around core's predictions for [positive, negative], of which core makes u + cfg (p - u): where
-    contexts have a guidance of their own, p is such that this is u + cfg Σ guidance_k (e_k - e_{k-1}), with
-    e_k as in `plan_evaluations`. All run as one batch.
+    """Wrap core's predictions for [positive, negative], of which core makes u + cfg (p - u): where contexts
+    have a guidance of their own, p is such that this is u + cfg Σ guidance_k (e_k - e_{k-1}), with e_k as in
+    `plan_evaluations`. All run as one batch.
 
     Raises ValueError where there is no such sum: without a negative, as at cfg 1, and for a positive or
     negative that is a list.

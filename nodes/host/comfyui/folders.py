@@ -58,7 +58,7 @@ def file_names(role: str) -> list[str]:
 
 
 def context_folders() -> list[str]:
-    """Where contexts lie besides the folders of models: ComfyUI's input folder, and the examples of this
+    """List where contexts lie besides the folders of models: ComfyUI's input folder, and the examples of this
     pack."""
     return [folder_paths.get_input_directory(), str(EXAMPLES)]
 

@@ -30,9 +30,9 @@ def with_guidance(model: ModelPatcher, guidance: GuidanceOptions) -> ModelPatche
 def predict(
     executor: WrapperExecutor, x: Tensor, sigma: Tensor, model_options: dict, seed: int | None
 ) -> Tensor:
-    """Stands around a guider's predictions: outside the interval the positive conditioning's alone is made.
-    Where core's hook for this would be lost under other nodes' and under guiders of two scales, a wrapper is
-    not."""
+    """Wrap a guider's predictions: outside the interval only that of the positive conditioning is made.
+    Core's hook for this would be lost under other nodes' and under guiders of two scales; a wrapper is not.
+    """
     guider = executor.class_obj
     if guides(guider.inner_model, sigma, model_options[KEY]):
         return executor(x, sigma, model_options, seed)
@@ -66,14 +66,14 @@ def correct(args: dict) -> Tensor:
 
 
 def guides(model, sigma: Tensor, guidance: GuidanceOptions) -> bool:
-    """Whether guidance acts at that noise. Core turns shares of the way into noise, and compares them, in the
-    same manner."""
+    """Tell whether guidance acts at that noise. Core turns shares of the way into noise, and compares them,
+    in the same manner."""
     start, end = (model.model_sampling.percent_to_sigma(share) for share in (guidance.start, guidance.end))
     return end <= sigma[0] <= start
 
 
 def predict_without_velocity(model_sampling, sigma: Tensor, x: Tensor) -> Tensor:
-    """The data that a prediction v = 0 stands for. Of models that predict noise v is what vd_core and core's
+    """Predict the data that v = 0 stands for. Of models that predict noise v is what vd_core and core's
     RescaleCFG compare too."""
     calculate = (
         V_PREDICTION.calculate_denoised

@@ -41,8 +41,8 @@ class ShiftedV(ShiftedSampling, V_PREDICTION):
 def shift_resolution(
     model: ModelPatcher, latent: dict, trained_side: int, noisy: float, clean: float
 ) -> ModelPatcher:
-    """The MODEL with its noise shifted for latents of that size. Raises ValueError for texts and for other
-    models."""
+    """Shift the noise of a copy of a MODEL for latents of that size. Raises ValueError for texts and for
+    other models."""
     flow = find_flow(model)
     shift = make_shift(flow.sizes, latent, trained_side, noisy, clean)
     model = model.clone()

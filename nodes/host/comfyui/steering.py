@@ -49,8 +49,8 @@ class Steering:
 
 
 def use_plain_attention(model_options: dict) -> dict:
-    """Options with an attention that has a gradient; of core's fast ones not all have. One that another node
-    set stays."""
+    """Put an attention that has a gradient into the options: not all of core's fast ones have. One that
+    another node set stays."""
     options = model_options.get("transformer_options", {})
 
     def attention(func, *args, **kwargs) -> Tensor:
@@ -60,8 +60,8 @@ def use_plain_attention(model_options: dict) -> dict:
 
 
 def steer(model: ModelPatcher, energy: Energy, parts: Sequence[VAE | ClipVisionModel]) -> ModelPatcher:
-    """A MODEL whose samples are steered by one more energy. parts: what the energy uses, loaded together with
-    the model.
+    """Steer a copy of a MODEL by one more energy. parts: what the energy uses, loaded together with the
+    model.
 
     Raises ValueError for models that do not predict noise or v, for text models, and for vision models that
     are not CLIP's.
@@ -87,7 +87,7 @@ def steer(model: ModelPatcher, energy: Energy, parts: Sequence[VAE | ClipVisionM
 
 
 def decode(vae: VAE, latents: Tensor) -> Tensor:
-    """Unscaled latents [B, C, h, w] -> pictures [B, 3, H, W], about 0..1; differentiable. A sampler has
-    loaded the VAE."""
+    """Decode unscaled latents [B, C, h, w] to pictures [B, 3, H, W], about 0..1; differentiable. A sampler
+    has loaded the VAE."""
     images = vae.first_stage_model.decode(latents.to(device=vae.device, dtype=vae.vae_dtype))
     return (images.float() + 1) / 2
