@@ -32,7 +32,7 @@ ARROWS = {
     "choices": set(),
     "foreign": set(),
     "memory": set(),
-    "pictures": {"memory", "placement"},
+    "pictures": {"foreign", "memory", "placement"},
     "placement": set(),
     "ranking": set(),
     "energies": set(),
@@ -70,7 +70,7 @@ ARROWS = {
     },
     "embedded": set(),
     "runs": {"files"},
-    "datasets": {"files", "pictures"},
+    "datasets": {"files", "foreign", "pictures"},
     "bulk": {
         *(
             "checkpoints",

@@ -16,3 +16,8 @@ def printable(text: str, longest: int = LONGEST, lines: bool = False) -> str:
     """
     shown = HIDDEN.sub(lambda hidden: hidden[0] if lines and hidden[0] in "\n\t" else "?", text[:longest])
     return shown if len(text) <= longest else f"{shown}…"
+
+
+def quote_error(error: Exception) -> str:
+    """Return the first line of what another library's error says, as a part of a sentence; else its type."""
+    return printable(next(iter(str(error).splitlines()), "").rstrip(" .")) or type(error).__name__

@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
+from .foreign import quote_error
 from .memory import is_out_of_memory
 from .placement import check_not_meta
 
@@ -142,8 +143,7 @@ def decode(source: Path | bytes, name: str, most: int | None = None) -> list[Ima
     except Exception as error:  # decoders meet foreign bytes here and fail in any way
         if isinstance(error, OSError) and error.errno is not None:
             raise  # not there, or not to be opened: the system's words
-        reason = (str(error).splitlines() or [""])[0][:200].rstrip(" .")
-        raise ValueError(f"{name} cannot be read as a picture: {reason or 'it is damaged'}.") from error
+        raise ValueError(f"{name} cannot be read as a picture: {quote_error(error)}.") from error
     return frames
 
 

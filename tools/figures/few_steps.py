@@ -25,7 +25,8 @@ from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.evaluate import judge_pictures, take_rows
 from vd_core.training.judge import Judge, train_judge
-from vd_core.training.picture_quality import compute_features, frechet_distance, measure_seed_difference
+
+from .picture_quality import compute_features, frechet_distance, measure_seed_difference
 
 ROWS = ("dpmpp_2m:20:2", "dpmpp_2m:4:2", "ddgan:4:2", "ddgan:4:1", f"ddgan:4:1:{FEW_STEPS}")
 CHUNK = 76  # pictures drawn together

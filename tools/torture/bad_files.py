@@ -100,7 +100,7 @@ class Case:
     good: Good
     make: Callable[[Path], object]
     may_load: bool = False
-    find_ending: str = ".safetensors"
+    ending: str = ".safetensors"
 
 
 def write(data: bytes) -> Callable[[Path], object]:

@@ -17,9 +17,9 @@ from torch import Tensor
 from ..config import is_kind
 from ..context import NORMALISE, Context
 from ..files import write_whole
-from ..foreign import printable
+from ..foreign import printable, quote_error
 from .faults import is_finite
-from .formats import first_line, resolve_existing
+from .formats import resolve_existing
 from .read import read
 from .write import dump_safetensors
 
@@ -173,7 +173,7 @@ def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
         # mapped, so that it cannot claim more than the file has
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
-        raise ValueError(f"{path} is no array of numbers: {first_line(error)}.") from error
+        raise ValueError(f"{path} is no array of numbers: {quote_error(error)}.") from error
     if array.dtype.kind != "f":
         raise ValueError(
             f"{path} holds values of type {array.dtype} where numbers with a fraction are needed."

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_
 
 from ..choices import REPOSITORY
 from ..files import move_whole
-from .formats import first_line
+from ..foreign import quote_error
 from .hub import COMPONENTS
 from .vocabularies import SOURCES
 
@@ -98,7 +98,7 @@ def ask_sizes(repository: str, endpoint: str | None) -> dict[str, int]:
 def explain_unreachable(what: str, endpoint: str | None, error: Exception) -> str:
     """Say what to do when the hub does not answer as it should."""
     where = endpoint or constants.ENDPOINT
-    reason = first_line(error)
+    reason = quote_error(error)
     return f"{what} cannot be fetched from {where} ({reason}): the same command goes on where it stopped."
 
 

@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..foreign import printable
+from ..foreign import printable, quote_error
 from .pickles import LONGEST, Forbidden, check_pickles
 
 LET_GO = 1 << 27  # bytes: how much of a file is mapped at most beside the tensors that are kept
@@ -151,7 +151,7 @@ def resolve_existing(path: str | Path) -> Path:
         raise FileNotFoundError(f"There is no file {path}.") from None
     except (OSError, ValueError) as error:  # links in a circle, names that cannot be
         raise FileNotFoundError(
-            f"There is no file that can be read at {path}: {first_line(error)}."
+            f"There is no file that can be read at {path}: {quote_error(error)}."
         ) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{path} is neither a file nor a folder, but a device or a pipe.")
@@ -175,13 +175,7 @@ def read_first_bytes(path: Path) -> bytes:
 
 def explain_corrupt(path: Path, error: Exception) -> ValueError:
     """Return what to say when a parser fails."""
-    return ValueError(f"{path} is truncated or corrupt ({first_line(error)}); download it again.")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, as a part of a sentence."""
-    line = next(iter(str(error).splitlines()), "")[:300].rstrip(" .")
-    return line or type(error).__name__
+    return ValueError(f"{path} is truncated or corrupt ({quote_error(error)}); download it again.")
 
 
 def read_safetensors(path: Path, header: int) -> WeightsFile:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..config import VDConfig
 from ..flows import VersatileDiffusion
+from ..foreign import quote_error
 from ..placement import check_dtype, resolve_device
 from ..tokenizers import Vocabularies
 from .faults import Faults, list_keys
-from .formats import WeightsFile, first_line
+from .formats import WeightsFile
 from .hub import find_snapshot, is_name
 from .key_maps import KeyMap, Place, to_ours
 from .layouts import LAYOUTS, Layout, detect
@@ -257,7 +258,7 @@ def build_empty(
     except Exception as error:  # such sizes fail somewhere inside torch and transformers, in any way
         files = ", ".join(str(checkpoint.file.path) for checkpoint in checkpoints)
         raise ValueError(
-            f"The model sizes and vocabularies for {files} do not fit together: {first_line(error)}."
+            f"The model sizes and vocabularies for {files} do not fit together: {quote_error(error)}."
         ) from error
 
 

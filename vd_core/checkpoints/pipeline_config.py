@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import VDConfig
-from .formats import first_line, resolve_existing
+from ..foreign import quote_error
+from .formats import resolve_existing
 
 LONGEST = 8 << 20  # bytes of a JSON file; the index of 30,000 tensors takes half of it
 
@@ -59,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON file: {first_line(error)}.") from error
+        raise ValueError(f"{path} is no JSON file: {quote_error(error)}.") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__} where a JSON object is needed.")
     return found
@@ -108,7 +109,7 @@ def collect_sizes(files: dict[str, tuple[Path, dict[str, Any]]], exchanged: bool
             READERS[KINDS[name]](name, file, sizes)
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, AttributeError) as error:
             raise ValueError(
-                f"The settings of {folder} cannot be understood: {first_line(error)}."
+                f"The settings of {folder} cannot be understood: {quote_error(error)}."
             ) from error
     diffuser = sizes["diffuser"]
     for name, (_, file) in files.items():

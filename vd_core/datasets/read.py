@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL import Image
 
+from ..foreign import quote_error
 from ..pictures import read_picture
-from .rows import LARGEST, Row, reason_of
+from .rows import LARGEST, Row
 from .shards import open_shard
 from .texts import open_table
 
@@ -45,7 +46,7 @@ class Reader:
                 raise ValueError("its file ends before it")
         except Exception as error:  # parsers meet foreign bytes here and can fail in any way
             self.opened = (None, "")  # nobody knows where a file stands after a fault
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else quote_error(error)
             raise ValueError(f"{row.id} cannot be read: {reason}.") from error
         return content
 

@@ -83,11 +83,6 @@ def escape(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def reason_of(error: Exception) -> str:
-    """Return the first line of what a parser says, as a part of a sentence."""
-    return escape((str(error).splitlines() or [""])[0][:200].rstrip(" .")) or type(error).__name__
-
-
 def find_first(names: Iterable[str], entries: Iterable[str]) -> str | None:
     """Return the entry that has the first of these names, in any case; None where there is none."""
     lower = {entry.strip().lower(): entry for entry in entries}

@@ -15,8 +15,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
+from ..foreign import quote_error
 from ..pictures import list_endings
-from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, escape, find_first, reason_of
+from .rows import LARGEST, LONGEST, TEXT_NAMES, LeftOut, Row, escape, find_first
 from .texts import decode_text, find_text
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -71,7 +72,7 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
                 yield from read_sample(path, escape(f"{name}#{key}{again}"), files)
                 shard.members.clear()  # type: ignore[attr-defined]  # or all headers would stay in memory
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
-        raise ValueError(f"{path} is no readable tar file: at {last}, {reason_of(error)}.") from error
+        raise ValueError(f"{path} is no readable tar file: at {last}, {quote_error(error)}.") from error
 
 
 def read_sample(path: Path, name: str, files: dict[str, tuple[int, int, bytes]]) -> Iterator[Row | LeftOut]:

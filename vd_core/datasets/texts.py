@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .rows import FILE_NAMES, LARGEST, LONGEST, TEXT_NAMES, find_first, reason_of
+from ..foreign import quote_error
+from .rows import FILE_NAMES, LARGEST, LONGEST, TEXT_NAMES, find_first
 
 LISTS = (".txt", ".jsonl", ".csv", ".tsv")
 
@@ -86,7 +87,7 @@ def open_table(path: Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
-        raise ValueError(f"{path} is no parquet file: {reason_of(error)}.") from error
+        raise ValueError(f"{path} is no parquet file: {quote_error(error)}.") from error
 
 
 def read_table(path: Path, column: str | None) -> Iterator[tuple[int, object]]:
@@ -99,4 +100,4 @@ def read_table(path: Path, column: str | None) -> Iterator[tuple[int, object]]:
                 number += batch.num_rows
             yield from ((row, None) for row in range(number, table.metadata.num_rows))
     except Exception as error:  # as above
-        raise ValueError(f"{path} is damaged at row {number}: {reason_of(error)}.") from error
+        raise ValueError(f"{path} is damaged at row {number}: {quote_error(error)}.") from error

@@ -17,8 +17,8 @@ THRESHOLDS = ("none", "static", "dynamic")
 
 
 def shape_per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Shape one value per sample, [B], to multiply `like` [B, …]."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+    """Bring one value per sample, [B], into the shape and type of `like` [B, …], to multiply it."""
+    return values.to(like).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def rescale_cfg(x0: Tensor, conditional: Tensor, origin: Tensor, phi: float) -> Tensor:
@@ -55,13 +55,12 @@ def threshold_dynamic(x0: Tensor, conditional: Tensor, percentile: float) -> Ten
     multiplied by c / s. In the paper c = 1, the range of pixels. Latents have no range, so here c is the
     percentile of |conditional|, of each sample. The result lies within ± c.
     """
-    inner = measure_extent(conditional, percentile)
-    outer = torch.maximum(inner, measure_extent(x0, percentile))
-    inner, outer = (
-        shape_per_sample(inner, x0),
-        shape_per_sample(outer, x0).clamp(min=torch.finfo(torch.float32).tiny),
+    guided = x0.float()
+    inner, own = (
+        shape_per_sample(measure_extent(data, percentile), guided) for data in (conditional, guided)
     )
-    return (x0.float().clamp(-outer, outer) * (inner / outer)).to(x0)
+    outer = torch.maximum(inner, own).clamp(min=torch.finfo(torch.float32).tiny)
+    return (guided.clamp(-outer, outer) * (inner / outer)).to(x0)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..diffuser.model import Diffuser
+from ..sampling.corrections import shape_per_sample
 from ..sampling.schedule import Schedule, Steps
 from .diffuser import FlowData
 from .distributed import share
-from .teacher import Attach, predict_data, predict_guided_data, shaped
+from .teacher import Attach, predict_data, predict_guided_data
 
 HUBER = 1e-3  # where the loss turns from squares to absolute values, for each entry of unit variance
 
@@ -76,11 +77,16 @@ def consistency_losses(
                 ahead = predict_guided_data(
                     teacher, schedule, x, t, kind, tokens, flows.null(data, kind).to(device), data, cfg
                 )
-                eps = (x - shaped(alpha.sqrt(), x) * ahead) / shaped((1 - alpha).sqrt(), x)
-                x_next = shaped(alpha_next.sqrt(), x) * ahead + shaped((1 - alpha_next).sqrt(), x) * eps
+                eps = (x - shape_per_sample(alpha.sqrt(), x) * ahead) / shape_per_sample(
+                    (1 - alpha).sqrt(), x
+                )
+                x_next = (
+                    shape_per_sample(alpha_next.sqrt(), x) * ahead
+                    + shape_per_sample((1 - alpha_next).sqrt(), x) * eps
+                )
                 with attach(student) as diffuser:
                     target = predict_data(diffuser, schedule, x_next, t_next, kind, tokens, data)
-            target = torch.where(shaped(t_next, x) == 0, ahead, target)
+            target = torch.where(shape_per_sample(t_next, x) == 0, ahead, target)
             yield f"{kind}_to_{data}", huber_loss(drawn, target)
 
     return losses

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from ..config import DiffuserConfig
 from ..diffuser.model import Diffuser
+from ..sampling.corrections import shape_per_sample
 from ..sampling.samplers import posterior
 from ..sampling.schedule import Schedule, Steps
 from .diffuser import FlowData
 from .discriminator import LatentDiscriminator
 from .distributed import share
-from .teacher import Attach, predict_data, predict_guided_data, shaped
+from .teacher import Attach, predict_data, predict_guided_data
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,13 @@ def draw_noisy_pair(
     shape.
     """
     step = alpha / alpha_next
-    x_next = shaped(alpha_next.sqrt(), x0) * x0 + shaped((1 - alpha_next).sqrt(), x0) * noise_next
-    return x_next, shaped(step.sqrt(), x0) * x_next + shaped((1 - step).sqrt(), x0) * noise
+    x_next = (
+        shape_per_sample(alpha_next.sqrt(), x0) * x0
+        + shape_per_sample((1 - alpha_next).sqrt(), x0) * noise_next
+    )
+    return x_next, shape_per_sample(step.sqrt(), x0) * x_next + shape_per_sample(
+        (1 - step).sqrt(), x0
+    ) * noise
 
 
 def generator_loss(fake: Tensor) -> Tensor:
@@ -121,7 +127,9 @@ def ddgan_losses(
             )
             t, alpha, alpha_next = walk.timesteps[step].to(device), alphas[step], alphas[step + 1]
             real, x = draw_noisy_pair(x0, alpha, alpha_next, noises[0], noises[1])
-            to_data, to_x, deviation = (shaped(factor, x) for factor in posterior(alpha, alpha_next))
+            to_data, to_x, deviation = (
+                shape_per_sample(factor, x) for factor in posterior(alpha, alpha_next)
+            )
             discriminator, cast = (
                 model.discriminators[data],
                 torch.autocast(device.type, precision, enabled=precision != torch.float32),

@@ -10,16 +10,10 @@ from torch import Tensor, nn
 
 from ..context import Context
 from ..diffuser.model import Diffuser
-from ..sampling.corrections import shape_per_sample
 from ..sampling.schedule import Schedule
 
 # What is trained -> the diffuser that computes with it.
 Attach = Callable[[nn.Module], AbstractContextManager[Diffuser]]
-
-
-def shaped(values: Tensor, like: Tensor) -> Tensor:
-    """Bring one value per sample, [B], into shape and type of what it multiplies, [B, …]."""
-    return shape_per_sample(values.to(like), like)
 
 
 def predict_data(

@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from vd_core.training.emoji import NAMES
-from vd_core.training.judge import Judge
-from vd_core.training.picture_quality import (
+from tools.figures.picture_quality import (
     PLAIN,
     compute_features,
     frechet_distance,
@@ -14,6 +12,8 @@ from vd_core.training.picture_quality import (
     measure_seed_difference,
     measure_sharpness,
 )
+from vd_core.training.emoji import NAMES
+from vd_core.training.judge import Judge
 
 
 def test_laplacian_energy():

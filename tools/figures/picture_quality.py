@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .judge import Judge
+from vd_core.training.judge import Judge
 
 # Things that are known by one colour.
 PLAIN = (
