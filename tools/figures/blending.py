@@ -46,9 +46,11 @@ def measure_strengths(count: int) -> dict[str, float]:
 
 
 def measure_turns(count: int, thetas: tuple[float, ...] = (0.0, 0.5)) -> dict[str, float]:
-    """Pictures in 3d turned from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of
-    them: the similarity to the flat picture of the same thing as in `measure_strengths`, and how often that one is
-          nearer than the picture itself, per theta."""
+    """Turn pictures from "NAME, 3d style" to "NAME, flat style" on the embedded model, `count` of them.
+
+    Per theta: the similarity to the flat picture of the same thing as in `measure_strengths`, and how often
+    that one is nearer than the picture itself.
+    """
     model, data = load(MODEL), CaptionedPictures.load(FOLDER)
     trained = set(data.train.tolist())
     rows = {caption: i for i, caption in enumerate(data.captions) if i in trained}
