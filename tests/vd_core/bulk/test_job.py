@@ -312,7 +312,7 @@ def test_a_picture_that_memory_does_not_suffice_for_fails_alone(tmp_path):
         good, bad = runner(rows)
         return Result("survived" if "embedding" in good else "wrong", bad["error"])
 
-    result = forked(embed, memory=300 << 20)
+    result = run_forked(embed, memory=300 << 20)
     assert result.end == "survived", result
     assert result.said == "large.png cannot be read as a picture: there is not enough memory for its pixels."
 
