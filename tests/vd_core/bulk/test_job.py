@@ -18,7 +18,7 @@ import torch
 from picture_files import coverage, encode, picture_files, pixels
 from PIL import Image
 
-from tools.torture.forked import Result, forked
+from tools.torture.forked import Result, run_forked
 from vd_core import MODEL, load, save_model
 from vd_core.__main__ import main
 from vd_core.bulk import job as jobs
