@@ -54,9 +54,9 @@ class VD_ImageContext:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as texts "
-        "(captions). Of a picture that is not square the centre is seen; the official app squeezes it to "
-        "512x512 first, as Squeeze Picture (VD) does."
+        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as "
+        "texts (captions). Only the centre of a picture that is not square is seen; the official app "
+        "squeezes it to 512x512 first, as Squeeze Picture (VD) does."
     )
     SEARCH_ALIASES = [
         "clip vision encode",
@@ -131,7 +131,7 @@ class VD_Blend:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Blends two contexts, a prompt and a picture for one. Blends can be blended again: the ratios "
+        "Blends two contexts, such as a prompt and a picture. Blends can be blended again: the ratios "
         "multiply through."
     )
     SEARCH_ALIASES = ["mix", "blend images", "dual context", "dual guided", "multi context", "average"]

@@ -41,7 +41,7 @@ class VD_ShowSchedule:
                     list(SAMPLERS),
                     {
                         "default": "ddim",
-                        "tooltip": "As in the sampler: the faster ones space the steps otherwise.",
+                        "tooltip": "As in the sampler: the faster ones space the steps differently.",
                     },
                 ),
             }
@@ -56,7 +56,7 @@ class VD_ForwardProcess:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Shows what the model learns to undo: a picture's latent with the noise of chosen timesteps, put on "
+        "Shows what the model learns to undo: a picture's latent with the noise of chosen timesteps, added "
         "in one go and decoded, on one sheet with labels."
     )
     SEARCH_ALIASES = ["add noise", "q sample", "diffusion process", "noising"]

@@ -29,7 +29,7 @@ class VD_Guidance:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "Of pictures or texts; in ComfyUI of any other kind too."}),
+                "model": ("MODEL", {"tooltip": "image_model or text_model; in ComfyUI any other model too."}),
                 "start": (
                     "FLOAT",
                     {

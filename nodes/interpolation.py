@@ -99,7 +99,7 @@ class VD_TextDifference:
                 "negative": ("CONDITIONING", {"tooltip": "negative of the same node."}),
                 "clip": CLIP,
                 "text_before": long_text("What the picture is, in words."),
-                "text_after": long_text("The same words but for what shall change."),
+                "text_after": long_text("The same words except for what should change."),
                 "theta": share(
                     0.3,
                     "How far to turn: 0 not at all, 0.25 to 0.5 as in unCLIP, 1 leaves the difference alone.",

@@ -29,7 +29,7 @@ class VD_LoadLora:
             "min": -100.0,
             "max": 100.0,
             "step": 0.01,
-            "tooltip": "How often it is added: 0 changes nothing, negative numbers take it away.",
+            "tooltip": "How strongly it is applied: 0 changes nothing, negative numbers subtract it.",
         }
         return {
             "required": {

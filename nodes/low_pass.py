@@ -46,7 +46,7 @@ class VD_LowPassTie:
                     "FLOAT",
                     {
                         **share,
-                        "tooltip": "Until when it acts: 0 is the first step, from noise, 1 the last one.",
+                        "tooltip": "When it stops acting: 0 is the first step, from noise, 1 the last one.",
                     },
                 ),
             }

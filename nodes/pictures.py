@@ -87,9 +87,9 @@ class VD_ImageEncode:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Turns pictures into image latents as the official app does before it varies them: one that the "
-        "autoencoder draws by chance, where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official "
-        "noise goes on behind that draw."
+        "Turns pictures into image latents as the official app does before it varies them: a random draw of"
+        " the autoencoder, where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise "
+        "continues after that draw."
     )
     SEARCH_ALIASES = ["vae encode", "img2img", "fidelity", "posterior sample"]
     RETURN_TYPES = ("LATENT",)

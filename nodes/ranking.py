@@ -101,7 +101,10 @@ class VD_RankTexts:
             "required": {
                 "clip": CLIP,
                 "clip_vision": SAME_CLIP,
-                "image": ("IMAGE", {"tooltip": "The picture; of several the mean of their cosines counts."}),
+                "image": (
+                    "IMAGE",
+                    {"tooltip": "The picture; for several, the mean of their cosines counts."},
+                ),
                 "texts": long_text("One text per line: text of Latent to Text (VD)."),
                 "best": BEST,
             }

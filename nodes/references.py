@@ -79,8 +79,8 @@ class SeeCoder_Encode:
                 "image": (
                     "IMAGE",
                     {
-                        "tooltip": "The reference. A batch conditions a batch of latents, one by one: frames "
-                        "of a film, for one."
+                        "tooltip": "The reference. A batch, such as the frames of a film, conditions a batch "
+                        "of latents, one by one."
                     },
                 ),
                 "global_weight": (

@@ -66,7 +66,7 @@ class VD_Region:
                     {
                         "default": 0.0,
                         **SHARE,
-                        "tooltip": "When it begins to act: 0 is the first step, from noise.",
+                        "tooltip": "When it starts acting: 0 is the first step, from noise.",
                     },
                 ),
                 "end": (
@@ -74,7 +74,7 @@ class VD_Region:
                     {
                         "default": 1.0,
                         **SHARE,
-                        "tooltip": "When it ends to act: 1 is the last step, at the picture.",
+                        "tooltip": "When it stops acting: 1 is the last step, at the picture.",
                     },
                 ),
             },
@@ -141,8 +141,8 @@ class VD_ContextGuidance:
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = (
-            "Times the sampler's cfg: 0 takes the context's unconditional in its place, 1 changes nothing, 2 "
-            "guides twice as much."
+            "Times the sampler's cfg: 0 uses the unconditional tokens instead, 1 changes nothing, 2 guides "
+            "twice as much."
         )
         return {
             "required": {

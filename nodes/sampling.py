@@ -30,8 +30,10 @@ class VD_Sampler:
                 "latent_image": (
                     "LATENT",
                     {
-                        "tooltip": "Its shape says how many of which size, fidelity how much of it is kept, "
-                        "a noise mask where it is."
+                        "tooltip": (
+                            "Sets batch size and picture size; fidelity sets how much of it is kept, a "
+                            "noise mask where."
+                        )
                     },
                 ),
                 "seed": seed("The same seed gives the same result."),
@@ -133,9 +135,9 @@ class VD_OfficialDDIM:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, its "
-        "first noise level and its last one, which is not zero. ComfyUI's ddim differs by less than one "
-        "percent. The noise of the official app has its seed + 100."
+        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, "
+        "its first noise level and its last one, which is not zero. ComfyUI's ddim differs by less than one"
+        " percent. The official app draws its noise from seed + 100."
     )
     SEARCH_ALIASES = ["ddim", "exact ddim", "parity", "samplercustom"]
     RETURN_TYPES = ("SAMPLER", "SIGMAS")

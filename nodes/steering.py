@@ -33,8 +33,10 @@ STEERING = {
         list(GRADIENTS),
         {
             "default": GRADIENTS[0],
-            "tooltip": "fast: around the model; exact: through it, as in the papers, with more time and "
-            "memory, and hardly another result.",
+            "tooltip": (
+                "fast: around the model; exact: through it, as in the papers, slower and with more memory, "
+                "for nearly the same result."
+            ),
         },
     ),
 }
@@ -54,8 +56,8 @@ class VD_SteerByClip:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each "
-        "step predicts. Contexts say what the model shall draw; this says what shall be seen in it."
+        "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each"
+        " step predicts. Contexts say what the model should draw; this says what should be seen in it."
     )
     SEARCH_ALIASES = ["clip guidance", "clip guided diffusion", *ALIASES]
     RETURN_TYPES = ("MODEL",)
@@ -69,7 +71,7 @@ class VD_SteerByClip:
                 "model": MODEL,
                 "vae": VAE,
                 "clip_vision": CLIP_VISION,
-                "text": long_text("What shall be seen. Needs clip."),
+                "text": long_text("What should be seen. Needs clip."),
                 "strength": strength(0.05, "How far each step goes towards a perfect match."),
                 **STEERING,
             },
@@ -84,8 +86,10 @@ class VD_SteerByClip:
                 "image": (
                     "IMAGE",
                     {
-                        "tooltip": "Instead of clip and text: what it shows shall be seen. One, or one for "
-                        "each sample."
+                        "tooltip": (
+                            "Instead of clip and text: what it shows should be seen. One, or one for each "
+                            "sample."
+                        )
                     },
                 ),
             },
@@ -118,8 +122,8 @@ class VD_SteerByColor:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards the colours of a picture, its palette, wherever in it they are. Match "
-        "Colours (VD) repaints what is done; this lets the model draw something that has these colours."
+        "Steers samples towards the palette of a picture, wherever its colours lie. Match Colours (VD) "
+        "repaints what is done; this lets the model draw something that has these colours."
     )
     SEARCH_ALIASES = ["color guidance", "colour", "palette", *ALIASES]
     RETURN_TYPES = ("MODEL",)
@@ -159,8 +163,8 @@ class VD_SteerToPicture:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards a picture where a mask is painted. Softer than inpainting, which keeps it to "
-        "the last digit: the model may change it, so that it fits to the rest."
+        "Steers samples towards a picture where a mask is painted. Softer than inpainting, which keeps it "
+        "exactly: the model may change it, so that it fits the rest."
     )
     SEARCH_ALIASES = ["mask guidance", "soft inpaint", "composition", *ALIASES]
     RETURN_TYPES = ("MODEL",)

@@ -13,9 +13,9 @@ class VD_Load:
 
     CATEGORY = "VersatileDiffusion/loaders"
     DESCRIPTION = (
-        "Loads Versatile Diffusion: every part of it from one choice of a file. Only parts with a wire are "
-        "read. size, steps and cfg are those that the model works best with: connect them, and the graph "
-        "fits whichever model is chosen."
+        "Loads Versatile Diffusion: all its parts from one file. Only parts with a wire are read. size, "
+        "steps and cfg are those that the model works best with: connect them, and the graph fits whichever"
+        " model is chosen."
     )
     SEARCH_ALIASES = [
         *SEARCH_ALIASES,
