@@ -19,6 +19,7 @@ from vd_core.bulk.parts import locate_part, read_errors, write_part
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
+from vd_core.pictures import crop_square
 
 from .forked import Result, Table, judge_error, run_forked
 
@@ -187,6 +188,11 @@ def make_hostile() -> Iterator[tuple[str, Make]]:
         "picture of 60,000 sides",
         lambda path: (path / "a.png").write_bytes(make_png().replace(make_png()[16:24], b"\0\0\xea\x60" * 2)),
     )
+    for mode, sides in (("1", (13_000, 13_000)), ("LA", (13_000, 13_000)), ("1", (60_000, 1))):
+        yield (
+            f"{mode} picture of {sides}",
+            lambda path, mode=mode, sides=sides: Image.new(mode, sides).save(path / "a.png"),
+        )
     texts = {
         "no UTF-8": b"\xff\xfe\n",
         "NUL": b"\0\n",
@@ -258,13 +264,15 @@ def damage(rng: random.Random) -> Iterator[tuple[str, Make]]:
 
 
 def read(row: Row, kind: str) -> object:
-    """The picture or the text of a row, or why it cannot be read."""
+    """The picture or the text of a row, or why it cannot be read. A picture is cut as CLIP takes it."""
     if kind == "text":
         return row.text
     try:
-        return Reader().read_picture(row)
+        picture = Reader().read_picture(row)
     except ValueError as error:
         return error
+    crop_square(picture, 224)
+    return picture
 
 
 def try_folder(place: Path) -> Result:
