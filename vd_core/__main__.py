@@ -49,6 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Names of files and keys are foreign: they may hold what a terminal obeys.
         print(f"error: {printable(describe(error), LONGEST)}", file=sys.stderr)
         return 1
+    except (RuntimeError, MemoryError) as error:
+        from .memory import is_out_of_memory  # not before: help comes without torch
+
+        if not is_out_of_memory(error):
+            raise
+        advice = "choose fewer or smaller pictures, a smaller batch, or another device"
+        print(f"error: There is not enough memory: {advice}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: It was stopped.", file=sys.stderr)
         return INTERRUPTED
