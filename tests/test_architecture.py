@@ -25,7 +25,8 @@ OUTSIDE = {
 # What each module or sub-package of vd_core may import of the others. A new one needs a line here.
 ARROWS = {
     "config": set(),
-    "context": {"placement"},
+    "context": {"placement", "regions"},
+    "regions": {"placement"},
     "color": set(),
     "files": set(),
     "finite": set(),
@@ -34,20 +35,23 @@ ARROWS = {
     "memory": set(),
     "pictures": {"foreign", "memory", "placement"},
     "placement": set(),
-    "ranking": set(),
+    "ranking": {"sampling"},
     "energies": set(),
     "prompts": set(),
     "tokenizers": {"prompts"},
     "diffuser": {"config", "context"},
     "encoders": {"config", "pictures", "placement", "tokenizers"},
     "autoencoders": {"config", "finite", "pictures", "placement", "tokenizers"},
-    "sampling": {"choices", "config", "context", "diffuser", "placement"},
+    "sampling": {"choices", "config", "context", "diffuser", "placement", "regions"},
     "interpolation": {"context"},
     "lettering": set(),
     "sheet": {"lettering", "pictures"},
     "plots": {"lettering"},
     "explain": {"encoders", "plots", "sampling"},
-    "flows": {"config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"},
+    "flows": {
+        *("config", "context", "diffuser", "encoders", "autoencoders", "placement", "sampling"),
+        "tokenizers",
+    },
     "checkpoints": {
         *(
             "choices",

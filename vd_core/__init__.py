@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see what __geta
     from .checkpoints.write import save_model as save_model
     from .config import VDConfig as VDConfig
     from .context import Context as Context
-    from .context import Region as Region
     from .context import blend as blend
     from .context import join as join
     from .embedded import MODEL as MODEL
@@ -29,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not see what __geta
     from .ranking import best_first as best_first
     from .ranking import similarity as similarity
     from .ranking import token_similarity as token_similarity
+    from .regions import Region as Region
     from .sampling.options import Sampling as Sampling
 
 WHERE = {
@@ -39,7 +39,7 @@ WHERE = {
     "save_model": ".checkpoints.write",
     "VDConfig": ".config",
     "Context": ".context",
-    "Region": ".context",
+    "Region": ".regions",
     "blend": ".context",
     "join": ".context",
     "MODEL": ".embedded",

@@ -5,38 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .placement import check_not_meta
+from .regions import Region
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """Where and when a context acts.
-
-    mask:       [1 or B, 1, H, W] in 0..1, how strongly it acts where; of any size, it is stretched over the
-                picture. None = everywhere.
-    start, end: shares of the way from noise (0) to data (1), both within 0..1.
-    """
-
-    mask: Tensor | None = None
-    start: float = 0.0
-    end: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.mask is not None and (self.mask.ndim != 4 or self.mask.shape[1] != 1 or 0 in self.mask.shape):
-            raise ValueError(
-                f"The mask of a region must be [1 or batch, 1, height, width], got {list(self.mask.shape)}."
-            )
-        if not 0 <= self.start < self.end <= 1:
-            raise ValueError(
-                f"A context acts from a start to a later end between 0 and 1, got {self.start} to {self.end}."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +48,16 @@ class Context:
                     f"The {name} of a {self.kind} context must be a torch tensor, got "
                     f"{type(value).__name__}: torch.as_tensor makes one of an array."
                 )
+            if value is not None and not value.is_floating_point():
+                raise ValueError(
+                    f"The {name} of a {self.kind} context must be floating point numbers, got {value.dtype}."
+                )
+        if not isinstance(self.kind, str):
+            raise ValueError(f"The kind of a context is a name such as text or image, got {self.kind!r}.")
+        if self.region is not None and not isinstance(self.region, Region):
+            raise ValueError(
+                f"The region of a {self.kind} context must be a Region, got {type(self.region).__name__}."
+            )
         if self.tokens.ndim != 3 or 0 in self.tokens.shape:
             raise ValueError(
                 f"A {self.kind} context needs tokens [batch, tokens, width], got shape "
@@ -84,12 +71,10 @@ class Context:
                 f"A {self.kind} context has tokens {list(self.tokens.shape)} and unconditional tokens "
                 f"{list(self.null.shape)}, which do not fit together: take both from one model."
             )
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"The weight of a {self.kind} context must be a number ≥ 0, got {self.weight}.")
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError(
-                f"The guidance of a {self.kind} context must be a number ≥ 0, got {self.guidance}."
-            )
+        for name in ("weight", "guidance"):
+            number = getattr(self, name)
+            if not isinstance(number, Real) or not 0 <= number < float("inf"):
+                raise ValueError(f"The {name} of a {self.kind} context must be a number ≥ 0, got {number!r}.")
         for weights in (self.token_weights, self.null_token_weights):
             if weights is None:
                 continue
@@ -98,6 +83,7 @@ class Context:
                     f"The weights of a {self.kind} context's tokens must be one per token, [batch, "
                     f"{self.tokens.shape[1]}], got {list(weights.shape)}."
                 )
+            check_not_meta(weights, f"The weights of a {self.kind} context's tokens are")
             if not (weights.isfinite().all() and (weights >= 0).all() and weights.any(dim=1).all()):
                 raise ValueError(
                     f"The weights of a {self.kind} context's tokens must be numbers ≥ 0, and not 0 for all "
@@ -164,69 +150,22 @@ def compute_ratios(contexts: Sequence[Context]) -> list[float]:
     return [context.weight / total for context in contexts]
 
 
-def compute_local_ratios(
-    ratios: Sequence[float],
-    regions: Sequence[Region | None],
-    progress: float,
-    batch: int,
-    size: Sequence[int],
-) -> list[float] | list[Tensor]:
-    """Compute the share of each context at one moment: ratio_i m_i / Σ ratio_j m_j with m_i how strongly its
-    region acts, so that where only one context acts it acts alone (training-free grounding by masks). Where
-    and when none acts, all do with their ratios.
+def list_contexts(contexts: Context | Blend) -> Blend:
+    """Return one or several contexts as a list. Raises ValueError for what are no contexts."""
+    several = [contexts] if isinstance(contexts, Context) else contexts
+    if not isinstance(several, list | tuple) or not all(isinstance(each, Context) for each in several):
+        raise ValueError(f"contexts must be a Context or a list of them, got {type(contexts).__name__}.")
+    return list(several)
 
-    ratios:   of the contexts, adding up to 1.
-    progress: from noise (0) to data (1).
-    batch:    how many samples there are.
-    size:     of the latent, (height, width); empty for texts.
 
-    Returns numbers, or maps [1 or B, 1, height, width] when there is a mask. Raises ValueError for a mask on
-    a text, and for a number of masks that is neither 1 nor the batch.
+def blend(first: Context | Blend, second: Context | Blend, ratio: float) -> Blend:
+    """Blend `ratio` (0..1) of `second` with 1 - ratio of `first`; a side with no share is left out.
+
+    Each side is a context or a list of them. Raises ValueError for another ratio, and what are no contexts.
     """
-    acts = [
-        region is None or region.start <= progress and (progress < region.end or region.end == 1)
-        for region in regions
-    ]
-    masks = [None if region is None else region.mask for region in regions]
-    if all(mask is None for mask in masks):
-        acting = sum(ratio for ratio, on in zip(ratios, acts, strict=True) if on)
-        if all(acts) or acting == 0:
-            return list(ratios)
-        return [ratio * on / acting for ratio, on in zip(ratios, acts, strict=True)]
-    if not size:
-        raise ValueError(
-            "A region with a mask works on pictures only: for texts, give the context just a start and an "
-            "end."
-        )
-    for mask in masks:
-        if mask is not None and len(mask) not in (1, batch):
-            raise ValueError(f"A region has {len(mask)} masks for {batch} samples: use one, or as many.")
-    # In float64 on the CPU, so that masks of ones give exactly the ratios.
-    maps = [
-        ratio
-        * on
-        * (torch.ones(1, 1, *size, dtype=torch.float64) if mask is None else resize_mask(mask, size))
-        for ratio, on, mask in zip(ratios, acts, masks, strict=True)
-    ]
-    total = torch.zeros(1, 1, *size, dtype=torch.float64)
-    for share in maps:
-        total = total + share
-    return [
-        torch.where(total > 0, share / total.clamp(min=1e-12), ratio)
-        for share, ratio in zip(maps, ratios, strict=True)
-    ]
-
-
-def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring a mask to the size of a latent: the mean over each cell, float64 on the CPU."""
-    return F.adaptive_avg_pool2d(mask.cpu().double().clamp(0, 1), (size[0], size[1]))
-
-
-def blend(first: Blend, second: Blend, ratio: float) -> Blend:
-    """Blend `ratio` (0..1) of `second` with 1 - ratio of `first`; a side with no share is left out."""
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"The ratio of a blend lies between 0 and 1, got {ratio}.")
-    sides = [(first, 1 - ratio), (second, ratio)]
+    if not isinstance(ratio, Real) or not 0 <= ratio <= 1:
+        raise ValueError(f"The ratio of a blend lies between 0 and 1, got {ratio!r}.")
+    sides = [(list_contexts(first), 1 - ratio), (list_contexts(second), ratio)]
     return [
         replace(c, weight=r * share)
         for side, share in sides
@@ -242,6 +181,7 @@ def join(contexts: Blend) -> Context:
     The unconditional tokens are joined unscaled. Raises ValueError for contexts that do not fit together, or
     have a region or a guidance.
     """
+    contexts = list_contexts(contexts)
     kind = check_joinable(contexts)
     return Context(
         kind,
@@ -290,6 +230,11 @@ def check_joinable(contexts: Blend) -> str:
     if any(context.region or context.guidance != 1 for context in contexts):
         raise ValueError(
             "A context with a region or a guidance of its own cannot be joined: join first, or blend them."
+        )
+    places = sorted({str(context.tokens.device) for context in contexts})
+    if len(places) > 1:
+        raise ValueError(
+            f"Contexts on {' and '.join(places)} cannot be joined: move them with context.to first."
         )
     return kinds[0]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .autoencoders.image_kl import AutoencoderKL
 from .autoencoders.optimus import Optimus
 from .config import VDConfig, latent_shape, token_shape
-from .context import Blend, Context, check_tokens
+from .context import Blend, Context, check_tokens, list_contexts
 from .diffuser.model import Diffuser
 from .encoders.clip import Clip
 from .encoders.focus import focus as adjust_focus
@@ -28,6 +28,7 @@ from .sampling.noise import Noise, make_noise
 from .sampling.options import OFFICIAL, Sampling
 from .sampling.samplers import Callback, Denoise
 from .sampling.schedule import Schedule
+from .tokenizers import list_texts
 
 # The unconditional image: all tokens zero (the official choice for image output), or the context of a black
 # picture (the official choice for text output) or of a grey one (the choice of the first official release,
@@ -197,9 +198,9 @@ class VersatileDiffusion:
 
         Its unconditional tokens are those of `negative`. Raises ValueError for what are no prompts.
         """
-        prompts = [texts] if isinstance(texts, str) else list(texts)
+        prompts = list_texts(texts)
         if not prompts:
-            raise ValueError("There is no prompt to encode: give one, or a list of them.")
+            raise ValueError(f"There is no prompt to encode: give one, or a list of them, not {texts!r}.")
         return make_text_context(self.clip.encode_text([*prompts, negative]))
 
     def encode_image(
@@ -237,7 +238,7 @@ class VersatileDiffusion:
         nothing is kept for them. Raises ValueError for unknown kinds, shapes that do not fit, values that are
         not finite, tokens that were never normalised, and more steps than the schedule has.
         """
-        contexts = [contexts] if isinstance(contexts, Context) else contexts
+        contexts = list_contexts(contexts)
         scale = self._latent_scale(data)
         self._check_inputs(contexts, latent, mask, start, sampling)
         schedule = Schedule(self.config.schedule, sampling.shift)
@@ -269,7 +270,7 @@ class VersatileDiffusion:
         one shape. Raises ValueError for unknown kinds, shapes that do not fit, and values that are not
         finite.
         """
-        contexts = [contexts] if isinstance(contexts, Context) else contexts
+        contexts = list_contexts(contexts)
         scale = self._latent_scale(data)
         self._check_inputs(contexts, latent, None, None, sampling)
         schedule = Schedule(self.config.schedule, sampling.shift)
@@ -284,12 +285,12 @@ class VersatileDiffusion:
         """Raise ValueError, with one sentence, for what would silently give wrong samples."""
         check_type("sampling", sampling, Sampling)
         check_values("latent", latent)
+        if latent.ndim == 0 or 0 in latent.shape:
+            raise ValueError(f"latent must hold at least one sample, [B, …], got {list(latent.shape)}.")
         if start is not None:
             check_start(start, latent)
         if mask is not None:
             check_mask(mask, latent)
-        if not isinstance(contexts, list | tuple) or not all(isinstance(c, Context) for c in contexts):
-            raise ValueError(f"contexts must be a Context or a list of them, got {type(contexts).__name__}.")
         for context in contexts:
             check_tokens(context)
         check_place(next(self.diffuser.parameters()), latent, "latents", "diffuser")

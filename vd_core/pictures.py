@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ FORMATS = (
     *("PPM", "PCX", "SGI", "SUN", "IM", "MSP", "XBM", "XPM", "TGA"),
 )
 MOST_PIXELS = 178_956_970  # of all frames together: where Pillow too refuses a single one
+WILDEST = 16.0  # beyond 0..1: farther out lie pictures in 0..255 alone, not what was drawn badly
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -190,10 +192,12 @@ def check_tensor(images: object) -> None:
         )
 
 
-def check_range(images: Tensor) -> None:
+def check_range(images: Tensor, slack: float = 0.5) -> None:
     """Refuse pictures or masks whose values are clearly not in 0..1: they would look white, or washed out.
 
-    Resizing overshoots a little and autoencoders more, so -0.5 to 1.5 is taken. Raises ValueError.
+    slack: how far beyond 0..1 they may be: resizing overshoots a little, and autoencoders more.
+
+    Raises ValueError.
     """
     check_tensor(images)
     if not images.is_floating_point():
@@ -202,24 +206,25 @@ def check_range(images: Tensor) -> None:
     if not images.numel():
         return  # who needs a shape checks it
     low, high = (float(bound) for bound in images.detach().aminmax())
-    if low < -0.5 or high > 1.5:
-        advice = "divide by 255" if high > 1.5 else "use (images + 1) / 2"
+    if not (isfinite(low) and isfinite(high)):
+        raise ValueError(
+            "A picture or a mask holds values that are not finite numbers (NaN or inf): what made it went "
+            "wrong."
+        )
+    if low < -slack or high > 1 + slack:
+        advice = "divide by 255" if high > 1 + slack else "use (images + 1) / 2"
         raise ValueError(f"Pictures hold values in 0..1, got {low:.3g} to {high:.3g}: {advice}.")
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """Convert pictures [B, 3, H, W] or masks [B, 1, H, W] in 0..1 to PIL pictures, RGB or L.
 
-    Raises ValueError for other shapes, and for values that are not finite, which 8 bits would hide.
+    Values beyond 0..1 are clamped. Raises ValueError for other shapes, for values that are not finite, which
+    8 bits would hide, and for those that are clearly in 0..255.
     """
-    check_tensor(images)
+    check_range(images, WILDEST)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
         raise ValueError(f"Pictures must be [batch, 1 or 3, height, width], got {list(images.shape)}.")
-    if not images.isfinite().all():
-        raise ValueError(
-            "A picture or a mask holds values that are not finite numbers (NaN or inf): what made it went "
-            "wrong."
-        )
     arrays = to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]
 
@@ -230,7 +235,7 @@ def from_pil(pictures: Image.Image | Sequence[Image.Image]) -> Tensor:
 
     Raises ValueError for what are no pictures, other modes, and several sizes or modes.
     """
-    several = [pictures] if isinstance(pictures, Image.Image) else list(pictures)
+    several = list(pictures) if isinstance(pictures, Sequence) else [pictures]
     if not several or not all(isinstance(picture, Image.Image) for picture in several):
         raise ValueError(f"from_pil takes a PIL picture or a list of them, got {pictures!r:.80}.")
     kinds = {(picture.mode, picture.size) for picture in several}

@@ -27,6 +27,14 @@ def check_device(weight: Tensor, part: str) -> None:
     check_not_meta(weight, f"The {part} is", "load the model again")
 
 
+def check_given(given: object, name: str, part: str) -> None:
+    """Raise ValueError unless a part is given a tensor. name, part: what is given, and to which part."""
+    if not isinstance(given, Tensor):
+        raise ValueError(
+            f"The {name} given to the {part} must be a torch tensor, got {type(given).__name__}."
+        )
+
+
 def check_place(weight: Tensor, given: Tensor, name: str, part: str) -> None:
     """Raise ValueError for what a part is given on another device than its weights, or without values.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from .sampling.checks import check_number, check_values
+
 # The factor of the cosine in all published CLIPs, at which their training clips it (Radford et al. 2021,
 # section 2.5).
 LOGIT_SCALE = 100.0
@@ -14,8 +16,14 @@ def similarity(images: Tensor, texts: Tensor) -> Tensor:
     """Compute the cosine of every picture with every text, [N, M] in -1..1, from global embeddings [N, d] and
     [M, d].
 
-    Raises ValueError for embeddings of different widths.
+    Raises ValueError for embeddings of different widths, and for what holds no finite numbers.
     """
+    check_values("images", images)
+    check_values("texts", texts)
+    if images.ndim != 2 or texts.ndim != 2:
+        raise ValueError(
+            f"Embeddings must be [N, d] and [M, d], got {list(images.shape)} and {list(texts.shape)}."
+        )
     if images.shape[-1] != texts.shape[-1]:
         raise ValueError(
             f"Pictures are embedded in {images.shape[-1]} numbers and texts in {texts.shape[-1]}: clip and "
@@ -35,8 +43,10 @@ def token_similarity(tokens: Tensor, wanted: Tensor) -> Tensor:
 
     tokens: [N, n, d], as `encode_image` makes them. wanted: [1 or N, n, d].
 
-    Raises ValueError for other shapes.
+    Raises ValueError for other shapes, and for what holds no finite numbers.
     """
+    check_values("tokens", tokens)
+    check_values("wanted", wanted)
     if tokens.ndim != 3 or wanted.shape[1:] != tokens.shape[1:] or len(wanted) not in (1, len(tokens)):
         raise ValueError(
             f"Tokens [N, n, d] are compared with [1 or N, n, d], got {list(tokens.shape)} and "
@@ -60,5 +70,11 @@ def probabilities(cosine: Tensor) -> Tensor:
 def best_first(scores: Tensor, best: int = 0) -> list[int]:
     """Sort the places of scores [N], highest first; equal ones keep their order. best: only so many of them;
     0 = all.
+
+    Raises ValueError for scores of another shape or that are not finite, and for a negative `best`.
     """
-    return scores.argsort(descending=True, stable=True)[: best or None].tolist()
+    check_values("scores", scores)
+    check_number("best", best, 0)
+    if scores.ndim != 1:
+        raise ValueError(f"scores must be [N], got {list(scores.shape)}.")
+    return scores.argsort(descending=True, stable=True)[: int(best) or None].tolist()

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +38,14 @@ CLEAN_UP = (
 
 
 MOST_MERGES = 16 << 20  # bytes, unpacked; CLIP's own take 3 MB
+
+
+def list_texts(texts: str | Sequence[str]) -> list[str]:
+    """Return one text or several as a list; an empty one for what is no list of texts."""
+    if isinstance(texts, str):
+        return [texts]
+    ordered = isinstance(texts, Iterable) and not isinstance(texts, Mapping | Set | bytes)
+    return list(texts) if ordered else []
 
 
 @dataclass(frozen=True)

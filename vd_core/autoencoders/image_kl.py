@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..config import ImageVAEConfig
 from ..finite import guard
 from ..pictures import check_range, check_tensor
-from ..placement import convert_for
+from ..placement import check_given, convert_for
 
 
 def make_norm(channels: int) -> nn.GroupNorm:
@@ -208,6 +208,7 @@ class AutoencoderKL(nn.Module):
 
         Nothing is clamped, so gradients pass everywhere. Raises ValueError for another shape or device.
         """
+        check_given(latents, "latents", "image autoencoder")
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels or 0 in latents.shape:
             raise ValueError(
                 f"The image autoencoder decodes latents [batch, {self.config.latent_channels}, height, "

@@ -5,6 +5,7 @@ GPT-2 the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from ..config import TextVAEConfig, TransformerConfig
 from ..finite import check_finite
-from ..placement import check_device, convert_for
-from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies
+from ..placement import check_device, check_given, convert_for
+from ..tokenizers import BertTokenizer, Gpt2Tokenizer, Vocabularies, list_texts
 from .gpt2 import GPT2, Cache
 
 if TYPE_CHECKING:  # transformers takes seconds to import: the function that needs it imports it
@@ -88,7 +89,7 @@ class Optimus(nn.Module):
         Raises ValueError for no sentence, for what are no strings, and for weights that give no finite
         numbers.
         """
-        sentences = [texts] if isinstance(texts, str) else list(texts)
+        sentences = list_texts(texts)
         if not sentences or not all(isinstance(sentence, str) for sentence in sentences):
             raise ValueError(
                 f"The text autoencoder encodes a sentence or a list of at least one, got {texts!r}."
@@ -161,12 +162,13 @@ class Optimus(nn.Module):
         progress: Callable[[int, int], None] | None = None,
     ) -> list[list[int]]:
         """Decode like `decode`, to the token ids of each sentence from <BOS> to <EOS>."""
+        check_given(latents, "latents", "text autoencoder")
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_width or not len(latents):
             raise ValueError(
                 f"Optimus decodes latents [batch, {self.config.latent_width}], got {list(latents.shape)}."
             )
-        if not temperature >= 0:
-            raise ValueError(f"The temperature must be at least 0, got {temperature}.")
+        if not isinstance(temperature, Real) or not temperature >= 0:
+            raise ValueError(f"The temperature must be at least 0, got {temperature!r}.")
         if top_k < 0 or not 0 <= top_p <= 1:
             raise ValueError(f"top_k must be at least 0 and top_p within 0..1, got {top_k} and {top_p}.")
         latents = convert_for(self.latent_to_memory.weight, latents, "latents", "text autoencoder")
@@ -174,6 +176,10 @@ class Optimus(nn.Module):
             batches: list[tuple[Tensor, Sequence[torch.Generator]]] = [
                 (latent, [generators]) for latent in latents.split(1)
             ]
+        elif not isinstance(generators, Sequence):
+            raise ValueError(
+                f"generators must be a torch.Generator or a list of them, got {type(generators).__name__}."
+            )
         elif len(generators) == len(latents):
             batches = [(latents, generators)]
         else:

@@ -62,7 +62,10 @@ def open_checkpoints(
     Raises FileNotFoundError and ValueError as `read` and `detect` do, and ValueError for keys that do not
     belong to a layout.
     """
-    files = [read(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    several = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(several, Sequence) or not all(isinstance(path, str | Path) for path in several):
+        raise ValueError(f"What is loaded are paths, or OWNER/NAME of the hub, got {paths!r}.")
+    files = [read(path) for path in several]
     if not files:
         raise ValueError("No file was given to load.")
     carried = [read_file_config(file) for file in files if "vd_config" in file.metadata]
@@ -288,6 +291,8 @@ def choose(
     None means all parts that are there.
     """
     held = {part: checkpoint for checkpoint in reversed(checkpoints) for part in checkpoint.keys}
+    if isinstance(parts, str) or not (parts is None or isinstance(parts, Iterable)):
+        raise ValueError(f"parts must be a list of names, got {parts!r}.")
     wanted = set(held if parts is None else parts)
     if strangers := wanted - set(list_parts(config)):
         raise ValueError(

@@ -11,8 +11,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..config import ClipConfig
-from ..pictures import check_range, resize_and_crop
+from ..pictures import WILDEST, check_range, check_tensor, resize_and_crop
 from ..placement import check_device, convert_for
+from ..tokenizers import list_texts
 
 if TYPE_CHECKING:  # transformers takes seconds to import: the functions that need it import it
     from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
@@ -68,7 +69,7 @@ class Clip(nn.Module):
         """Turn prompts, one or several, into token ids [B, positions]. Raises ValueError for what are no
         prompts.
         """
-        prompts = [texts] if isinstance(texts, str) else list(texts)
+        prompts = list_texts(texts)
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise ValueError(f"CLIP encodes a prompt or a list of at least one prompt, got {texts!r}.")
         if self.tokenizer is None:
@@ -122,8 +123,8 @@ class Clip(nn.Module):
         gradients reach them. Raises ValueError for other shapes, values that are not in 0..1, and without a
         vision tower.
         """
-        check_masks(images, masks)
         check_range(images)
+        check_masks(images, masks)
         size = self.config.image_size
         resized = crop_center(images, size) if images.requires_grad else resize_and_crop(images.float(), size)
         weights = None if masks is None else weigh_by_masks(masks, size, self.config.patch_size)
@@ -132,8 +133,12 @@ class Clip(nn.Module):
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed pictures [B, 3, H, W], about 0..1, globally: [B, projection_dim] of norm 1.
 
-        It is token 0 of `encode_image` but for the rounding to 8 bit, so that gradients pass.
+        It is token 0 of `encode_image` but for the rounding to 8 bit, so that gradients pass. Raises
+        ValueError for other shapes, and values that are clearly in 0..255.
         """
+        check_range(images, WILDEST)
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ValueError(f"Pictures must be [batch, 3, height, width], got {list(images.shape)}.")
         return self.encode_pixels(normalise(crop_center(images, self.config.image_size)))[:, 0]
 
     def encode_pixels(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -161,8 +166,12 @@ class Clip(nn.Module):
 
 
 def check_masks(images: Tensor, masks: Tensor | None) -> None:
-    """Raise a ValueError unless masks are [1 or B, 1, h, w] for pictures [B, 3, H, W], or None."""
-    if masks is not None and (
+    """Raise a ValueError unless masks are [1 or B, 1, h, w] in 0..1 for pictures [B, 3, H, W], or None."""
+    if masks is None:
+        return
+    check_tensor(masks)
+    check_range(masks.float())
+    if (
         masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])
     ):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -40,8 +41,8 @@ def focus(tokens: Tensor, level: float, rank: int = 20, drop: tuple[int, int] = 
     """
     if tokens.ndim != 3 or 0 in tokens.shape:
         raise ValueError(f"The focus acts on tokens [batch, tokens, width], got {list(tokens.shape)}.")
-    if not 0 <= level <= 1:
-        raise ValueError(f"The focus lies between 0 (semantics) and 1 (style), got {level}.")
+    if not isinstance(level, Real) or not 0 <= level <= 1:
+        raise ValueError(f"The focus lies between 0 (semantics) and 1 (style), got {level!r}.")
     if level == 0.5:
         return tokens
     x, mean, u, s, v = decompose(tokens)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..context import Blend, Context, compute_local_ratios, compute_ratios
+from ..context import Blend, Context, compute_ratios
 from ..diffuser.kv_cache import KVCache
+from ..regions import compute_local_ratios
 from .corrections import PLAIN, GuidanceOptions
 from .samplers import Denoise, predict_x0
 from .schedule import Schedule

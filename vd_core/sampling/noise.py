@@ -15,6 +15,8 @@ from .checks import check_values
 # generator reads only the low 32 bits of a seed.
 SPREAD = 0x9E3779B99E3779B9
 
+LOUDEST = 4.0  # standard deviation of a given x_T
+
 
 def make_generator(seed: int) -> Generator:
     """Make a CPU generator from any integer, modulo 2**64."""
@@ -68,6 +70,11 @@ class GivenNoise:
 
     def __init__(self, noise: Tensor):
         check_values("noise", noise)
+        if noise.numel() > 1 and (deviation := float(noise.detach().float().std())) > LOUDEST:
+            raise ValueError(
+                f"noise has a standard deviation of {deviation:.3g}, where x_T has about 1: leave out what "
+                "scales it, such as init_noise_sigma of diffusers."
+            )
         self.noise = noise
         self.taken = False
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..choices import SPACINGS
@@ -103,7 +104,7 @@ class Sampling:
     def _take_timesteps(self) -> None:
         """Keep the explicit timesteps as numbers; they decide how many steps there are."""
         given: Any = self.timesteps
-        visited = given.tolist() if isinstance(given, Tensor) else given
+        visited = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
         check_type("timesteps", visited, Sequence)
         for t in visited:
             check_number("timesteps", t, 0)

@@ -17,9 +17,10 @@ from comfy.supported_models import SD15
 from torch import Tensor
 
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
-from ....vd_core.context import Context, check_tokens, compute_local_ratios
+from ....vd_core.context import Context, check_tokens
 from ....vd_core.diffuser.mixing import Share, attention_mixing
 from ....vd_core.diffuser.model import Diffuser
+from ....vd_core.regions import compute_local_ratios
 from ....vd_core.sampling.schedule import Schedule
 from ...conditioning import Layout, split_token_weights, split_tokens
 from ...latents import fit_latent

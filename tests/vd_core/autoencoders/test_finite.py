@@ -49,7 +49,7 @@ def test_the_part_of_the_image_autoencoder_is_named(vae, layer, part, value):
 
 
 def test_pictures_and_latents_that_are_not_finite_are_no_weights_fault(vae):
-    with pytest.raises(ValueError, match="encoder got numbers that are not finite"):
+    with pytest.raises(ValueError, match="A picture or a mask holds values that are not finite"):
         vae.encode(torch.full((1, 3, 16, 16), NAN))
     with pytest.raises(ValueError, match="decoder's first layer got numbers that are not finite"):
         vae.decode(torch.full((1, 4, 2, 2), float("inf")))

@@ -8,8 +8,9 @@ import torch
 from random_tensors import randn64 as randn
 
 from vd_core.config import ScheduleConfig
-from vd_core.context import Context, Region, compute_local_ratios, join
+from vd_core.context import Context, join
 from vd_core.diffuser.mixing import attention_mixing, layer_mixing
+from vd_core.regions import Region, compute_local_ratios
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
 
