@@ -1,7 +1,7 @@
 """A LoRA trained through the sampler: gradients pass from CLIP's view of a drawn picture back to the context
 layers.
 
-python -m research.lora_by_gradients [--model FILES] [--updates 20]
+python -m research.lora_by_gradients [--model FILES] [--dtype bfloat16] [--updates 20]
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import argparse
 import torch
 from torch import Tensor
 
-from vd_core import MODEL, Context, Sampling, VersatileDiffusion, load
+from vd_core import Context, Sampling, VersatileDiffusion
 from vd_core.training.lora import Lora, select
 
 from .brain_decoding.predictions import predict
+from .models import add_model_options, load_model
 
 
 def learn(
@@ -31,7 +32,7 @@ def learn(
         for _ in range(updates):
             drawn = vd.sample("image", context, latent, 0, Sampling("dpmpp_2m", steps=4, cfg=1.0))
             seen = vd.clip.embed_image(vd.image_vae.decode_unclamped(drawn))
-            loss = 1 - torch.cosine_similarity(seen, wanted).mean()
+            loss = 1 - torch.cosine_similarity(seen.float(), wanted.float()).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -40,13 +41,10 @@ def learn(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model"
-    )
+    parser = add_model_options(argparse.ArgumentParser(description=__doc__))
     parser.add_argument("--updates", type=int, default=20)
     options = parser.parse_args()
-    model = load(options.model)
+    model = load_model(options)
     target = model.encode_image(predict(model, 1).seen).tokens[:, 0]
     _, distances = learn(model, model.encode_text("banana, flat style"), target, options.updates)
     print(

@@ -1,6 +1,6 @@
 """How reconstructions are measured: pixel correlation, and two-way identification by CLIP.
 
-python -m research.brain_decoding.metrics [--model FILES] [--rows 8]     # image variation, measured
+python -m research.brain_decoding.metrics [--model FILES] [--dtype bfloat16] [--rows 8]  # image variation
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import argparse
 import torch
 from torch import Tensor
 
-from vd_core import MODEL, Sampling, VersatileDiffusion, load
+from vd_core import MODEL, Sampling, VersatileDiffusion
 from vd_core.pictures import resize
 
+from ..models import add_model_options, load_model
 from .predictions import predict
 
 
@@ -29,7 +30,7 @@ def identify(vd: VersatileDiffusion, drawn: Tensor, seen: Tensor) -> float:
 
     Near is the correlation of CLIP's global embeddings, as evaluations on NSD do it.
     """
-    both = [vd.encode_image(pictures).tokens[:, 0] for pictures in (drawn, seen)]
+    both = [vd.encode_image(pictures).tokens[:, 0].float() for pictures in (drawn, seen)]
     table = torch.corrcoef(torch.cat(both))[: len(drawn), len(drawn) :]
     wins = (table.diagonal()[:, None] > table).float()
     return float(wins.sum() / (len(drawn) * (len(drawn) - 1)))
@@ -50,12 +51,9 @@ def evaluate_variations(vd: VersatileDiffusion, seen: Tensor, sampling: Sampling
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model", nargs="+", default=[MODEL], metavar="FILE", help="default: the embedded model"
-    )
+    parser = add_model_options(argparse.ArgumentParser(description=__doc__))
     parser.add_argument("--rows", type=int, default=8)
     options = parser.parse_args()
-    model = load(options.model)
+    model = load_model(options)
     guidance = 2.0 if options.model == [MODEL] else 7.5
     print(evaluate_variations(model, predict(model, options.rows).seen, Sampling("dpmpp_2m", 20, guidance)))

@@ -233,6 +233,8 @@ def read_weights(
 
     Raises ValueError and FileNotFoundError with one sentence for anything that does not fit.
     """
+    if isinstance(parts, str) or not (parts is None or isinstance(parts, Iterable)):
+        raise ValueError(f"parts must be a list of names, got {parts!r}.")
     parts = None if parts is None else list(parts)
     if isinstance(paths, str) and is_name(paths):
         paths = find_snapshot(paths, parts)
@@ -291,8 +293,6 @@ def choose(
     None means all parts that are there.
     """
     held = {part: checkpoint for checkpoint in reversed(checkpoints) for part in checkpoint.keys}
-    if isinstance(parts, str) or not (parts is None or isinstance(parts, Iterable)):
-        raise ValueError(f"parts must be a list of names, got {parts!r}.")
     wanted = set(held if parts is None else parts)
     if strangers := wanted - set(list_parts(config)):
         raise ValueError(

@@ -51,11 +51,14 @@ class Lora(nn.Module):
 
     @contextmanager
     def attach(self, diffuser: Diffuser) -> Iterator[Diffuser]:
-        """Let the diffuser compute with the changes; nothing is merged, so that gradients reach them."""
+        """Let the diffuser compute with the changes; nothing is merged, so that gradients reach them.
+
+        They stay in float32 whatever the diffuser's precision, so that small updates are not lost.
+        """
         layers, scale = find_adaptable(diffuser), self.alpha / self.rank
 
         def add(change: LowRank, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-            return output + scale * change(inputs[0])
+            return output + (scale * change(inputs[0].to(change.down))).to(output)
 
         hooks = [
             layers[name].register_forward_hook(partial(add, change)) for name, change in self.list_low_ranks()
