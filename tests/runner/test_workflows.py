@@ -34,7 +34,8 @@ OWN = [name for name in NAMES if not name.startswith(("ksampler-", "official-ddi
 EMBEDDED = [name for name in OWN if not name.startswith("real-")]
 
 
-PICTURES = {"best-of-n": 2, "interpolate-pictures": 1, "inpaint": 1}  # how many it saves; the others four
+# how many it saves; the others four
+PICTURES = {"best-of-n": 2, "focus-and-blend": 2, "interpolate-pictures": 1, "inpaint": 1}
 
 
 def path_of(part, name):
