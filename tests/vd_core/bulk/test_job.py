@@ -312,7 +312,7 @@ def test_pictures_are_those_of_the_canvas_and_of_training(tmp_path):
 
 
 def test_a_picture_that_memory_does_not_suffice_for_fails_alone(tmp_path):
-    """A file of 10 KB with 144 million pixels, in a process that may take 500 MB more: in RGB they take 720."""
+    """A small file of 144 million pixels, 720 MB in RGB, in a process that may take 500 MB more."""
     (tmp_path / "a.png").write_bytes(content(1))
     (tmp_path / "large.png").write_bytes(encode(Image.new("1", (12_000, 12_000)), "PNG"))
     runner, rows = Runner(replace(QUICK, task="embed")), pictures_of(tmp_path)
