@@ -26,8 +26,8 @@ from vd_core.diffuser.model import Diffuser
 def attend_by_einsum(
     self: Attention, x: Tensor, context: Tensor | None = None, token_weights: Tensor | None = None
 ) -> Tensor:
-    """softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); token weights as in `Attention`. A row
-    of the context for each sample."""
+    """Compute softmax(Q Kᵀ / √d) V, written out (Vaswani et al. 2017, eq. 1); token weights as in
+    `Attention`. A row of the context for each sample."""
     context = x if context is None else context
     q, k, v = (
         rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
@@ -42,13 +42,14 @@ def attend_by_einsum(
 
 @contextmanager
 def use_plain_attention() -> Iterator[None]:
-    """While it is active, diffusers compute their attention by einsum."""
+    """Let diffusers compute their attention by einsum while this is active."""
     with patch.object(Attention, "forward", attend_by_einsum):
         yield
 
 
 def make_plain_diffuser(diffuser: Diffuser) -> Diffuser:
-    """The same diffuser with dense weights of float32; weights that are so already take no further memory."""
+    """Make the same diffuser with dense weights of float32; weights that are so already take no further
+    memory."""
     with torch.device("meta"):
         plain = Diffuser(diffuser.config, diffuser.data, diffuser.context).requires_grad_(False)
     plain.load_state_dict(
@@ -58,7 +59,7 @@ def make_plain_diffuser(diffuser: Diffuser) -> Diffuser:
 
 
 def make_plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
-    """One guided step: () -> eps [B, …], float32."""
+    """Make one guided step: () -> eps [B, …], float32."""
     x, batch = case.latent.float(), case.batch
     contexts = []
     for context in case.contexts:
@@ -76,8 +77,8 @@ def make_plain_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
 
 @torch.inference_mode()
 def count_flops(case: Case) -> int:
-    """What a guided step of the plain baseline costs; a multiplication and an addition count as two. Nothing
-    is computed.
+    """Count what a guided step of the plain baseline costs; a multiplication and an addition count as two.
+    Nothing is computed.
 
     It is the yardstick for all contestants: who leaves work out reaches a higher rate.
     """

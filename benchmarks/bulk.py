@@ -46,7 +46,7 @@ BATCH = 4
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """So many PNG files."""
+    """Write so many PNG files."""
     folder.mkdir()
     pictures = to_pil(CaptionedPictures.load(FOLDER).pixels)
     for number in range(count):
@@ -54,19 +54,19 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 def make_command(source: Path, out: Path, workers: int, steps: int) -> list[str]:
-    """The job: a variation of each picture."""
+    """Return the command of the job: a variation of each picture."""
     options = ["--workers", str(workers), "--steps", str(steps), "--batch", str(BATCH)]
     return [sys.executable, "-m", "vd_core", "bulk", "variation", str(source), str(out), *options]
 
 
 def measure_rate(out: Path, workers: int) -> float:
-    """Rows per second of a finished job, from when all workers had written a part to the last part."""
+    """Measure a finished job in rows per second, from when all workers had written a part to the end."""
     written = sorted(path.stat().st_mtime for path in out.glob("part-*"))
     return (len(written) - workers) * BATCH / (written[-1] - written[workers - 1])
 
 
 def measure_workers(rows: int, repeats: int, steps: int) -> dict[str, float]:
-    """Prints and returns the medians of the rates, and the ratio of neighbours."""
+    """Print and return the medians of the rates, and the ratio of neighbours."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     with TemporaryDirectory() as folder:
         write_pictures(Path(folder, "in"), rows)
@@ -217,7 +217,7 @@ def stop(job: Sequence[str], out: Path, parts: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit status is 1 when rows differ."""
+    """Run the command line; the exit status is 1 when rows differ."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -37,7 +37,7 @@ TIMESTEP = 481
 
 
 def add_size_options(parser: argparse.ArgumentParser, size: str = "small") -> None:
-    """The options that say what is measured."""
+    """Add the options that say what is measured."""
     parser.add_argument("--size", choices=SIZES, default=size)
     parser.add_argument("--pixels", type=int, default=256, help="side of the picture")
     parser.add_argument("--batch", type=int, default=1)
@@ -59,7 +59,7 @@ def randomize_(model: nn.Module) -> nn.Module:
 def make_random_diffuser(
     config: DiffuserConfig, data: Sequence[str], contexts: Sequence[str], dtype: torch.dtype, device: str
 ) -> Diffuser:
-    """A diffuser of the given kinds; never more of it is in memory than its own weights."""
+    """Make a diffuser of the given kinds; never more of it is in memory than its own weights."""
     with torch.device("meta"):
         diffuser = Diffuser(config, data, contexts)
     diffuser = diffuser.to(dtype).requires_grad_(False)
@@ -121,7 +121,7 @@ class Case:
 
 
 def make_case(flow: str, options: argparse.Namespace, dtype: torch.dtype, **changes) -> Case:
-    """A flow as the options of the command line say."""
+    """Make a flow as the options of the command line say."""
     data, kinds = FLOWS[flow]
     return replace(
         Case(SIZES[options.size], data, kinds, options.pixels, options.batch, None, dtype, options.device),

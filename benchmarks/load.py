@@ -68,7 +68,7 @@ class Drawn(Mapping):
 
 
 def list_flow_parts(case: Case) -> list[str]:
-    """The parts of the diffuser that a flow needs."""
+    """List the parts of the diffuser that a flow needs."""
     wanted = {
         "diffuser.time_embed",
         f"diffuser.data.{case.data}",
@@ -78,7 +78,7 @@ def list_flow_parts(case: Case) -> list[str]:
 
 
 def write_random_file(case: Case, options: argparse.Namespace) -> Path:
-    """The file of a case's layers, written if it is not there."""
+    """Write the file of a case's layers if it is not there."""
     path = options.scratch / f"vd-{options.size}-{options.flow}-{options.file_dtype}.safetensors"
     if not path.exists():
         shapes = {
@@ -90,7 +90,7 @@ def write_random_file(case: Case, options: argparse.Namespace) -> Path:
 
 
 def read_bytes(path: Path) -> list[bytearray]:
-    """All tensors' bytes, each in memory of its own."""
+    """Read all tensors' bytes, each in memory of its own."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         sizes = [
@@ -106,7 +106,7 @@ def read_bytes(path: Path) -> list[bytearray]:
 
 
 def load_plainly(path: Path, case: Case) -> Diffuser:
-    """The way without care for time and memory."""
+    """Load without care for time and memory."""
     diffuser = Diffuser(case.config.diffuser, [case.data], sorted(set(case.kinds)))
     diffuser.load_state_dict(
         {key.removeprefix("diffuser."): tensor for key, tensor in load_file(path).items()}
@@ -115,7 +115,7 @@ def load_plainly(path: Path, case: Case) -> Diffuser:
 
 
 def measure_case(path: Path, case: Case, contestant: str) -> dict:
-    """One contestant in this process, which must be a fresh one."""
+    """Measure one contestant in this process, which must be a fresh one."""
     before, start = read_memory("VmRSS"), time.perf_counter()
     if contestant == "read":
         held = read_bytes(path)

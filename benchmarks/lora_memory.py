@@ -23,12 +23,12 @@ from vd_core.training.lora import Lora, select
 
 
 def read_peak() -> str:
-    """The largest resident size of this process so far."""
+    """Read the largest resident size of this process so far."""
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
 
 
 def main() -> None:
-    """One step."""
+    """Take one training step, and print what it needed."""
     config = VDConfig()
     diffuser = build(config, ["diffuser.data.image", "diffuser.context.text"]).diffuser.requires_grad_(False)
     diffuser.load_state_dict(

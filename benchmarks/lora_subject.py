@@ -33,7 +33,7 @@ STYLES = ("blob", "flat", "noto", "3d")
 
 
 def write(folder: Path, pictures: Tensor, captions: list[str]) -> None:
-    """A folder as users have it."""
+    """Write a folder as users have it."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (picture, caption) in enumerate(zip(to_pil(pictures), captions, strict=True)):
         picture.save(folder / f"{number:03}.png")
@@ -41,7 +41,7 @@ def write(folder: Path, pictures: Tensor, captions: list[str]) -> None:
 
 
 def draw(vd: VersatileDiffusion, captions: list[str], seed: int) -> Tensor:
-    """A latent per caption."""
+    """Draw a latent per caption."""
     start = torch.zeros(len(captions), 16, 8, 8)
     return vd.sample(
         "image",

@@ -34,7 +34,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every benchmark has."""
+    """Add the options that every benchmark has."""
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of our side; the plain baseline is float32 always"
     )
@@ -53,7 +53,8 @@ def synchronize(device: str) -> None:
 def alternate(
     functions: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of every call, by contestant: A B A B …, after one call of each that does not count."""
+    """Measure the seconds of every call, by contestant: A B A B …, after one call of each that does not
+    count."""
     seconds = {name: [] for name in functions}
     with torch.inference_mode():
         for number in range(repeats + 1):
@@ -68,29 +69,29 @@ def alternate(
 
 
 def compute_ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """How many times as long `slow` takes: the median over the rounds, in each of which both ran one after
-    the other."""
+    """Compute how many times as long `slow` takes: the median over the rounds, in each of which both ran one
+    after the other."""
     return median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def compute_ratios(measured: Mapping[str, Sequence[float]], ours: str = "ours") -> dict[str, float]:
-    """The ratio of every other contestant to ours."""
+    """Compute the ratio of every other contestant to ours."""
     return {name: compute_ratio(values, measured[ours]) for name, values in measured.items() if name != ours}
 
 
 def make_matrix_product(dtype: torch.dtype, device: str) -> Callable[[], object]:
-    """A product of square matrices: its rate is the yardstick of what the machine can do at the moment."""
+    """Make a product of square matrices: its rate is the yardstick of what the machine can do now."""
     a, b = (torch.randn(GEMM, GEMM).to(device, dtype) for _ in range(2))
     return lambda: a @ b
 
 
 def compute_matrix_rate(seconds: Sequence[float]) -> float:
-    """FLOP per second from the times of `matrix_product`."""
+    """Compute FLOP per second from the times of `make_matrix_product`."""
     return 2 * GEMM**3 / median(seconds)
 
 
 def read_memory(field: str) -> int:
-    """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most. Linux only.
+    """Read bytes of this process in memory: "VmRSS" now, "VmHWM" at most. Linux only.
 
     Not `getrusage`: for a forked child process its maximum includes that of the parent.
     """
@@ -111,7 +112,7 @@ def run_in_child(module: str, arguments: Sequence[str]) -> dict:
 
 
 def describe_machine(device: str) -> dict:
-    """What the figures were measured on."""
+    """Describe what the figures were measured on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -27,7 +27,7 @@ CONTESTANTS = ("ours", "baseline")
 
 
 def measure_case(flow: str, contestant: str, options: argparse.Namespace) -> dict:
-    """Two guided steps in this process, which must be a fresh one."""
+    """Measure two guided steps in this process, which must be a fresh one."""
     before = read_memory("VmRSS")
     case = make_case(flow, options, DTYPES[options.dtype] if contestant == "ours" else torch.float32)
     step = (

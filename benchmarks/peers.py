@@ -15,7 +15,7 @@ from vd_core.config import DiffuserConfig
 
 
 def build_diffusers_unet(config: DiffuserConfig) -> nn.Module:
-    """diffusers' UNet2DConditionModel (`pip install diffusers`). Raises ImportError without it."""
+    """Build diffusers' UNet2DConditionModel (`pip install diffusers`). Raises ImportError without it."""
     from diffusers import UNet2DConditionModel
 
     down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention]
@@ -74,7 +74,7 @@ PEERS = {"diffusers": build_diffusers_unet, "core": build_core_unet}
 
 @torch.no_grad()
 def make_peer_step(name: str, case: Case) -> Callable[[], Tensor]:
-    """A guided step of a flow with one context to pictures, both halves as one batch."""
+    """Make a guided step of a flow with one context to pictures, both halves as one batch."""
     with torch.device("meta"):
         unet = PEERS[name](case.config.diffuser)
     unet = randomize_(unet.eval().to(case.dtype).to_empty(device=case.device))

@@ -70,7 +70,7 @@ TABLES = {"steps": STEPS, "bits": BITS}  # the first setting of each is its refe
 
 @torch.inference_mode()
 def read_contexts(model: VersatileDiffusion, samples: int) -> dict[str, Context]:
-    """Held-out pictures and their captions, by kind."""
+    """Read held-out pictures and their captions, by kind."""
     data = CaptionedPictures.load(embedded.FOLDER)
     chosen = data.held_out[:samples]
     return {
@@ -82,7 +82,7 @@ def read_contexts(model: VersatileDiffusion, samples: int) -> dict[str, Context]
 def draw_samples(
     model: VersatileDiffusion, data: str, contexts: Blend, setting: Setting
 ) -> tuple[Tensor, int]:
-    """Latents of a flow, in float64 if the network is, else in float32; and how often the network was
+    """Sample latents of a flow, in float64 if the network is, else in float32; and how often the network was
     evaluated for each."""
     sizes, samples = model.config.diffuser.data[data], len(contexts[0].tokens)
     shape = (
@@ -105,7 +105,7 @@ def draw_samples(
 
 
 def measure_distances(model: VersatileDiffusion, table: str, samples: int) -> list[dict]:
-    """One row per setting of a table, with the distance to its reference for every flow."""
+    """Measure one row per setting of a table, with the distance to its reference for every flow."""
     contexts, settings = read_contexts(model, samples), TABLES[table]
     rows = [{"table": table, "what": name, "distance": {}} for name in settings]
     for flow, (data, kinds) in FLOWS.items():

@@ -50,7 +50,7 @@ LABELS = {
 
 
 def grow(case: Case, what: str, value: int) -> Case:
-    """The case with more of something; contexts alternate between pictures and texts."""
+    """Grow the case with more of something; contexts alternate between pictures and texts."""
     if what == "contexts":
         kinds = tuple(("image", "text")[number % 2] for number in range(value))
         return replace(case, kinds=kinds)
@@ -60,7 +60,7 @@ def grow(case: Case, what: str, value: int) -> Case:
 def make_runs(
     case: Case, what: str, value: int, diffuser: Diffuser, plain: Diffuser
 ) -> dict[str, Callable[[], object]]:
-    """What the contestants do at one point: a guided step, or for "steps" a whole run of official DDIM."""
+    """Make what contestants run at one point: a guided step, or for "steps" a whole run of official DDIM."""
     our, their = make_step(case, diffuser), make_plain_step(case, plain)
     if what != "steps":
         return {"ours": our, "baseline": their}
@@ -73,8 +73,8 @@ def make_runs(
 
 
 def fit_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """(a, k) of the least-squares line log seconds = log a + k log size. Raises ValueError for fewer than two
-    sizes."""
+    """Fit (a, k) of the least-squares line log seconds = log a + k log size. Raises ValueError for fewer than
+    two sizes."""
     if len(set(sizes)) < 2:
         raise ValueError(f"An exponent is fitted to at least two sizes, got {list(sizes)}.")
     x, y = [math.log(size) for size in sizes], [math.log(value) for value in seconds]
@@ -86,7 +86,7 @@ def fit_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[floa
 
 
 def measure_curve(what: str, case: Case, values: Sequence[int], options: argparse.Namespace) -> dict:
-    """The curve of one thing that grows."""
+    """Measure the curve of one thing that grows."""
     seconds = {"ours": [], "baseline": []}
     # One set of weights for all points; contexts need both kinds of layers.
     widest = replace(case, kinds=("image", "text")) if what == "contexts" else case
@@ -109,7 +109,7 @@ def measure_curve(what: str, case: Case, values: Sequence[int], options: argpars
 
 
 def draw_picture(row: dict, title: str) -> Image.Image:
-    """The measured points of a row, and the fitted curves."""
+    """Draw the measured points of a row, and the fitted curves."""
     low, high = row["sizes"][0], row["sizes"][-1]
     along = [low + (high - low) * i / 60 for i in range(61)]
     curves = []

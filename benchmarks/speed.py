@@ -52,13 +52,13 @@ BACKBONES = {
 
 
 def make_step(case: Case, diffuser: Diffuser) -> Callable[[], Tensor]:
-    """A guided step as the product runs it."""
+    """Make a guided step as the product runs it."""
     denoise = guide(diffuser, case.schedule, case.contexts, case.data, CFG)
     return lambda: denoise(case.latent, TIMESTEP)
 
 
 def compile_twin(diffuser: Diffuser, mode: str) -> Diffuser:
-    """The same layers, compiled."""
+    """Compile a twin of the same layers."""
     with torch.device("meta"):
         twin = Diffuser(diffuser.config, diffuser.data, diffuser.context).requires_grad_(False)
     twin.load_state_dict(diffuser.state_dict(), assign=True)
@@ -68,7 +68,8 @@ def compile_twin(diffuser: Diffuser, mode: str) -> Diffuser:
 
 @torch.inference_mode()
 def time_first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> dict:
-    """How long the first compiled step takes, and its distance to the eager one, |difference| / |eager|."""
+    """Measure how long the first compiled step takes, and its distance to the eager one, |difference| /
+    |eager|."""
     expected, start = eager(), time.perf_counter()
     found = ours()
     figures = {
@@ -82,7 +83,7 @@ def time_first_step(ours: Callable[[], Tensor], eager: Callable[[], Tensor]) -> 
 def measure_row(
     functions: dict[str, Callable[[], object]], options: argparse.Namespace, dtype: torch.dtype
 ) -> dict:
-    """All contestants and the yardstick, taking turns -> the figures of a row."""
+    """Measure all contestants and the yardstick, taking turns -> the figures of a row."""
     seconds = alternate(
         functions | {"matrix": make_matrix_product(dtype, options.device)}, options.repeats, options.device
     )
@@ -96,7 +97,7 @@ def measure_row(
 
 
 def measure_flow(flow: str, options: argparse.Namespace) -> dict:
-    """A guided step of a flow."""
+    """Measure a guided step of a flow."""
     dtype = DTYPES[options.dtype]
     case = make_case(flow, options, dtype)
     functions, extra = {"ours": make_step(case, case.diffuser)}, {}
@@ -123,8 +124,8 @@ def measure_flow(flow: str, options: argparse.Namespace) -> dict:
 
 @torch.no_grad()
 def measure_captions(options: argparse.Namespace) -> dict:
-    """Decoding of sentences of the longest length: all together and cached, or each alone from its first
-    token at every token."""
+    """Measure decoding of sentences of the longest length: all together and cached, or each alone from its
+    first token at every token."""
     dtype, config = DTYPES[options.dtype], SIZES[options.size].text_vae
     with torch.device("meta"):
         optimus = Optimus(config)
@@ -153,7 +154,7 @@ def measure_captions(options: argparse.Namespace) -> dict:
 
 @torch.no_grad()
 def measure_backbone(options: argparse.Namespace) -> dict:
-    """SeeCoder's backbone beside timm's Swin of the same sizes and type."""
+    """Measure SeeCoder's backbone beside timm's Swin of the same sizes and type."""
     from timm.models.swin_transformer import SwinTransformer
 
     dtype, sizes = DTYPES[options.dtype], BACKBONES[options.size]
@@ -178,7 +179,7 @@ ROWS = {**dict.fromkeys(FLOWS, measure_flow), "captions": measure_captions, "bac
 
 
 def write_line(row: dict) -> str:
-    """A row for people."""
+    """Write a row for people."""
     medians = ", ".join(f"{name} {seconds:.4g} s" for name, seconds in row["medians"].items())
     compared = ", ".join(f"{value:.2f}x {name}" for name, value in row["ratios"].items())
     rate = (

@@ -23,7 +23,7 @@ START, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 
 def describe_case(row: dict) -> str:
-    """What was measured, in short."""
+    """Describe what was measured, in short."""
     picture = (
         f", {row['pixels']} px"
         if "pixels" in row and row.get("what") not in ("image-to-text", "text-to-text", "captions")
@@ -33,12 +33,12 @@ def describe_case(row: dict) -> str:
 
 
 def describe_others(row: dict) -> str:
-    """How many times as long the contestants take."""
+    """Describe how many times as long the contestants take."""
     return ", ".join(f"{name} {value:.2f}×" for name, value in row["ratios"].items())
 
 
 def describe_extent(row: dict) -> str:
-    """The first and the last point of a curve; those of pixels are kept in thousands."""
+    """Describe the first and the last point of a curve; those of pixels are kept in thousands."""
     return " … ".join(
         f"{round(1000 * size) if row['what'] == 'pixels' else size:g}"
         for size in (row["sizes"][0], row["sizes"][-1])
@@ -46,7 +46,7 @@ def describe_extent(row: dict) -> str:
 
 
 def write_mebibytes(count: float) -> str:
-    """Bytes in MiB."""
+    """Write bytes in MiB."""
     return f"{count / 2**20:.0f} MiB"
 
 
@@ -96,7 +96,7 @@ COLUMNS: dict[str, list[Column]] = {
 
 
 def write_table(record: dict) -> str:
-    """One record as a table, under a line that says where it was measured and how to measure it again."""
+    """Write one record as a table, under a line that says where it was measured, and how."""
     columns, machine = COLUMNS[record["benchmark"]], record["machine"]
     lines = [[title for title, _ in columns], ["---"] * len(columns)]
     lines += [[cell(row) for _, cell in columns] for row in record["rows"]]
@@ -121,7 +121,7 @@ Line = tuple[str, str, list[str]]  # what, its figure, what that is compared wit
 
 
 def write_speed(row: dict) -> Line | None:
-    """A guided step, or the decoding of captions; SeeCoder's backbone is left to the whole tables."""
+    """Write the line of a guided step, or of captions; SeeCoder's backbone is in the whole tables."""
     if row["what"] == "backbone":
         return None
     captions = row["what"] == "captions"
@@ -135,7 +135,7 @@ def write_speed(row: dict) -> Line | None:
 
 
 def write_scaling(row: dict) -> Line | None:
-    """What a batch of texts costs."""
+    """Write the line of what a batch of texts costs."""
     if row["what"] != "batch" or FLOWS[row["flow"]][0] != "text":
         return None
     last, first = row["seconds"]["ours"][-1], row["seconds"]["ours"][0]
@@ -147,7 +147,7 @@ def write_scaling(row: dict) -> Line | None:
 
 
 def write_memory(row: dict) -> Line:
-    """The most that a step holds."""
+    """Write the line of the most that a step holds."""
     return (
         f"memory: {describe_case(row)}",
         write_mebibytes(row["peak"]),
@@ -156,7 +156,7 @@ def write_memory(row: dict) -> Line:
 
 
 def write_load(row: dict) -> Line:
-    """Loading, against reading the file."""
+    """Write the line of loading, against reading the file."""
     compared = [
         f"{row['to_reading']['ours']:.2f}× the time of reading alone",
         f"memory {row['peak_to_weights']:.2f}× the weights",
@@ -174,8 +174,8 @@ SUMMARIES: dict[str, Callable[[dict], Line | None]] = {
 
 
 def write_summary(records: Sequence[dict]) -> str:
-    """One table of what users ask first. A case that was measured in several runs stands in one line, with
-    the figures of the first."""
+    """Write one table of what users ask first. A case that was measured in several runs stands in one line,
+    with the figures of the first."""
     lines: dict[str, tuple[str, dict[str, None]]] = {}
     for record in records:
         line_of = SUMMARIES.get(record["benchmark"], lambda row: None)
@@ -192,7 +192,7 @@ def write_summary(records: Sequence[dict]) -> str:
 
 
 def insert(page: str, tables: str) -> str:
-    """A page with new tables between its marks. Raises ValueError for a page without them."""
+    """Return a page with new tables between its marks. Raises ValueError for a page without them."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):

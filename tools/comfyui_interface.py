@@ -144,7 +144,7 @@ class Uses(ast.NodeVisitor):
             self.generic_visit(node)
 
     def dotted(self, node: ast.expr) -> str | None:
-        """The full name of an expression, where it is one of core's."""
+        """Return the full name of an expression, where it is one of core's."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if isinstance(node, ast.Attribute) and (before := self.dotted(node.value)) is not None:
@@ -167,7 +167,7 @@ class Checkout:
 
     @cache  # noqa: B019  one checkout per run
     def module(self, name: str) -> ast.Module | None:
-        """The syntax tree of a module; None where there is none."""
+        """Return the syntax tree of a module; None where there is none."""
         path = self.root.joinpath(*name.split("."))
         files = [path.with_suffix(".py"), path / "__init__.py"]
         file = next((file for file in files if file.is_file()), None)
@@ -178,7 +178,7 @@ class Checkout:
         return self.module(name) is not None or self.root.joinpath(*name.split(".")).is_dir()
 
     def find(self, name: str) -> ast.AST | None:
-        """The definition of a dotted name: a class, a function, an assignment; through imports of other
+        """Find the definition of a dotted name: a class, a function, an assignment; through imports of other
         modules of core."""
         owner, _, last = name.rpartition(".")
         if self.is_package(name):
@@ -199,8 +199,8 @@ class Checkout:
         return self.member(definition, owner, last)
 
     def member(self, cls: ast.ClassDef, name: str, attribute: str) -> ast.AST | None:
-        """A method or an attribute of a class or of those that it inherits from; also one that a method sets
-        on self."""
+        """Find a method or an attribute of a class or of those that it inherits from; also one that a method
+        sets on self."""
         for node in ast.walk(cls):
             if attribute in list_names(node):
                 return node
@@ -215,8 +215,8 @@ class Checkout:
         return None
 
     def signature(self, name: str) -> ast.arguments | None:
-        """What a function takes, or the constructor of a class; None where it is not written in Python source
-        of core."""
+        """Read what a function takes, or the constructor of a class; None where it is not written in Python
+        source of core."""
         node = self.find(name)
         if isinstance(node, ast.ClassDef):
             node = self.member(node, name, "__init__")
@@ -224,7 +224,7 @@ class Checkout:
 
 
 def list_names(node: ast.AST) -> set[str]:
-    """The names that a statement defines, buffers of torch modules too."""
+    """List the names that a statement defines, buffers of torch modules too."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}
     if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -246,7 +246,7 @@ def list_names(node: ast.AST) -> set[str]:
 
 
 def find_fault(use: Use, checkout: Checkout) -> str:
-    """What is wrong with a use of a name; empty where nothing is."""
+    """Find what is wrong with a use of a name; empty where nothing is."""
     if checkout.find(use.name) is None:
         return "is not there"
     if not use.called or (arguments := checkout.signature(use.name)) is None:
@@ -285,7 +285,7 @@ def report(root: Path, adapter: Path = ADAPTER) -> Iterator[tuple[str, str, str]
 
 
 def write_signature(arguments: ast.arguments | None) -> str:
-    """A signature in words of source."""
+    """Write a signature in words of source."""
     return "" if arguments is None else f"({ast.unparse(arguments)})"
 
 

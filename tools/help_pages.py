@@ -40,12 +40,12 @@ def write_page(node: str, texts: dict, language: str) -> str:
 
 
 def name_output(output: dict) -> str:
-    """The name of an output before its description; some have none of their own."""
+    """Return the name of an output before its description; some have none of their own."""
     return f"{output['name']}: " if "name" in output else ""
 
 
 def write_pages() -> dict[Path, str]:
-    """The help pages by their paths."""
+    """Write the help pages by their paths."""
     written = {}
     for language in HEADINGS:
         texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "locales"
 
 
 def list_inputs(cls) -> dict[str, dict]:
-    """The options of each input, in order."""
+    """List the options of each input, in order."""
     schema = cls.INPUT_TYPES()
     return {
         name: spec[1]
@@ -23,13 +23,13 @@ def list_inputs(cls) -> dict[str, dict]:
 
 
 def write_english(pack) -> dict:
-    """The English texts of the nodes, in the form of ComfyUI's nodeDefs.json."""
+    """Write the English texts of the nodes, in the form of ComfyUI's nodeDefs.json."""
     return {name: write_node(pack, name, cls) for name, cls in pack.NODE_CLASS_MAPPINGS.items()}
 
 
 def write_node(pack, node: str, cls) -> dict:
-    """The texts of one node. The page adds a widget to seeds; outputs without a name of their own are shown
-    by type."""
+    """Write the texts of one node. The page adds a widget to seeds; outputs without a name of their own are
+    shown by type."""
     inputs = {}
     for name, options in list_inputs(cls).items():
         inputs[name] = {"name": name, "tooltip": options["tooltip"]}

@@ -76,7 +76,7 @@ class Said:
 
 
 def read_text(node: ast.expr, constants: dict[str, str]) -> str | None:
-    """The text of a string, an f-string or a constant, {} for what is filled in; None for anything else."""
+    """Read the text of a string, an f-string or a constant, {} for what is filled in; else None."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -85,7 +85,7 @@ def read_text(node: ast.expr, constants: dict[str, str]) -> str | None:
 
 
 def find_raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
-    """(line, what it is called with) of every error that is raised, and of every text that a function
+    """Find (line, what it is called with) of every error that is raised, and of every text that a function
     returns."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
@@ -105,7 +105,7 @@ def find_raised(tree: ast.Module) -> Iterator[tuple[int, ast.expr]]:
 
 
 def find_sentences() -> tuple[list[Said], list[str]]:
-    """Every sentence, and every error whose text is none that can be read here."""
+    """Find every sentence, and every error whose text is none that can be read here."""
     sentences, others = [], []
     for file in [
         ROOT / "run_workflow.py",
@@ -133,7 +133,7 @@ SENTENCES, OTHERS = find_sentences()
 
 
 def write_page() -> str:
-    """docs/messages.md."""
+    """Write docs/messages.md."""
     lines, file = [HEAD], ""
     for said in SENTENCES:
         if said.file != file:

@@ -26,7 +26,7 @@ NAMED = {  # (file, module): why it may be there
 
 
 def list_files() -> list[Path]:
-    """The files that ComfyUI may import."""
+    """List the files that ComfyUI may import."""
     return [
         ROOT / "__init__.py",
         *(file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))),
@@ -34,7 +34,7 @@ def list_files() -> list[Path]:
 
 
 def find_broken_rules() -> Iterator[str]:
-    """What in these files a registry of node packs forbids."""
+    """Find what in these files a registry of node packs forbids."""
     for file in list_files():
         name = file.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -58,7 +58,7 @@ def find_broken_rules() -> Iterator[str]:
 
 
 def run_tool(name: str, *arguments: str) -> bool:
-    """Runs a tool that may not be installed; whether it has nothing to say."""
+    """Run a tool that may not be installed. Return whether it has nothing to say."""
     if importlib.util.find_spec(name) is None:
         print(f"{name}: skipped, it is not installed")
         return True
@@ -70,7 +70,7 @@ def run_tool(name: str, *arguments: str) -> bool:
 
 
 def main() -> int:
-    """Exit status 1 if a rule is broken or a tool found something."""
+    """Check all; exit status 1 if a rule is broken or a tool found something."""
     broken = list(find_broken_rules())
     print(*broken or ["rules of node packs: kept"], sep="\n")
     clean = run_tool("bandit", "-q", "-r", "-lll", *PACKAGES, "runner", "run_workflow.py")

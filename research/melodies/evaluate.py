@@ -35,7 +35,7 @@ from .train import extend
 
 
 def sample(vd: VersatileDiffusion, data: str, context: Context) -> Tensor:
-    """A latent of a kind for each row of a context."""
+    """Sample a latent of a kind for each row of a context."""
     sizes, count = vd.config.diffuser.data[data], len(context.tokens)
     like = torch.zeros(count, sizes.channels, *([sizes.side] * 2 if sizes.layers == "2d" else []))
     return vd.sample(data, [context], like, sample_noise(1), SAMPLING)
@@ -44,7 +44,7 @@ def sample(vd: VersatileDiffusion, data: str, context: Context) -> Tensor:
 def make_contexts(
     vd: VersatileDiffusion, pictures: Tensor, captions: list[str], melodies: Tensor
 ) -> dict[str, Context]:
-    """The same things as contexts of every kind."""
+    """Make the same things as contexts of every kind."""
     return {
         "image": vd.encode_image(pictures, null="black"),
         "text": vd.encode_text(captions),
@@ -54,7 +54,7 @@ def make_contexts(
 
 @torch.inference_mode()
 def print_figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -> None:
-    """Prints, for up to `count` trained and as many held-out pairs, what each flow gets right."""
+    """Print, for up to `count` trained and as many held-out pairs, what each flow gets right."""
     book = write_songbook(data.names, len(data.styles))
     latents = torch.cat([vd.image_vae.encode(chunk) for chunk in data.pixels.split(64)])
     for part, pool in (("trained", data.train), ("held out", data.held_out)):
@@ -80,8 +80,8 @@ def print_figures(vd: VersatileDiffusion, data: CaptionedPictures, count: int) -
 
 @torch.inference_mode()
 def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out: Path) -> None:
-    """`out`/flows.png: what the nine flows make of each thing, a row per given kind; `out`/*.wav: melodies
-    that were asked for in words."""
+    """Draw `out`/flows.png: what the nine flows make of each thing, a row per given kind; `out`/*.wav:
+    melodies that were asked for in words."""
     book = write_songbook(data.names, len(data.styles))
     captions = [data.captions[i] for i in things]
     melodies = book[data.name[things], data.style[things]]
@@ -108,7 +108,7 @@ def show(vd: VersatileDiffusion, data: CaptionedPictures, things: list[int], out
 
 
 def draw_tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
-    """One thing as a picture [3, side, side]."""
+    """Draw one thing as a picture [3, side, side]."""
     if kind != "text":
         picture = value if kind == "image" else draw_roll(value)
         return picture.repeat_interleave(side // picture.shape[1], 1).repeat_interleave(
@@ -127,7 +127,7 @@ def draw_tile(kind: str, value: Tensor | str, side: int = 192) -> Tensor:
 
 
 def count_parameters(config: DiffuserConfig) -> tuple[int, int]:
-    """How many a diffuser of all flows has, and how many single-flow ones have together."""
+    """Count how many parameters a diffuser of all flows has, and how many single-flow ones have together."""
     with torch.device("meta"):
         diffuser = Diffuser(config)
     count = {
@@ -141,7 +141,7 @@ def count_parameters(config: DiffuserConfig) -> tuple[int, int]:
 
 
 def make_picture_config(count: int) -> DiffuserConfig:
-    """Versatile Diffusion with so many kinds, each as large as its pictures."""
+    """Make the config of Versatile Diffusion with so many kinds, each as large as its pictures."""
     config, kinds = VDConfig().diffuser, range(count)
     return replace(
         config,

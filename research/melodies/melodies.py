@@ -21,7 +21,7 @@ BEAT, RATE = 0.15, 16000  # seconds of a token; samples per second
 
 
 def spell(name: str, style: int) -> Tensor:
-    """The melody [SLOTS] of a name: its 8 letters, each played as the style does.
+    """Spell a name as a melody [SLOTS]: its 8 letters, each played as the style does.
 
     A shorter name is repeated, a longer one gives its first four letters and its last four.
 
@@ -42,7 +42,7 @@ def spell(name: str, style: int) -> Tensor:
 
 
 def write_songbook(names: Sequence[str], styles: int) -> Tensor:
-    """The melodies of all names in all styles, [names, styles, SLOTS]."""
+    """Write the melodies of all names in all styles, [names, styles, SLOTS]."""
     return torch.stack([torch.stack([spell(name, style) for style in range(styles)]) for name in names])
 
 
@@ -54,8 +54,8 @@ def recognise(melodies: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_roll(melody: Tensor, side: int = 64) -> Tensor:
-    """A melody [SLOTS] as a picture [3, side, side]: time to the right, high notes above, a held note goes
-    on."""
+    """Draw a melody [SLOTS] as a picture [3, side, side]: time to the right, high notes above, a held note
+    goes on."""
     picture, cell, note = torch.full((3, SLOTS, SLOTS), 0.95), side // SLOTS, REST
     for slot, token in enumerate(melody.tolist()):
         note = note if token == HOLD else token
@@ -67,7 +67,7 @@ def draw_roll(melody: Tensor, side: int = 64) -> Tensor:
 
 
 def write_wav(path: Path, melody: Tensor) -> None:
-    """A melody [SLOTS] to listen to: one plucked note after the other."""
+    """Write a melody [SLOTS] to listen to: one plucked note after the other."""
     time = np.arange(int(RATE * 4 * BEAT)) / RATE
     sound = np.zeros(int(RATE * BEAT) * SLOTS + len(time))
     for slot, token in enumerate(melody.tolist()):

@@ -44,7 +44,7 @@ BATCHES = {
 
 
 def extend(config: VDConfig) -> VDConfig:
-    """A config with the kinds of kind.json beside its own."""
+    """Extend a config with the kinds of kind.json beside its own."""
     values = config.to_dict()
     for group, kinds in json.loads(KIND.read_text(encoding="utf-8")).items():
         values["diffuser"][group] |= kinds
@@ -52,8 +52,8 @@ def extend(config: VDConfig) -> VDConfig:
 
 
 def grow(vd: VersatileDiffusion) -> VersatileDiffusion:
-    """A model with the layers of the new kind, which alone are to be trained; they start as those of texts
-    where the shapes are equal."""
+    """Grow a model with the layers of the new kind, which alone are to be trained; they start as those of
+    texts where the shapes are equal."""
     config = extend(vd.config)
     torch.manual_seed(0)
     diffuser = Diffuser(config.diffuser)
@@ -70,7 +70,7 @@ def grow(vd: VersatileDiffusion) -> VersatileDiffusion:
 
 @torch.no_grad()
 def make_flow_data(vd: VersatileDiffusion, data: CaptionedPictures) -> dict[str, FlowData]:
-    """What the new flows are trained on, by the kind of their condition: training pictures alone, their
+    """Make what the new flows are trained on, by the kind of their condition: training pictures alone, their
     captions and melodies."""
     images, captions = data.pixels[data.train], [data.captions[i] for i in data.train]
     generator = torch.Generator().manual_seed(0)
@@ -108,7 +108,7 @@ def train(
     steps: int,
     batches: dict[tuple[str, str], int] = BATCHES,
 ) -> Path:
-    """Trains the new layers, or resumes; returns the file that holds them."""
+    """Train the new layers, or resume; returns the file that holds them."""
     vd = grow(vd)
     flows, schedule = make_flow_data(vd, data), Schedule(vd.config.schedule)
     by_condition = [

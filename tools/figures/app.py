@@ -32,7 +32,7 @@ class Recipes:
         return torch.tensor(found)[torch.linspace(0, len(found) - 1, self.count).long()]
 
     def nearest(self, drawn: torch.Tensor) -> torch.Tensor:
-        """The number of the nearest picture to each latent."""
+        """Find the number of the nearest picture to each latent."""
         return torch.cdist(drawn.flatten(1), self.latents.flatten(1)).argmin(dim=1)
 
     def caption(self, number: int) -> str:
@@ -77,7 +77,7 @@ class Recipes:
         )
 
     def other(self, number: int, style: str) -> int:
-        """The picture of the same thing in another style, or itself."""
+        """Return the picture of the same thing in another style, or itself."""
         same = (self.data.name == self.data.name[number]) & (self.data.style == self.data.styles.index(style))
         return int(same.nonzero()[0]) if same.any() else number
 
@@ -107,7 +107,7 @@ class Recipes:
 
 
 def compute_share(truths) -> float:
-    """The share of true values."""
+    """Compute the share of true values."""
     truths = [bool(truth) for truth in truths]
     return sum(truths) / len(truths)
 

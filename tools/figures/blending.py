@@ -14,8 +14,8 @@ RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def measure_strengths(count: int) -> dict[str, float]:
-    """Pictures blended with the captions of others, on the embedded model: how the samples lie between the
-    two, for `count` pairs.
+    """Measure pictures blended with the captions of others, on the embedded model: how the samples lie
+    between the two, for `count` pairs.
 
     The similarity to the text's picture is d_image / (d_image + d_text), with d the distances of the sample's
     latent to the two.

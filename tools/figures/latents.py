@@ -22,7 +22,7 @@ CAPTIONS = [
 
 
 def measure_psnr(pictures: Tensor, others: Tensor) -> float:
-    """Of pictures in 0..1, the mean over the batch, in dB."""
+    """Measure the PSNR of pictures in 0..1, the mean over the batch, in dB."""
     error = (pictures.clamp(0, 1) - others.clamp(0, 1)).square().flatten(1).mean(dim=1)
     return (-10 * error.log10()).mean().item()
 

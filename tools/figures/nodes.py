@@ -4,7 +4,7 @@ import torch
 
 
 def make_functions(pack):
-    """Every node of a pack as a function of its inputs; defaults are filled in."""
+    """Make every node of a pack as a function of its inputs; defaults are filled in."""
 
     def caller(cls):
         def call(**inputs):

@@ -12,7 +12,7 @@ PROMPTS = ("sunflower, flat style", "strawberry, 3d style")
 
 
 def load(nodes):
-    """The parts of the embedded model."""
+    """Load the parts of the embedded model."""
     model, vae = nodes["VD_LoadImageModel"]()
     return {
         "model": model,
@@ -50,13 +50,13 @@ def draw(nodes, embedded, context, width=8, steps=8):
 
 @torch.inference_mode()
 def measure_likeness(embedded, pictures, texts):
-    """Cosine of pictures [B, H, W, 3] and texts, [B, texts]."""
+    """Measure cosine of pictures [B, H, W, 3] and texts, [B, texts]."""
     seen = embedded["vision"].encode_image(pictures.movedim(-1, 1))[:, 0]
     return torch.nn.functional.normalize(seen, dim=-1) @ embedded["clip"].embed_text(texts).T
 
 
 def join_weighted(nodes, embedded, weight):
-    """Two prompts in one, the first of which has a weight."""
+    """Join two prompts in one, the first of which has a weight."""
     first, second = (
         encode_text(nodes, embedded, f"({PROMPTS[0]}:{weight})"),
         encode_text(nodes, embedded, PROMPTS[1]),
@@ -67,14 +67,14 @@ def join_weighted(nodes, embedded, weight):
 
 
 def blend_guided(nodes, embedded, guidance):
-    """Two prompts blended, the first of which has a guidance."""
+    """Blend two prompts, the first of which has a guidance."""
     first = encode_text(nodes, embedded, PROMPTS[0])
     first = nodes["VD_ContextGuidance"](positive=first[0], negative=first[1], guidance=guidance)
     return blend(nodes, first, encode_text(nodes, embedded, PROMPTS[1]))
 
 
 def write_figures(nodes, embedded):
-    """Lines for the docs/figures.md."""
+    """Write lines for the docs/figures.md."""
     styles = ("3d", "flat", "noto", "line")
     names = ("red apple", "sunflower", "rocket", "banana", "strawberry", "star", "red heart", "pizza")
     texts = [f"{name}, {styles[number % 4]} style" for number, name in enumerate(names)]

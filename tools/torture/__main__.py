@@ -45,7 +45,7 @@ KINDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 1 if anything was lost, executed, hung or wrong."""
+    """Run all that is asked for; exit status 1 if anything was lost, executed, hung or wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--quick",

@@ -56,7 +56,7 @@ def save(tensors: dict[str, Tensor] | Tensor, new: bool, path: Path) -> None:
 
 
 def make_strange_tensors() -> dict[str, Tensor]:
-    """Tensors that torch.save writes and that are no weights."""
+    """Make tensors that torch.save writes and that are no weights."""
     plain = torch.randn(7, 40)
     return {
         "stride 0, 10^10 numbers": torch.ones(1).expand(10**5, 10**5),
@@ -82,7 +82,7 @@ def load_seecoder(path: Path) -> object:
 
 
 def make_no_tensors() -> Iterator[Claim]:
-    """Every strange tensor in every place that reads tensors, in both formats."""
+    """Make every strange tensor in every place that reads tensors, in both formats."""
     keys: dict[str, tuple[str, Callable[[Path], object]]] = {
         "context": ("tokens", partial(load_context, kind="text")),
         "model": ("encoder.down.0.block.0.conv1.weight", load),
@@ -117,7 +117,7 @@ def merge_lora(path: Path, strength: float) -> object:
 
 
 def make_loras() -> Iterator[Claim]:
-    """LoRAs of other shapes, values and methods, and strengths that make no weights."""
+    """Make LoRAs of other shapes, values and methods, and strengths that make no weights."""
     width = TINY.diffuser.model_channels
     down, up = torch.randn(4, width), torch.randn(width, 4)
     bad: dict[str, dict[str, Tensor]] = {
@@ -203,7 +203,7 @@ SIZES: dict[str, list[tuple[tuple, object]]] = {
 
 
 def make_sizes() -> Iterator[Claim]:
-    """Sizes in a file's header that no model has; the last is possible, but its tensors are not there."""
+    """Make sizes in a header that no model has; the last is possible, but its tensors are not there."""
     for name, changes in SIZES.items():
         stated = json.loads(json.dumps(replace(TINY).to_dict()))
         for place, value in changes:
@@ -226,7 +226,7 @@ def write_long_header(path: Path) -> None:
 
 
 def make_contexts() -> Iterator[Claim]:
-    """Contexts of kinds, weights and values that cannot be."""
+    """Make contexts of kinds, weights and values that cannot be."""
     unit = torch.nn.functional.normalize(torch.randn(1, 7, 40), dim=-1)
     bad: dict[str, tuple[dict[str, Tensor], str]] = {
         "no kind": ({"tokens": unit}, ""),
@@ -275,7 +275,7 @@ def write_archive(path: Path) -> None:
 
 
 def try_claim(claim: Claim, path: Path) -> Result:
-    """How one file ends."""
+    """Load one bad file -> how that ended."""
     try:
         claim.load(path)
     except Exception as error:

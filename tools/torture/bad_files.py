@@ -46,23 +46,23 @@ class Good:
 
 
 def load_parts(path: Path) -> State:
-    """The tensors of a model without text autoencoder, which would look for vocabularies."""
+    """Load the tensors of a model without text autoencoder, which would look for vocabularies."""
     return collect_state(load_model(path))
 
 
 def load_seecoder(path: Path) -> State:
-    """The tensors of a SeeCoder, read as the nodes read it."""
+    """Load the tensors of a SeeCoder, read as the nodes read it."""
     return collect_released_state(from_tensors(read(path).weights, str(path)))
 
 
 def load_tokens(path: Path) -> State:
-    """The tensors of a context."""
+    """Load the tensors of a context."""
     context = load_context(path, kind=None if path.suffix == ".safetensors" else "text")
     return {"tokens": context.tokens, "null": context.unconditional}
 
 
 def make_goods(folder: Path) -> list[Good]:
-    """A small model, a small SeeCoder and a context, each in every format that is read."""
+    """Make a small model, a small SeeCoder and a context, each in every format that is read."""
     torch.manual_seed(0)
     tiny = VDConfig.tiny()
     config = replace(tiny, clip=replace(tiny.clip, text=replace(tiny.clip.text, vocab_size=64)))
@@ -104,12 +104,12 @@ class Case:
 
 
 def write(data: bytes) -> Callable[[Path], object]:
-    """Writes these bytes."""
+    """Write these bytes."""
     return lambda path: path.write_bytes(data)
 
 
 def find_ending(name: str) -> str:
-    """The usual ending of a format."""
+    """Find the usual ending of a format."""
     return {"safetensors": ".safetensors", "npy": ".npy"}.get(name, ".pth")
 
 
@@ -151,7 +151,7 @@ def truncate(found: list[Good], rng: random.Random) -> Iterator[Case]:
 
 
 def flip_bits(found: list[Good], rng: random.Random) -> Iterator[Case]:
-    """One to three bits turned over in the parts of a file that say what is where."""
+    """Flip one to three bits in the parts of a file that say what is where."""
     for good in found:
         for name, data in good.formats.items():
             if name == "safetensors":
@@ -196,7 +196,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def change_tensors(found: list[Good], rng: random.Random) -> Iterator[Case]:
-    """A tensor of the wrong type, shape or value, a missing key, an extra key, all keys under another
+    """Make a tensor of the wrong type, shape or value, a missing key, an extra key, all keys under another
     prefix."""
     for good in found:
         for change, edit in CHANGES.items():
@@ -244,7 +244,7 @@ def change_tensors(found: list[Good], rng: random.Random) -> Iterator[Case]:
 
 
 def make_case(good: Good, name: str, state: State, form: str = "safetensors") -> Case:
-    """A file of these tensors."""
+    """Make a file of these tensors."""
     if form == "zip":
         return Case(
             "changed tensors",
@@ -263,36 +263,36 @@ def make_case(good: Good, name: str, state: State, form: str = "safetensors") ->
 
 
 def save_as(state: State, header: dict[str, str], path: Path) -> None:
-    """Writes a safetensors file."""
+    """Write a safetensors file."""
     save_file(state, path, header)
 
 
 def write_claim(tensors: dict, size: int = 0, metadata: dict | None = None) -> bytes:
-    """A safetensors file with this header and as many zero bytes."""
+    """Write a safetensors file with this header and as many zero bytes."""
     text = json.dumps({"__metadata__": metadata or {"format": "pt"}, **tensors}).encode()
     return len(text).to_bytes(8, "little") + text + bytes(size)
 
 
 def write_npy(header: bytes) -> Callable[[Path], object]:
-    """Writes a .npy file of this header."""
+    """Write a .npy file of this header."""
     return write(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n\x80\x02.")
 
 
 def write_bomb(path: Path, method: int = zipfile.ZIP_DEFLATED, name: str = "archive/data.pkl") -> None:
-    """A small zip file with 300 MB in it."""
+    """Write a small zip file with 300 MB in it."""
     with zipfile.ZipFile(path, "w", method) as archive, archive.open(name, "w", force_zip64=True) as entry:
         for _ in range(300):
             entry.write(bytes(1 << 20))
 
 
 def write_sparse(path: Path, head: bytes) -> None:
-    """A file of 100 GB that takes no room."""
+    """Write a file of 100 GB that takes no room."""
     path.write_bytes(head)
     os.truncate(path, 100 << 30)
 
 
 def link_in_a_loop(path: Path) -> None:
-    """Two links that point at each other."""
+    """Make two links that point at each other."""
     other = path.with_name("other")
     other.symlink_to(path)
     path.symlink_to(other)
@@ -364,7 +364,8 @@ SIZES = (10**12, 10**6 + 1, -1, 0, 1.5, "8", None, [], {}, True, float("nan"))
 
 
 def make_special(found: list[Good], rng: random.Random) -> Iterator[Case]:
-    """What is no file of tensors at all, headers that claim too much, and sizes of models that cannot be."""
+    """Make what is no file of tensors at all, headers that claim too much, and sizes of models that cannot
+    be."""
     for name, make in SPECIAL.items():
         for good in rng.sample(found, 2):
             yield Case(
@@ -393,7 +394,7 @@ def make_special(found: list[Good], rng: random.Random) -> Iterator[Case]:
 
 
 def list_leaves(values: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
-    """Every value of nested dictionaries and lists, with where it is."""
+    """List every value of nested dictionaries and lists, with where it is."""
     rows = (
         values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     )
@@ -403,7 +404,7 @@ def list_leaves(values: object, path: tuple = ()) -> Iterator[tuple[tuple, objec
 
 
 def put(values: dict, path: tuple, value: object) -> dict:
-    """The same nested values with another one at a place."""
+    """Return the same nested values with another one at a place."""
     place = values
     for key in path[:-1]:
         place = place[key]
@@ -412,13 +413,13 @@ def put(values: dict, path: tuple, value: object) -> dict:
 
 
 def make_hostile(found: list[Good], canary: Path) -> Iterator[Case]:
-    """Pickles with code."""
+    """Make pickles with code."""
     for number, (name, data) in enumerate(make_attacks(canary)):
         yield Case("pickles with code", name, found[number % len(found)], write(data), False, ".pth")
 
 
 def try_case(case: Case, path: Path, canary: Path) -> Result:
-    """How one file ends, the loader tried again on a good one afterwards."""
+    """Load one bad file -> how that ended; the loader tried again on a good one afterwards."""
     good = path.with_name("good.safetensors")
     good.write_bytes(case.good.formats["safetensors"])
     known = {} if path.suffix == ".npy" else case.good.state

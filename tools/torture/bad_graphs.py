@@ -38,7 +38,7 @@ ODD = (
 
 
 def change(prompt: dict, rng: random.Random) -> None:
-    """One change in place."""
+    """Make one change in place."""
     key = rng.choice(sorted(prompt))
     node = prompt[key]
     inputs = node.get("inputs") if isinstance(node, dict) and isinstance(node.get("inputs"), dict) else {}
@@ -66,7 +66,7 @@ def change(prompt: dict, rng: random.Random) -> None:
 
 
 def check_graphs(bench: Bench, workflows: list[dict], seeds: list[int], folder: Path) -> Result:
-    """Many changed graphs; counts as said, or the first that ended badly."""
+    """Try many changed graphs; counts as said, or the first that ended badly."""
     path, refused = folder / "flow.json", 0
     for seed in seeds:
         rng = random.Random(seed)
@@ -130,7 +130,7 @@ NAMES = (
 
 
 def write(bench: Bench, name: str, node: str, place: Path) -> Result:
-    """A result written under a prefix: nothing may lie outside of the output folder."""
+    """Write a result under a prefix: nothing may lie outside of the output folder."""
     out = place / "out"
     values = {"filename_prefix": name}
     values |= (

@@ -66,7 +66,7 @@ NUMBERS = (
 
 
 def make_pictures() -> dict[str, Tensor]:
-    """IMAGEs."""
+    """Make IMAGEs."""
     torch.manual_seed(0)
     plain = torch.rand(1, 64, 64, 3)
     return {
@@ -93,7 +93,7 @@ def make_pictures() -> dict[str, Tensor]:
 
 
 def make_masks() -> dict[str, Tensor]:
-    """MASKs."""
+    """Make MASKs."""
     return {
         "none": torch.zeros(1, 64, 64),
         "all": torch.ones(1, 64, 64),
@@ -110,7 +110,7 @@ def make_masks() -> dict[str, Tensor]:
 
 
 def make_latents(image: dict, text: dict) -> dict[str, dict]:
-    """LATENTs."""
+    """Make LATENTs."""
     shapes = {
         "empty": (1, 16, 8, 8),
         "core's": (1, 4, 8, 8),
@@ -183,7 +183,7 @@ class Bench:
         }
 
     def call(self, name: str, **values):
-        """The outputs of a node, its defaults filled in."""
+        """Return the outputs of a node, its defaults filled in."""
         defaults = {
             key: entry.options["default"]
             for key, entry in self.inputs[name].items()
@@ -220,7 +220,7 @@ class Bench:
 
 
 def list_tensors(value: object) -> Iterator[Tensor]:
-    """All tensors in nested values."""
+    """List all tensors in nested values."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -231,12 +231,12 @@ def list_tensors(value: object) -> Iterator[Tensor]:
 
 
 def is_finite(value: object) -> bool:
-    """Whether all numbers in it are."""
+    """Tell whether all numbers in a value are finite."""
     return all(bool(tensor.isfinite().all()) for tensor in list_tensors(value))
 
 
 def try_node(bench: Bench, name: str, values: dict, folder: Path) -> Result:
-    """One call, checked as the runner checks it."""
+    """Try one call, checked as the runner checks it."""
     try:
         for key, entry in bench.inputs[name].items():
             if entry.is_widget and key in values:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 
 def write_text(value: str) -> bytes:
-    """BINUNICODE."""
+    """Write BINUNICODE."""
     data = value.encode()
     return b"X" + struct.pack("<I", len(data)) + data
 
 
 def write_global(module: str, name: str) -> bytes:
-    """GLOBAL."""
+    """Write GLOBAL."""
     return f"c{module}\n{name}\n".encode()
 
 
 def write_stack_global(module: str, name: str) -> bytes:
-    """STACK_GLOBAL."""
+    """Write STACK_GLOBAL."""
     return write_text(module) + write_text(name) + b"\x93"
 
 
@@ -100,14 +100,14 @@ ROUTES = {
 
 
 def write_program(protocol: int, body: bytes) -> bytes:
-    """A whole pickle of a dictionary whose one value is what the body makes."""
+    """Write a whole pickle of a dictionary whose one value is what the body makes."""
     start = bytes([0x80, protocol]) if protocol >= 2 else b""
     return start + b"}" + write_text("diffuser.time_embed.0.weight") + body + b"s."
 
 
 def write_nested_lists() -> bytes:
-    """Forty lists, each to be put twice into the one before it, but only when all are there; the first is
-    called."""
+    """Write forty lists, each to be put twice into the one before it, but only when all are there; the first
+    is called."""
     made = b"".join(b"]q" + bytes([number]) for number in range(41))
     filled = b"".join(b"h%ch%cah%ca" % (number, number + 1, number + 1) for number in range(40))
     return b"\x80\x02(" + made + filled + b"h\x00NR."
@@ -163,7 +163,7 @@ ODD = {
 
 
 def pack_zip(data: bytes, more: dict[str, bytes] | None = None) -> bytes:
-    """A pickle as torch.save packs it today."""
+    """Pack a pickle as torch.save packs it today."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         entries = {
@@ -179,8 +179,8 @@ def pack_zip(data: bytes, more: dict[str, bytes] | None = None) -> bytes:
 
 
 def pack_legacy(data: bytes) -> bytes:
-    """A pickle as torch.save wrote it before 1.6: magic number, protocol version, system, content, keys of
-    the storages."""
+    """Pack a pickle as torch.save wrote it before 1.6: magic number, protocol version, system, content, keys
+    of the storages."""
     head = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
     system = {
         "protocol_version": 1001,
@@ -194,7 +194,7 @@ FORMS = {"plain": lambda data: data, "zip": pack_zip, "legacy": pack_legacy}
 
 
 def make_attacks(canary: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content of the file) of every call by every route; the form of the file goes round."""
+    """Make (name, content of the file) of every call by every route; the form of the file goes round."""
     number = 0
     for called, (module, name, argument) in list_calls(canary).items():
         for route, (protocol, body) in ROUTES.items():

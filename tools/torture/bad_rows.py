@@ -56,7 +56,7 @@ Make = Callable[[Path], object]
 
 
 def make_png(width: int = 24, height: int = 16) -> bytes:
-    """A picture."""
+    """Make a picture."""
     file = io.BytesIO()
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(file, format="png")
@@ -64,7 +64,7 @@ def make_png(width: int = 24, height: int = 16) -> bytes:
 
 
 def write_shard(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> None:
-    """A tar file of these members."""
+    """Write a tar file of these members."""
     with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as tar:
         for member, content in members:
             member.size = len(content) if member.isreg() else 0
@@ -72,7 +72,7 @@ def write_shard(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], mode: 
 
 
 def make_member(name: str, **values) -> tarfile.TarInfo:
-    """A member of that name."""
+    """Make a member of that name."""
     info = tarfile.TarInfo(name)
     for key, value in values.items():
         setattr(info, key, value)
@@ -80,12 +80,12 @@ def make_member(name: str, **values) -> tarfile.TarInfo:
 
 
 def make_pair(name: str) -> list[tuple[tarfile.TarInfo, bytes]]:
-    """A picture and its text under a name."""
+    """Make a picture and its text under a name."""
     return [(make_member(f"{name}.png"), make_png()), (make_member(f"{name}.txt"), b"red apple")]
 
 
 def write_links(kind: bytes, path: Path) -> None:
-    """Members that are links to a file elsewhere."""
+    """Write members that are links to a file elsewhere."""
     target = str(path.parent.parent / "elsewhere" / "secret")
     links = [
         (make_member(f"l{ending}", type=kind, linkname=f"{target}{ending}"), b"")
@@ -95,37 +95,37 @@ def write_links(kind: bytes, path: Path) -> None:
 
 
 def write_claim(path: Path) -> None:
-    """A member that claims 100 GB."""
+    """Write a member that claims 100 GB."""
     info = make_member("a.png", size=100 << 30)
     (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
 
 def write_long_name(path: Path) -> None:
-    """A name that claims 100 GB."""
+    """Write a name that claims 100 GB."""
     info = make_member("././@LongLink", size=100 << 30, type=tarfile.GNUTYPE_LONGNAME)
     (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
 
 def write_sparse(name: str, path: Path) -> None:
-    """A file of 100 GB that takes no room."""
+    """Write a file of 100 GB that takes no room."""
     (path / name).write_bytes(b"")
     os.truncate(path / name, 100 << 30)
 
 
 def link(name: str, target: str, path: Path) -> None:
-    """A link in the folder."""
+    """Make a link in the folder."""
     (path / name).symlink_to(path.parent / "elsewhere" / target if target[0] != "/" else target)
 
 
 def write_lines(content: bytes | str, name: str, path: Path) -> None:
-    """A file of texts."""
+    """Write a file of texts."""
     (path / name).write_bytes(
         content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     )
 
 
 def write_table(columns: dict, path: Path) -> None:
-    """A parquet file."""
+    """Write a parquet file."""
     import pyarrow
     from pyarrow import parquet
 
@@ -133,7 +133,7 @@ def write_table(columns: dict, path: Path) -> None:
 
 
 def make_hostile() -> Iterator[tuple[str, Make]]:
-    """What is made to lead elsewhere, or to be too much."""
+    """Make inputs that lead elsewhere, or are too much."""
     for name in NAMES:
         yield f"member {name[:20]!r}", lambda path, name=name: write_shard(path / "a.tar", make_pair(name))
         if (
@@ -229,7 +229,7 @@ def make_hostile() -> Iterator[tuple[str, Make]]:
 
 
 def make_good() -> Iterator[tuple[str, Make, bytes, str]]:
-    """(format, its bytes, its name) of good inputs, to be damaged."""
+    """Make (format, its bytes, its name) of good inputs, to be damaged."""
     yield "png", make_png(), "a.png"
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
@@ -250,7 +250,7 @@ def make_good() -> Iterator[tuple[str, Make, bytes, str]]:
 
 
 def damage(rng: random.Random) -> Iterator[tuple[str, Make]]:
-    """Bits flipped and ends cut."""
+    """Flip bits and cut ends."""
     for kind, data, name in make_good():
         for number in range(FLIPPED):
             changed = bytearray(data)
@@ -276,7 +276,7 @@ def read(row: Row, kind: str) -> object:
 
 
 def try_folder(place: Path) -> Result:
-    """The rows of a folder, read and written as a job does: nothing comes from elsewhere, nothing goes
+    """Read and write the rows of a folder as a job does: nothing comes from elsewhere, nothing goes
     elsewhere."""
     source, out, refused = place / "in", place / "out", None
     for kind in ("picture", "text"):

@@ -316,7 +316,7 @@ def judge(status: int, words: str, errors: str, place: Path, seconds: float) -> 
 
 
 def try_redirect(status: int, place: Path) -> Result:
-    """A server that sends to another one: nothing may reach it."""
+    """Try a server that sends to another one: nothing may reach it."""
     other = LyingServer({})
     lie = partial(answer, body=b"", status=status, Location=f"{other.url}/system_stats")
     result, _ = run_once({"/system_stats": lie}, place)
@@ -324,12 +324,12 @@ def try_redirect(status: int, place: Path) -> Result:
 
 
 def try_lies(lies: dict[str, bytes | Lie], place: Path) -> Result:
-    """A run that may end in a refusal or not."""
+    """Try a run that may end in a refusal or not."""
     return run_once(lies, place)[0]
 
 
 def try_mutations(seeds: list[int], place: Path) -> Result:
-    """Many changed answers and events; counts as said, or the first that ended badly."""
+    """Try many changed answers and events; counts as said, or the first that ended badly."""
     refused, paths = 0, list(make_honest_answers())
     for seed in seeds:
         rng = random.Random(seed)

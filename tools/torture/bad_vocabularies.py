@@ -80,7 +80,8 @@ def renumber(text: bytes, number: Callable[[int], object]) -> bytes:
 
 
 def load_texts(path: Path) -> State:
-    """The vocabularies of a model, after texts went through them: every token must be one of the model's."""
+    """Load the vocabularies of a model, after texts went through them: every token must be one of the
+    model's."""
     model = load(path, parts=["clip_text", "text_vae"])
     optimus, config = model.text_vae, model.config
     model.clip.encode_text(SAID)
@@ -95,7 +96,7 @@ def load_texts(path: Path) -> State:
 
 
 def make_good_texts() -> Good:
-    """The texts' parts of a small model, with their vocabularies."""
+    """Make the texts' parts of a small model, with their vocabularies."""
     torch.manual_seed(0)
     vocabularies, tiny = learn_vocabularies(CAPTIONS), VDConfig.tiny()
     sizes = {
@@ -143,7 +144,7 @@ def spoil(good: Good, state: State, rng: random.Random) -> Iterator[Case]:
 
 
 def make_byte_tensor(content: bytes) -> Tensor:
-    """Bytes as a tensor, none as well."""
+    """Make bytes as a tensor, none as well."""
     return (
         torch.frombuffer(bytearray(content), dtype=torch.uint8)
         if content
@@ -152,7 +153,7 @@ def make_byte_tensor(content: bytes) -> Tensor:
 
 
 def make_case(good: Good, name: str, state: State, may_load: bool = False) -> Case:
-    """A file of these tensors. A vocabulary with another letter in it is a good one."""
+    """Make a file of these tensors. A vocabulary with another letter in it is a good one."""
     return Case("bad vocabularies", name, good, lambda path: save_file(state, path, good.header), may_load)
 
 

@@ -70,7 +70,7 @@ DISKS: dict[str, Callable[[Path], None]] = {
 
 
 def run_workflow(name: str, folder: Path) -> str:
-    """The last words of a workflow that runs in a moment."""
+    """Run the last words of a workflow that runs in a moment."""
     prompt = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
     few = [
         f"--set={key}.{name}={value}"
@@ -82,7 +82,7 @@ def run_workflow(name: str, folder: Path) -> str:
 
 
 def run_for_last_words(main: Callable[[list[str]], int], arguments: list[str]) -> str:
-    """The last line that a command prints on stderr when it fails."""
+    """Run the last line that a command prints on stderr when it fails."""
     with contextlib.redirect_stderr(io.StringIO()) as said:
         status = main(arguments)
     return said.getvalue().strip().splitlines()[-1] if status else ""
@@ -94,7 +94,7 @@ def convert_model(folder: Path) -> str:
 
 
 def run_training(folder: Path) -> str:
-    """What a training says that cannot save."""
+    """Run what a training says that cannot save."""
 
     def losses(model: nn.Module, generator: torch.Generator):
         yield "loss", model(torch.randn(4, 200, generator=generator)).square().mean()
@@ -105,7 +105,7 @@ def run_training(folder: Path) -> str:
 
 
 def run_bulk(folder: Path) -> str:
-    """What a worker of a bulk job says that cannot write its part."""
+    """Run what a worker of a bulk job says that cannot write its part."""
     rows = folder.parent / "prompts.txt"
     job = jobs.Job(
         find_rows(rows).keep_texts().rows,
@@ -117,14 +117,14 @@ def run_bulk(folder: Path) -> str:
 
 
 def run_save_context(folder: Path) -> str:
-    """What the node says that saves contexts."""
+    """Run what the node says that saves contexts."""
     return quote_error(
         lambda: save_context(folder / "context.safetensors", Context("text", torch.randn(9, 7, 80)))
     )
 
 
 def quote_error(work: Callable[[], object]) -> str:
-    """The sentence of an error."""
+    """Return the sentence of an error."""
     try:
         work()
     except OSError as error:
@@ -143,7 +143,7 @@ WRITERS: dict[str, Callable[[Path], str]] = {
 
 
 def try_writer(write: Callable[[Path], str], prepare: Callable[[Path], None], folder: Path) -> Result:
-    """One writer on one disk."""
+    """Try one writer on one disk."""
     try:
         prepare(folder)
     except PermissionError as error:

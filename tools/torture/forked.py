@@ -58,7 +58,7 @@ def judge_error(error: BaseException, *names: object) -> Result:
 
 
 def run_forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEMORY) -> Result:
-    """The result of a case that runs in a child:
+    """Run the result of a case that runs in a child:
 
     `hung` beyond its time, `lost` if the child dies otherwise.
     """

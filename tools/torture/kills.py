@@ -42,7 +42,7 @@ PROMPTS = "red apple, 3d style\nbanana, flat style\n" * 8
 
 
 def run_and_kill(work: Callable[[], object], seconds: float) -> None:
-    """Runs work in a child, and kills it after so many seconds."""
+    """Run work in a child, and kills it after so many seconds."""
     child = os.fork()
     if not child:
         try:
@@ -58,7 +58,7 @@ def run_and_kill(work: Callable[[], object], seconds: float) -> None:
 
 
 def save_again(path: Path) -> None:
-    """One version of a file after the other."""
+    """Save one version of a file after the other."""
     for version in range(100_000):
         write_safetensors(
             path, {name: torch.full((500, 200), float(version)) for name in "abc"}, {"format": "pt"}
@@ -66,7 +66,7 @@ def save_again(path: Path) -> None:
 
 
 def check_saved(path: Path) -> Result:
-    """The file is one of the versions."""
+    """Try the file is one of the versions."""
     values = {float(value) for tensor in load_file(path).values() for value in tensor.unique()}
     return Result("survived" if len(values) == 1 else "wrong", str(values))
 
@@ -83,7 +83,7 @@ def train(folder: Path) -> nn.Module:
 
 
 def check_resumed(folder: Path, known: dict[str, torch.Tensor]) -> Result:
-    """The rest of the training gives what one without a break gives."""
+    """Try the rest of the training gives what one without a break gives."""
     state = train(folder).state_dict()
     return Result(
         "survived" if all(torch.equal(state[key], tensor) for key, tensor in known.items()) else "wrong",
@@ -99,7 +99,7 @@ def draw(folder: Path) -> None:
 
 
 def check_drawn(folder: Path) -> Result:
-    """All pictures are whole."""
+    """Try all pictures are whole."""
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
             picture.load()
@@ -119,13 +119,13 @@ def hash_files(folder: Path, pattern: str) -> dict[str, str]:
 
 
 def check_known(folder: Path, pattern: str, whole: set[str]) -> Result:
-    """All files that have their final name are some of those that an undisturbed run writes."""
+    """Try all files that have their final name are some of those that an undisturbed run writes."""
     strange = [name for name, content in hash_files(folder, pattern).items() if content not in whole]
     return Result("wrong", f"{strange} are not whole") if strange else Result("survived")
 
 
 def make_in_bulk(source: Path, out: Path) -> None:
-    """A bulk job, or what is left of it, with its worker in this process."""
+    """Make a bulk job, or what is left of it, with its worker in this process."""
     job = jobs.open_job(source, out, Settings("text-to-image", sampling=Sampling("dpmpp_2m", 1, 2.0)), 1)
     worker = jobs.Worker(job.settings, out, job.batch)
     for number in job.missing():
@@ -133,7 +133,7 @@ def make_in_bulk(source: Path, out: Path) -> None:
 
 
 def start_bulk(source: Path, out: Path) -> subprocess.Popen:
-    """`python -m vd_core bulk` in a process of its own."""
+    """Start `python -m vd_core bulk` in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -153,13 +153,13 @@ def start_bulk(source: Path, out: Path) -> subprocess.Popen:
 
 
 def run_again(folder: Path) -> None:
-    """A workflow with pictures and texts, time and again."""
+    """Run a workflow with pictures and texts, time and again."""
     while True:
         run_once(folder)
 
 
 def run_once(folder: Path) -> None:
-    """The quick start in few steps."""
+    """Run the quick start in few steps."""
     main([str(ROOT / "workflows/api/quick-start.json"), "--output", str(folder), "--set", "Draw.steps=3"])
 
 

@@ -39,7 +39,7 @@ for number in range(int(sys.argv[2])):
 
 
 def write_together(commands: list[list[str]], folder: Path, expected: int) -> Result:
-    """Processes that save into one folder at once: as many files as they print, each once."""
+    """Write processes that save into one folder at once: as many files as they print, each once."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     processes = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for command in commands]
@@ -100,7 +100,7 @@ KINDS = ("link", "link to nothing", "folder", "pipe", "socket", "read-only file"
 
 
 def try_to_write(writer: str, kind: str, folder: Path) -> Result:
-    """A writer that meets something of a kind: one sentence, and everything is as before."""
+    """Try a writer that meets something of a kind: one sentence, and everything is as before."""
     folder.mkdir()
     (folder / "aim").write_text("kept")
     put(kind, path := folder / "out.safetensors")
