@@ -171,9 +171,7 @@ def check_masks(images: Tensor, masks: Tensor | None) -> None:
         return
     check_tensor(masks)
     check_range(masks.float())
-    if (
-        masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0])
-    ):
+    if masks.ndim != 4 or masks.shape[1] != 1 or masks.shape[0] not in (1, images.shape[0]):
         raise ValueError(
             f"Masks must be [batch, 1, height, width], one for all {images.shape[0]} pictures or one for "
             f"each, got {list(masks.shape)}."
