@@ -9,6 +9,7 @@ from node_calls import draw, picture, text
 from seecoder.checkpoints import collect_released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
+from vd_core import Region
 
 
 class Encoder:
@@ -154,7 +155,7 @@ def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):
         ),
         (([("text", 1, 0.5), ("text", 1, 0.5)], [("text", 2, 1.0)]), "Only contexts of one kind"),
         (
-            ([("text", 2, 1.0, "left")], [("text", 2, 1.0)]),
+            ([("text", 2, 1.0, Region(end=0.5))], [("text", 2, 1.0)]),
             "with a region or a guidance of its own cannot be joined",
         ),
     ],
