@@ -39,7 +39,7 @@ def test_plain_attention_is_plain_only_inside_and_reads_emphasis():
     product = attention(x, x, emphasis)
     with use_plain_attention():
         torch.testing.assert_close(attention(x, x, emphasis), product)
-        assert Attention.forward.__name__ == "einsum_attention"
+        assert Attention.forward.__name__ == "attend_by_einsum"
     assert Attention.forward.__name__ == "forward"
 
 

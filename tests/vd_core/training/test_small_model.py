@@ -90,7 +90,7 @@ def test_flows_are_trained_on_parts_of_captions_and_views_of_pictures(trained, d
     # Texts meet pictures as they are
     torch.testing.assert_close(flows["text"].latents["image"], own.repeat(6, 1, 1, 1))
 
-    views = run.views()
+    views = run.make_views()
     assert (
         torch.equal(views[:7], data.pixels[data.train])
         and len(views) == 21
@@ -183,8 +183,8 @@ def test_views_are_the_pictures_then_distorted_then_recoloured(data, tmp_path):
     run = SmallModelTraining(data, tmp_path, STEPS)
     grey = data.images.float().mean(dim=1, keepdim=True).expand(-1, 3, -1, -1).round().byte()
     run.images = grey[data.train].float() / 255
-    views = run.views().unflatten(0, (small_model.VIEWS, 7))
-    assert torch.equal(views, run.views().unflatten(0, (small_model.VIEWS, 7)))
+    views = run.make_views().unflatten(0, (small_model.VIEWS, 7))
+    assert torch.equal(views, run.make_views().unflatten(0, (small_model.VIEWS, 7)))
     changed = (views[1:] - views[:1]).abs().mean(dim=(1, 2, 3, 4))
     assert changed.min() > 0.05 and len(views) == small_model.VIEWS
 
