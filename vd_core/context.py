@@ -73,7 +73,7 @@ class Context:
             )
         for name in ("weight", "guidance"):
             number = getattr(self, name)
-            if not isinstance(number, Real) or not 0 <= number < float("inf"):
+            if not isinstance(number, Real) or not 0 <= float(number) < float("inf"):
                 raise ValueError(f"The {name} of a {self.kind} context must be a number ≥ 0, got {number!r}.")
         for weights in (self.token_weights, self.null_token_weights):
             if weights is None:
