@@ -1,5 +1,6 @@
 """Nodes of references, joined contexts and contexts in files, on the tiny model."""
 
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,6 @@ from node_calls import draw, picture, text
 from seecoder.checkpoints import collect_released_state
 from seecoder.config import SeeCoderConfig
 from seecoder.model import SeeCoder
-from vd_core import Region
 
 
 class Encoder:
@@ -155,12 +155,17 @@ def test_an_average_fills_the_shorter_one_up_with_zeros(nodes):
         ),
         (([("text", 1, 0.5), ("text", 1, 0.5)], [("text", 2, 1.0)]), "Only contexts of one kind"),
         (
-            ([("text", 2, 1.0, Region(end=0.5))], [("text", 2, 1.0)]),
+            ([("text", 2, 1.0, {"end": 0.5})], [("text", 2, 1.0)]),
             "with a region or a guidance of its own cannot be joined",
         ),
     ],
 )
-def test_what_cannot_be_joined_is_refused(nodes, layouts, sentence):
+def test_what_cannot_be_joined_is_refused(nodes, pack, layouts, sentence):
+    region = import_module(f"{pack.__name__}.vd_core.regions").Region  # the pack has a vd_core of its own
+    layouts = [
+        [(*entry[:3], *(region(**options) for options in entry[3:])) for entry in layout]
+        for layout in layouts
+    ]
     with pytest.raises(ValueError, match=sentence):
         join(nodes, *((torch.ones(1, 2, 3), {"vd_layout": parts(*layout)}) for layout in layouts))
 
