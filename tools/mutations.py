@@ -104,8 +104,8 @@ MUTATIONS = (
     Mutation(
         "context-ratio",
         CONTEXT,
-        "(first, 1 - ratio), (second, ratio)",
-        "(first, ratio), (second, 1 - ratio)",
+        "(list_contexts(first), 1 - ratio), (list_contexts(second), ratio)",
+        "(list_contexts(first), ratio), (list_contexts(second), 1 - ratio)",
         TEST_CONTEXT,
     ),
     Mutation(
