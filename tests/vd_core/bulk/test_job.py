@@ -312,8 +312,8 @@ def test_pictures_are_those_of_the_canvas_and_of_training(tmp_path):
 
 
 def test_a_picture_that_memory_does_not_suffice_for_fails_alone(tmp_path):
-    """A small file of 174 million pixels, 870 MB in all, in a process that may take 300 MB more, and what Python
-    has freed and kept."""
+    """A small file of 174 million pixels, 870 MB in all, in a process that may take 300 MB more, and
+    what Python has freed and kept."""
     (tmp_path / "a.png").write_bytes(content(1))
     (tmp_path / "large.png").write_bytes(encode(Image.new("1", (13_200, 13_200)), "PNG"))
     runner, rows = Runner(replace(QUICK, task="embed")), pictures_of(tmp_path)
