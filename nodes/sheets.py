@@ -1,5 +1,6 @@
 """Try several values of an input, and lay the pictures side by side."""
 
+import re
 from math import isfinite
 
 import torch
@@ -19,7 +20,8 @@ class VD_Sweep:
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
         "Runs what follows once for each value: connect `values` to the focus of a picture, the ratio of a "
-        "blend, a cfg or any other number, and see the results in a row on a Sheet with Labels (VD)."
+        "blend, a cfg or any other number with a point, and see the results in a row on a Sheet with Labels "
+        "(VD)."
     )
     SEARCH_ALIASES = ["xy plot", "grid", "compare", "list of values", "focus", "blend ratio", "for each"]
     RETURN_TYPES = ("FLOAT", "STRING")
@@ -42,8 +44,9 @@ class VD_Sweep:
 
 
 def read_numbers(text: str) -> list[float]:
-    """Read numbers with spaces or commas between. Raises ValueError for none, too many and other words."""
-    words = text.replace(",", " ").split()
+    """Read numbers with spaces, or commas and spaces, between. Raises ValueError for none, too many and other
+    words, 0,5 among them."""
+    words = re.sub(r",(\s|$)", " ", text).split()
     try:
         numbers = [float(word) for word in words]
     except ValueError:
@@ -90,18 +93,23 @@ class VD_Sheet:
         }
 
     def execute(self, image, columns, labels, title):
-        lines, heading = "\n".join(labels), title[0]
+        lines, heading = "\n".join(labels).rstrip(), title[0]
         if len(lines) + len(heading) > MOST_LETTERS:
             raise ValueError(
                 f"labels and title have {len(lines) + len(heading)} letters; a sheet takes {MOST_LETTERS}."
             )
-        pictures = draw_sheet(gather_pictures(image), columns[0], lines.rstrip().splitlines(), heading)
+        names = lines.splitlines()
+        if len(names) == len(image) > 1:  # one for each batch of a list stands under all of its pictures
+            names = [name for name, batch in zip(names, image, strict=True) for _ in batch]
+        pictures = draw_sheet(gather_pictures(image), columns[0], names, heading)
         return (pictures.movedim(1, -1),)
 
 
 def gather_pictures(images: list[Tensor]) -> Tensor:
-    """Put the pictures of a list of IMAGE batches into one, [B, 3, H, W]. Raises ValueError where their sizes
-    differ."""
+    """Put the pictures of a list of IMAGE batches into one, [B, 3, H, W]. Raises ValueError for an empty list
+    and for different sizes."""
+    if not images:
+        raise ValueError("A sheet needs at least one picture, got an empty list.")
     batches = [to_rgb(image) for image in images]
     sizes = {f"{batch.shape[3]}x{batch.shape[2]}": None for batch in batches}
     if len(sizes) > 1:

@@ -20,7 +20,7 @@ MOST_LAYERS = (
     320  # of the diffuser, all kinds together, and of the image autoencoder (v1.0: about 110 and 30)
 )
 COUNTS = ("layers", "num_res_blocks")
-MAY_BE_ZERO = (*COUNTS, "vocab_size")
+MAY_BE_ZERO = (*COUNTS, "vocab_size", "doubt_below")
 GROUPS = 32  # of every GroupNorm: channels are multiples of it
 
 

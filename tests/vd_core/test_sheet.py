@@ -102,8 +102,19 @@ def test_the_node_takes_one_label_per_line(nodes):
 
 def test_the_node_lays_a_list_of_pictures_on_one_sheet(nodes):
     images = PICTURES.movedim(1, -1)
-    page = nodes["VD_Sheet"](image=list(images.split(2)), columns=3, labels=["one\ntwo", "three"])[0]
-    assert torch.equal(page.movedim(-1, 1), draw_sheet(PICTURES, 3, ["one", "two", "three"]))
+    page = nodes["VD_Sheet"](image=list(images.split(2)), columns=3, labels=["one\ntwo"])[0]
+    assert torch.equal(page.movedim(-1, 1), draw_sheet(PICTURES, 3, ["one", "two"]))
+
+
+def test_one_label_for_each_batch_of_a_list_stands_under_all_of_its_pictures(nodes):
+    images = PICTURES.movedim(1, -1)
+    page = nodes["VD_Sheet"](image=list(images.split(2)), columns=2, labels=["0\n0.5\n1"])[0]
+    assert torch.equal(page.movedim(-1, 1), draw_sheet(PICTURES, 2, ["0", "0", "0.5", "0.5", "1"]))
+
+
+def test_an_empty_list_makes_no_sheet(nodes):
+    with pytest.raises(ValueError, match="at least one picture, got an empty list"):
+        nodes["VD_Sheet"](image=[])
 
 
 def test_pictures_of_two_sizes_make_no_sheet(nodes):
@@ -116,7 +127,7 @@ def test_a_sweep_gives_its_values_one_after_the_other_and_their_labels(nodes):
     assert nodes["VD_Sweep"]()[0] == [0, 0.25, 0.5, 0.75, 1]
 
 
-@pytest.mark.parametrize("values", ["", "a", "0 nan", "1 inf", "0 " * 65, "0;1"])
+@pytest.mark.parametrize("values", ["", "a", "0 nan", "1 inf", "0 " * 65, "0;1", "0,5", "0,25 0,5"])
 def test_values_that_are_no_numbers_are_refused(nodes, values):
     with pytest.raises(ValueError, match="values are 1 to 64 numbers with spaces between"):
         nodes["VD_Sweep"](values=values)

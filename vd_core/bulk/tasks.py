@@ -24,7 +24,7 @@ from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
 from ..memory import is_out_of_memory
-from ..pictures import crop_square, from_pil, to_pil
+from ..pictures import crop_square, from_pil, name_lack_of_memory, to_pil
 from ..placement import choose_device
 from ..sampling.checks import check_choice, check_number, check_size
 from ..sampling.noise import SampleNoise, make_generator
@@ -119,9 +119,10 @@ class Runner:
             return row.text or ""
         try:
             picture = self.reader.read_picture(row, self.settings.background)
+            with name_lack_of_memory(row.id):
+                return from_pil(crop_square(picture, self.model.config.clip.image_size))
         except ValueError as error:
             return error
-        return from_pil(crop_square(picture, self.model.config.clip.image_size))
 
     def run(self, rows: Sequence[tuple[Row, Tensor | str]]) -> list[Result]:
         """Run rows that could be read."""
@@ -130,7 +131,7 @@ class Runner:
 
     def caption(self, rows) -> list[Result]:
         """Caption pictures: `captions`, a list of texts each."""
-        black = torch.zeros(1, 3, *[self.model.config.clip.image_size] * 2)
+        black = torch.zeros(1, 3, *[self.model.config.clip.image_size] * 2, device=self.device)
         context = Context("image", self.encode_pictures(rows), self.model.clip.encode_image(black))
         data = self.model.config.diffuser.data["text"]
         generators = self.make_generators(rows, "words")

@@ -62,8 +62,8 @@ def open_checkpoints(
     Raises FileNotFoundError and ValueError as `read` and `detect` do, and ValueError for keys that do not
     belong to a layout.
     """
-    several = [paths] if isinstance(paths, str | Path) else paths
-    if not isinstance(several, Sequence) or not all(isinstance(path, str | Path) for path in several):
+    several = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
+    if not all(isinstance(path, str | Path) for path in several):
         raise ValueError(f"What is loaded are paths, or OWNER/NAME of the hub, got {paths!r}.")
     files = [read(path) for path in several]
     if not files:

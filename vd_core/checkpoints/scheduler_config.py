@@ -128,8 +128,10 @@ def read_scheduler(
     if isinstance(settings, str | Path):
         path = Path(settings)
         settings = read_json(resolve_existing(path / "scheduler_config.json" if path.is_dir() else path))
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"Settings are those of a scheduler's .config, got {type(settings).__name__}.")
     name = name or settings.get("_class_name")
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         raise ValueError(f"The scheduler must be one of {', '.join(SCHEDULERS)}, got {name!r}.")
     scheduler = SCHEDULERS[name]
     strangers = [key for key in settings if key not in KNOWN and not key.startswith("_")]
