@@ -1,6 +1,7 @@
 """What the tests share: one thread, small vocabularies, a model with random weights that has every part, and
 the pack."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_arrive():
+    """A shell starts what runs in the background with SIGINT ignored, and tests of interrupts would wait."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
