@@ -17,7 +17,7 @@ from graph import (
     node,
     picture,
 )
-from graphs_image import ENCODED, EULER, HOOKED, MASK, NET, NOISE, SCHEDULED, area, both
+from image_nodes import ENCODED, EULER, HOOKED, MASK, NET, NOISE, SCHEDULED, area, both
 
 MODEL, VAE = IMAGE[0], IMAGE[1]
 USUAL = {"start": 0.0, "end": 1.0, "gradient": "exact"}

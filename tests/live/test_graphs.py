@@ -16,6 +16,8 @@ import graphs_app
 import graphs_blended
 import graphs_guidance
 import graphs_image
+import graphs_latents
+import graphs_patches
 import graphs_ranked
 import graphs_refused
 import graphs_steered
@@ -29,7 +31,7 @@ from PIL import Image
 pytestmark = pytest.mark.comfyui
 
 SECTIONS = {
-    "Image model": graphs_image.GRAPHS,
+    "Image model": {**graphs_image.GRAPHS, **graphs_latents.GRAPHS, **graphs_patches.GRAPHS},
     "Text model": graphs_text.GRAPHS,
     "Ranked": graphs_ranked.GRAPHS,
     "Between contexts": graphs_blended.GRAPHS,
