@@ -7,8 +7,28 @@ import torch
 from PIL import Image
 
 from vd_core.checkpoints.load import load
+from vd_core.choices import RECIPES
+from vd_core.training.settings import Settings
 
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
+DUAL, FOUR = RECIPES["dual"], RECIPES["four"]
+QUICK = Settings(stages=((DUAL, 6),), size=32, batch=2, lr=1e-3, warmup=2, save_every=4, sheet_size=0)
+COMMAND = [
+    "--flows",
+    "dual",
+    "--steps",
+    "6",
+    "--batch",
+    "4",
+    "--size",
+    "32",
+    "--sheet",
+    "0",
+    "--precision",
+    "fp32",
+    "--ema",
+    "0",
+]
 
 
 def write_pictures(folder):

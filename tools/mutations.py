@@ -46,7 +46,7 @@ TEST_GUIDANCE, TEST_SCHEDULE = (
     "tests/vd_core/sampling/test_schedule.py",
 )
 TEST_CONTEXT, TEST_TOKENIZERS = "tests/vd_core/test_context.py", "tests/vd_core/test_tokenizers.py"
-TEST_CLIP, TEST_OPTIMUS = "tests/vd_core/encoders/test_clip.py", "tests/vd_core/autoencoders/test_optimus.py"
+TEST_CLIP, TEST_WRITING = "tests/vd_core/encoders/test_clip.py", "tests/vd_core/autoencoders/test_writing.py"
 TEST_IMAGE_KL, TEST_SAMPLERS = (
     "tests/vd_core/autoencoders/test_image_kl.py",
     "tests/vd_core/sampling/test_samplers.py",
@@ -139,9 +139,9 @@ MUTATIONS = (
         "self.decoder.wte(tokens)",
         f"{GOLDEN}[optimus]",
     ),
-    Mutation("decoding-nucleus", OPTIMUS, "        before[0] = 0\n", "", TEST_OPTIMUS),
+    Mutation("decoding-nucleus", OPTIMUS, "        before[0] = 0\n", "", TEST_WRITING),
     Mutation(
-        "decoding-last-token", OPTIMUS, "row[-1] = self.words.eos", "row.append(self.words.eos)", TEST_OPTIMUS
+        "decoding-last-token", OPTIMUS, "row[-1] = self.words.eos", "row.append(self.words.eos)", TEST_WRITING
     ),
     Mutation("decoding-clean-up", TOKENIZERS, '    (" n\'t", "n\'t"),\n', "", TEST_TOKENIZERS),
     Mutation(

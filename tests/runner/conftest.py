@@ -1,12 +1,13 @@
-"""The runner with made-up nodes in place of the pack."""
+"""The runner with made-up nodes in place of the pack, and with a made-up server."""
 
 import json
 import types
 
 import pytest
+from fake_comfyui import painting
 from made_up_nodes import CLASSES, Paint
 
-from runner import in_process
+from runner import in_process, server, websocket
 from runner.command import main
 
 
@@ -36,5 +37,38 @@ def refused(run):
         assert (status, out, Paint.calls) == (2, "", [])
         assert err.count("\n") == 1 and "Traceback" not in err
         return err.strip()
+
+    return go
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Does not wait long for news, and works in a folder of its own."""
+    monkeypatch.setattr(server, "TICK", 0.3)
+    monkeypatch.setattr(websocket, "POLL", 0.02)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def queue(tmp_path, capsys):
+    """Runs a workflow on a server -> (exit status, stdout, stderr without progress bars)."""
+
+    def go(fake, flow=None, *options):
+        (tmp_path / "flow.json").write_text(json.dumps(flow or painting()), encoding="utf-8")
+        status = main(["flow.json", "--server", getattr(fake, "url", fake), *options])
+        out, err = capsys.readouterr()
+        return status, out, "\n".join(line.split("\r")[-1] for line in err.rstrip().split("\n"))
+
+    return go
+
+
+@pytest.fixture
+def queue_refused(queue):
+    """Runs a workflow that must fail -> the last line of stderr."""
+
+    def go(*arguments):
+        status, _, err = queue(*arguments)
+        assert status in (2, 3, 4) and "Traceback" not in err
+        return err.splitlines()[-1]
 
     return go

@@ -8,18 +8,15 @@ import time
 import pytest
 from fake_comfyui import PICTURE, FakeComfyUI, painting
 
-from runner import remote, server, websocket
+from runner import remote
 from runner.command import main
 
 TEXTS = "ä fox\nan owl\noutput/What-is-it_00001.txt\n"
 
 
 @pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
+def run(tmp_path, capsys, quick):
     """Runs the workflow -> (exit status, stdout, stderr)."""
-    monkeypatch.setattr(server, "TICK", 0.3)
-    monkeypatch.setattr(websocket, "POLL", 0.02)
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "flow.json").write_text(json.dumps(painting()), encoding="utf-8")
 
     def go(fake, *options):

@@ -1,6 +1,5 @@
 """Data sets of every kind: which rows they have, what is left out and why, and what is read in them."""
 
-import io
 import json
 import os
 import sys
@@ -8,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from data_sets import PNG, message, pictured, texts, write_shard, write_table
 from picture_files import encode, picture_files, pixels
 from PIL import Image
 
@@ -17,34 +17,7 @@ from vd_core.datasets.read import Reader, hash_rows
 from vd_core.datasets.rows import Row
 
 FILES = picture_files()
-PNG = encode(Image.fromarray(pixels()), "PNG")
 OTHER = encode(Image.fromarray(pixels(1)), "PNG")
-
-
-def write_shard(path, members, mode="w"):
-    with tarfile.open(path, mode) as shard:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            shard.addfile(member, io.BytesIO(content))
-
-
-def write_table(path, columns):
-    pyarrow = pytest.importorskip("pyarrow", reason="parquet files need pyarrow")
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.table(columns), path)
-
-
-def texts(source, **options):
-    return {row.id: row.text for row in find_rows(source, **options).keep_texts().rows}
-
-
-def pictured(source, **options):
-    """The ids of rows with pictures, which can all be read."""
-    reader, rows = Reader(), find_rows(source, **options).keep_pictures().rows
-    assert all(reader.read_picture(row).mode == "RGB" for row in rows)
-    return [row.id for row in rows]
 
 
 @pytest.mark.parametrize("where", ["folder", "shard", "gz", "xz", "table"])
@@ -82,12 +55,6 @@ def test_rows_can_be_read_in_any_order(tmp_path):
     rows[40:] = [row._replace(column="png") for row in rows[40:]]
     for number in (*range(0, 80, 7), *range(79, 0, -11)):
         assert reader.read(rows[number]) == contents[number % 40]
-
-
-def message(reader, row):
-    with pytest.raises(ValueError, match="cannot be read: ") as caught:
-        reader.read(row)
-    return str(caught.value)
 
 
 # (files, ids of pictures, texts by id, kinds of what is left out where pictures are wanted)
@@ -317,77 +284,6 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
     assert find_rows(tmp_path / "x.png").summarize() == ""
 
 
-@pytest.mark.parametrize(("content", "line"), [(b"one\ntwo\ncaf\xe9\n", 3), (b"\x80", 1)])
-def test_a_list_in_another_encoding_is_named_with_its_line(tmp_path, content, line):
-    (tmp_path / "p.txt").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"p.txt, line {line}: this is no text in UTF-8"):
-        find_rows(tmp_path)
-
-
-def test_a_text_beside_a_picture_in_another_encoding_is_named_with_its_line(tmp_path):
-    (tmp_path / "a.png").write_bytes(PNG)
-    (tmp_path / "a.txt").write_bytes(b"one\ncaf\xe9")
-    (entry,) = find_rows(tmp_path).left_out
-    assert entry.name.endswith("a.txt, line 2: this is no text in UTF-8; save the file as UTF-8.")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("a.csv", b"name,label\nx,y\n", r"The first line of .*a.csv names none of the columns file_name"),
-        ("a.csv", b'text\n"open', r"a.csv is no table behind its line 1: unexpected end"),
-        ("a.tar", PNG, r"a.tar is no readable tar file: at its start"),
-        ("a.tar.gz", b"\x1f\x8bno", r"a.tar.gz is no readable tar file: at its start"),
-        ("a.tar", b"\x28\xb5\x2f\xfd", r"a.tar is no readable tar file"),
-        ("a.zip", b"PK", r"a.zip is no data set: give a folder, a picture"),
-    ],
-)
-def test_what_cannot_be_read_is_refused(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=words):
-        find_rows(tmp_path / name)
-
-
-def test_damaged_members_are_named(tmp_path):
-    write_shard(tmp_path / "a.tar", [("x/1.png", PNG), ("x/2.png", bytes(5000))])
-    content = (tmp_path / "a.tar").read_bytes()
-    (tmp_path / "a.tar").write_bytes(content[:3000])
-    with pytest.raises(
-        ValueError, match=r"a.tar is no readable tar file: at x/2.png, it ends behind the end"
-    ):
-        find_rows(tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_small_shards_that_unpack_to_much_are_refused(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
-    write_shard(tmp_path / "a.tar", [("a.png", bytes(2 << 20))], f"w:{kind}")
-    with pytest.raises(ValueError, match="at a.png, it takes more than 1 MB"):
-        find_rows(tmp_path)
-
-
-def test_pictures_have_a_bound(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_bytes(PNG + bytes(1 << 20))
-    monkeypatch.setattr("vd_core.datasets.read.LARGEST", 1 << 20)
-    assert message(Reader(), find_rows(tmp_path).rows[0]) == "a.png cannot be read: it takes more than 1 MB."
-    monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
-    write_shard(tmp_path / "b.tar", [("a.png", bytes(2 << 20)), ("b.png", PNG)])
-    listing = find_rows(tmp_path / "b.tar").keep_pictures()
-    assert [row.id for row in listing.rows] == ["b.tar#b"] and "1 larger than 1 MB" in listing.summarize()
-    monkeypatch.setattr("vd_core.datasets.texts.LARGEST", 10)
-    (tmp_path / "p.txt").write_text("x" * 11)
-    with pytest.raises(ValueError, match="p.txt takes more than 0 MB: split it"):
-        find_rows(tmp_path / "p.txt")
-
-
-def test_texts_have_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("vd_core.datasets.texts.LONGEST", 10)
-    monkeypatch.setattr("vd_core.datasets.shards.LONGEST", 10)
-    (tmp_path / "p.txt").write_text("x" * 11 + "\nshort\n")
-    write_shard(tmp_path / "a.tar", [("a.txt", b"x" * 11), ("b.txt", b"x" * 100), ("c.txt", b"short")])
-    assert texts(tmp_path) == {"a.tar#c": "short", "p.txt#1": "short"}
-
-
 @pytest.mark.parametrize("name", ["link.png", "link.txt", "link.tar", "link.parquet"])
 def test_links_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     (tmp_path / "in").mkdir()
@@ -409,20 +305,6 @@ def test_links_in_shards_are_not_followed(tmp_path):
             member.type, member.linkname = kind, str(tmp_path / "secret.png")
             shard.addfile(member)
     assert find_rows(tmp_path / "a.tar").rows == []
-
-
-def test_what_is_not_there_is_named(tmp_path):
-    for path in (tmp_path / "no", tmp_path / ("x" * 300)):
-        with pytest.raises(FileNotFoundError, match="There is no file or folder"):
-            find_rows(path)
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ValueError, match="is no data set"):
-        find_rows(tmp_path / "pipe.png")
-    assert find_rows(tmp_path).rows == []
-    (tmp_path / "a.png").write_bytes(PNG)
-    (row,) = find_rows(tmp_path).rows
-    (tmp_path / "a.png").unlink()
-    assert message(Reader(), row) == "a.png cannot be read: No such file or directory."
 
 
 def test_names_that_cannot_be_printed_are_escaped(tmp_path):

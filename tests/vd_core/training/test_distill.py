@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainings import assert_same, write_pictures
+from trainings import assert_same
 
 from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
@@ -18,11 +18,6 @@ from vd_core.training.distill import Settings, distill
 
 FOUR = (("image", "text"), ("image", "image"), ("text", "image"), ("text", "text"))
 QUICK = Settings(flows=FOUR[:1], size=32, iterations=4, batch=2, lr=1e-3, save_every=2, sheet_size=0)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture

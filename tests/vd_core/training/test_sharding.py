@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sharded_training import SETTINGS
-from trainings import apart, assert_same, launcher, records, write_pictures
+from trainings import apart, assert_same, launcher, records
 
 from vd_core.__main__ import main
 from vd_core.training import distributed
@@ -19,11 +19,6 @@ from vd_core.training.sharding import Sharding
 from vd_core.training.train import train
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
