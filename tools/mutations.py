@@ -7,6 +7,7 @@ then. Exit status 1 if one of them goes unnoticed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,9 +179,9 @@ def copy_checkout(folder: Path) -> None:
             (folder / name).symlink_to(ROOT / name)
 
 
-def is_noticed(folder: Path, mutation: Mutation) -> bool:
-    """Run the tests on the mutated copy. Return whether one failed. Raises RuntimeError where they did not
-    run at all."""
+def find_noticing_test(folder: Path, mutation: Mutation) -> str:
+    """Run the tests on the mutated copy. Return the one that failed, or "". Raises RuntimeError where they
+    did not run at all."""
     file = folder / mutation.file
     sound = file.read_text(encoding="utf-8")
     file.write_text(mutation.change(sound), encoding="utf-8")
@@ -188,24 +189,25 @@ def is_noticed(folder: Path, mutation: Mutation) -> bool:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     file.write_text(sound, encoding="utf-8")
+    failed = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", done.stdout, re.MULTILINE)
     if done.returncode not in (0, 1):
         raise RuntimeError(
             f"{mutation.name}: pytest ended with "
             f"{done.returncode}.\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
-    return done.returncode == 1
+    return failed[1] if failed else ""
 
 
 def main(names: list[str]) -> int:
-    """Try the named mutations, or all; print a line for each and the sum."""
+    """Try the named mutations, or all; print a line for each, with the test that noticed it, and the sum."""
     chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
     with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
         copy_checkout(Path(folder))
         found = []
         for mutation in chosen:
-            found.append(is_noticed(Path(folder), mutation))
-            print("noticed" if found[-1] else "NOT NOTICED", mutation.name, mutation.tests, flush=True)
-    print(f"{sum(found)} of {len(found)} noticed")
+            found.append(find_noticing_test(Path(folder), mutation))
+            print(f"{mutation.name}: {found[-1] or 'NOT NOTICED by ' + mutation.tests}", flush=True)
+    print(f"{sum(map(bool, found))} of {len(found)} noticed")
     return 0 if all(found) else 1
 
 
