@@ -4,14 +4,14 @@ from functools import partial
 
 from ..vd_core import context, flows
 from .advice import advise_words
-from .choices import CLIP, CLIP_VISION, long_text, share
+from .choices import CLIP, CLIP_VISION, choice, long_text, multiplier, share, socket
 from .conditioning import join_conditionings, to_conditioning, to_contexts
 from .host import host
 from .images import to_masks, to_rgb
 
 JOINS = ("concatenate", "average")
 TWO_CONTEXTS = {
-    f"{side}_{number}": ("CONDITIONING", {"tooltip": f"{side} of the {which} context."})
+    f"{side}_{number}": socket("CONDITIONING", f"{side} of the {which} context.")
     for number, which in ((1, "first"), (2, "second"))
     for side in ("positive", "negative")
 }
@@ -54,9 +54,9 @@ class VD_ImageContext:
 
     CATEGORY = "VersatileDiffusion/conditioning"
     DESCRIPTION = (
-        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as "
-        "texts (captions). Only the centre of a picture that is not square is seen; the official app "
-        "squeezes it to 512x512 first, as Squeeze Picture (VD) does."
+        "Looks at a picture for Versatile Diffusion. It can condition pictures (variations) as well as texts "
+        "(captions). Only the centre of a picture that is not square is seen; the official app squeezes it "
+        "to 512x512 first, as Squeeze Picture (VD) does."
     )
     SEARCH_ALIASES = [
         "clip vision encode",
@@ -78,39 +78,25 @@ class VD_ImageContext:
         return {
             "required": {
                 "clip_vision": CLIP_VISION,
-                "image": (
-                    "IMAGE",
-                    {"tooltip": "The picture to look at. A batch conditions a batch of latents, one by one."},
+                "image": socket(
+                    "IMAGE", "The picture to look at. A batch conditions a batch of latents, one by one."
                 ),
                 "focus": share(0.5, "0: what it shows (semantics), 0.5: all, 1: how it looks (style)."),
-                "weight": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 2.0,
-                        "step": 0.01,
-                        "tooltip": "Scales the tokens of the picture; 1 leaves them as they are.",
-                    },
-                ),
-                "unconditional": (
-                    list(flows.NULL_IMAGES),
-                    {
-                        "default": "zeros",
-                        "tooltip": "What negative holds: zeros for pictures, black for captions (both as the "
-                        "official app), or grey.",
-                    },
+                "weight": multiplier("Scales the tokens of the picture; 1 leaves them as they are."),
+                "unconditional": choice(
+                    flows.NULL_IMAGES,
+                    "zeros",
+                    "What negative holds: zeros for pictures, black for captions (both as the official app), "
+                    "or grey.",
                 ),
             },
             "optional": {
-                "mask": ("MASK", {"tooltip": "What is painted (white) is left out of the context."}),
-                "tokens": (
-                    list(flows.IMAGE_TOKENS),
-                    {
-                        "default": flows.IMAGE_TOKENS[0],
-                        "tooltip": "all; patches: without the global token; style: only the leading "
-                        "components of the patches (I2T2I).",
-                    },
+                "mask": socket("MASK", "What is painted (white) is left out of the context."),
+                "tokens": choice(
+                    flows.IMAGE_TOKENS,
+                    flows.IMAGE_TOKENS[0],
+                    "all; patches: without the global token; style: only the leading components of the "
+                    "patches (I2T2I).",
                 ),
             },
         }
@@ -154,10 +140,7 @@ class VD_Blend:
             to_contexts(positive_1, negative_1), to_contexts(positive_2, negative_2), ratio
         )
         # what other nodes added, ControlNets for one, stays
-        sides = (
-            (positive_1, positive_2),
-            (negative_1, negative_2),
-        )
+        sides = ((positive_1, positive_2), (negative_1, negative_2))
         return to_conditioning(blended, tuple({**first[0][1], **second[0][1]} for first, second in sides))
 
 
@@ -181,13 +164,10 @@ class VD_Join:
         return {
             "required": {
                 **TWO_CONTEXTS,
-                "mode": (
-                    list(JOINS),
-                    {
-                        "default": JOINS[0],
-                        "tooltip": "concatenate: tokens side by side; average: token by token, zeros where "
-                        "one ends.",
-                    },
+                "mode": choice(
+                    JOINS,
+                    JOINS[0],
+                    "concatenate: tokens side by side; average: token by token, zeros where one ends.",
                 ),
                 "share": share(0.5, "Share of the second, when averaging."),
             }

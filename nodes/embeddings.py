@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .choices import choice, line, socket, switch
 from .conditioning import to_conditioning, to_contexts
 from .host import host
 
@@ -25,12 +26,9 @@ class VD_SaveContext:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive": ("CONDITIONING", {"tooltip": "positive of one context, not of a blend."}),
-                "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
-                "filename_prefix": (
-                    "STRING",
-                    {"default": "context", "tooltip": "The file's name; a number follows."},
-                ),
+                "positive": socket("CONDITIONING", "positive of one context, not of a blend."),
+                "negative": socket("CONDITIONING", "negative of the same context."),
+                "filename_prefix": line("context", "The file's name; a number follows."),
             },
             "hidden": {"output_directory": "OUTPUT_DIRECTORY"},
         }
@@ -71,14 +69,8 @@ class VD_LoadContext:
         return {
             "required": {
                 "file": (host.file_names("context"), {"tooltip": tooltip}),
-                "kind": (
-                    list(KINDS),
-                    {"default": KINDS[0], "tooltip": "What it is; files of other programs do not say it."},
-                ),
-                "normalise": (
-                    "BOOLEAN",
-                    {"default": False, "tooltip": "Scale a picture's tokens so that the first has norm 1."},
-                ),
+                "kind": choice(KINDS, KINDS[0], "What it is; files of other programs do not say it."),
+                "normalise": switch(False, "Scale a picture's tokens so that the first has norm 1."),
             }
         }
 

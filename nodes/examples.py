@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..vd_core.embedded import FOLDER
 from ..vd_core.training.dataset import CaptionedPictures
+from .choices import choice
 
 MASKS = ("background", "thing", "right half", "lower half")
 WHITE = 250 / 255  # the pictures stand on white; what is darker than this belongs to the thing
@@ -36,15 +37,9 @@ class VD_ExamplePicture:
         examples = read_examples()
         return {
             "required": {
-                "name": (
-                    list(examples.names),
-                    {"default": "strawberry", "tooltip": "What the picture shows."},
-                ),
-                "style": (
-                    list(examples.styles),
-                    {"default": "noto", "tooltip": "The style that it is drawn in."},
-                ),
-                "masked": (list(MASKS), {"default": "background", "tooltip": "What the mask covers."}),
+                "name": choice(examples.names, "strawberry", "What the picture shows."),
+                "style": choice(examples.styles, "noto", "The style that it is drawn in."),
+                "masked": choice(MASKS, "background", "What the mask covers."),
             }
         }
 

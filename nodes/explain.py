@@ -7,15 +7,12 @@ from ..vd_core.pictures import resize_and_crop
 from ..vd_core.sampling.samplers import SAMPLERS
 from ..vd_core.sampling.schedule import Schedule
 from ..vd_core.sheet import draw_sheet
-from .choices import CLIP_VISION, share, steps
+from .choices import CLIP_VISION, choice, line, seed, share, socket, steps
 from .host import host
 from .images import to_rgb
 
 CATEGORY = "VersatileDiffusion/explain"
-MODEL = (
-    "MODEL",
-    {"tooltip": "From Load Versatile Diffusion, Load Image Model (VD) or Load Text Model (VD)."},
-)
+MODEL = socket("MODEL", "From Load Versatile Diffusion, Load Image Model (VD) or Load Text Model (VD).")
 
 
 class VD_ShowSchedule:
@@ -37,12 +34,8 @@ class VD_ShowSchedule:
             "required": {
                 "model": MODEL,
                 "steps": steps("As in the sampler."),
-                "sampler": (
-                    list(SAMPLERS),
-                    {
-                        "default": "ddim",
-                        "tooltip": "As in the sampler: the faster ones space the steps differently.",
-                    },
+                "sampler": choice(
+                    SAMPLERS, "ddim", "As in the sampler: the faster ones space the steps differently."
                 ),
             }
         }
@@ -66,23 +59,13 @@ class VD_ForwardProcess:
 
     @classmethod
     def INPUT_TYPES(cls):
-        seed = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}
         return {
             "required": {
-                "model": (
-                    "MODEL",
-                    {"tooltip": "image_model of Load Versatile Diffusion or Load Image Model (VD)."},
-                ),
-                "vae": ("VAE", {"tooltip": "From the same node."}),
-                "image": ("IMAGE", {"tooltip": "One picture; its sides are multiples of 8."}),
-                "timesteps": (
-                    "STRING",
-                    {
-                        "default": "0 100 300 600 999",
-                        "tooltip": "From 0 (data) to 999 (noise), with spaces between.",
-                    },
-                ),
-                "seed": ("INT", {**seed, "tooltip": "Of the noise, which is the same for all timesteps."}),
+                "model": socket("MODEL", "image_model of Load Versatile Diffusion or Load Image Model (VD)."),
+                "vae": socket("VAE", "From the same node."),
+                "image": socket("IMAGE", "One picture; its sides are multiples of 8."),
+                "timesteps": line("0 100 300 600 999", "From 0 (data) to 999 (noise), with spaces between."),
+                "seed": seed("Of the noise, which is the same for all timesteps."),
             }
         }
 
@@ -118,7 +101,7 @@ class VD_FocusSpectrum:
         return {
             "required": {
                 "clip_vision": CLIP_VISION,
-                "image": ("IMAGE", {"tooltip": "The pictures to look at."}),
+                "image": socket("IMAGE", "The pictures to look at."),
                 "focus": share(0.5, "As in Image Context (VD); 0.5 changes nothing."),
             }
         }
@@ -147,16 +130,12 @@ class VD_Similarity:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive_1": (
-                    "CONDITIONING",
-                    {"tooltip": "positive of the first context, or any conditioning."},
-                ),
-                "positive_2": (
-                    "CONDITIONING",
-                    {"tooltip": "positive of the second context, with tokens of the same width."},
+                "positive_1": socket("CONDITIONING", "positive of the first context, or any conditioning."),
+                "positive_2": socket(
+                    "CONDITIONING", "positive of the second context, with tokens of the same width."
                 ),
             },
-            "optional": {"image": ("IMAGE", {"tooltip": "The picture that the first context comes from."})},
+            "optional": {"image": socket("IMAGE", "The picture that the first context comes from.")},
         }
 
     def execute(self, positive_1, positive_2, image=None):

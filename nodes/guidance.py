@@ -1,7 +1,7 @@
 """How a MODEL is guided."""
 
 from ..vd_core.sampling.corrections import THRESHOLDS, GuidanceOptions
-from .choices import share
+from .choices import choice, number, share, socket
 from .host import host
 
 
@@ -29,61 +29,34 @@ class VD_Guidance:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "image_model or text_model; in ComfyUI any other model too."}),
-                "start": (
-                    "FLOAT",
-                    {
-                        "default": 0.2,
-                        "min": 0.0,
-                        "max": 0.999,
-                        "step": 0.001,
-                        "tooltip": "Where guidance begins, from noise (0) to the result (1). Before it cfg "
-                        "is 1, which is twice as fast.",
-                    },
+                "model": socket("MODEL", "image_model or text_model; in ComfyUI any other model too."),
+                "start": number(
+                    0.2,
+                    0.0,
+                    0.999,
+                    0.001,
+                    "Where guidance begins, from noise (0) to the result (1). Before it cfg is 1, which is "
+                    "twice as fast.",
                 ),
-                "end": (
-                    "FLOAT",
-                    {
-                        "default": 0.8,
-                        "min": 0.001,
-                        "max": 1.0,
-                        "step": 0.001,
-                        "tooltip": "Where guidance ends. After it cfg is 1.",
-                    },
-                ),
+                "end": number(0.8, 0.001, 1.0, 0.001, "Where guidance ends. After it cfg is 1."),
                 "rescale": share(
                     0.0,
                     "How far the contrast is set back to that without guidance: 0 not at all, 0.7 is usual.",
                 ),
-                "threshold": (
-                    list(THRESHOLDS),
-                    {
-                        "default": "dynamic",
-                        "tooltip": "dynamic: no wider range of values than without guidance; static: the "
-                        "range of bound; none.",
-                    },
+                "threshold": choice(
+                    THRESHOLDS,
+                    "dynamic",
+                    "dynamic: no wider range of values than without guidance; static: the range of bound; "
+                    "none.",
                 ),
-                "percentile": (
-                    "FLOAT",
-                    {
-                        "default": 0.995,
-                        "min": 0.5,
-                        "max": 1.0,
-                        "step": 0.001,
-                        "tooltip": "For dynamic: the share of values that makes up the range; what lies "
-                        "outside is cut.",
-                    },
+                "percentile": number(
+                    0.995,
+                    0.5,
+                    1.0,
+                    0.001,
+                    "For dynamic: the share of values that makes up the range; what lies outside is cut.",
                 ),
-                "bound": (
-                    "FLOAT",
-                    {
-                        "default": 4.0,
-                        "min": 0.1,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "tooltip": "For static: the largest value of a latent.",
-                    },
-                ),
+                "bound": number(4.0, 0.1, 100.0, 0.1, "For static: the largest value of a latent."),
             }
         }
 

@@ -1,13 +1,13 @@
 """Nodes that interpolate: from one context or latent to another, and along the difference of two texts."""
 
 from ..vd_core import interpolation
-from .choices import CLIP, long_text, share
+from .choices import CLIP, long_text, share, socket, whole
 from .conditioning import interpolate_options, to_conditioning, to_contexts
 from .contexts import OUTPUT_TOOLTIPS, TWO_CONTEXTS
 from .host import host
 from .latents import read_samples, share_steps
 
-COUNT = ("INT", {"default": 8, "min": 2, "max": 4096, "tooltip": "How many, both ends counted."})
+COUNT = whole(8, 2, 4096, "How many, both ends counted.")
 
 
 class VD_Interpolate:
@@ -57,11 +57,8 @@ class VD_InterpolateLatents:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "samples_1": (
-                    "LATENT",
-                    {"tooltip": "Where to start: one latent, of a picture or of a text."},
-                ),
-                "samples_2": ("LATENT", {"tooltip": "Where to end: one latent of the same size."}),
+                "samples_1": socket("LATENT", "Where to start: one latent, of a picture or of a text."),
+                "samples_2": socket("LATENT", "Where to end: one latent of the same size."),
                 "count": COUNT,
             }
         }
@@ -92,11 +89,10 @@ class VD_TextDifference:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive": (
-                    "CONDITIONING",
-                    {"tooltip": "positive of an Image Context (VD), or of a blend with one."},
+                "positive": socket(
+                    "CONDITIONING", "positive of an Image Context (VD), or of a blend with one."
                 ),
-                "negative": ("CONDITIONING", {"tooltip": "negative of the same node."}),
+                "negative": socket("CONDITIONING", "negative of the same node."),
                 "clip": CLIP,
                 "text_before": long_text("What the picture is, in words."),
                 "text_after": long_text("The same words except for what should change."),

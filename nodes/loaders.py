@@ -1,7 +1,7 @@
 """Loader nodes: one per socket pair, so that only what a graph needs is read."""
 
 from ..vd_core.foreign import printable
-from .choices import CONTEXTS, EMBEDDED, FROM_MODEL, WEIGHT_DTYPES
+from .choices import CONTEXTS, EMBEDDED, FROM_MODEL, WEIGHT_DTYPES, choice
 from .host import host
 
 CATEGORY = "VersatileDiffusion/loaders"
@@ -14,7 +14,7 @@ def describe_model_input(role: str, what: str) -> tuple:
         f"Where {what} is read from: a file in models/versatile_diffusion, or where such files usually lie. "
         "“embedded” is a small model of emoji that comes with this pack."
     )
-    return ([EMBEDDED, *host.file_names(role)], {"default": EMBEDDED, "tooltip": tooltip})
+    return choice([EMBEDDED, *host.file_names(role)], EMBEDDED, tooltip)
 
 
 def check_file(name: object, names: list[str], role: str) -> bool | str:
@@ -39,7 +39,7 @@ def check_file(name: object, names: list[str], role: str) -> bool | str:
 def describe_contexts_input(output: str) -> tuple:
     """Describe the input that chooses context layers."""
     tooltip = f"What {output} can be made from. Layers that are not wanted are not read, which saves memory."
-    return (list(CONTEXTS), {"default": "all", "tooltip": tooltip})
+    return choice(CONTEXTS, "all", tooltip)
 
 
 DTYPE_INPUT = (
@@ -78,7 +78,7 @@ class VD_LoadImageModel:
         return {
             "required": {
                 "model": describe_model_input("model", "the model"),
-                "vae": ([FROM_MODEL, *host.file_names("vae")], {"default": FROM_MODEL, "tooltip": tooltip}),
+                "vae": choice([FROM_MODEL, *host.file_names("vae")], FROM_MODEL, tooltip),
                 "contexts": describe_contexts_input("a picture"),
                 "weight_dtype": DTYPE_INPUT,
             }
@@ -120,10 +120,7 @@ class VD_LoadTextModel:
         return {
             "required": {
                 "model": describe_model_input("model", "the model"),
-                "text_vae": (
-                    [FROM_MODEL, *host.file_names("text_vae")],
-                    {"default": FROM_MODEL, "tooltip": tooltip},
-                ),
+                "text_vae": choice([FROM_MODEL, *host.file_names("text_vae")], FROM_MODEL, tooltip),
                 "contexts": describe_contexts_input("a text"),
                 "weight_dtype": DTYPE_INPUT,
             }

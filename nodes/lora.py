@@ -1,6 +1,7 @@
 """LoRA files, in the names of all common programs."""
 
 from ..vd_core.foreign import printable
+from .choices import number, socket
 from .host import host
 from .loaders import CATEGORY
 
@@ -24,22 +25,14 @@ class VD_LoadLora:
 
     @classmethod
     def INPUT_TYPES(cls):
-        strength = {
-            "default": 1.0,
-            "min": -100.0,
-            "max": 100.0,
-            "step": 0.01,
-            "tooltip": "How strongly it is applied: 0 changes nothing, negative numbers subtract it.",
-        }
+        tooltip = "How strongly it is applied: 0 changes nothing, negative numbers subtract it."
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "image_model or text_model."}),
+                "model": socket("MODEL", "image_model or text_model."),
                 "lora": (host.file_names("lora"), {"tooltip": "A file in models/loras."}),
-                "strength": ("FLOAT", strength),
+                "strength": number(1.0, -100.0, 100.0, 0.01, tooltip),
             },
-            "optional": {
-                "clip": ("CLIP", {"tooltip": "For LoRAs that change the text encoder too."}),
-            },
+            "optional": {"clip": socket("CLIP", "For LoRAs that change the text encoder too.")},
         }
 
     @classmethod

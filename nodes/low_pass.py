@@ -1,6 +1,7 @@
 """The node that ties samples to a source."""
 
 from ..vd_core.sampling.low_pass import LowPassGuidance
+from .choices import share, socket, whole
 from .host import host
 from .latents import read_samples
 
@@ -21,34 +22,17 @@ class VD_LowPassTie:
 
     @classmethod
     def INPUT_TYPES(cls):
-        share = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "Of pictures; in ComfyUI of any other kind too."}),
-                "latent_image": (
-                    "LATENT",
-                    {"tooltip": "What to keep the large shapes of; as large as what will be sampled."},
+                "model": socket("MODEL", "Of pictures; in ComfyUI of any other kind too."),
+                "latent_image": socket(
+                    "LATENT", "What to keep the large shapes of; as large as what will be sampled."
                 ),
-                "factor": (
-                    "INT",
-                    {
-                        "default": 2,
-                        "min": 1,
-                        "max": 64,
-                        "tooltip": "Blocks of factor x factor cells, of 8 pixels each, keep their mean.",
-                    },
+                "factor": whole(
+                    2, 1, 64, "Blocks of factor x factor cells, of 8 pixels each, keep their mean."
                 ),
-                "strength": (
-                    "FLOAT",
-                    {**share, "tooltip": "How firmly they keep it: 0 not at all, 1 exactly."},
-                ),
-                "end": (
-                    "FLOAT",
-                    {
-                        **share,
-                        "tooltip": "When it stops acting: 0 is the first step, from noise, 1 the last one.",
-                    },
-                ),
+                "strength": share(1.0, "How firmly they keep it: 0 not at all, 1 exactly."),
+                "end": share(1.0, "When it stops acting: 0 is the first step, from noise, 1 the last one."),
             }
         }
 

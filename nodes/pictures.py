@@ -4,11 +4,10 @@ import torch
 
 from ..vd_core.color import match_color
 from ..vd_core.pictures import resize
+from .choices import seed, socket, whole
 from .host import host
 from .images import to_masks, to_rgb
 from .latents import DRAWN, make_official_noise
-
-SIDE = {"default": 512, "min": 8, "max": 8192, "step": 8}
 
 
 class VD_ColorAdjust:
@@ -28,11 +27,8 @@ class VD_ColorAdjust:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The pictures to adjust."}),
-                "reference": (
-                    "IMAGE",
-                    {"tooltip": "Where the colours come from: one picture, or one for each."},
-                ),
+                "image": socket("IMAGE", "The pictures to adjust."),
+                "reference": socket("IMAGE", "Where the colours come from: one picture, or one for each."),
             }
         }
 
@@ -59,17 +55,15 @@ class VD_Squeeze:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The pictures, of any size."}),
-                "width": (
-                    "INT",
-                    {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."},
+                "image": socket("IMAGE", "The pictures, of any size."),
+                "width": whole(
+                    512, 8, 8192, "512 as in the official app; 64 suits the embedded model.", step=8
                 ),
-                "height": (
-                    "INT",
-                    {**SIDE, "tooltip": "512 as in the official app; 64 suits the embedded model."},
+                "height": whole(
+                    512, 8, 8192, "512 as in the official app; 64 suits the embedded model.", step=8
                 ),
             },
-            "optional": {"mask": ("MASK", {"tooltip": "Masks of the pictures."})},
+            "optional": {"mask": socket("MASK", "Masks of the pictures.")},
         }
 
     def execute(self, image, width, height, mask=None):
@@ -87,8 +81,8 @@ class VD_ImageEncode:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "Turns pictures into image latents as the official app does before it varies them: a random draw of"
-        " the autoencoder, where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise "
+        "Turns pictures into image latents as the official app does before it varies them: a random draw of "
+        "the autoencoder, where VAE Encode gives the mean. Multi-Flow Sampler (VD) with official noise "
         "continues after that draw."
     )
     SEARCH_ALIASES = ["vae encode", "img2img", "fidelity", "posterior sample"]
@@ -98,21 +92,12 @@ class VD_ImageEncode:
 
     @classmethod
     def INPUT_TYPES(cls):
-        seed = {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}
         return {
             "required": {
-                "pixels": ("IMAGE", {"tooltip": "The pictures; their sides are multiples of 8."}),
-                "vae": ("VAE", {"tooltip": "From Load Versatile Diffusion or Load Image Model (VD)."}),
-                "seed": ("INT", {**seed, "tooltip": "That of the sampler, as in the official app."}),
-                "batch_size": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 4096,
-                        "tooltip": "How many samples start from each picture.",
-                    },
-                ),
+                "pixels": socket("IMAGE", "The pictures; their sides are multiples of 8."),
+                "vae": socket("VAE", "From Load Versatile Diffusion or Load Image Model (VD)."),
+                "seed": seed("That of the sampler, as in the official app."),
+                "batch_size": whole(1, 1, 4096, "How many samples start from each picture."),
             }
         }
 

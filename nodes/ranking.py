@@ -5,19 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..vd_core.ranking import best_first, clip_score, probabilities, similarity
-from .choices import CLIP, long_text
+from .choices import CLIP, long_text, socket, whole
 from .host import host
 from .images import to_rgb
 from .text import split_lines
 
-SAME_CLIP = (
-    "CLIP_VISION",
-    {"tooltip": "From Load Versatile Diffusion or Load CLIP Vision (VD), of the same model as clip."},
+SAME_CLIP = socket(
+    "CLIP_VISION", "From Load Versatile Diffusion or Load CLIP Vision (VD), of the same model as clip."
 )
-BEST = (
-    "INT",
-    {"default": 0, "min": 0, "max": 4096, "tooltip": "How many to keep, the best ones; 0 keeps all."},
-)
+BEST = whole(0, 0, 4096, "How many to keep, the best ones; 0 keeps all.")
 SCORES = "The cosine of each that is kept, best first."
 
 
@@ -61,7 +57,7 @@ class VD_RankImages:
             "required": {
                 "clip": CLIP,
                 "clip_vision": SAME_CLIP,
-                "image": ("IMAGE", {"tooltip": "The pictures to sort, as one batch."}),
+                "image": socket("IMAGE", "The pictures to sort, as one batch."),
                 "text": long_text("What they should show."),
                 "best": BEST,
             }
@@ -101,10 +97,7 @@ class VD_RankTexts:
             "required": {
                 "clip": CLIP,
                 "clip_vision": SAME_CLIP,
-                "image": (
-                    "IMAGE",
-                    {"tooltip": "The picture; for several, the mean of their cosines counts."},
-                ),
+                "image": socket("IMAGE", "The picture; for several, the mean of their cosines counts."),
                 "texts": long_text("One text per line: text of Latent to Text (VD)."),
                 "best": BEST,
             }

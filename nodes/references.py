@@ -3,14 +3,13 @@
 import torch
 
 from ..vd_core.context import Context
-from .choices import EMBEDDED
+from .choices import EMBEDDED, choice, multiplier, socket, switch, whole
 from .conditioning import Conditioning, to_conditioning
 from .host import host
 from .images import limit_side, paint_masked, to_rgb
 from .loaders import check_file
 
 CATEGORY = "VersatileDiffusion/seecoder"
-WEIGHT = {"default": 1.0, "min": 0.0, "max": 2.0, "step": 0.01}
 
 
 class SeeCoder_Load:
@@ -32,11 +31,7 @@ class SeeCoder_Load:
             "“embedded” fits the pack's own small model; files of models/seecoder fit every model of Stable "
             "Diffusion 1."
         )
-        return {
-            "required": {
-                "model": ([EMBEDDED, *host.file_names("seecoder")], {"default": EMBEDDED, "tooltip": tooltip})
-            }
-        }
+        return {"required": {"model": choice([EMBEDDED, *host.file_names("seecoder")], EMBEDDED, tooltip)}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
@@ -75,56 +70,31 @@ class SeeCoder_Encode:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "seecoder": ("SEECODER", {"tooltip": "From Load SeeCoder."}),
-                "image": (
+                "seecoder": socket("SEECODER", "From Load SeeCoder."),
+                "image": socket(
                     "IMAGE",
-                    {
-                        "tooltip": "The reference. A batch, such as the frames of a film, conditions a batch "
-                        "of latents, one by one."
-                    },
+                    "The reference. A batch, such as the frames of a film, conditions a batch of latents, "
+                    "one by one.",
                 ),
-                "global_weight": (
-                    "FLOAT",
-                    {**WEIGHT, "tooltip": "Scales the first tokens, which hold the picture as a whole."},
+                "global_weight": multiplier("Scales the first tokens, which hold the picture as a whole."),
+                "local_weight": multiplier("Scales the other tokens, which hold its parts."),
+                "strength": multiplier("From negative (0) to the reference (1) and beyond."),
+                "longest_side": whole(
+                    1024, 0, 8192, "Larger pictures are scaled down to this; 0 never does.", step=8
                 ),
-                "local_weight": (
-                    "FLOAT",
-                    {**WEIGHT, "tooltip": "Scales the other tokens, which hold its parts."},
-                ),
-                "strength": (
-                    "FLOAT",
-                    {**WEIGHT, "tooltip": "From negative (0) to the reference (1) and beyond."},
-                ),
-                "longest_side": (
-                    "INT",
-                    {
-                        "default": 1024,
-                        "min": 0,
-                        "max": 8192,
-                        "step": 8,
-                        "tooltip": "Larger pictures are scaled down to this; 0 never does.",
-                    },
-                ),
-                "crop": (
-                    "BOOLEAN",
-                    {"default": False, "tooltip": "Cut the picture to what the mask leaves of it."},
-                ),
+                "crop": switch(False, "Cut the picture to what the mask leaves of it."),
             },
             "optional": {
-                "mask": (
-                    "MASK",
-                    {"tooltip": "What is painted (white) is left out: it gets the mean colour of the rest."},
+                "mask": socket(
+                    "MASK", "What is painted (white) is left out: it gets the mean colour of the rest."
                 ),
-                "unconditional": (
+                "unconditional": socket(
                     "CONDITIONING",
-                    {
-                        "tooltip": "What negative holds, filled up with zeros; else zeros alone. "
-                        "SeeCoder-Anime wants anime_ug.pth."
-                    },
+                    "What negative holds, filled up with zeros; else zeros alone. SeeCoder-Anime wants "
+                    "anime_ug.pth.",
                 ),
-                "model": (
-                    "MODEL",
-                    {"tooltip": "Connect the model to learn at once whether it can read these tokens."},
+                "model": socket(
+                    "MODEL", "Connect the model to learn at once whether it can read these tokens."
                 ),
             },
         }

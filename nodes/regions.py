@@ -3,10 +3,10 @@
 import torch
 
 from ..vd_core.context import Region
+from .choices import number, share, socket
 from .conditioning import Part, change_contexts
 from .images import to_masks
 
-SHARE = {"min": 0.0, "max": 1.0, "step": 0.01}
 BOX_SIDE = 512  # of the mask that a box becomes, in cells
 
 
@@ -35,53 +35,18 @@ class VD_Region:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "positive": ("CONDITIONING", {"tooltip": "positive of a context."}),
-                "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
-                "x": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        **SHARE,
-                        "tooltip": "Left edge of the box, as a share of the picture's width.",
-                    },
-                ),
-                "y": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        **SHARE,
-                        "tooltip": "Upper edge of the box, as a share of the picture's height.",
-                    },
-                ),
-                "width": (
-                    "FLOAT",
-                    {"default": 1.0, **SHARE, "tooltip": "Width of the box, as a share of the picture's."},
-                ),
-                "height": (
-                    "FLOAT",
-                    {"default": 1.0, **SHARE, "tooltip": "Height of the box, as a share of the picture's."},
-                ),
-                "start": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        **SHARE,
-                        "tooltip": "When it starts acting: 0 is the first step, from noise.",
-                    },
-                ),
-                "end": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        **SHARE,
-                        "tooltip": "When it stops acting: 1 is the last step, at the picture.",
-                    },
-                ),
+                "positive": socket("CONDITIONING", "positive of a context."),
+                "negative": socket("CONDITIONING", "negative of the same context."),
+                "x": share(0.0, "Left edge of the box, as a share of the picture's width."),
+                "y": share(0.0, "Upper edge of the box, as a share of the picture's height."),
+                "width": share(1.0, "Width of the box, as a share of the picture's."),
+                "height": share(1.0, "Height of the box, as a share of the picture's."),
+                "start": share(0.0, "When it starts acting: 0 is the first step, from noise."),
+                "end": share(1.0, "When it stops acting: 1 is the last step, at the picture."),
             },
             "optional": {
-                "mask": (
-                    "MASK",
-                    {"tooltip": "Where it acts within the box: white fully, grey partly, black not at all."},
+                "mask": socket(
+                    "MASK", "Where it acts within the box: white fully, grey partly, black not at all."
                 )
             },
         }
@@ -146,12 +111,9 @@ class VD_ContextGuidance:
         )
         return {
             "required": {
-                "positive": ("CONDITIONING", {"tooltip": "positive of a context."}),
-                "negative": ("CONDITIONING", {"tooltip": "negative of the same context."}),
-                "guidance": (
-                    "FLOAT",
-                    {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05, "tooltip": tooltip},
-                ),
+                "positive": socket("CONDITIONING", "positive of a context."),
+                "negative": socket("CONDITIONING", "negative of the same context."),
+                "guidance": number(1.0, 0.0, 10.0, 0.05, tooltip),
             }
         }
 

@@ -3,7 +3,7 @@
 from ..vd_core.sampling.noise import NOISES
 from ..vd_core.sampling.options import Sampling
 from ..vd_core.sampling.samplers import SAMPLERS
-from .choices import guidance_scale, seed, share, steps
+from .choices import choice, guidance_scale, seed, share, socket, steps
 from .host import host
 from .latents import STEPS
 
@@ -24,17 +24,13 @@ class VD_Sampler:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "image_model makes pictures, text_model makes texts."}),
-                "positive": ("CONDITIONING", {"tooltip": "From a context node or Blend."}),
-                "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
-                "latent_image": (
+                "model": socket("MODEL", "image_model makes pictures, text_model makes texts."),
+                "positive": socket("CONDITIONING", "From a context node or Blend."),
+                "negative": socket("CONDITIONING", "From the same node as positive."),
+                "latent_image": socket(
                     "LATENT",
-                    {
-                        "tooltip": (
-                            "Sets batch size and picture size; fidelity sets how much of it is kept, a "
-                            "noise mask where."
-                        )
-                    },
+                    "Sets batch size and picture size; fidelity sets how much of it is kept, a noise mask "
+                    "where.",
                 ),
                 "seed": seed("The same seed gives the same result."),
                 "steps": steps("50 for ddim; 20 are enough for dpmpp_2m and unipc."),
@@ -43,31 +39,22 @@ class VD_Sampler:
                     "How strongly the contexts guide: 7.5 for the real model, 2 for the embedded one. 1 is "
                     "twice as fast.",
                 ),
-                "sampler": (
-                    list(SAMPLERS),
-                    {
-                        "default": "ddim",
-                        "tooltip": "ddim is the official one; dpmpp_2m and unipc need fewer steps.",
-                    },
+                "sampler": choice(
+                    SAMPLERS, "ddim", "ddim is the official one; dpmpp_2m and unipc need fewer steps."
                 ),
                 "eta": share(0.0, "How much noise ddim adds on the way; 0 adds none."),
                 "fidelity": share(0.0, "How much of latent_image is kept: 0 none, 1 all."),
-                "noise": (
-                    list(NOISES),
-                    {
-                        "default": "per sample",
-                        "tooltip": "per sample: the batch size changes no sample; official: the app's draws; "
-                        "shared: all start alike.",
-                    },
+                "noise": choice(
+                    NOISES,
+                    "per sample",
+                    "per sample: the batch size changes no sample; official: the app's draws; shared: all "
+                    "start alike.",
                 ),
             },
             "optional": {
-                "start_noise": (
+                "start_noise": socket(
                     "LATENT",
-                    {
-                        "tooltip": "From Invert Latent (VD): start from it, not from the seed's noise; "
-                        "ignores fidelity."
-                    },
+                    "From Invert Latent (VD): start from it, not from the seed's noise; ignores fidelity.",
                 )
             },
         }
@@ -111,13 +98,10 @@ class VD_Invert:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model that will sample."}),
-                "positive": (
-                    "CONDITIONING",
-                    {"tooltip": "What the picture or text is: best its own context."},
-                ),
-                "negative": ("CONDITIONING", {"tooltip": "From the same node as positive."}),
-                "latent_image": ("LATENT", {"tooltip": "From VAE Encode or Text to Latent (VD)."}),
+                "model": socket("MODEL", "The model that will sample."),
+                "positive": socket("CONDITIONING", "What the picture or text is: best its own context."),
+                "negative": socket("CONDITIONING", "From the same node as positive."),
+                "latent_image": socket("LATENT", "From VAE Encode or Text to Latent (VD)."),
                 "steps": steps("As many as the sampler will do; more are more exact."),
                 "cfg": guidance_scale(
                     1.0, "1 is the most exact. To get the same back, sample with the same one."
@@ -135,9 +119,9 @@ class VD_OfficialDDIM:
 
     CATEGORY = "VersatileDiffusion"
     DESCRIPTION = (
-        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, "
-        "its first noise level and its last one, which is not zero. ComfyUI's ddim differs by less than one"
-        " percent. The official app draws its noise from seed + 100."
+        "The official DDIM to the last digit for SamplerCustom and SamplerCustomAdvanced: its timesteps, its "
+        "first noise level and its last one, which is not zero. ComfyUI's ddim differs by less than one "
+        "percent. The official app draws its noise from seed + 100."
     )
     SEARCH_ALIASES = ["ddim", "exact ddim", "parity", "samplercustom"]
     RETURN_TYPES = ("SAMPLER", "SIGMAS")
@@ -148,7 +132,7 @@ class VD_OfficialDDIM:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model that will be sampled."}),
+                "model": socket("MODEL", "The model that will be sampled."),
                 "steps": steps("As in the official app, 50."),
                 "eta": share(0.0, "How much noise is added on the way; 0 adds none."),
             }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..vd_core.sheet import draw_sheet
-from .choices import long_text
+from .choices import line, long_text, socket, whole
 from .images import to_rgb
 
 MOST_LETTERS = 10_000  # each is measured to fit its column
@@ -36,7 +36,7 @@ class VD_Sweep:
     @classmethod
     def INPUT_TYPES(cls):
         tooltip = f"Up to {MOST_VALUES} numbers with spaces between."
-        return {"required": {"values": ("STRING", {"default": "0 0.25 0.5 0.75 1", "tooltip": tooltip})}}
+        return {"required": {"values": line("0 0.25 0.5 0.75 1", tooltip)}}
 
     def execute(self, values):
         numbers = read_numbers(values)
@@ -76,19 +76,10 @@ class VD_Sheet:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The pictures, in rows from left to right."}),
-                "columns": (
-                    "INT",
-                    {"default": 4, "min": 1, "max": 64, "tooltip": "How many pictures stand in a row."},
-                ),
+                "image": socket("IMAGE", "The pictures, in rows from left to right."),
+                "columns": whole(4, 1, 64, "How many pictures stand in a row."),
                 "labels": long_text("What stands under the pictures: one line each, in Latin letters."),
-                "title": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "What stands above, in Latin letters; nothing if it is empty.",
-                    },
-                ),
+                "title": line("", "What stands above, in Latin letters; nothing if it is empty."),
             }
         }
 

@@ -1,8 +1,7 @@
 """The node for pictures of another size than the model was trained on."""
 
+from .choices import multiplier, socket, whole
 from .host import host
-
-SHARE = {"min": 0.0, "max": 2.0, "step": 0.01}
 
 
 class VD_ResolutionShift:
@@ -30,32 +29,14 @@ class VD_ResolutionShift:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "image_model."}),
-                "latent_image": ("LATENT", {"tooltip": "The latent that will be sampled; its size counts."}),
-                "noisy": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        **SHARE,
-                        "tooltip": "How much of the shift at the noisy end: 0 none, 1 all.",
-                    },
+                "model": socket("MODEL", "image_model."),
+                "latent_image": socket("LATENT", "The latent that will be sampled; its size counts."),
+                "noisy": multiplier("How much of the shift at the noisy end: 0 none, 1 all."),
+                "clean": multiplier(
+                    "How much of it at the clean end; 0 leaves the last steps to fine detail."
                 ),
-                "clean": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        **SHARE,
-                        "tooltip": "How much of it at the clean end; 0 leaves the last steps to fine detail.",
-                    },
-                ),
-                "trained_side": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 4096,
-                        "tooltip": "Side of the trained latents, 1/8 of the pictures'; 0: the model's.",
-                    },
+                "trained_side": whole(
+                    0, 0, 4096, "Side of the trained latents, 1/8 of the pictures'; 0: the model's."
                 ),
             }
         }

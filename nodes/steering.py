@@ -6,18 +6,15 @@ from torch import Tensor
 
 from ..vd_core.energies import color_distance, embedding_distance, latent_distance
 from ..vd_core.sampling.energy import Energy
-from .choices import CLIP_VISION, long_text, share
+from .choices import CLIP_VISION, choice, long_text, share, socket
 from .host import host
 from .images import to_masks, to_rgb
 
 CATEGORY = "VersatileDiffusion/steering"
 GRADIENTS = ("fast", "exact")
 ALIASES = ["energy guidance", "classifier guidance", "universal guidance", "dps"]
-MODEL = (
-    "MODEL",
-    {"tooltip": "image_model, or a model of Stable Diffusion 1 or 2; several steering nodes add up."},
-)
-VAE = ("VAE", {"tooltip": "The one that decodes what the model makes."})
+MODEL = socket("MODEL", "image_model, or a model of Stable Diffusion 1 or 2; several steering nodes add up.")
+VAE = socket("VAE", "The one that decodes what the model makes.")
 OUTPUT_TOOLTIPS = ("For any sampler: it now steers its samples.",)
 
 
@@ -29,15 +26,11 @@ def strength(default: float, what: str) -> tuple:
 STEERING = {
     "start": share(0.0, "When it begins: 0 is the noise, 1 the picture."),
     "end": share(1.0, "When it ends."),
-    "gradient": (
-        list(GRADIENTS),
-        {
-            "default": GRADIENTS[0],
-            "tooltip": (
-                "fast: around the model; exact: through it, as in the papers, slower and with more memory, "
-                "for nearly the same result."
-            ),
-        },
+    "gradient": choice(
+        GRADIENTS,
+        GRADIENTS[0],
+        "fast: around the model; exact: through it, as in the papers, slower and with more memory, for "
+        "nearly the same result.",
     ),
 }
 
@@ -56,8 +49,8 @@ class VD_SteerByClip:
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each"
-        " step predicts. Contexts say what the model should draw; this says what should be seen in it."
+        "Steers samples towards a text, or towards what a picture shows, as CLIP sees the picture that each "
+        "step predicts. Contexts say what the model should draw; this says what should be seen in it."
     )
     SEARCH_ALIASES = ["clip guidance", "clip guided diffusion", *ALIASES]
     RETURN_TYPES = ("MODEL",)
@@ -76,21 +69,14 @@ class VD_SteerByClip:
                 **STEERING,
             },
             "optional": {
-                "clip": (
+                "clip": socket(
                     "CLIP",
-                    {
-                        "tooltip": "From Load Versatile Diffusion or Load CLIP (VD), of the same model as "
-                        "clip_vision; reads text."
-                    },
+                    "From Load Versatile Diffusion or Load CLIP (VD), of the same model as clip_vision; "
+                    "reads text.",
                 ),
-                "image": (
+                "image": socket(
                     "IMAGE",
-                    {
-                        "tooltip": (
-                            "Instead of clip and text: what it shows should be seen. One, or one for each "
-                            "sample."
-                        )
-                    },
+                    "Instead of clip and text: what it shows should be seen. One, or one for each sample.",
                 ),
             },
         }
@@ -136,9 +122,8 @@ class VD_SteerByColor:
             "required": {
                 "model": MODEL,
                 "vae": VAE,
-                "image": (
-                    "IMAGE",
-                    {"tooltip": "Where the colours come from, in any size. One, or one for each sample."},
+                "image": socket(
+                    "IMAGE", "Where the colours come from, in any size. One, or one for each sample."
                 ),
                 "strength": strength(0.2, "How far each step goes towards these colours."),
                 **STEERING,
@@ -177,17 +162,13 @@ class VD_SteerToPicture:
             "required": {
                 "model": MODEL,
                 "vae": VAE,
-                "image": (
-                    "IMAGE",
-                    {"tooltip": "The picture, in the size of the samples. One, or one for each."},
-                ),
+                "image": socket("IMAGE", "The picture, in the size of the samples. One, or one for each."),
                 "strength": strength(0.2, "How far each step goes towards the picture."),
                 **STEERING,
             },
             "optional": {
-                "mask": (
-                    "MASK",
-                    {"tooltip": "Where (white) samples are to be like the picture; without it everywhere."},
+                "mask": socket(
+                    "MASK", "Where (white) samples are to be like the picture; without it everywhere."
                 )
             },
         }

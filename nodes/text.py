@@ -4,11 +4,11 @@ import torch
 
 from ..vd_core.autoencoders.optimus import edit_latent
 from ..vd_core.autoencoders.sentences import remove_duplicate_phrases
-from .choices import long_text, seed, share
+from .choices import choice, long_text, number, seed, share, socket, switch, whole
 from .latents import NOISES, make_word_generators, read_samples
 
 CATEGORY = "VersatileDiffusion/text"
-TEXT_VAE = ("VD_TEXT_VAE", {"tooltip": "From Load Versatile Diffusion or Load Text Model (VD)."})
+TEXT_VAE = socket("VD_TEXT_VAE", "From Load Versatile Diffusion or Load Text Model (VD).")
 
 
 class VD_EmptyTextLatent:
@@ -24,13 +24,7 @@ class VD_EmptyTextLatent:
     @classmethod
     def INPUT_TYPES(cls):
         return {
-            "required": {
-                "text_vae": TEXT_VAE,
-                "batch_size": (
-                    "INT",
-                    {"default": 4, "min": 1, "max": 4096, "tooltip": "How many texts to make."},
-                ),
-            }
+            "required": {"text_vae": TEXT_VAE, "batch_size": whole(4, 1, 4096, "How many texts to make.")}
         }
 
     def execute(self, text_vae, batch_size):
@@ -52,12 +46,7 @@ class VD_TextEncode:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {
-            "required": {
-                "text_vae": TEXT_VAE,
-                "text": long_text("One sentence per line."),
-            }
-        }
+        return {"required": {"text_vae": TEXT_VAE, "text": long_text("One sentence per line.")}}
 
     def execute(self, text_vae, text):
         return ({"samples": text_vae.encode(split_lines(text))[:, :, None, None]},)
@@ -90,12 +79,9 @@ class VD_EditText:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "samples": (
+                "samples": socket(
                     "LATENT",
-                    {
-                        "tooltip": "Text latents: of captions, from a sampler with text_model, or of Text to "
-                        "Latent (VD)."
-                    },
+                    "Text latents: of captions, from a sampler with text_model, or of Text to Latent (VD).",
                 ),
                 "remove": long_text("What to take out; nothing if it is empty."),
                 "add": long_text("What to put in; nothing if it is empty."),
@@ -146,49 +132,27 @@ class VD_TextDecode:
         return {
             "required": {
                 "text_vae": TEXT_VAE,
-                "samples": (
-                    "LATENT",
-                    {"tooltip": "Text latents, from a sampler with text_model or from Text to Latent (VD)."},
+                "samples": socket(
+                    "LATENT", "Text latents, from a sampler with text_model or from Text to Latent (VD)."
                 ),
                 "seed": seed("The same seed reads the same words."),
-                "temperature": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 10.0,
-                        "step": 0.01,
-                        "tooltip": "0 always takes the likeliest word; higher is bolder.",
-                    },
+                "temperature": number(
+                    1.0, 0.0, 10.0, 0.01, "0 always takes the likeliest word; higher is bolder."
                 ),
-                "top_k": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 100000,
-                        "tooltip": "Choose among the k likeliest words only; 0 is off.",
-                    },
-                ),
+                "top_k": whole(0, 0, 100000, "Choose among the k likeliest words only; 0 is off."),
                 "top_p": share(
                     1.0, "Choose among the likeliest words that together have this probability; 1 is off."
                 ),
-                "remove_duplicates": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "tooltip": "Within each text, remove phrases that are said twice in a row.",
-                    },
+                "remove_duplicates": switch(
+                    True, "Within each text, remove phrases that are said twice in a row."
                 ),
             },
             "optional": {
-                "noise": (
-                    list(NOISES),
-                    {
-                        "default": NOISES[0],
-                        "tooltip": "per sample: no text depends on the others; official: as the official app "
-                        "draws after its sampler.",
-                    },
+                "noise": choice(
+                    NOISES,
+                    NOISES[0],
+                    "per sample: no text depends on the others; official: as the official app draws after "
+                    "its sampler.",
                 )
             },
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..vd_core.config import recommend_settings
-from .choices import EMBEDDED
+from .choices import EMBEDDED, choice
 from .host import host
 from .loaders import DTYPE_INPUT, SEARCH_ALIASES, check_file
 
@@ -14,8 +14,8 @@ class VD_Load:
     CATEGORY = "VersatileDiffusion/loaders"
     DESCRIPTION = (
         "Loads Versatile Diffusion: all its parts from one file. Only parts with a wire are read. size, "
-        "steps and cfg are those that the model works best with: connect them, and the graph fits whichever"
-        " model is chosen."
+        "steps and cfg are those that the model works best with: connect them, and the graph fits whichever "
+        "model is chosen."
     )
     SEARCH_ALIASES = [
         *SEARCH_ALIASES,
@@ -57,9 +57,7 @@ class VD_Load:
             "published names."
         )
         return {
-            "required": {
-                "model": ([EMBEDDED, *host.diffuser_names()], {"default": EMBEDDED, "tooltip": tooltip})
-            },
+            "required": {"model": choice([EMBEDDED, *host.diffuser_names()], EMBEDDED, tooltip)},
             "optional": {"weight_dtype": DTYPE_INPUT},  # workflows of the first release do not have it
             # "0,2": the outputs that have a wire; both hosts fill it in, and so a new wire means a new
             # result.

@@ -37,13 +37,7 @@ del sys.argv[0]
 runpy.run_path(os.path.abspath(sys.argv[0]), run_name="__main__")
 """
 # which ComfyUI looks for in its output folder too
-OWN_MODELS = (
-    "checkpoints",
-    "clip",
-    "vae",
-    "diffusion_models",
-    "loras",
-)
+OWN_MODELS = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
 
 
 @contextmanager

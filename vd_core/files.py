@@ -39,13 +39,7 @@ NO_FILES = (
     (stat.S_ISSOCK, "a socket"),
 )
 # a file system without hard links
-NO_LINKS = {
-    errno.EPERM,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EMLINK,
-}
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 # Where

@@ -7,10 +7,7 @@ from __future__ import annotations
 import contextlib
 
 # in between, parentheses that are meant are characters of private use
-ESCAPED = (
-    ("\\(", "\ue000"),
-    ("\\)", "\ue001"),
-)
+ESCAPED = (("\\(", "\ue000"), ("\\)", "\ue001"))
 
 
 def split_by_weight(prompt: str) -> list[tuple[str, float]]:

@@ -314,10 +314,7 @@ def run_on_ray(
 ) -> None:
     """Hand the missing parts out to workers. worker: what `Worker` takes beside the settings."""
     # it would call home, and chat
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_BACKEND_LOG_LEVEL": "fatal",
-    }
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     import ray
 
     threads = worker["threads"]

@@ -38,20 +38,9 @@ from .write import write_safetensors
 log = logging.getLogger(__name__)
 
 # of endings of keys that change weights otherwise
-OTHER_METHODS = (
-    ".dora_scale",
-    ".hada_t1",
-    ".lokr_",
-    ".oft_",
-    ".diff",
-    ".w_norm",
-)
+OTHER_METHODS = (".dora_scale", ".hada_t1", ".lokr_", ".oft_", ".diff", ".w_norm")
 # that make up one change
-MATRICES = {
-    ("down", "up"),
-    ("down", "mid", "up"),
-    ("w1_a", "w1_b", "w2_a", "w2_b"),
-}
+MATRICES = {("down", "up"), ("down", "mid", "up"), ("w1_a", "w1_b", "w2_a", "w2_b")}
 
 
 def save_lora(

@@ -28,12 +28,7 @@ STORAGES = {  # bytes of one number
     "Bool": 1, "ComplexDouble": 16, "ComplexFloat": 8,
 }  # fmt: skip
 # called around tensors
-PLAIN = {
-    "collections.OrderedDict",
-    "collections.Counter",
-    "torch.Size",
-    "torch.device",
-}
+PLAIN = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device"}
 REBUILDS = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_tensor_v3",
@@ -69,11 +64,7 @@ class Storage(NamedTuple):
 
 
 # what stands for lists and dictionaries, for tensors, and for the rest
-CONTAINER, TENSOR, OTHER = (
-    object(),
-    object(),
-    object(),
-)
+CONTAINER, TENSOR, OTHER = (object(), object(), object())
 
 
 @dataclass

@@ -25,11 +25,7 @@ class Scheduler(NamedTuple):
 
 OFF = (False, (False, None))
 UNSET = (None, (None,))
-SIGMAS = {
-    "final_sigmas_type": ("zero", ("zero",)),
-    "use_exponential_sigmas": OFF,
-    "use_beta_sigmas": OFF,
-}
+SIGMAS = {"final_sigmas_type": ("zero", ("zero",)), "use_exponential_sigmas": OFF, "use_beta_sigmas": OFF}
 SOLVER = SIGMAS | {
     "thresholding": OFF,
     "solver_order": (2, (2,)),

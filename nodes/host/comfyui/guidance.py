@@ -44,10 +44,7 @@ def predict(
     )
     predicted = comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, sigma, model_options)
     # what other nodes make of the two predictions is made of equal ones where there is one
-    ends = (
-        predicted[0],
-        predicted[-1],
-    )
+    ends = (predicted[0], predicted[-1])
     return comfy.samplers.cfg_function(
         guider.inner_model, *ends, 1.0, x, sigma, model_options, positive, negative
     )

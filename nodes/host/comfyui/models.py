@@ -26,12 +26,7 @@ from ...conditioning import Layout, split_token_weights, split_tokens
 from ...latents import fit_latent
 
 # by their keys in a conditioning
-FOR_PICTURES = {
-    "control": "A ControlNet",
-    "gligen": "GLIGEN",
-    "area": "An area",
-    "mask": "A mask",
-}
+FOR_PICTURES = {"control": "A ControlNet", "gligen": "GLIGEN", "area": "An area", "mask": "A mask"}
 
 
 class WeightedAttention(CrossAttention):

@@ -10,11 +10,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="IN", help="weights files or diffusers folders that make up one model")
     add("out", metavar="OUT.safetensors")
-    add(
-        "--dtype",
-        choices=("float16", "bfloat16", "float32"),
-        help="of the weights; default: as they are",
-    )
+    add("--dtype", choices=("float16", "bfloat16", "float32"), help="of the weights; default: as they are")
     vocabularies = "folder with the vocabularies of the text autoencoder, to be put into the file"
     add("--vocabularies", metavar="DIR", help=vocabularies)
     add(

@@ -56,10 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="unipc")
     parser.add_argument(
-        "--spacing",
-        choices=SPACINGS,
-        default="linspace",
-        help="of the timesteps; default: %(default)s",
+        "--spacing", choices=SPACINGS, default="linspace", help="of the timesteps; default: %(default)s"
     )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=3.5, help="guidance scale; default: %(default)s")

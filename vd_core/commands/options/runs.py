@@ -20,10 +20,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption", metavar="TEXT", help="caption of pictures that have none")
     parser.add_argument("--seed", type=int, default=0)
     where = parser.add_argument_group("where it is trained, and what is shown")
-    where.add_argument(
-        "--device",
-        help="cpu, cuda or mps; default: cuda where there is one",
-    )
+    where.add_argument("--device", help="cpu, cuda or mps; default: cuda where there is one")
     where.add_argument(
         "--precision", choices=PRECISIONS, help="of the matrix products; default: bf16 with cuda, else fp32"
     )
