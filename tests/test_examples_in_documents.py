@@ -1,4 +1,5 @@
-"""The Python of docs/embeddings.md and docs/migrate.md runs as it stands, in order, on the embedded model."""
+"""The Python of docs/embeddings.md, docs/migrate.md and docs/prompt-free-diffusion.md runs as it stands, in
+order, on the embedded model."""
 
 import re
 from pathlib import Path
@@ -67,3 +68,10 @@ def test_embeddings_of_your_own(place):
 def test_the_script_that_was_one_of_diffusers(place):
     exec(compile(blocks("migrate.md")[0], "migrate.md", "exec"), {"MODEL": MODEL})
     assert Image.open(place / "red car.png").size == (64, 64)
+
+
+def test_a_seecoder_in_place_of_a_prompt(place):
+    Image.new("RGB", (60, 40), "red").save(place / "reference.png")
+    (block,) = blocks("prompt-free-diffusion.md")
+    exec(compile(block, "prompt-free-diffusion.md", "exec"), {})
+    assert Image.open(place / "drawn.png").size == (64, 64)

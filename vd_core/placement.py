@@ -53,9 +53,16 @@ def convert_for(weight: Tensor, given: Tensor, name: str, part: str) -> Tensor:
     return given.to(weight.dtype)
 
 
-def choose_device() -> str:
-    """Choose a GPU where torch finds one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def choose_device(name: str | None = None) -> str:
+    """Choose the device of that name, else a GPU where torch finds one, else the CPU.
+
+    Raises ValueError for a device that cannot be used here, and for "meta", where nothing is computed.
+    """
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if resolve_device(name).type == "meta":
+        raise ValueError("Nothing is computed on the device 'meta': choose cpu, or one that torch finds.")
+    return name
 
 
 def warn_if_slow(weight: Tensor) -> None:

@@ -135,10 +135,11 @@ def test_every_weight_lies_in_a_leaf_of_the_namespace():
             assert not holds or type(module) in own and not list(module.children()), name
 
 
-def test_weights_may_be_half(model):
+@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_may_be_half_and_images_of_any_precision(model, given):
     half = SeeCoder(model.config)
     half.load_state_dict(model.state_dict())
-    tokens = half.to(torch.bfloat16)(picture(1, 3, 40, 56).to(torch.bfloat16))
+    tokens = half.to(torch.bfloat16)(picture(1, 3, 40, 56).to(given))
     assert tokens.dtype == torch.bfloat16
     assert (
         torch.nn.functional.cosine_similarity(
@@ -259,6 +260,26 @@ def test_pictures_that_are_no_numbers_are_refused():
     images[0, 1, 2, 3] = torch.nan
     with pytest.raises(ValueError, match="SeeCoder reads RGB images of finite numbers"):
         model(images)
+
+
+@pytest.mark.parametrize(
+    "images, sentence",
+    [
+        (torch.full((1, 3, 8, 8), 255, dtype=torch.uint8), r"got torch.uint8: use images.float\(\) / 255"),
+        (torch.full((1, 3, 8, 8), 255.0), "in 0..1, got 255 to 255: divide by 255"),
+        (torch.linspace(-1, 1, 192).reshape(1, 3, 8, 8), r"got -1 to 1: use \(images \+ 1\) / 2"),
+        (torch.zeros(1, 3, 8, 8, device="meta"), "These images are on the meta device"),
+        ([[0.0]], r"as a tensor \[batch, 3, height, width\], got list"),
+    ],
+)
+def test_pictures_that_are_not_in_0_to_1_are_refused(images, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SeeCoder(SeeCoderConfig.tiny())(images)
+
+
+def test_a_seecoder_without_values_is_refused():
+    with pytest.raises(ValueError, match="This SeeCoder is on the meta device"):
+        SeeCoder(SeeCoderConfig.tiny()).to("meta")(torch.zeros(1, 3, 8, 8))
 
 
 def test_maps_of_the_tokens_width_can_be_projected_too():

@@ -189,6 +189,12 @@ def test_loras_are_merged_in_any_precision(vd, dtype):
     assert all(weight.isfinite().all() for weight in after.values())
 
 
+def test_a_lora_is_not_merged_without_values():
+    model = load(MODEL, parts=["diffuser.data.image", "diffuser.context.text"], device="meta")
+    with pytest.raises(ValueError, match="The layer diffuser.* is on the meta device"):
+        apply_lora(model, FEW_STEPS)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_lora_in_training_acts_in_any_precision(vd, context, dtype):
     half = vd.replace(diffuser=copy.deepcopy(vd.diffuser).to(dtype))

@@ -175,7 +175,7 @@ class Reconstructor:
             list(settings.models),
             parts=settings.parts,
             dtype=getattr(torch, settings.dtype),
-            device=device or choose_device(),
+            device=choose_device(device),
         )
         self.size = recommend_settings(self.model.config)[0] if settings.size is None else settings.size
         self.images = open_tokens(Path(settings.image_tokens))

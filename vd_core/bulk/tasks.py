@@ -92,7 +92,7 @@ class Runner:
 
     def __init__(self, settings: Settings, device: str | None = None):
         self.settings = settings
-        self.device = device or choose_device()
+        self.device = choose_device(device)
         self.model = load(list(settings.models), parts=PARTS[settings.task], device=self.device)
         self.size = recommend_settings(self.model.config)[0] if settings.size is None else settings.size
         self.reader = Reader()

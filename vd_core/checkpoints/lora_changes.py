@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..placement import check_device
 from .faults import is_finite
 
 
@@ -114,12 +115,14 @@ def merge_changes(
 ) -> None:
     """Add changes to the weights of those layers that are there, `strength` times.
 
-    Nothing is changed if anything is wrong. Raises what `merge_change` raises.
+    Nothing is changed if anything is wrong. Raises what `merge_change` raises, and ValueError for layers on
+    the meta device.
     """
     here = {layer: change for layer, change in changes.items() if layer in layers}
     # All are checked before the first is written. Keeping them would need the room of a second model, so each
     # is computed twice.
     for layer, change in here.items():
+        check_device(layers[layer].weight, f"layer {layer}")
         merge_change(layers[layer].weight, change, strength)
     for layer, change in here.items():
         layers[layer].weight.copy_(merge_change(layers[layer].weight, change, strength))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..bulk.job import Job, check_installed, open_job, run
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import Settings
-from ..placement import resolve_device
+from ..placement import choose_device
 from .options.jobs import SOME_FAILED
 
 
@@ -30,8 +30,8 @@ def run_job(
     Raises ValueError where it was stopped, and what `open_job` and `run` raise.
     """
     check_installed(settings.task, options.workers)
-    if options.device and not options.workers:
-        resolve_device(options.device)
+    if not options.workers:
+        choose_device(options.device)
     job = open_job(
         source, out, settings, options.batch, recursive, options.accept_changes, options.retry_failed
     )

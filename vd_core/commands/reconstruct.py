@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import torch
+
 from ..bulk.job import read_settings
 from ..bulk.parts import is_picture, unpack_pictures
 from ..bulk.reconstruct import Reconstruction
@@ -11,7 +13,7 @@ from ..bulk.tasks import resolve_models
 from ..choices import DTYPES
 from ..diffuser.precision import choose_dtype
 from ..files import make_folder
-from ..placement import choose_device, resolve_device
+from ..placement import choose_device
 from ..sampling.options import Sampling
 from .jobs import report, run_job
 
@@ -22,8 +24,8 @@ def choose_type(options: argparse.Namespace) -> str:
     if options.dtype == "auto" and begun in DTYPES:
         return begun
     on_ray = options.workers and not options.gpus  # which hides the GPUs from its workers
-    device = options.device or ("cpu" if on_ray else choose_device())
-    return str(choose_dtype(options.dtype, resolve_device(device).type)).removeprefix("torch.")
+    device = choose_device(options.device or ("cpu" if on_ray else None))
+    return str(choose_dtype(options.dtype, torch.device(device).type)).removeprefix("torch.")
 
 
 def run(options: argparse.Namespace) -> int:

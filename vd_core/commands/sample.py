@@ -16,7 +16,7 @@ from ..embedded import MODEL
 from ..files import save_numbered
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, read_picture, to_pil
-from ..placement import choose_device, resolve_device
+from ..placement import choose_device
 from ..sampling.checks import check_size
 from ..sampling.noise import make_generator
 from ..sampling.options import Sampling
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--count must be at least 1, got {options.count}.")
     if options.size is not None:
         check_size("--size", options.size)
-    device = resolve_device(options.device or choose_device())
+    device = torch.device(choose_device(options.device))
     files = MODEL if options.model is None else list(resolve_models(options.model))
     vd = load(files, dtype=choose_dtype(options.dtype, device.type), device=device)
     size, _, cfg = recommend_settings(vd.config)

@@ -26,7 +26,7 @@ Settings = TypeVar("Settings", training.Settings, distillation.Settings)
 
 def read_device(options: argparse.Namespace) -> str:
     """Return the device that the options ask for."""
-    return options.device or choose_device()
+    return choose_device(options.device)
 
 
 def choose_precision(options: argparse.Namespace) -> torch.dtype:

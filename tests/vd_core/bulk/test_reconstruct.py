@@ -286,6 +286,8 @@ def test_devices_are_chosen_and_do_not_count_as_changes(inputs, finished, capsys
     assert main(command(inputs, finished, "--device", "cpu")) == 0
     assert main(command(inputs, finished, "--device", "gpu7")) == 1
     assert "The device 'gpu7' cannot be used here: choose cpu, or one" in capsys.readouterr().err
+    assert main(command(inputs, finished, "--device", "meta")) == 1
+    assert "Nothing is computed on the device 'meta': choose cpu, or one" in capsys.readouterr().err
 
 
 def test_guesses_are_ordered_by_number(tmp_path):
