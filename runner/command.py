@@ -55,52 +55,30 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add(
-        "workflow",
-        type=Path,
-        metavar="WORKFLOW",
-        help="JSON in API or canvas format, or a PNG that carries its workflow",
-    )
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NODE.INPUT=VALUE",
-        help="NODE: id or title; may be given often",
-    )
-    add(
-        "--list",
-        action="store_true",
-        help="say what --set can change, with types and choices, and run nothing",
-    )
+    workflow = "JSON in API or canvas format, or a PNG that carries its workflow"
+    add("workflow", type=Path, metavar="WORKFLOW", help=workflow)
+    assignments = "NODE: id or title; may be given often"
+    add("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help=assignments)
+    listing = "say what --set can change, with types and choices, and run nothing"
+    add("--list", action="store_true", help=listing)
     add("--seed", type=int, metavar="N", help="sets every input called seed or noise_seed; --set wins")
     add("--input", type=Path, metavar="DIR", help="where pictures and contexts are looked for first")
-    add(
-        "--output",
-        type=Path,
-        default=Path("output"),
-        metavar="DIR",
-        help="where files are written (default: ./output)",
-    )
-    add(
-        "--json",
-        action="store_true",
-        help="print one JSON object per result on stdout: node, title, file, texts",
-    )
+    output = "where files are written (default: ./output)"
+    add("--output", type=Path, default=Path("output"), metavar="DIR", help=output)
+    records = "print one JSON object per result on stdout: node, title, file, texts"
+    add("--json", action="store_true", help=records)
     add("--timeout", type=float, metavar="SECONDS", help="give up when it takes longer in all")
-    where = parser.add_mutually_exclusive_group()
+    where = parser.add_mutually_exclusive_group().add_argument
     models = "folder with the model files (environment variable VD_MODELS)"
-    where.add_argument("--models", type=Path, metavar="DIR", help=models)
-    where.add_argument("--server", metavar="URL", help="run it on this ComfyUI, such as 127.0.0.1:8188")
-    where.add_argument(
-        "--comfyui", type=Path, metavar="PATH",
-        help="start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: "
-        "COMFYUI_ARGS, else --cpu without a GPU)",
-    )  # fmt: skip
-    add(
-        "--wait", type=float, default=60, metavar="SECONDS",
-        help="with --server: how long it may take to come back when it is lost (default: 60)",
-    )  # fmt: skip
+    where("--models", type=Path, metavar="DIR", help=models)
+    where("--server", metavar="URL", help="run it on this ComfyUI, such as 127.0.0.1:8188")
+    comfyui = (
+        "start this ComfyUI for it (its Python: COMFYUI_PYTHON, else its venv; its arguments: COMFYUI_ARGS, "
+        "else --cpu without a GPU)"
+    )
+    where("--comfyui", type=Path, metavar="PATH", help=comfyui)
+    wait = "with --server: how long it may take to come back when it is lost (default: 60)"
+    add("--wait", type=float, default=60, metavar="SECONDS", help=wait)
     args = parser.parse_args(argv)
     for option, seconds in (("--timeout", args.timeout), ("--wait", args.wait)):
         if seconds is not None and not 0 <= seconds <= 1e9:

@@ -23,12 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     models = "files that make up one model; default: the embedded one"
     add("--model", nargs="+", default=[MODEL], metavar="FILE", help=models)
     add("--count", type=int, default=1, metavar="N", help="results per row; default: 1")
-    add(
-        "--size",
-        type=int,
-        metavar="PIXELS",
-        help="side of the pictures to make; default: the model's, 512, or 64 of the embedded one",
-    )
+    size = "side of the pictures to make; default: the model's, 512, or 64 of the embedded one"
+    add("--size", type=int, metavar="PIXELS", help=size)
     background = "colour under transparent pictures, such as black or #ff8000; default: white"
     add("--background", default="white", metavar="COLOR", help=background)
     add("--steps", type=int, default=20, help="default: 20")

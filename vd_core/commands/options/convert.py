@@ -13,12 +13,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float16", "bfloat16", "float32"), help="of the weights; default: as they are")
     vocabularies = "folder with the vocabularies of the text autoencoder, to be put into the file"
     add("--vocabularies", metavar="DIR", help=vocabularies)
-    add(
-        "--layout",
-        choices=("vd_core", "official", "stable_diffusion"),
-        default="vd_core",
-        help="names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free "
-        "Diffusion by official, and again itself by stable_diffusion",
+    layout = (
+        "names of the weights in OUT; a diffuser of Stable Diffusion 1 becomes one of Prompt-Free Diffusion "
+        "by official, and again itself by stable_diffusion"
     )
+    add("--layout", choices=("vd_core", "official", "stable_diffusion"), default="vd_core", help=layout)
     loras = "LoRAs to be added to the weights; strength: 1 by default"
     add("--lora", nargs="+", default=[], metavar="FILE[=STRENGTH]", help=loras)
