@@ -12,9 +12,8 @@ import io
 import json
 import tempfile
 import time
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -23,6 +22,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from vd_core.files import resolve_inside, save_numbered
 from vd_core.pictures import read_frames
+
+OF_A_RUN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "output_directory": "OUTPUT_DIRECTORY"}
+TIMES = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
 
 
 def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> dict:
@@ -58,15 +60,9 @@ def write_pictures(images, prefix: str, output_directory: str, chunks: dict) -> 
 def expand_prefix(prefix: str, width: int, height: int) -> str:
     """Fill in what core fills in: the size of the pictures, in pixels, and the time."""
     now = time.localtime()
-    values = {"width": f"{width}", "height": f"{height}", "year": f"{now.tm_year}"}
-    parts = {
-        "month": now.tm_mon,
-        "day": now.tm_mday,
-        "hour": now.tm_hour,
-        "minute": now.tm_min,
-        "second": now.tm_sec,
-    }
-    for name, value in (values | {name: f"{part:02}" for name, part in parts.items()}).items():
+    values = {"width": f"{width}", "height": f"{height}"}
+    values |= {name: time.strftime(code, now) for name, code in TIMES.items()}
+    for name, value in values.items():
         prefix = prefix.replace(f"%{name}%", value)
     return prefix
 
@@ -87,14 +83,9 @@ def save_files(files: list[bytes], folder: Path, stem: str) -> list[str]:
     """Write PNG files of a batch under the next free numbers -> their names."""
     stems = [stem.replace("%batch_num%", str(number)) for number in range(len(files))]
     return [
-        save_numbered(folder, name, "_.png", partial(write_bytes, data)).name
+        save_numbered(folder, name, "_.png", methodcaller("write", data)).name
         for name, data in zip(stems, files, strict=True)
     ]
-
-
-def write_bytes(data: bytes, file: BinaryIO) -> None:
-    """Write bytes to an open file."""
-    file.write(data)
 
 
 class LoadImage:
@@ -123,11 +114,7 @@ class SaveImage:
     def INPUT_TYPES(cls):
         return {
             "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-            "hidden": {
-                "prompt": "PROMPT",
-                "extra_pnginfo": "EXTRA_PNGINFO",
-                "output_directory": "OUTPUT_DIRECTORY",
-            },
+            "hidden": OF_A_RUN,
         }
 
     @classmethod
@@ -159,12 +146,7 @@ class PreviewImage:
 
     @classmethod
     def INPUT_TYPES(cls):
-        hidden = {
-            "prompt": "PROMPT",
-            "extra_pnginfo": "EXTRA_PNGINFO",
-            "output_directory": "OUTPUT_DIRECTORY",
-        }
-        return {"required": {"images": ("IMAGE",)}, "hidden": hidden}
+        return {"required": {"images": ("IMAGE",)}, "hidden": OF_A_RUN}
 
     def execute(self, images, prompt, extra_pnginfo, output_directory):
         return {
@@ -334,16 +316,7 @@ class TorchCompileModel:
         return (model.compile(backend),)
 
 
-CORE_NODES = {
-    "LoadImage": LoadImage,
-    "SaveImage": SaveImage,
-    "PreviewImage": PreviewImage,
-    "PreviewAny": PreviewAny,
-    "EmptyLatentImage": EmptyLatentImage,
-    "VAEEncode": VAEEncode,
-    "SetLatentNoiseMask": SetLatentNoiseMask,
-    "ImageScale": ImageScale,
-    "ImageScaleBy": ImageScaleBy,
-    "VAEDecode": VAEDecode,
-    "TorchCompileModel": TorchCompileModel,
-}
+CORE_NODES = {cls.__name__: cls for cls in (
+    LoadImage, SaveImage, PreviewImage, PreviewAny, EmptyLatentImage, VAEEncode, SetLatentNoiseMask,
+    ImageScale, ImageScaleBy, VAEDecode, TorchCompileModel,
+)}  # fmt: skip

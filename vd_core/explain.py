@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .encoders.focus import focus
-from .plots import COLORS, Curve, draw_heat_map, join_pictures, plot
+from .plots import COLORS, Curve, draw_heat_map, plot
 from .sampling.noise import shared_noise
 from .sampling.samplers import SAMPLERS
 from .sampling.schedule import Schedule
@@ -64,9 +64,8 @@ def draw_schedule(schedule: Schedule, n: int, sampler: str) -> Tensor:
         "share of data, of noise",
         (0.0, 1.05),
     )
-    return join_pictures(
-        [shares, panel(("log_snr",), "Signal-to-noise ratio, log_snr", "log(alpha^2 / sigma^2)", None)]
-    )
+    ratio = panel(("log_snr",), "Signal-to-noise ratio, log_snr", "log(alpha^2 / sigma^2)", None)
+    return torch.cat([shares, ratio], dim=3)
 
 
 def read_timesteps(text: str, schedule: Schedule) -> list[int]:
@@ -164,6 +163,5 @@ def draw_similarity(first: Tensor, second: Tensor, picture: Tensor | None = None
         )
     best = cosines[1:].amax(dim=1).reshape(side, side)
     title = f"Patches found in context 2; global tokens: {float(cosines[0, 0]):.2f}"
-    return join_pictures(
-        [draw_heat_map(best, title, "largest cosine of each patch", "", over=picture)[0], matrix]
-    )
+    found = draw_heat_map(best, title, "largest cosine of each patch", "", over=picture)[0]
+    return torch.cat([found, matrix], dim=3)

@@ -7,7 +7,7 @@ The diffuser is searched layer by layer only after a sample was not finite, so n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -114,15 +114,8 @@ def watch(layers: Iterable[tuple[str, nn.Module]], *inputs: Tensor) -> Iterator[
     check_inputs(inputs)
     handles = [layer.register_forward_hook(partial(check_layer, name)) for name, layer in layers]
     try:
-        with run_uncompiled():
+        with torch.compiler.set_stance("force_eager"):  # compiled code does not see later hooks
             yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def run_uncompiled() -> AbstractContextManager:
-    """Run compiled code eagerly, as it does not see later hooks. Torch before 2.6 has no such switch."""
-    return (
-        torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
-    )

@@ -33,13 +33,12 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     if share in (0, 1):
         return (second if share else first).expand(torch.broadcast_shapes(first.shape, second.shape))
     norms = first.norm(dim=-1, keepdim=True), second.norm(dim=-1, keepdim=True)
-    cosine = (F.normalize(first, dim=-1) * F.normalize(second, dim=-1)).sum(dim=-1, keepdim=True).clamp(-1, 1)
+    start, end = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
+    cosine = (start * end).sum(dim=-1, keepdim=True).clamp(-1, 1)
     if (cosine <= -1 + 1e-6).any():
         raise ValueError("There is no shortest way between vectors that are exactly opposite.")
     angle = cosine.acos()
-    turned = torch.sin((1 - share) * angle) * F.normalize(first, dim=-1) + torch.sin(
-        share * angle
-    ) * F.normalize(second, dim=-1)
+    turned = torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end
     norm = (1 - share) * norms[0] + share * norms[1]
     straight = (angle < 1e-3) | (norms[0] == 0) | (norms[1] == 0)
     return torch.where(straight, torch.lerp(first, second, share), turned / angle.sin() * norm)

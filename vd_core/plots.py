@@ -335,8 +335,3 @@ def draw_color_bar(page: Page, axes: Axes) -> None:
         _, y = axes.at(0, value)
         page.line([(axes.right, y), (axes.right + 4, y)], FRAME)
         page.text((axes.right + 8, y), write_number(value), "lm")
-
-
-def join_pictures(pictures: Sequence[Tensor]) -> Tensor:
-    """Join pictures [1, 3, H, W] of one height from left to right."""
-    return torch.cat(list(pictures), dim=3)

@@ -14,7 +14,6 @@ from vd_core.plots import (
     color_values,
     draw_heat_map,
     find_bounds,
-    join_pictures,
     plot,
     write_number,
 )
@@ -166,11 +165,6 @@ def test_all_numbers_alike_make_a_map_too():
     assert pixel(picture, axes.at(1.5, 1.5)) == pytest.approx(
         (color_values(torch.tensor(0.0), -0.5, 0.5) * 255).round().int().tolist(), abs=1
     )
-
-
-def test_pictures_beside_each_other():
-    one, other = torch.rand(1, 3, 4, 5), torch.rand(1, 3, 4, 2)
-    assert torch.equal(join_pictures([one, other])[..., 5:], other)
 
 
 def test_the_font_has_the_letters_that_are_used():
