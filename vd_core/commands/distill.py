@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 
+from ..checkpoints.load import open_checkpoints
+from ..config import recommend_settings
 from ..training.distill import Settings, distill
 from .training_run import choose_precision, parse_flows, read_device, run_training
 
 
 def run(options: argparse.Namespace) -> None:
     """Distil, and say what was written."""
+    side, _, cfg = recommend_settings(open_checkpoints(options.model)[1])
     chosen = Settings(
         flows=parse_flows(options.flows),
-        size=options.size,
+        size=side if options.size is None else options.size,
         method=options.method,
         steps=options.steps,
         iterations=options.iterations,
         batch=options.batch,
-        lr=options.lr,
-        cfg=options.cfg,
+        lr=(2e-4 if side < 256 else 1e-5) if options.lr is None else options.lr,
+        cfg=cfg if options.cfg is None else options.cfg,
         lora=options.lora,
         extract=options.extract,
         teacher=options.teacher,

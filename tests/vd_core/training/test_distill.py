@@ -12,6 +12,8 @@ from vd_core.__main__ import main
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import apply_lora, read_lora
 from vd_core.checkpoints.lora_changes import find_adaptable
+from vd_core.commands import distill as command
+from vd_core.embedded import MODEL
 from vd_core.sampling.noise import sample_noise
 from vd_core.sampling.options import Sampling
 from vd_core.training.distill import Settings, distill
@@ -112,3 +114,11 @@ def test_what_is_refused(run):
     run("one")
     with pytest.raises(ValueError, match="another run: settings is method ddgan, steps 2"):
         run("one", replace(QUICK, steps=2))
+
+
+def test_what_is_not_given_follows_the_model(monkeypatch, pictures, tmp_path):
+    chosen = []
+    monkeypatch.setattr(command, "run_training", lambda options, settings, work: chosen.append(settings))
+    arguments = ["distill", str(MODEL), "--data", str(pictures), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0 and main([*arguments, "--cfg", "3", "--size", "32", "--lr", "1e-5"]) == 0
+    assert [(run.size, run.cfg, run.lr) for run in chosen] == [(64, 2.0, 2e-4), (32, 3.0, 1e-5)]

@@ -34,8 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg",
         type=float,
-        default=7.5,
-        help="guidance that is folded in; default: 7.5; the embedded model takes 2",
+        help="guidance that is folded in; default: 7.5, of small models 2",
     )
     parser.add_argument(
         "--lora", type=int, metavar="RANK", help="train a LoRA of this rank, not the weights themselves"
@@ -52,9 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, default=16, help="samples of each flow in one iteration; default: 16"
     )
-    parser.add_argument(
-        "--lr", type=float, default=1e-5, help="learning rate; default: 1e-5; the embedded model takes 2e-4"
-    )
+    parser.add_argument("--lr", type=float, help="learning rate; default: 1e-5, of small models 2e-4")
     parser.add_argument(
         "--teacher",
         type=float,
@@ -68,8 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         type=int,
-        default=512,
         metavar="PIXELS",
-        help="side of the pictures; default: 512; the embedded model: 64",
+        help="side of the pictures; default: that of the model",
     )
     add_run_options(parser)
