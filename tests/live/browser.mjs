@@ -19,6 +19,7 @@ export async function openPage(server, settings) {
     data: {
       'Comfy.TutorialCompleted': true,
       'Comfy.Notification.ShowVersionUpdates': false,
+      'Comfy.VersionCompatibility.DisableWarnings': true, // of a page older than the server asks for
       'Comfy.Minimap.Visible': false,
       'LiteGraph.Canvas.LowQualityRenderingZoomThreshold': 0.1,
       ...settings,
