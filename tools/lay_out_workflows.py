@@ -34,7 +34,8 @@ GROUPS = (
         "Contexts and size",
         "#b06634",
         re.compile(
-            r".*Context|Empty|VD_Empty|VD_Blend|VD_Join|VD_Region|VD_Sweep|SeeCoder_Encode|CLIPTextEncode|Conditioning|ControlNet"
+            r".*Context|Empty|VD_Empty|VD_Blend|VD_Join|VD_Region|VD_Sweep|SeeCoder_Encode|CLIPTextEncode|"
+            r"Conditioning|ControlNet"
         ),
     ),
     (

@@ -67,8 +67,8 @@ def clip_rules(config: VDConfig) -> Iterator[Rule]:
 
 # Buffers that are computed, not learned.
 SCHEDULE = (
-    r"(betas|(sqrt_|log_)?(one_minus_)?alphas_cumprod(_prev)?|sqrt_recip(m1)?_alphas_cumprod|posterior_variance"
-    r"|posterior_log_variance_clipped|posterior_mean_coef[12]|lvlb_weights)$"
+    r"(betas|(sqrt_|log_)?(one_minus_)?alphas_cumprod(_prev)?|sqrt_recip(m1)?_alphas_cumprod|lvlb_weights"
+    r"|posterior_(variance|log_variance_clipped|mean_coef[12]))$"
 )
 # Saved by transformers before 4.31.
 POSITIONS = r"(.*\.)?(text_model|vision_model|encoder)\.embeddings\.position_ids$"
@@ -92,7 +92,8 @@ LAYOUTS = (
     Layout(
         "official",
         "official Versatile Diffusion, current layout",
-        r"diffuser\.\w+\.(time_embed|data_blocks|context_blocks)\.|vae\.(image|text)\.|ctx\.(image|text)\.model\.",
+        r"diffuser\.\w+\.(time_embed|data_blocks|context_blocks)\.|vae\.(image|text)\."
+        r"|ctx\.(image|text)\.model\.",
         official_rules,
         "|".join((SCHEDULE, POSITIONS, CAUSAL_MASKS, LOGIT_SCALE, UNUSED_CLIP_HALVES)),
     ),
