@@ -195,8 +195,16 @@ def find_cases(folders: list[str]) -> list[Case]:
         path.parent for path in found if path.name == "config.json" and not set(sets) & set(path.parents)
     ]
     return [Case(path) for path in alone] + [
-        Case(path, entry) for path in sets for entry in diffusers.entries(path)
+        Case(path, entry) for path in sets for entry in list_entries(path)
     ]
+
+
+def list_entries(folder: Path) -> list[str]:
+    """The cases of a cases.json; of a broken one its name, a case that fails with the reason."""
+    try:
+        return list(diffusers.entries(folder))
+    except Exception:  # a broken set can fail in any way, and must not hide the others
+        return ["cases.json"]
 
 
 def run(case: Case) -> Verdict:

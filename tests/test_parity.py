@@ -28,6 +28,16 @@ def test_a_broken_case_fails_alone(tmp_path):
     assert parity.run(parity.Case(tmp_path)).failure.startswith("JSONDecodeError")
 
 
+def test_a_broken_set_hides_no_other_case(tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "config.json").write_text("{")
+    for number, content in enumerate(("{", "[]", '{"cases": [{}]}')):
+        (tmp_path / f"set{number}").mkdir()
+        (tmp_path / f"set{number}" / "cases.json").write_text(content)
+    assert parity.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.endswith("0 passed, 4 failed\n")
+
+
 def test_a_wrong_value_fails():
     case = next(case for case in CASES if case.name == "color_adjust")
     verdict = parity.judge(case, iter([("out", case.io["out"] + 2e-5, case.io["out"])]))
