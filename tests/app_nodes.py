@@ -17,7 +17,7 @@ Nodes = dict[str, Callable]  # by class name: (**inputs) -> the outputs
 
 
 def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
-    """Yields (name, ours, golden) of one case: contexts, first latent, last latent, and what is decoded from
+    """Yield (name, ours, golden) of one case: contexts, first latent, last latent, and what is decoded from
     it.
 
     models: the outputs of the loaders: image_model, vae, text_model, text_vae, clip, clip_vision.
@@ -102,7 +102,7 @@ def run_app(case, nodes: Nodes, models: dict, folder: Path, wide: dict):
 def image_context(
     case, nodes: Nodes, models: dict, squeezed: Callable[[str], Tensor], unconditional: str
 ) -> tuple:
-    """The image context of a case, of one picture or of several that are joined along the tokens."""
+    """Return the image context of a case, of one picture or of several that are joined along the tokens."""
     arguments, (height, width), found = case.config["arguments"], case.config["output_dim"], None
     for entry in arguments.get("images", [arguments]):
         image, options = squeezed(entry["image"]), {}

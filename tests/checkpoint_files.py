@@ -38,7 +38,7 @@ VOCABULARIES = tiny_vocabularies()
 
 @torch.no_grad()
 def outputs(model: VersatileDiffusion) -> dict[str, torch.Tensor]:
-    """What every part of a model makes of fixed inputs."""
+    """Return what every part of a model makes of fixed inputs."""
     generator = torch.Generator().manual_seed(1)
     tokens, t = torch.randn(2, 5, 40, generator=generator), torch.tensor([3, 700])
     latents = {
@@ -96,7 +96,7 @@ def write_official(state, folder):
 
 
 def write_official_parts(state, folder):
-    """The files as they are published."""
+    """Return the files as they are published."""
     diffuser = {key: tensor for key, tensor in state.items() if key.startswith("diffuser.")}
     torch.save(export(diffuser, "official", CONFIG), folder / "vd.pth", _use_new_zipfile_serialization=False)
     torch.save(
@@ -160,7 +160,7 @@ def write_diffusers_2022(state, folder):
 
 
 def change(path, edit, out):
-    """A copy of a file of ours with edited tensors and the same header."""
+    """Return a copy of a file of ours with edited tensors and the same header."""
     with safe_open(path, "pt") as file:
         header = file.metadata()
     tensors = load_file(path)

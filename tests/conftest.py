@@ -53,7 +53,7 @@ def vocabularies():
 
 @pytest.fixture(scope="session")
 def config(vocabularies):
-    """The tiny model, with these vocabularies."""
+    """Return the tiny model, with these vocabularies."""
     tiny = VDConfig.tiny()
     clip_size = ClipTokenizer(vocabularies.clip_merges).bpe.vocab_size
     gpt2_size = Gpt2Tokenizer(vocabularies.gpt2_vocab, vocabularies.gpt2_merges).eos + 1
@@ -89,7 +89,7 @@ def model(config, vocabularies):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory, model, vocabularies):
-    """A models folder with that model as tiny.safetensors."""
+    """Return a models folder with that model as tiny.safetensors."""
     folder = tmp_path_factory.mktemp("models")
     save_model(folder / "tiny.safetensors", model, vocabularies)
     return folder
@@ -97,7 +97,7 @@ def models(tmp_path_factory, model, vocabularies):
 
 @pytest.fixture(scope="session")
 def pack():
-    """The pack, imported as ComfyUI imports it."""
+    """Return the pack, imported as ComfyUI imports it."""
     return load_pack(name="versatile_diffusion_under_test")
 
 
@@ -109,7 +109,7 @@ def nodes(pack):
 
 @pytest.fixture
 def loaded(nodes, models, monkeypatch):
-    """The outputs of the loaders, by name."""
+    """Return the outputs of the loaders, by name."""
     monkeypatch.setenv("VD_MODELS", str(models))
     names = ("image_model", "vae", "text_model", "text_vae", "clip", "clip_vision")
     loaders = ("VD_LoadImageModel", "VD_LoadTextModel", "VD_LoadClip", "VD_LoadClipVision")

@@ -33,7 +33,7 @@ def texts(source, **options):
 
 
 def pictured(source, **options):
-    """The ids of rows with pictures, which can all be read."""
+    """Return the ids of rows with pictures, which can all be read."""
     reader, rows = Reader(), find_rows(source, **options).keep_pictures().rows
     assert all(reader.read_picture(row).mode == "RGB" for row in rows)
     return [row.id for row in rows]

@@ -155,7 +155,7 @@ class FakeComfyUI:
                 pass
 
     def frame(self, payload, opcode=1, final=True):
-        """Sends one frame."""
+        """Send one frame."""
         size = len(payload)
         length = (
             bytes([size])
@@ -167,13 +167,13 @@ class FakeComfyUI:
         self.sockets[-1].sendall(bytes([opcode | (0x80 if final else 0)]) + length + payload)
 
     def tell(self, kind, **data):
-        """Sends an event."""
+        """Send an event."""
         self.frame(json.dumps({"type": kind, "data": data}).encode())
 
     # Jobs
 
     def work(self, key, prompt):
-        """Does the job; if that fails, so does the server, or the client would wait for ever."""
+        """Do the job; if that fails, so does the server, or the client would wait for ever."""
         try:
             self.job(self, key, prompt)
         except Exception:
@@ -214,7 +214,7 @@ def succeed(fake, key, prompt):
 
 
 def painting(**inputs):
-    """A graph of made-up nodes: a picture that is saved, and a text that is shown."""
+    """Return a graph of made-up nodes: a picture that is saved, and a text that is shown."""
     return {
         "1": node("Paint", "Painter", **{"text": "x", "seed": 1, "style": "flat", **inputs}),
         "2": node("SaveImage", images=["1", 0], filename_prefix="art"),

@@ -58,7 +58,7 @@ class Case:
         return self.config.get("case", self.config.get("module", self.folder.name))
 
     def path(self, key: str) -> Path:
-        """A path of the config, which is relative to the case."""
+        """Return a path of the config, which is relative to the case."""
         return self.folder / self.config[key]
 
     @cached_property
@@ -83,7 +83,7 @@ class Case:
         return path if path.exists() else regenerated(self.root, prefix)
 
     def limit(self, name: str) -> float:
-        """The largest allowed error of one tensor."""
+        """Return the largest allowed error of one tensor."""
         limits = self.config.get("atol", self.config.get("tolerance"))
         if not isinstance(limits, dict):
             return limits
@@ -108,7 +108,7 @@ class Case:
 
 @lru_cache
 def recipe_of(root: Path) -> ModuleType:
-    """The recipe.py of the set at `root`."""
+    """Return the recipe.py of the set at `root`."""
     spec = spec_from_file_location("recipe", root / "recipe.py")
     recipe = module_from_spec(spec)
     spec.loader.exec_module(recipe)
@@ -134,7 +134,7 @@ def regenerated(root: Path, prefix: str) -> Path:
 
 @lru_cache
 def scratch() -> tempfile.TemporaryDirectory:
-    """A folder that vanishes with this process."""
+    """Return a folder that vanishes with this process."""
     return tempfile.TemporaryDirectory(prefix="vd-parity-")
 
 
@@ -200,7 +200,7 @@ def find_cases(folders: list[str]) -> list[Case]:
 
 
 def list_entries(folder: Path) -> list[str]:
-    """The cases of a cases.json; of a broken one its name, a case that fails with the reason."""
+    """Return the cases of a cases.json; of a broken one its name, a case that fails with the reason."""
     try:
         return list(diffusers.entries(folder))
     except Exception:  # a broken set can fail in any way, and must not hide the others

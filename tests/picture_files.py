@@ -35,7 +35,7 @@ class PictureFile:
 
 
 def pixels(seed: int = 0) -> np.ndarray:
-    """A smooth picture, uint8 [16, 24, 3]; another seed gives other colours."""
+    """Return a smooth picture, uint8 [16, 24, 3]; another seed gives other colours."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([x * 10, y * 15, (x + y) * 6 + 20 * seed], axis=-1).astype(np.uint8)
 
@@ -52,7 +52,7 @@ def on_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def encode(picture: Image.Image, format: str, **options) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     file = io.BytesIO()
     picture.save(file, format=format, **options)
     return file.getvalue()
@@ -61,7 +61,7 @@ def encode(picture: Image.Image, format: str, **options) -> bytes:
 def png(
     width: int, height: int, depth: int, color_type: int, rows: bytes, *chunks: tuple[bytes, bytes]
 ) -> bytes:
-    """A PNG file written by hand, for what Pillow does not write."""
+    """Return a PNG file written by hand, for what Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -214,7 +214,7 @@ def picture_files() -> tuple[PictureFile, ...]:
 
 
 def lab(picture: Image.Image) -> Image.Image:
-    """The picture in CIE Lab, through littleCMS."""
+    """Return the picture in CIE Lab, through littleCMS."""
     from PIL import ImageCms
 
     srgb, target = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")

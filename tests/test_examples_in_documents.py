@@ -28,7 +28,7 @@ SHORTER = {
 
 
 def blocks(page):
-    """The blocks of Python of a page, made shorter."""
+    """Return the blocks of Python of a page, made shorter."""
     text = (DOCS / page).read_text(encoding="utf-8")
     for long, short in SHORTER.items():
         text = text.replace(long, short)
@@ -37,7 +37,7 @@ def blocks(page):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with the files that the examples read."""
+    """Return a folder with the files that the examples read."""
     vd, data = load(MODEL, parts=["clip_vision", "clip_text"]), CaptionedPictures.load(FOLDER)
     np.save(tmp_path / "image_tokens.npy", vd.encode_image(data.pixels[:2]).tokens.numpy())
     np.save(tmp_path / "text_tokens.npy", vd.encode_text(data.captions[:2]).tokens.numpy())

@@ -48,7 +48,7 @@ ROOM = strategies.sampled_from([0, 60, 900, 20_000])  # bytes that a file may ha
 
 
 def write_prompts(folder: Path, rows: tuple[int, ...]) -> Path:
-    """A list for a bulk job."""
+    """Return a list for a bulk job."""
     path = folder / "prompts.txt"
     path.write_text("".join(f"{CAPTIONS[row]}\n" for row in rows))
     return path
@@ -126,16 +126,16 @@ class ResumableJob(RuleBasedStateMachine):
         return self.rows, self.seed
 
     def arguments(self, *options: str) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         return [*self.command(self.write(self.folder, self.rows), self.out, self.seed, self.model), *options]
 
     def results(self, out: Path) -> dict[str, bytes]:
-        """What a command has made, by name."""
+        """Return what a command has made, by name."""
         found = [path for pattern in self.patterns for path in out.glob(pattern)]
         return {path.relative_to(out).as_posix(): path.read_bytes() for path in found}
 
     def undisturbed(self) -> dict[str, bytes]:
-        """What a run in an empty folder makes of the inputs as they are."""
+        """Return what a run in an empty folder makes of the inputs as they are."""
         if self.origin not in self.known:
             source = self.write(self.folder, self.rows)
             with tempfile.TemporaryDirectory(dir=self.folder) as whole:

@@ -30,7 +30,7 @@ print(vd_core.__file__, seecoder.__file__)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy: setuptools leaves files beside the sources."""
+    """Return the wheel, built from a copy: setuptools leaves files beside the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in SOURCES:
         source = ROOT / name

@@ -50,7 +50,7 @@ def assert_same(a, b):
 
 
 def launcher(count):
-    """The arguments of Python that start so many processes."""
+    """Return the arguments of Python that start so many processes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

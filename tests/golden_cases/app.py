@@ -82,7 +82,7 @@ def run_app(case):
 
 
 def picture(case, name: str) -> Tensor:
-    """An input picture as the app takes it: squeezed to the output's size, [1, 3, H, W] in 0..1."""
+    """Return an input picture as the app takes it: squeezed to the output's size, [1, 3, H, W] in 0..1."""
     return resize(
         case.io[f"{name}_uint8_hwc"].permute(2, 0, 1)[None].float() / 255, *case.config["output_dim"]
     )

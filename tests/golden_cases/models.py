@@ -99,7 +99,7 @@ def model_of(case, parts: set[str], prefix: str = "") -> VersatileDiffusion:
 
 
 def vocabularies(case) -> Vocabularies | None:
-    """The small vocabularies that the case names."""
+    """Return the small vocabularies that the case names."""
     if "vocab_dir" not in case.config:
         return None
     folder = case.path("vocab_dir")

@@ -93,7 +93,7 @@ def run_pfd(case):
 
 
 def load_unet(weights: dict[str, Tensor], sizes: dict) -> Diffuser:
-    """The diffuser from a file in the layout of Prompt-Free Diffusion."""
+    """Return the diffuser from a file in the layout of Prompt-Free Diffusion."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "pfd.safetensors")
         save_file(weights, path)

@@ -47,7 +47,7 @@ def query_config(sizes: dict) -> QueryConfig:
 
 
 def weights(case) -> dict[str, Tensor]:
-    """The case's weights under released names: its file, or made by the recipe from the shapes."""
+    """Return the case's weights under released names: its file, or made by the recipe from the shapes."""
     entry = case.config["weights"]
     if entry["file"]:
         return dict(read(case.folder / entry["file"]).weights)
@@ -62,14 +62,14 @@ def part(case, module: nn.Module, name: str) -> nn.Module:
 
 
 def images(case):
-    """Number and images of every input."""
+    """Yield number and images of every input."""
     for index, entry in enumerate(case.config["inputs"]):
         stored = case.io.get(f"in.{index}")
         yield index, case.recipe.image(*entry) if stored is None else stored
 
 
 def run_swin(case):
-    """The backbone at any size; inside, block by block, where the case has a trace."""
+    """Compare the backbone at any size; inside, block by block, where the case has a trace."""
     swin = part(case, Swin(swin_config(case.config["config"])), "imencoder.")
     for index, x in images(case):
         trace = traced(swin)
@@ -107,7 +107,7 @@ def traced(swin: Swin) -> dict[str, Tensor]:
 
 
 def features(case, widths: dict[str, int]):
-    """Number and maps by name of every input of a part behind the backbone:
+    """Yield number and maps by name of every input of a part behind the backbone:
 
     stored ones, else random ones of the given widths.
     """
@@ -120,7 +120,7 @@ def features(case, widths: dict[str, int]):
 
 
 def run_decoder(case):
-    """The decoder, each image of a batch as if alone."""
+    """Compare the decoder, each image of a batch as if alone."""
     decoder = part(case, Decoder(decoder_config(case.config["config"])), "imdecoder.")
     levels = dict(sorted((decoder.config.levels | decoder.config.finer).items()))
     for index, maps in features(case, levels):
@@ -129,7 +129,7 @@ def run_decoder(case):
 
 
 def run_query_transformer(case):
-    """The query transformer, with and without positions."""
+    """Compare the query transformer, with and without positions."""
     transformer = part(case, QueryTransformer(query_config(case.config["config"])), "qtransformer.")
     widths = {str(level): transformer.config.inputs for level in range(transformer.config.levels)}
     for index, maps in features(case, widths):
@@ -137,7 +137,7 @@ def run_query_transformer(case):
 
 
 def run_positions(case):
-    """The positions of SeeCoder-PA, in float32 and in float16."""
+    """Compare the positions of SeeCoder-PA, in float32 and in float16."""
     sizes = case.config["config"]
     name = "qtransformer.pe_layer."
     positions = part(case, PositionMLP(sizes["freq_num"], sizes["out_channel"]), name)
@@ -150,7 +150,7 @@ def run_positions(case):
 
 
 def run_seecoder(case):
-    """The whole encoder from a checkpoint, each image of a batch as if alone."""
+    """Compare the whole encoder from a checkpoint, each image of a batch as if alone."""
     config = SeeCoderConfig(*(read_sizes(case.config[name]) for name, read_sizes in PARTS.items()))
     model = from_tensors(weights(case), str(case.folder), config=config)
     for index, x in images(case):

@@ -102,7 +102,7 @@ def run_contexts(case):
 
 
 def run_ddim(case):
-    """The sampling loop, step by step."""
+    """Compare the sampling loop, step by step."""
     io, config = case.io, case.config
     model = model_of(case, DIFFUSER)
     schedule = Schedule(model.config.schedule)
@@ -168,7 +168,7 @@ def run_ddim_once(
 
 
 def run_autokl(case):
-    """The image autoencoder."""
+    """Compare the image autoencoder."""
     io = case.io
     model = model_of(case, {"image_vae"})
     vae, scale = model.image_vae, vd_config(case.sizes).diffuser.data["image"].latent_scale
@@ -184,7 +184,7 @@ def run_autokl(case):
 
 
 def run_optimus(case):
-    """The text autoencoder: encoder, decoder, decoding loop, filters."""
+    """Compare the text autoencoder: encoder, decoder, decoding loop, filters."""
     io, config = case.io, case.config
     vae = model_of(case, {"text_vae"}, "vae.text.").text_vae
     yield "token_ids", vae.pieces(config["texts"]), io["token_ids"].long()
@@ -212,7 +212,7 @@ def run_optimus(case):
 
 
 def run_clip(case):
-    """The context encoders."""
+    """Compare the context encoders."""
     io = case.io
     clip = model_of(case, {"clip_text", "clip_vision"}, "ctx.image.model.").clip
     yield "text_context", clip.encode_ids(io["text_ids"].long()), io["text_context"]
@@ -246,7 +246,7 @@ def run_color_adjust(case):
 
 
 def run_latent_edit(case):
-    """The I2T2I edit of text latents."""
+    """Compare the I2T2I edit of text latents."""
     yield "out", edit_latent(case.io["zt"], case.io["z_negative"], case.io["z_positive"]), case.io["out"]
 
 

@@ -40,17 +40,17 @@ EULER = node("KSamplerSelect", sampler_name="euler")
 
 
 def patched(class_type: str, context: Node = APPLE, **inputs) -> Node:
-    """A picture of the model after a node that patches it."""
+    """Return a picture of the model after a node that patches it."""
     return picture(ksampler(node(class_type, model=MODEL, **inputs), context, empty()))
 
 
 def sampled(model=MODEL, context: Node = APPLE, latent=None, vae=VAE, **changes) -> Node:
-    """A picture through KSampler."""
+    """Return a picture through KSampler."""
     return picture(ksampler(model, context, latent or empty(), **changes), vae)
 
 
 def guided(class_type: str, sampler=EULER, sigmas=None, latent=None, **inputs) -> Node:
-    """A picture through SamplerCustomAdvanced with that guider."""
+    """Return a picture through SamplerCustomAdvanced with that guider."""
     sigmas = sigmas or node("BasicScheduler", model=MODEL, scheduler="normal", steps=4, denoise=1.0)
     guider = node(class_type, model=MODEL, **inputs)
     return picture(
@@ -66,7 +66,7 @@ def guided(class_type: str, sampler=EULER, sigmas=None, latent=None, **inputs) -
 
 
 def cond(class_type: str, conditioning, **inputs) -> Node:
-    """A stock node that changes a conditioning."""
+    """Return a stock node that changes a conditioning."""
     return node(class_type, conditioning=conditioning, **inputs)
 
 
@@ -88,12 +88,12 @@ def masked(conditioning, mask) -> Node:
 
 
 def official(**inputs) -> Node:
-    """Outputs SAMPLER, SIGMAS."""
+    """Make a node that outputs SAMPLER, SIGMAS."""
     return node("VD_OfficialDDIM", model=MODEL, steps=5, eta=0.0, **inputs)
 
 
 def controlled(context: Node, net: Node) -> Node:
-    """A picture under a ControlNet."""
+    """Return a picture under a ControlNet."""
     inputs = {"strength": 0.6, "start_percent": 0.0, "end_percent": 1.0}
     applied = node(
         "ControlNetApplyAdvanced",
@@ -107,12 +107,12 @@ def controlled(context: Node, net: Node) -> Node:
 
 
 def lora(name: str, context: Node) -> Node:
-    """A picture with a LoRA."""
+    """Return a picture with a LoRA."""
     return patched("LoraLoaderModelOnly", context, lora_name=f"{name}.safetensors", strength_model=1.0)
 
 
 def boxed(context: Node) -> Node:
-    """A picture with a GLIGEN box."""
+    """Return a picture with a GLIGEN box."""
     net = node("GLIGENLoader", gligen_name="gligen.safetensors")
     box = {"text": "yellow star", "width": 32, "height": 32, "x": 16, "y": 16}
     applied = node(
@@ -219,7 +219,7 @@ TWO_PICTURES = node("ImageBatch", image1=PICTURE, image2=OTHER_PICTURE)
 
 
 def pair(context: Node) -> dict:
-    """The inputs positive and negative."""
+    """Return the inputs positive and negative."""
     return {"positive": context[0], "negative": context[1]}
 
 

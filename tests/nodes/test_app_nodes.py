@@ -47,7 +47,7 @@ def app(pack, nodes, tmp_path_factory):
 
 
 def loaded_of(case, nodes, folder):
-    """The loaders' outputs for the case's model as one file, the folder, and the prompts that its CLIP
+    """Return the loaders' outputs for the case's model as one file, the folder, and the prompts that its CLIP
     reads."""
     others = {other.name: other for other in CASES if other.root == case.root}
     vocabularies = vocabularies_of(others.get("app_i2t", case))  # the config of a case with texts names them
@@ -218,13 +218,13 @@ def test_style_of_full_rank_is_all_and_an_unknown_choice_is_refused():
 
 
 def looked_at(nodes, loaded, seed, weight=1.0):
-    """The context of a picture made by chance."""
+    """Return the context of a picture made by chance."""
     image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(seed))
     return nodes["VD_ImageContext"](clip_vision=loaded["clip_vision"], image=image, weight=weight)
 
 
 def drawn(nodes, loaded, context):
-    """A latent under a context."""
+    """Return a latent under a context."""
     latent, sides = (
         {"samples": torch.zeros(1, 4, 4, 4)},
         dict(zip(("positive", "negative"), context, strict=True)),

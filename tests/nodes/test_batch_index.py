@@ -14,7 +14,7 @@ SHAPE = (4, 4, 8, 8)
 
 
 def empty(batch_index):
-    """An empty LATENT with these samples of a batch."""
+    """Return an empty LATENT with these samples of a batch."""
     return {"samples": EMPTY["samples"][:1].expand(len(batch_index), -1, -1, -1), "batch_index": batch_index}
 
 

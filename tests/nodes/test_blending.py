@@ -28,7 +28,7 @@ def seen(nodes, loaded):
 
 @pytest.fixture
 def said(nodes, loaded):
-    """A prompt -> its context."""
+    """Return a prompt -> its context."""
     return lambda text: nodes["VD_TextContext"](clip=loaded["clip"], text=text, negative_text="")
 
 

@@ -21,7 +21,7 @@ WRITERS = {
 
 @pytest.fixture
 def read(nodes, loaded, tmp_path, monkeypatch):
-    """Writes tokens as a file and loads it -> (positive, negative)."""
+    """Write tokens as a file and loads it -> (positive, negative)."""
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
 
     def load(tokens, ending="npy", kind="image", **options):

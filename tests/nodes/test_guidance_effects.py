@@ -59,7 +59,7 @@ def drawn(nodes, embedded, positive, negative, cfg=2.0, model=None):
 
 
 def distance(samples, latent):
-    """The mean distance of latents to one latent."""
+    """Return the mean distance of latents to one latent."""
     return (samples - latent).flatten(1).norm(dim=1).mean().item()
 
 

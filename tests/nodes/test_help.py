@@ -25,7 +25,7 @@ SECTIONS = ("## Inputs", "## Outputs", "## How to use it", "## Pitfalls")
 
 
 def texts_of(entry: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
-    """The texts of a nested dictionary by their paths."""
+    """Return the texts of a nested dictionary by their paths."""
     found = {}
     for key, value in entry.items():
         found |= texts_of(value, (*path, key)) if isinstance(value, dict) else {(*path, key): value}

@@ -15,7 +15,7 @@ STRENGTH = 0.1
 
 @pytest.fixture
 def lora(models, tmp_path, monkeypatch):
-    """A function that puts the LoRA of a naming beside the model, and returns its name."""
+    """Return a function that puts the LoRA of a naming beside the model, and returns its name."""
     (tmp_path / "tiny.safetensors").symlink_to(models / "tiny.safetensors")
     monkeypatch.setenv("VD_MODELS", str(tmp_path))
 

@@ -20,7 +20,7 @@ for version.__version__ in ("0.3.60", "0.3.64", "0.8.2", "0.33.0", "0.4.0rc1"):
 
 
 def run(code, path):
-    """A Python of its own, with made-up modules in front."""
+    """Return a Python of its own, with made-up modules in front."""
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

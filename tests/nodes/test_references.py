@@ -125,7 +125,7 @@ def test_joined_pictures_are_the_official_apps_multi_context(nodes, loaded):
 
 
 def parts(*entries):
-    """A layout of (kind, count, ratio) and perhaps a region each."""
+    """Return a layout of (kind, count, ratio) and perhaps a region each."""
     fields = ("kind", "count", "ratio", "region")
     return tuple(
         SimpleNamespace(**dict(zip(fields, (*entry, None), strict=False)), guidance=1.0) for entry in entries

@@ -35,7 +35,7 @@ def draw(nodes, loaded):
 
 @pytest.fixture
 def steer(nodes, loaded):
-    """A MODEL after one steering node, by its name without prefix."""
+    """Return a MODEL after one steering node, by its name without prefix."""
 
     def call(node, model=loaded["image_model"], **inputs):
         given = {"VD_SteerByClip": ("clip_vision", "clip"), "VD_SteerByColor": (), "VD_SteerToPicture": ()}[
@@ -97,7 +97,7 @@ def trained():
 
 @pytest.fixture(scope="module")
 def other():
-    """The picture that samples are steered to, [1, 3, 64, 64]."""
+    """Return the picture that samples are steered to, [1, 3, 64, 64]."""
     data = CaptionedPictures.load(FOLDER)
     return data.pixels[data.captions.index(OTHER)][None]
 

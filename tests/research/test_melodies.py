@@ -58,7 +58,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """The file of the new layers after three steps, and the model without and with them."""
+    """Return the file of the new layers after three steps, and the model without and with them."""
     old = load(MODEL)
     batches = dict.fromkeys(
         (

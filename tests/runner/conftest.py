@@ -13,7 +13,7 @@ from runner.command import main
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Runs a graph through `main` with the made-up classes -> (exit status, stdout, stderr)."""
+    """Run a graph through `main` with the made-up classes -> (exit status, stdout, stderr)."""
     monkeypatch.setattr(in_process, "load_pack", lambda: types.SimpleNamespace(NODE_CLASS_MAPPINGS=CLASSES))
     monkeypatch.chdir(tmp_path)
     Paint.calls.clear()
@@ -30,7 +30,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def refused(run):
-    """Runs a graph that must be refused before any node runs -> the one sentence."""
+    """Run a graph that must be refused before any node runs -> the one sentence."""
 
     def go(data, *options):
         status, out, err = run(data, *options)
@@ -43,7 +43,7 @@ def refused(run):
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """Does not wait long for news, and works in a folder of its own."""
+    """Do not wait long for news, and works in a folder of its own."""
     monkeypatch.setattr(server, "TICK", 0.3)
     monkeypatch.setattr(websocket, "POLL", 0.02)
     monkeypatch.chdir(tmp_path)
@@ -51,7 +51,7 @@ def quick(monkeypatch, tmp_path):
 
 @pytest.fixture
 def queue(tmp_path, capsys):
-    """Runs a workflow on a server -> (exit status, stdout, stderr without progress bars)."""
+    """Run a workflow on a server -> (exit status, stdout, stderr without progress bars)."""
 
     def go(fake, flow=None, *options):
         (tmp_path / "flow.json").write_text(json.dumps(flow or painting()), encoding="utf-8")
@@ -64,7 +64,7 @@ def queue(tmp_path, capsys):
 
 @pytest.fixture
 def queue_refused(queue):
-    """Runs a workflow that must fail -> the last line of stderr."""
+    """Run a workflow that must fail -> the last line of stderr."""
 
     def go(*arguments):
         status, _, err = queue(*arguments)

@@ -30,7 +30,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout whose main.py is a server that answers, run by this Python."""
+    """Return a checkout whose main.py is a server that answers, run by this Python."""
     folder = tmp_path / "ComfyUI"
     for name in ("custom_nodes", "output"):
         (folder / name).mkdir(parents=True)

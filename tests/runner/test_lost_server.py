@@ -16,7 +16,7 @@ TEXTS = "ä fox\nan owl\noutput/What-is-it_00001.txt\n"
 
 @pytest.fixture
 def run(tmp_path, capsys, quick):
-    """Runs the workflow -> (exit status, stdout, stderr)."""
+    """Run the workflow -> (exit status, stdout, stderr)."""
     (tmp_path / "flow.json").write_text(json.dumps(painting()), encoding="utf-8")
 
     def go(fake, *options):

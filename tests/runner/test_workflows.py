@@ -39,12 +39,12 @@ PICTURES = {"best-of-n": 2, "focus-and-blend": 2, "interpolate-pictures": 1, "in
 
 
 def path_of(part, name):
-    """The path of a workflow file: `part` is "." for the canvas format, "api" for its twin."""
+    """Return the path of a workflow file: `part` is "." for the canvas format, "api" for its twin."""
     return CANVASES[name] if part == "." else FOLDER / "api" / f"{name}.json"
 
 
 def read(part, name):
-    """A workflow file."""
+    """Return a workflow file."""
     return json.loads(path_of(part, name).read_text(encoding="utf-8"))
 
 

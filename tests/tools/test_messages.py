@@ -37,7 +37,7 @@ def test_a_sentence_is_whole(said):
 
 
 def inner_classes() -> set[str]:
-    """The classes with names of several words that are neither nodes nor of the papers."""
+    """Return the classes with names of several words that are neither nodes nor of the papers."""
     trees = [
         ast.parse(path.read_text(encoding="utf-8"))
         for folder in FOLDERS

@@ -8,7 +8,7 @@ from vd_core.config import MOST_LAYERS, VDConfig
 
 
 def changed(config: VDConfig, path: str, value: object) -> dict:
-    """The plain sizes of a model with another value at a dotted path."""
+    """Return the plain sizes of a model with another value at a dotted path."""
     sizes = json.loads(json.dumps(config.to_dict()))
     place = sizes
     *names, last = path.split(".")

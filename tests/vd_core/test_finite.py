@@ -17,13 +17,13 @@ from vd_core.finite import watch
 
 @pytest.fixture(scope="module")
 def nodes():
-    """The pack's nodes in the standalone host."""
+    """Return the pack's nodes in the standalone host."""
     pack = load_pack(name="versatile_diffusion_overflowing")
     return pack.NODE_CLASS_MAPPINGS, importlib.import_module(f"{pack.__name__}.nodes.host.standalone")
 
 
 def run(nodes, change=lambda flow: None, **inputs):
-    """A picture's latent by the Multi-Flow Sampler, after a change of the model."""
+    """Return a picture's latent by the Multi-Flow Sampler, after a change of the model."""
     classes, host = nodes
     flow = host.load_flow(host.MODEL, "image", "all", "default")
     (clip,) = classes["VD_LoadClip"]().execute(model="embedded")

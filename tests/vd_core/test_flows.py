@@ -32,7 +32,7 @@ def pictures(batch=2):
 
 @pytest.fixture(scope="module")
 def exact(model):
-    """The model with its diffuser in double precision, for identities: the tiny text flow amplifies
+    """Return the model with its diffuser in double precision, for identities: the tiny text flow amplifies
     rounding."""
     return model.replace(diffuser=copy.deepcopy(model.diffuser).double())
 

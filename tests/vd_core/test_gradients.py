@@ -47,7 +47,7 @@ TEXT, IMAGE, LATENT, NOISE, WAY = (
 
 
 def loss(vd, sampling, tokens=TEXT, latent=LATENT, noise=NOISE):
-    """A scalar of what is drawn under two contexts, decoded."""
+    """Return a scalar of what is drawn under two contexts, decoded."""
     contexts = [Context("image", IMAGE, weight=0.6), Context("text", tokens, 0.5 * TEXT, weight=0.4)]
     drawn = vd.sample("image", contexts, latent, noise, sampling)
     return (drawn * WAY).sum() + vd.image_vae.decode_unclamped(drawn).square().mean()

@@ -22,7 +22,7 @@ BLUE, RED = COLORS[0], COLORS[1]
 
 
 def pixel(picture, at):
-    """The colour at a place, 0..255."""
+    """Return the colour at a place, 0..255."""
     x, y = (round(side) for side in at)
     return (picture[0, :, y, x] * 255).round().int().tolist()
 

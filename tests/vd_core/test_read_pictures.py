@@ -72,12 +72,12 @@ def test_a_file_that_is_not_there_is_the_systems_to_name(tmp_path):
 
 
 def claims(width: int, height: int) -> bytes:
-    """A PNG that claims a size."""
+    """Return a PNG that claims a size."""
     return png(width, height, 8, 2, b"")
 
 
 def text_bomb() -> bytes:
-    """A PNG whose text unpacks to 200 MB."""
+    """Return a PNG whose text unpacks to 200 MB."""
     return png(24, 16, 8, 2, b"\0" * 73 * 16, (b"zTXt", b"a\0\0" + zlib.compress(bytes(200 << 20))))
 
 

@@ -11,7 +11,7 @@ GAP = 160 // 14
 
 
 def cell(page, row, column, height=64, below=0):
-    """The picture there, at the size that it had."""
+    """Return the picture there, at the size that it had."""
     top, left = GAP + row * (height + GAP) + below, GAP + column * (160 + GAP)
     return page[0, :, top : top + height : 2, left : left + 160 : 2]
 

@@ -59,7 +59,7 @@ def test_who_could_read_a_file_can_read_its_successor(tmp_path):
 
 
 def targets(folder):
-    """What is never replaced: a folder of each kind that an ordinary user can make."""
+    """Return what is never replaced: a folder of each kind that an ordinary user can make."""
     (folder / "aim").write_text("kept")
     (folder / "a symbolic link").symlink_to(folder / "aim")
     os.mkfifo(folder / "a pipe")

@@ -20,19 +20,19 @@ from vd_core.memory import is_out_of_memory
 
 @pytest.fixture(scope="module")
 def host():
-    """The standalone host's modules."""
+    """Return the standalone host's modules."""
     pack = load_pack(name="versatile_diffusion_short_of_memory")
     return lambda name: importlib.import_module(f"{pack.__name__}.nodes.host.{name}")
 
 
 @pytest.fixture
 def vae(host):
-    """The embedded model's VAE."""
+    """Return the embedded model's VAE."""
     return host("standalone").load_image_vae(host("standalone").MODEL)
 
 
 def short(work, most, error):
-    """The same work for batches up to a size; asked is what it was asked for."""
+    """Return the same work for batches up to a size; asked is what it was asked for."""
     asked = []
 
     def limited(batch):

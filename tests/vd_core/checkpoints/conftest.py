@@ -32,7 +32,7 @@ def state(model) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def own(model, tmp_path):
-    """The model as a file of our own layout, with its vocabularies."""
+    """Return the model as a file of our own layout, with its vocabularies."""
     path = tmp_path / "own.safetensors"
     save_model(path, model, VOCABULARIES)
     return path

@@ -14,7 +14,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A Hugging Face cache with some folders of a pipeline; returns what adds one."""
+    """Return a Hugging Face cache with some folders of a pipeline; returns what adds one."""
     commit = "0" * 40
     root = tmp_path / "models--somebody--some-model"
     (root / "refs").mkdir(parents=True)

@@ -35,7 +35,7 @@ ALL = ("diffuser", *CLIP, "image_vae", "text_vae")
 
 
 def folder(vae: str) -> dict[str, list[int]]:
-    """A diffusers folder as it is read: keys behind the names of the subfolders."""
+    """Return a diffusers folder as it is read: keys behind the names of the subfolders."""
     members = {"image_unet": "diffusers/image_unet", "text_unet": "diffusers/text_unet", "vae": vae}
     members |= {"text_encoder": "diffusers/text_encoder", "image_encoder": "diffusers/image_encoder"}
     return {f"{name}/{key}": shape for name, file in members.items() for key, shape in FILES[file].items()}

@@ -23,7 +23,7 @@ NATIVE = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q"
 
 
 def halves(key: str, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The product of the two halves of a layer, from the key of its second half."""
+    """Return the product of the two halves of a layer, from the key of its second half."""
     first = (
         key.replace("lora_B.", "lora_A.").replace("lora_up.", "lora_down.").replace("lora.up.", "lora.down.")
     )
@@ -215,7 +215,7 @@ def test_locon_and_loha(model, tmp_path):
 
 
 def lora(**changed) -> dict[str, torch.Tensor]:
-    """A small LoRA of one layer with other tensors in it."""
+    """Return a small LoRA of one layer with other tensors in it."""
     tensors = {
         "lora_A.weight": torch.ones(2, 32),
         "lora_B.weight": torch.ones(32, 2),

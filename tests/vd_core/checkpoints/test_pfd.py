@@ -41,7 +41,7 @@ def full():
 
 @pytest.fixture
 def pfd(tmp_path):
-    """A tiny diffuser in the layout of Prompt-Free Diffusion."""
+    """Return a tiny diffuser in the layout of Prompt-Free Diffusion."""
     torch.manual_seed(0)
     state = {key: torch.randn(tensor.shape) for key, tensor in collect_state(build(TINY, PARTS)).items()}
     path = tmp_path / "pfd.safetensors"

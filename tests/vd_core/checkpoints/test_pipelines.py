@@ -22,7 +22,7 @@ SHAPES = {"image": (32, 4, 3, 3), "text": (32, 24)}  # of conv_in
 
 
 def value(name: str, shape: list[int]) -> torch.Tensor:
-    """A tensor that is told by its name."""
+    """Return a tensor that is told by its name."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(map(ord, name)) * len(name)))
 
 
@@ -43,7 +43,7 @@ def shapes() -> dict[str, list[int]]:
 
 
 def read_sizes(name: str) -> VDConfig:
-    """The sizes of the tiny pipelines, spelled out."""
+    """Return the sizes of the tiny pipelines, spelled out."""
     tiny = VDConfig.tiny().to_dict()
     tiny["diffuser"]["data"]["text"]["second_dim"] = 4
     tiny["diffuser"]["data"]["image"]["side"] = 8
@@ -51,7 +51,7 @@ def read_sizes(name: str) -> VDConfig:
 
 
 def write_pipeline(name: str, folder: Path, shapes: dict, variant: str = "", shards: int = 1) -> Path:
-    """A pipeline's folder as diffusers writes it."""
+    """Return a pipeline's folder as diffusers writes it."""
     saved = SAVED[name]
     folder.mkdir()
     (folder / "model_index.json").write_text(json.dumps({"_class_name": saved["class"]}))

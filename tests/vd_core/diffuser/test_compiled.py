@@ -53,7 +53,7 @@ def broken(graph, inputs):
 
 @pytest.fixture
 def pair():
-    """A plain diffuser, the same one compiled, and the backend."""
+    """Yield a plain diffuser, the same one compiled, and the backend."""
     torch.compiler.reset()
     torch.manual_seed(0)
     plain, backend = Diffuser(ONE_LEVEL).requires_grad_(False), Captured()

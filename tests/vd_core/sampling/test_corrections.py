@@ -51,13 +51,13 @@ def sampled(
     diffuser=None,
     steps=10,
 ):
-    """A sample with these options."""
+    """Return a sample with these options."""
     denoise = guide(plainly(diffuser or Counting()), schedule, contexts, data, cfg, guidance=guidance)
     return generate(denoise, schedule, torch.zeros(SHAPES[data]), sample_noise(0), Sampling(sampler, steps))
 
 
 def data_of(guidance, cfg=7.5, data="image", t=501, schedule=SCHEDULES[1], contexts=CONTEXTS):
-    """The data that one guided step predicts."""
+    """Return the data that one guided step predicts."""
     x = randn(*SHAPES[data], seed=5)
     eps = guide(plainly(Counting()), schedule, contexts, data, cfg, guidance=guidance)(x, t)
     return predict_x0(x, eps, schedule.alphas_cumprod[t].item()), x

@@ -25,7 +25,7 @@ def draw(*shape, dtype=torch.float32):
 
 
 def gaussian(x, t):
-    """The exact noise in x for data N(0, PRIOR)."""
+    """Return the exact noise in x for data N(0, PRIOR)."""
     alpha = float(SCHEDULE.alphas_cumprod[t])
     return math.sqrt(1 - alpha) / (alpha * PRIOR + 1 - alpha) * x
 

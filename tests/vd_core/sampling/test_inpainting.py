@@ -20,7 +20,7 @@ SOFT = torch.linspace(0, 1, 24, dtype=torch.float64).reshape(1, 1, 4, 6)
 
 
 def neighbours(x, t):
-    """A prediction that depends on the other side of the mask."""
+    """Return a prediction that depends on the other side of the mask."""
     return (x + x.roll(1, -1)) / 2
 
 

@@ -23,7 +23,7 @@ DATA = torch.linspace(-1, 2, 9, dtype=torch.float64)[:, None]
 
 
 def gaussian(x, t):
-    """The exact noise prediction for data from N(MEAN, STD^2)."""
+    """Return the exact noise prediction for data from N(MEAN, STD^2)."""
     alpha = SCHEDULE.alphas_cumprod[t].double().item()
     return sqrt(1 - alpha) * (x - sqrt(alpha) * MEAN) / (alpha * STD**2 + 1 - alpha)
 

@@ -122,7 +122,7 @@ def weighted(*weights, context=TEXT, **fields):
 
 
 def chosen(*numbers):
-    """The text's tokens with these numbers."""
+    """Return the text's tokens with these numbers."""
     return Context("text", TEXT.tokens[:, list(numbers)], TEXT.null[:, list(numbers)])
 
 

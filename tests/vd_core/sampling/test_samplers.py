@@ -30,7 +30,7 @@ def one_thread():
 
 
 def gaussian_denoiser(steps):
-    """The exact noise prediction for data drawn from N(MEAN, STD^2), looked up by timestep."""
+    """Return the exact noise prediction for data drawn from N(MEAN, STD^2), looked up by timestep."""
     alphas = {t: alpha for t, alpha, _ in steps}
 
     def denoise(x, t):
@@ -48,7 +48,7 @@ def gaussian_solution(x, steps):
 
 
 def mixture_denoiser(steps, modes=(-1.2, -0.2, 0.5, 1.5), std=0.1):
-    """The exact noise prediction for an even mixture of narrow Gaussians: anything but linear."""
+    """Return the exact noise prediction for an even mixture of narrow Gaussians: anything but linear."""
     alphas = {t: alpha for t, alpha, _ in steps}
     modes = torch.tensor(modes, dtype=torch.float64)
 

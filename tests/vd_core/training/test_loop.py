@@ -25,7 +25,7 @@ def tiny_losses(module, generator):
 
 
 def stopped_at(step):
-    """The losses, until the process is killed."""
+    """Return the losses, until the process is killed."""
     calls = []
 
     def losses(module, generator):

@@ -30,7 +30,7 @@ def diffuser(model):
 
 
 def changed(diffuser, words=ALL, rank=3, alpha=6.0):
-    """A LoRA with weights that do something."""
+    """Return a LoRA with weights that do something."""
     torch.manual_seed(1)
     lora = Lora(diffuser, select(diffuser, words), rank, alpha)
     for layer in lora.layers:

@@ -17,7 +17,7 @@ from vd_core.training.text_vae import text_vae_losses
 
 
 def constant(value):
-    """A diffuser that always predicts the same."""
+    """Return a diffuser that always predicts the same."""
     return lambda x, t, contexts, data: torch.full_like(x, value)
 
 

@@ -137,7 +137,7 @@ def test_prepared_rows_are_what_the_encoders_say(folder, models, model):
 
 @pytest.fixture
 def again(folder, models):
-    """Prepares the folder, or reads what is prepared."""
+    """Prepare the folder, or reads what is prepared."""
 
     def run(**options):
         accept, model = (

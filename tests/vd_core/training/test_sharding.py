@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def runs(pictures, models, tmp_path_factory):
-    """Runs by two processes: whole; parts, stopped and resumed; alone, stopped and resumed by one process.
+    """Run by two processes: whole; parts, stopped and resumed; alone, stopped and resumed by one process.
     And one by one process."""
     if not hasattr(torch.cpu.Stream, "record_event"):
         pytest.skip("this torch divides weights among GPUs only")

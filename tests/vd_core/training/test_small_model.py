@@ -37,7 +37,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """The folder of a run of one step per stage, with small batches and small sheets."""
+    """Return the folder of a run of one step per stage, with small batches and small sheets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_model, "BATCHES", dict.fromkeys(small_model.BATCHES, 2))
         patch.setattr(small_model, "BESIDES", dict.fromkeys(small_model.BESIDES, 2))

@@ -25,7 +25,7 @@ LORA = LoraSettings(2, 2.0, ("context:attn",))
 
 @pytest.fixture
 def tune(pictures, models, tmp_path):
-    """Runs a training in the folder NAME -> the tensors it wrote."""
+    """Run a training in the folder NAME -> the tensors it wrote."""
 
     def run(name, settings=QUICK, data=pictures, progress=None):
         return load_file(train(data, models / "tiny.safetensors", tmp_path / name, settings, progress))
