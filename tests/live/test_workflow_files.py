@@ -170,9 +170,9 @@ def test_the_page_loads_and_runs_every_workflow(fresh_server, shots, rendering):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("rendering", ["classic", "vue"])
-def test_workflows_for_files_of_others_open_without_overlap(server, shots, rendering):
+def test_workflows_for_files_of_others_open_without_overlap(fresh_server, shots, rendering):
     """Those that cannot run here: the real files are missing."""
-    for name, report in page(server, shots, "open", rendering, NEEDING_FILES).items():
+    for name, report in page(fresh_server, shots, "open", rendering, NEEDING_FILES).items():
         assert not report["missing"] and not overlapping(report["before"]), (
             name,
             report["missing"],
@@ -181,10 +181,10 @@ def test_workflows_for_files_of_others_open_without_overlap(server, shots, rende
 
 
 @pytest.mark.browser
-def test_the_page_names_missing_models_with_folder_and_address(server, shots):
+def test_the_page_names_missing_models_with_folder_and_address(fresh_server, shots):
     """In a dialog or, since 2026, in a panel; only those that are chosen: a workflow of the embedded model
     asks for nothing."""
-    reports = page(server, shots, "look", "classic", ["ksampler-pfd-openpose", "text-to-image"])
+    reports = page(fresh_server, shots, "look", "classic", ["ksampler-pfd-openpose", "text-to-image"])
     shown = reports["ksampler-pfd-openpose"]["dialog"] + reports["ksampler-pfd-openpose"]["text"]
     for folder, name in (
         ("diffusion_models", "Deliberate-v2-0.safetensors"),
