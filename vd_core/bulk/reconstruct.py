@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints.contexts import map_array
 from ..checkpoints.load import choose, load, open_checkpoints
 from ..config import recommend_settings, token_shape
 from ..context import Context, check_norm
@@ -142,14 +143,10 @@ def open_tokens(path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
-        raise ValueError(f"{path} is no array of numbers: save it by numpy.save.") from error
-    if array.ndim != 3 or array.dtype.kind != "f" or 0 in array.shape:
+    array = map_array(path)
+    if array.ndim != 3 or 0 in array.shape:
         raise ValueError(
-            f"{path} holds {list(array.shape)} {array.dtype} where tokens [rows, tokens, width] with a "
-            "fraction are needed."
+            f"{path} holds {list(array.shape)} {array.dtype} where tokens [rows, tokens, width] are needed."
         )
     return array
 

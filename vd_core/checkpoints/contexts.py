@@ -162,22 +162,30 @@ def is_array(path: Path) -> bool:
         return file.read(6) == b"\x93NUMPY"
 
 
-def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
-    """Read a .npy file. Nothing in it is run, and its header, which may claim gigabytes, is checked first."""
+def map_array(path: Path) -> np.ndarray:
+    """Map the array of a .npy file, so that it cannot claim more than the file has. Nothing in it is run, and
+    its header, which may claim gigabytes, is checked first. Raises ValueError for what holds no fractions."""
     with path.open("rb") as file:
         start = file.read(12)
     header = int.from_bytes(start[8:12] if start[6:7] > b"\1" else start[8:10], "little")
     if header > LONGEST_HEADER:
         raise ValueError(f"{path} is no array of numbers: its header claims {header} bytes.")
     try:
-        # mapped, so that it cannot claim more than the file has
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
-        raise ValueError(f"{path} is no array of numbers: {quote_error(error)}.") from error
+        raise ValueError(
+            f"{path} is no array of numbers: save it by numpy.save ({quote_error(error)})."
+        ) from error
     if array.dtype.kind != "f":
         raise ValueError(
             f"{path} holds values of type {array.dtype} where numbers with a fraction are needed."
         )
+    return array
+
+
+def read_array(path: Path) -> tuple[dict[str, Tensor], None]:
+    """Read tokens from a .npy file."""
+    array = map_array(path)
     check_shape(path, array.shape, array.dtype)
     return {"tokens": torch.from_numpy(np.array(array, dtype=np.float32))}, None
 
