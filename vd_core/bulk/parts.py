@@ -29,11 +29,15 @@ def write_part(path: Path, results: Sequence[dict], first: int) -> None:
 
 
 def make_table(results: Sequence[dict]) -> bytes:
-    """Make a parquet file: id, error, and captions (lists of texts) or embedding (lists of numbers)."""
+    """Make a parquet file: id, error, and captions (lists of texts, with scores and not_sure where they were
+    compared with the pictures) or embedding (lists of numbers).
+    """
     import pyarrow
     from pyarrow import parquet
 
-    columns = {"captions": pyarrow.list_(pyarrow.string()), "embedding": pyarrow.list_(pyarrow.float32())}
+    numbers = pyarrow.list_(pyarrow.float32())
+    columns = {"captions": pyarrow.list_(pyarrow.string()), "scores": numbers, "not_sure": pyarrow.bool_()}
+    columns["embedding"] = numbers
     given = {name: kind for name, kind in columns.items() if any(name in result for result in results)}
     schema = pyarrow.schema({"id": pyarrow.string(), "error": pyarrow.string(), **given})
     file = io.BytesIO()
@@ -79,22 +83,30 @@ def unpack_pictures(path: Path, folder: Path) -> list[str]:
 
 
 def write_captions(path: Path, parts: Sequence[Path], count: int) -> None:
-    """Write the captions of all parts as one table: file_name, caption, caption_2, … caption_`count`.
+    """Write the captions of all parts as one table: file_name, caption, caption_2, … caption_`count`; then
+    score, score_2 …, and not_sure, "yes" or empty, where the captions were compared with their pictures.
 
     A spreadsheet opens it, and beside its pictures it is a list that training reads. Rows that failed are
     left out.
     """
     from pyarrow import parquet
 
-    columns = ["file_name", "caption", *(f"caption_{number}" for number in range(2, count + 1))]
+    ends = ("", *(f"_{number}" for number in range(2, count + 1)))
+    columns = ["file_name", *(f"caption{end}" for end in ends)]
+    is_scored = any("scores" in parquet.read_schema(part).names for part in parts)
+    if is_scored:
+        columns += [*(f"score{end}" for end in ends), "not_sure"]
     with write_whole(path) as file:
         file.write(codecs.BOM_UTF8)  # without it Excel reads another encoding
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(columns)
         for part in parts:
-            rows = parquet.read_table(part).to_pylist()
-            table.writerows([row["id"], *row["captions"]] for row in rows if not row["error"])
+            for row in parquet.read_table(part).to_pylist():
+                scores = [f"{score:.3f}" for score in row.get("scores") or ()]
+                doubt = ["yes" if row.get("not_sure") else ""] * is_scored
+                if not row["error"]:
+                    table.writerow([row["id"], *row["captions"], *scores, *doubt])
             file.write(text.getvalue().encode())
             text.seek(0)
             text.truncate()

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor
 from torch import Tensor
 
 from ..checkpoints.hub import find_snapshot, is_name
-from ..checkpoints.load import load
+from ..checkpoints.load import load, open_checkpoints
 from ..choices import TASKS
 from ..config import recommend_settings
 from ..context import Context
@@ -26,6 +26,7 @@ from ..finite import check_samples
 from ..memory import is_out_of_memory
 from ..pictures import crop_square, from_pil, name_lack_of_memory, to_pil
 from ..placement import choose_device
+from ..ranking import similarity
 from ..sampling.checks import check_choice, check_number, check_size
 from ..sampling.noise import SampleNoise, make_generator
 from ..sampling.options import Sampling
@@ -93,7 +94,10 @@ class Runner:
     def __init__(self, settings: Settings, device: str | None = None):
         self.settings = settings
         self.device = choose_device(device)
-        self.model = load(list(settings.models), parts=PARTS[settings.task], device=self.device)
+        parts = list(PARTS[settings.task])
+        if settings.task == "caption" and has_text_tower(settings.models):
+            parts.append("clip_text")
+        self.model = load(list(settings.models), parts=parts, device=self.device)
         self.size = recommend_settings(self.model.config)[0] if settings.size is None else settings.size
         self.reader = Reader()
 
@@ -130,17 +134,26 @@ class Runner:
         return [{"id": row.id, "error": "", **result} for (row, _), result in zip(rows, made, strict=True)]
 
     def caption(self, rows) -> list[Result]:
-        """Caption pictures: `captions`, a list of texts each."""
+        """Caption pictures: `captions`, a list of texts each.
+
+        With CLIP's text tower also `scores`, the cosine of each with the picture, and `not_sure`, whether
+        that of the first is below what the model's captions should reach (`ClipConfig.doubt_below`).
+        """
         black = torch.zeros(1, 3, *[self.model.config.clip.image_size] * 2, device=self.device)
         context = Context("image", self.encode_pictures(rows), self.model.clip.encode_image(black))
         data = self.model.config.diffuser.data["text"]
         generators = self.make_generators(rows, "words")
         latents = self.sample("text", context, (data.channels,), rows)
-        texts = self.model.text_vae.decode(latents, generators)
-        return [
-            {"captions": texts[i : i + self.settings.count]}
-            for i in range(0, len(texts), self.settings.count)
-        ]
+        count, texts = self.settings.count, self.model.text_vae.decode(latents, generators)
+        captions = [texts[i : i + count] for i in range(0, len(texts), count)]
+        if self.model.clip.text_tower is None:
+            return [{"captions": lines} for lines in captions]
+        results: list[Result] = []
+        for lines, tokens in zip(captions, context.tokens, strict=True):
+            scores = similarity(tokens[:1], self.model.clip.embed_text(lines))[0].tolist()
+            doubt = scores[0] < self.model.config.clip.doubt_below
+            results.append({"captions": lines, "scores": scores, "not_sure": doubt})
+        return results
 
     def variation(self, rows) -> list[Result]:
         """Vary pictures: `pictures`, PNG files."""
@@ -193,6 +206,11 @@ class Runner:
     def make_generators(self, rows, purpose: str) -> list[torch.Generator]:
         """Make a generator for each result."""
         return seed_rows(self.settings.seed, purpose, [row.id for row, _ in rows], self.settings.count)
+
+
+def has_text_tower(models: Sequence[str]) -> bool:
+    """Tell whether CLIP's text tower is among the files of a model."""
+    return any("clip_text" in checkpoint.keys for checkpoint in open_checkpoints(list(models))[0])
 
 
 def run_rows(run: Callable[[Sequence], list[Result]], rows: Sequence, ids: Sequence[str]) -> list[Result]:

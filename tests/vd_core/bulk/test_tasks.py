@@ -15,12 +15,15 @@ from picture_files import coverage, encode, picture_files, pixels
 from PIL import Image
 
 from tools.torture.forked import Result, run_forked
-from vd_core import MODEL
+from vd_core import MODEL, load
 from vd_core.__main__ import main
 from vd_core.bulk.parts import locate_part, unpack_pictures
 from vd_core.bulk.tasks import Runner
+from vd_core.checkpoints.load import read_weights
+from vd_core.checkpoints.write import save_model
 from vd_core.datasets.find import find_rows
 from vd_core.pictures import from_pil, read_frames, read_picture, resize_and_crop
+from vd_core.ranking import similarity
 
 
 def pictures_of(source):
@@ -59,11 +62,27 @@ def test_captions_are_a_table_that_training_reads(folder, tmp_path, capsys):
     with (out / "captions.csv").open(encoding="utf-8-sig", newline="") as file:
         head, *rows = csv.reader(file)
     names = ["0.png", "1.png", "3.png", "=1+1.png", "more/4.png"]
-    assert head == ["file_name", "caption", "caption_2"] and [row[0] for row in rows] == names
-    assert all(len(row) == 3 for row in rows)
+    assert head == ["file_name", "caption", "caption_2", "score", "score_2", "not_sure"]
+    assert [row[0] for row in rows] == names and all(len(row) == len(head) for row in rows)
+    clip = load(MODEL, parts=["clip_vision", "clip_text"]).clip
+    for name, caption, _, score, _, doubt in rows:
+        seen = clip.encode_image(from_pil(read_picture((folder / name).read_bytes(), name)))[:, 0]
+        cosine = float(similarity(seen, clip.embed_text([caption])))
+        assert float(score) == pytest.approx(cosine, abs=2e-3) and (doubt == "yes") == (cosine < 0.55)
     shutil.copy(out / "captions.csv", folder)
     read = {row.id: row.text for row in pictures_of(folder)}
     assert {name: read[name] for name in names} == {row[0]: row[1] or None for row in rows}
+
+
+def test_captions_without_a_text_tower_have_no_scores(folder, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    lean = tmp_path / "lean.safetensors"
+    parts = ["clip_vision", "diffuser.data.text", "diffuser.context.image", "text_vae"]
+    save_model(lean, load(MODEL, parts=parts), read_weights(MODEL, parts=parts).vocabularies)
+    options = ["--model", str(lean), "--steps", "2", "--workers", "0"]
+    assert main(["bulk", "caption", str(folder), str(tmp_path / "out"), *options]) == 3
+    table = (tmp_path / "out" / "captions.csv").read_text("utf-8-sig")
+    assert table.startswith("file_name,caption\n") and all(row.count(",") >= 1 for row in table.splitlines())
 
 
 def test_texts_are_drawn_and_embedded(tmp_path):
