@@ -65,7 +65,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--input", type=Path, metavar="DIR", help="where pictures and contexts are looked for first")
     output = "where files are written (default: ./output)"
     add("--output", type=Path, default=Path("output"), metavar="DIR", help=output)
-    records = "print one JSON object per result on stdout: node, title, file, texts"
+    records = "print one JSON object per result on stdout: node, title, file, set, texts"
     add("--json", action="store_true", help=records)
     add("--timeout", type=float, metavar="SECONDS", help="give up when it takes longer in all")
     where = parser.add_mutually_exclusive_group().add_argument
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     results = None
     try:
         args = parse(argv)
-        results = Results(args.output, args.json)
+        results = Results(args.output, args.json, args.set)
         check_paths(args)
         with name_folders(VD_MODELS=args.models, VD_INPUT=args.input), limit_time(args.timeout):
             run(args, results)

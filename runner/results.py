@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vd_core.files import save_numbered, shorten_name
@@ -15,14 +16,15 @@ LONGEST = 10_000  # characters of a text that the terminal shows; its file has a
 class Results:
     """The results of one run, shown as they come."""
 
-    def __init__(self, output: Path, as_json: bool = False):
-        """Name the folder that takes texts, beside the pictures."""
+    def __init__(self, output: Path, as_json: bool = False, given: Sequence[str] = ()):
+        """Name the folder that takes texts, beside the pictures. given: what `--set` said."""
         self.output, self.as_json = output, as_json
+        self.given = {"set": list(given)} if given else {}
 
     def show_file(self, key: str, title: str, path: Path) -> None:
         """Show that a node wrote a file."""
         if self.as_json:
-            self.print_json(node=key, title=title, file=str(path))
+            self.print_json(node=key, title=title, file=str(path), **self.given)
         else:
             print(path, flush=True)
 
@@ -34,7 +36,7 @@ class Results:
         content = "".join(f"{text}\n" for text in texts).encode("utf-8", "replace")
         path = save_numbered(self.output, stem, ".txt", lambda file: file.write(content))
         if self.as_json:
-            self.print_json(node=key, title=title, file=str(path), texts=texts)
+            self.print_json(node=key, title=title, file=str(path), **self.given, texts=texts)
         else:
             print(path, flush=True)
 

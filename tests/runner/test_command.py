@@ -222,6 +222,8 @@ def test_results_as_json(run):
     first, second = map(json.loads, out.splitlines())
     assert status == 0 and first == {"node": "2", "title": "SaveImage", "file": "output/art_00001_.png"}
     assert second == {"node": "4", "title": "Show", "file": "output/Show_00001.txt", "texts": ["a\nb"]}
+    _, out, _ = run(painting(), "--json", "--set", "SaveImage.filename_prefix=b")
+    assert json.loads(out) == {**first, "file": "output/b_00001_.png", "set": ["SaveImage.filename_prefix=b"]}
     status, out, err = run(painting(text="fail"), "--json")
     assert json.loads(out) == {"error": err.splitlines()[-1], "status": 4} and status == 4
 

@@ -109,7 +109,8 @@ def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
     if lacking and source.caption is None:
         raise ValueError(
             f"{len(lacking)} of {len(listing.rows)} pictures in {source.path} have no caption, such as "
-            f"{lacking[0]}: write one beside each as .txt, or give --caption for all that have none."
+            f"{lacking[0]}: write one beside each as .txt, give --caption for all that have none, or move "
+            "these pictures elsewhere."
         )
     return [row if row.text is not None else row._replace(text=source.caption) for row in listing.rows]
 
@@ -125,9 +126,14 @@ def fit_picture(picture: Image.Image, size: int) -> Tensor:
     return from_pil([ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)])[0]
 
 
-def read_batches(rows: Sequence[Row], source: Source, batch: int) -> Iterator[tuple[Tensor, list[str]]]:
-    """Yield pictures [B, 3, S, S] in 0..1 and B captions; unreadable pictures are left out with a warning."""
-    reader, lost = Reader(), 0
+def read_batches(
+    rows: Sequence[Row], source: Source, batch: int, errors: list[dict[str, str]]
+) -> Iterator[tuple[Tensor, list[str]]]:
+    """Yield pictures [B, 3, S, S] in 0..1 and B captions.
+
+    Pictures that cannot be read are left out with a warning, and their ids and faults put into `errors`.
+    """
+    reader = Reader()
     for start in range(0, len(rows), batch):
         pictures, captions = [], []
         for row in rows[start : start + batch]:
@@ -135,12 +141,10 @@ def read_batches(rows: Sequence[Row], source: Source, batch: int) -> Iterator[tu
                 pictures.append(fit_picture(reader.read_picture(row, source.background), source.size))
                 captions.append(row.text or "")
             except ValueError as error:
-                lost += 1
+                errors.append({"id": row.id, "error": str(error)})
                 log.warning("left out: %s", error)
         if pictures:
             yield torch.stack(pictures), captions
-    if lost:
-        log.warning("%d of %d pictures are left out, as they cannot be read", lost, len(rows))
 
 
 @torch.inference_mode()
@@ -152,13 +156,17 @@ def encode(
     flows: Collection[Flow],
     device: torch.device | str,
 ) -> None:
-    """Fill a folder: one file of rows per kind, and last the index that says that they are complete."""
+    """Fill a folder: one file of rows per kind, and last the index that says that they are complete.
+
+    Pictures that cannot be read are listed in errors.jsonl.
+    """
     parts = {part for flow in flows for part in list_flow_parts(*flow) if not part.startswith("diffuser.")}
     vd = load(model, parts=parts).to(device)
     log.info("encoding the pictures of %s, once; what the encoders make is kept in %s", source.path, folder)
     encoders = choose_encoders(vd, flows)
     shapes: dict[str, list] = {}
     captions: list[str] = []
+    errors: list[dict[str, str]] = []
     hashes = {name: hashlib.sha256() for name in encoders}
     with ExitStack() as stack:
         out = {name: stack.enter_context(write_whole(folder / name)) for name in encoders}
@@ -170,13 +178,18 @@ def encode(
             hashes[name].update(array.data)
             shapes[name] = [[shapes.get(name, [[0]])[0][0] + len(array), *array.shape[1:]], str(array.dtype)]
 
-        for pictures, texts in read_batches(rows, source, 16):
+        for pictures, texts in read_batches(rows, source, 16, errors):
             for name, encoder in encoders.items():
                 if not name.startswith("nulls"):
                     write(name, encoder(pictures.to(device), texts))
             captions += texts
             if len(captions) % 1024 < len(texts):  # a line now and then
                 log.info("%d pictures encoded", len(captions))
+        with write_whole(folder / "errors.jsonl") as file:
+            file.writelines(json.dumps(entry).encode() + b"\n" for entry in errors)
+        if errors:
+            lost = f"{len(errors)} of {len(rows)} pictures cannot be read and are left out"
+            log.warning("%s; %s lists them", lost, folder / "errors.jsonl")
         if not captions:
             raise ValueError(f"No picture in {source.path} can be read, of {len(rows)}.")
         for name, encoder in encoders.items():

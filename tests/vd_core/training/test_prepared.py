@@ -42,7 +42,7 @@ def folder(tmp_path):
 def read(path, out, caption=None):
     source = Source(path, 16, caption)
     out.mkdir(exist_ok=True)
-    batches = list(read_batches(rows_to_train_on(source, out), source, 2))
+    batches = list(read_batches(rows_to_train_on(source, out), source, 2, []))
     return [
         (text, pixels[:, 0, 0].tolist())
         for pictures, texts in batches
@@ -66,12 +66,12 @@ def test_pictures_are_cut_upright_and_on_white(tmp_path):
     half.paste(BLUE, (0, 0, 32, 16))
     half.save(tmp_path / "turned.png", exif=exif)
     source = Source(tmp_path, 16, "x")
-    ((pictures, _),) = read_batches(rows_to_train_on(source, tmp_path), source, 4)
+    ((pictures, _),) = read_batches(rows_to_train_on(source, tmp_path), source, 4, [])
     clear, turned, cut = pictures
     assert (clear == 1).all() and cut[2].max() < 0.1 and cut[0].min() > 0.9
     assert turned[0, 0, 0] == 1 and turned[2, -1, 0] == 1
     black = Source(tmp_path / "clear.png", 16, "x", background="black")
-    assert not next(read_batches(rows_to_train_on(black, tmp_path), black, 4))[0].any()
+    assert not next(read_batches(rows_to_train_on(black, tmp_path), black, 4, []))[0].any()
 
 
 def test_pictures_are_those_of_the_canvas(tmp_path):
@@ -82,7 +82,7 @@ def test_pictures_are_those_of_the_canvas(tmp_path):
         (tmp_path / file.name).write_bytes(file.content)
     source = Source(tmp_path, 16, "x")
     rows = rows_to_train_on(source, tmp_path)
-    (pictures, _), *others = read_batches(rows, source, 100)
+    (pictures, _), *others = read_batches(rows, source, 100, [])
     assert not others and len(pictures) == len(files)
     for row, found in zip(rows, pictures, strict=True):
         images, _ = read_frames(tmp_path / row.id, row.id)
@@ -107,17 +107,27 @@ def test_what_is_wrong_is_one_sentence(folder, tmp_path, caplog):
         "1 left out: 1 .pdf, which is not read" in caplog.text
         and "c.png cannot be read as a picture" in caplog.text
     )
-    assert "1 of 3 pictures are left out, as they cannot be read" in caplog.text
     assert [json.loads(line)["name"] for line in (out / "left_out.jsonl").read_text().splitlines()] == [
         "notes.pdf"
     ]
+
+
+def test_unreadable_pictures_are_listed(folder, models, tmp_path, caplog):
+    (folder / "c.png").write_bytes(b"no picture")
+    source, out = Source(folder, 32, "x"), tmp_path / "rows"
+    for _ in range(2):  # the second time it is ready
+        prepared = prepare(source, models / "tiny.safetensors", out, [("image", "text")], "cpu")
+        assert prepared.captions == TEXTS
+    (entry,) = map(json.loads, (out / "errors.jsonl").read_text().splitlines())
+    assert entry["id"] == "c.png" and "c.png cannot be read as a picture" in entry["error"]
+    assert caplog.text.count("1 of 3 pictures cannot be read and are left out") == 1
 
 
 def test_prepared_rows_are_what_the_encoders_say(folder, models, model):
     flows = [("image", "text"), ("text", "image")]
     source = Source(folder, 32)
     found = prepare(source, models / "tiny.safetensors", folder.parent / "rows", flows, "cpu")
-    ((pictures, captions),) = read_batches(find_rows(folder).rows, source, 16)
+    ((pictures, captions),) = read_batches(find_rows(folder).rows, source, 16, [])
     sizes = model.config.diffuser.data
     assert found.captions == captions == TEXTS
     with torch.inference_mode():
