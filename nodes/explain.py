@@ -75,11 +75,8 @@ class VD_ForwardProcess:
         stops = explain.read_timesteps(timesteps, schedule)
         noised = explain.diffuse_to_timesteps(schedule, vae.encode(image[..., :3]) * scale, stops, seed)
         pictures = to_rgb(vae.decode(noised / scale))
-        return (
-            draw_sheet(
-                pictures, 5, explain.write_labels(schedule, stops), "Forward process: q(x_t | x_0)"
-            ).movedim(1, -1),
-        )
+        labels, title = explain.write_labels(schedule, stops), "Forward process: q(x_t | x_0)"
+        return (draw_sheet(pictures, 5, labels, title).movedim(1, -1),)
 
 
 class VD_FocusSpectrum:

@@ -73,12 +73,8 @@ def limit_to_box(
         return None
     whole = torch.ones(1, 1, BOX_SIDE, BOX_SIDE) if mask is None else to_masks(mask)
     rows, columns = whole.shape[2:]
-    top, left, bottom, right = (
-        round(y * rows),
-        round(x * columns),
-        round((y + height) * rows),
-        round((x + width) * columns),
-    )
+    top, bottom = (round(edge * rows) for edge in (y, y + height))
+    left, right = (round(edge * columns) for edge in (x, x + width))
     if top >= min(bottom, rows) or left >= min(right, columns):
         raise ValueError(
             f"The box of a region must hold some of the picture, got x {x}, y {y}, width {width}, height "

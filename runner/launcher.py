@@ -187,10 +187,7 @@ def stop(process: subprocess.Popen) -> None:
     """End the process and those that it started, by force if it must be."""
     end, kill = process.terminate, process.kill
     if hasattr(os, "killpg"):  # it leads a group of its own
-        end, kill = (
-            partial(os.killpg, process.pid, signal.SIGTERM),
-            partial(os.killpg, process.pid, signal.SIGKILL),
-        )
+        end, kill = (partial(os.killpg, process.pid, number) for number in (signal.SIGTERM, signal.SIGKILL))
     try:
         end()
         process.wait(10)

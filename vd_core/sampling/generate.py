@@ -70,11 +70,8 @@ def begin(
     if start is not None:
         check_official(sampling)
         steps = schedule.steps(sampling.steps)
-        return (
-            start * sqrt(steps.alphas_cumprod[0]),
-            find_noise(schedule, start, latent, sampling.steps),
-            steps,
-        )
+        drawn = find_noise(schedule, start, latent, sampling.steps)
+        return start * sqrt(steps.alphas_cumprod[0]), drawn, steps
     steps = choose_steps(
         schedule, sampling.sampler, sampling.steps, sampling.spacing, sampling.timesteps, sampling.from_noise
     )

@@ -184,11 +184,8 @@ def contrastive_losses(images: Tensor, name: Tensor, style: Tensor, texts: Texts
         kind[0] = 0  # one at least is plain
         plain, halves, inked = kind < PLAIN, (kind >= PLAIN) & (kind < 2 * PLAIN), kind > (1 + 2 * PLAIN) / 2
         named, styled = ~halves, plain | halves
-        mixed, drawing, recoloured = (
-            mix_halves(pictures, style[chosen], generator),
-            draw_in_ink(pictures, generator),
-            recolour(pictures, generator),
-        )
+        mixed = mix_halves(pictures, style[chosen], generator)
+        drawing, recoloured = draw_in_ink(pictures, generator), recolour(pictures, generator)
         for which, variant in ((halves, mixed), (inked, drawing), (~styled & ~inked, recoloured)):
             pictures = torch.where(which[:, None, None, None], variant, pictures)
         cells = (

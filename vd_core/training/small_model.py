@@ -212,20 +212,16 @@ class SmallModelTraining:
         """
         texts = {"caption": self.captions, "name": self.names, "style": self.styles}
         tokens = {part: clip.encode_text(said) for part, said in texts.items()}
-        images, told = (
-            encode(image_vae, self.images),
-            {part: text_vae.encode(said) for part, said in texts.items()},
-        )
+        images = encode(image_vae, self.images)
+        told = {part: text_vae.encode(said) for part, said in texts.items()}
         config = self.measure(images, told["caption"])
         scale = {kind: sizes.latent_scale for kind, sizes in config.diffuser.data.items()}
         images, told = images * scale["image"], {part: z * scale["text"] for part, z in told.items()}
 
         views, generator = self.make_views(), torch.Generator().manual_seed(0)
         log.info("encoding %d views of %d pictures, which takes minutes", len(views), len(images))
-        looks, seen = (
-            [encode_images(clip, views)],
-            [images, encode(image_vae, views[len(images) :]) * scale["image"]],
-        )
+        looks = [encode_images(clip, views)]
+        seen = [images, encode(image_vae, views[len(images) :]) * scale["image"]]
         for level, number in ((0.0, self.data.name), (1.0, self.data.style)):
             for _ in range(FOCUSED):
                 looks.append(encode_images(clip, self.images, level))
@@ -240,10 +236,8 @@ class SmallModelTraining:
         def all_of(values: dict[str, Tensor], parts: list[str]) -> Tensor:
             return torch.cat([values[part] for part in parts])
 
-        read, shown = (
-            ["caption"] * WHOLE + ["name", "style"],
-            ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED,
-        )
+        read = ["caption"] * WHOLE + ["name", "style"]
+        shown = ["caption"] * VIEWS + ["name"] * FOCUSED + ["style"] * FOCUSED
         captioned = ["caption"] * VIEWS + ["name"] * INKED
         flows = {
             "text": FlowData(
