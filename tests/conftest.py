@@ -33,7 +33,7 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_arrive():
-    """A shell starts what runs in the background with SIGINT ignored, and tests of interrupts would wait."""
+    """Restore SIGINT: a shell starts what runs in the background with it ignored, and tests would wait."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -41,7 +41,7 @@ def interrupts_arrive():
 
 @pytest.fixture(autouse=True)
 def same_numbers_in_every_run():
-    """What a test draws without a generator of its own does not depend on the tests before it."""
+    """Make what a test draws without a generator of its own independent of the tests before it."""
     torch.manual_seed(0)
 
 

@@ -181,12 +181,12 @@ class FakeComfyUI:
             raise
 
     def start(self, key):
-        """The job runs."""
+        """Note that the job runs."""
         self.pending.remove(key)
         self.running.append(key)
 
     def end(self, key, outputs=None, messages=(), say=True):
-        """The job has ended; `say`: and the client is told."""
+        """Note that the job has ended; `say`: and tell the client."""
         status = "error" if messages else "success"
         self.history[key] = {
             "outputs": outputs or {},
@@ -198,7 +198,7 @@ class FakeComfyUI:
 
 
 def succeed(fake, key, prompt):
-    """A job that paints with progress, saves a picture and shows a text."""
+    """Do a job that paints with progress, saves a picture and shows a text."""
     fake.tell("status", status={"exec_info": {"queue_remaining": 1}})  # goes to all clients
     fake.start(key)
     fake.tell("executing", node="1", display_node="1", prompt_id=key)

@@ -63,7 +63,7 @@ class Child:
 
 
 def answer(command: Command, arguments: list[str], before: Callable[[], None], writer: int) -> None:
-    """What the child does; it never returns."""
+    """Do what the child does; never return."""
     said = io.StringIO()
     try:
         torch.set_num_threads(1)

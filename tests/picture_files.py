@@ -41,7 +41,7 @@ def pixels(seed: int = 0) -> np.ndarray:
 
 
 def coverage() -> np.ndarray:
-    """An alpha channel, uint8 [16, 24]: transparent on the left, half in the middle, opaque on the right."""
+    """Return an alpha channel, uint8 [16, 24]: left transparent, half in the middle, right opaque."""
     return np.repeat(np.array([0, 128, 255], np.uint8), WIDTH // 3)[None].repeat(HEIGHT, axis=0)
 
 

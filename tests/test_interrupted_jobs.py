@@ -145,7 +145,7 @@ class ResumableJob(RuleBasedStateMachine):
         return self.known[self.origin]
 
     def check(self, ending: Ending, accepts: bool = False) -> None:
-        """A job that ended well made what an undisturbed one makes, and of nothing else without a word."""
+        """Check that a job that ended well made what an undisturbed one makes, and of nothing else unsaid."""
         if ending.status == 0:
             assert accepts or self.origins & {None, self.origin}, "changes were taken without a word"
             self.trains_on |= self.command is train and not self.origins <= {None, self.origin}
@@ -191,7 +191,7 @@ class ResumableJob(RuleBasedStateMachine):
 
     @rule(change=CHANGES, seed=strategies.integers(0, 1))
     def meet_another(self, change, seed):
-        """A second job runs to its end while the first one waits before a change."""
+        """Run a second job to its end while the first one waits before a change."""
         mine = self.seed
         first = Child(main, self.arguments(), signal_at_change(self.out, change, signal.SIGSTOP))
         first.wait_until_it_stops()
@@ -249,7 +249,7 @@ class Runs(RuleBasedStateMachine):
         return Child(run_workflow, [str(flow), "--output", str(self.out)], before)
 
     def check(self, ending: Ending, *levels: int) -> None:
-        """What was there is there, what came is whole, and every path that was printed exists."""
+        """Check that what was there is there, what came is whole, and every path that was printed exists."""
         found = {path.name: path.read_bytes() for path in self.out.glob("[!.]*")}
         assert found.items() >= self.kept.items(), "a file was lost or changed"
         for name in found.keys() - self.kept.keys():

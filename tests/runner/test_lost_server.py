@@ -26,7 +26,7 @@ def run(tmp_path, capsys, quick):
 
 
 def half(fake, key, prompt):
-    """A job whose picture is there when the server dies."""
+    """Do a job whose picture is there when the server dies."""
     image = {"filename": "art_00007_.png", "subfolder": "sub", "type": "output"}
     fake.start(key)
     fake.tell("executing", node="1", display_node="1", prompt_id=key)
@@ -39,13 +39,13 @@ def half(fake, key, prompt):
 
 
 def rest(fake, key, prompt):
-    """A job that shows the text alone."""
+    """Do a job that shows the text alone."""
     fake.start(key)
     fake.end(key, {"3": {"text": ["ä fox", "an owl"]}})
 
 
 def killed_once(then, pause):
-    """A server with the job `half`, which is followed by one with the job `then` after some seconds."""
+    """Start a server with the job `half`, then, after some seconds, one with the job `then`."""
     first, found = FakeComfyUI(half), []
 
     def die():

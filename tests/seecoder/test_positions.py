@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def official_half(side: int, frequencies: int) -> torch.Tensor:
-    """The features of a square map as the official code computes them: offsets and exponents in float16."""
+    """Compute a square map's features as the official code does: offsets and exponents in float16."""
     offsets = ((torch.arange(side) + 0.5 - side / 2) / side * 2 * math.pi).half()
     angles = offsets[:, None] * (side / 2) ** torch.linspace(0, 1, frequencies).half()
     waves = torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -82,7 +82,7 @@ def test_other_errors_are_not_tried_again(vae, monkeypatch):
 
 @pytest.fixture
 def small_machine(host, monkeypatch):
-    """A machine of 24 GB."""
+    """Play a machine of 24 GB."""
     memory = importlib.import_module(f"{host('standalone').__name__.partition('.')[0]}.vd_core.memory")
     monkeypatch.setattr(memory.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 6 << 20}.__getitem__)
 

@@ -65,7 +65,7 @@ def pair():
 
 @torch.inference_mode()
 def assert_same(pair, x, contexts, data="image", cfg=7.5, mixing=lambda: attention_mixing):
-    """Some steps of both, each with its own memory."""
+    """Run some steps of both, each with its own memory."""
     denoisers = [
         guide(partial(diffuser, mixing=mixing()), SCHEDULE, contexts, data, cfg) for diffuser in pair[:2]
     ]

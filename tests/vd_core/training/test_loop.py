@@ -13,7 +13,7 @@ TRAINED_ON = {"data": "abc"}
 
 
 def tiny_module(seed=0):
-    """A module with all that a checkpoint must hold: parameters, float and integer buffers, dropout."""
+    """Make a module with all that a checkpoint must hold: parameters, both kinds of buffers, dropout."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
 
