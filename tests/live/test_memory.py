@@ -36,10 +36,15 @@ def freed(server):
 
 
 def free(server) -> dict:
-    """Asks the server to let go of everything; it does so between two jobs."""
+    """Asks the server to let go of everything -> what it then holds. It does so between two jobs, on a busy
+    machine after one that came later."""
     server.client.post("/free", {"unload_models": True, "free_memory": True})
-    time.sleep(1.5)
-    return memory(server, 0)
+    deadline = time.monotonic() + 30
+    while True:
+        time.sleep(1.5)
+        held = memory(server, 0)
+        if not (held["loaded"] or held["flows"]) or time.monotonic() > deadline:
+            return held
 
 
 def memory(server, after) -> dict:
