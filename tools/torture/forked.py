@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import resource
@@ -19,7 +20,8 @@ from statistics import median
 
 import torch
 
-SECONDS = 20  # of processor time; ten times that on the clock, as the machine may be busy
+SECONDS = 20  # of processor time
+CLOCK = 10  # times as long on the clock, but for the time in which a child waits for a processor
 MEMORY = 2 << 30  # bytes beyond what the parent has
 ENDS = ("refused", "survived", "lost", "executed", "hung", "wrong")
 
@@ -60,7 +62,7 @@ def judge_error(error: BaseException, *names: object) -> Result:
 def run_forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int = MEMORY) -> Result:
     """Run the result of a case that runs in a child:
 
-    `hung` beyond its time, `lost` if the child dies otherwise.
+    `hung` beyond its time, with what it was doing; `lost` if the child dies otherwise.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -68,19 +70,37 @@ def run_forked(case: Callable[[], Result], seconds: int = SECONDS, memory: int =
         os.close(reader)
         answer(case, writer, seconds, memory)
     os.close(writer)
-    deadline, received = time.monotonic() + 10 * seconds, b""
+    started, received, late = time.monotonic(), b"", False
     with os.fdopen(reader, "rb", buffering=0) as stream:
-        while ready := select.select([stream], [], [], max(0, deadline - time.monotonic()))[0]:
-            if not (piece := stream.read(1 << 16)):
-                break
-            received += piece
-    if not ready:
-        os.kill(child, signal.SIGKILL)
+        while not late:
+            left = started + CLOCK * seconds + measure_wait(child) - time.monotonic()
+            if select.select([stream], [], [], max(0, left))[0]:
+                if not (piece := stream.read(1 << 16)):
+                    break
+                received += piece
+            late = left <= 0
+        if late:
+            os.kill(child, signal.SIGUSR1)  # it writes where it is
+            time.sleep(1)
+            os.kill(child, signal.SIGKILL)
+            received = stream.read(1 << 16) or b""
     status = os.waitpid(child, 0)[1]
+    if late:
+        return Result("hung", " ".join(received.decode("utf-8", "replace").split())[:2000])
     if received:
         return Result(**json.loads(received))
-    slow = not ready or os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+    slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
     return Result("hung" if slow else "lost", f"the child ended with status {status}")
+
+
+def measure_wait(process: int) -> float:
+    """Measure the seconds in which a process was ready to run and others had the processors; 0 where Linux
+    does not tell.
+    """
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def answer(case: Callable[[], Result], writer: int, seconds: int, memory: int) -> None:
@@ -91,6 +111,7 @@ def answer(case: Callable[[], Result], writer: int, seconds: int, memory: int) -
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
+        faulthandler.register(signal.SIGUSR1, file=writer)
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + memory, now + memory))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
