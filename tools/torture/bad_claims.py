@@ -32,8 +32,8 @@ from vd_core.config import VDConfig
 from vd_core.diffuser.model import Diffuser
 from vd_core.flows import VersatileDiffusion
 
-from .bad_files import put
 from .forked import Result, Table, judge_error, run_forked
+from .strange_files import put
 
 NATIVE = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q"
 TINY = VDConfig.tiny()

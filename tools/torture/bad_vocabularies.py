@@ -24,8 +24,8 @@ from vd_core.config import VDConfig
 from vd_core.tokenizers import ClipTokenizer, Gpt2Tokenizer
 from vd_core.training.vocabularies import learn_vocabularies
 
-from .bad_files import Case, Good, State, try_case
 from .forked import Table, run_forked
+from .good_files import Case, Good, State, try_case
 
 CAPTIONS = ("red apple, noto style", "a cat's hat, flat style", "two dogs don't run, 3d style")
 SAID = ("", "red apple, 3d style", "Zebra’s 漢字 & 42 ünïcodes\tor 🍎?")
