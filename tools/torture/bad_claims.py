@@ -141,9 +141,10 @@ def make_loras() -> Iterator[Claim]:
     }
     for name, tensors in bad.items():
         named = {f"{NATIVE}.{key}": tensor for key, tensor in tensors.items()}
-        yield Claim(
-            "LoRAs", name, lambda path, named=named: save_file(named, path), load_lora, ".safetensors"
-        )
+        for title, call in ((name, load_lora), (f"{name}, converted", partial(merge_lora, strength=1.0))):
+            yield Claim(
+                "LoRAs", title, lambda path, named=named: save_file(named, path), call, ".safetensors"
+            )
     good = {f"{NATIVE}.lora_A.weight": down, f"{NATIVE}.lora_B.weight": up}
     huge = good | {f"{NATIVE}.alpha": torch.tensor(3e38)}
     for strength, tensors in (
@@ -152,6 +153,7 @@ def make_loras() -> Iterator[Claim]:
         (1e38, good),
         (1e300, good),
         (9.0, huge),
+        (1.0, {key: tensor * 1e30 for key, tensor in good.items()}),
     ):
         yield Claim(
             "LoRAs",

@@ -24,6 +24,8 @@ from .forked import Result, Table, run_forked
 from .lying_server import (
     BODIES,
     EVENTS,
+    NAMES,
+    REJECTION,
     SECONDS,
     SOCKETS,
     STALLS,
@@ -42,12 +44,18 @@ MEMORY = 256 << 20  # bytes beyond what the parent has
 ODD: tuple[object, ...] = (
     None, True, 0, -1, 10**400, float("nan"), float("inf"), "", "x", "\x1b[2J\x07", "a\nb", "\ud800",
     "x" * 20_000,
-    [], {}, [[]], [None], {"a": {}}, [["a", "b"], {}], {"": None}, "../x", "/etc/x", "link/x.png", "CON",
+    [], {}, [[]], [None], {"a": {}}, [["a", "b"], {}], {"": None}, "../x", "/etc/x", "link", "link/x.png",
+    "CON",
 )  # fmt: skip
 FLOW = {
-    "1": {"class_type": "Paint", "inputs": {"text": "x"}, "_meta": {"title": "Painter\x1b[2J"}},
+    "1": {
+        "class_type": "Paint",
+        "inputs": {"text": "x", "image": ["4", 0]},
+        "_meta": {"title": "Painter\x1b[2J"},
+    },
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "art"}},
     "3": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    "4": {"class_type": "LoadImage", "inputs": {"image": "in.png"}},
 }
 
 
@@ -63,6 +71,8 @@ def mutate(value: object, rng: random.Random) -> object:
             place[key] = rng.choice(ODD)
             if isinstance(place, dict) and rng.random() < 0.1:
                 place[rng.choice(["\x1b[31m", "x" * 5000, "job", "2", "\ud800"])] = place.pop(key)
+            elif isinstance(place, dict) and rng.random() < 0.1:
+                del place[key]
             return changed.get("")
         place = inner
 
@@ -81,6 +91,7 @@ def run_once(lies: dict[str, bytes | Lie], place: Path, *options: str) -> tuple[
     if not (out / "link").is_symlink():
         (out / "link").symlink_to(place / "elsewhere")
     (place / "flow.json").write_text(json.dumps(FLOW))
+    (place / "in.png").write_bytes(make_picture())
     liar, started = LyingServer(lies), time.monotonic()
     url = liar.url.replace("//", "//user:secret@")
     words, errors = io.StringIO(), io.StringIO()
@@ -150,6 +161,9 @@ def try_mutations(seeds: list[int], place: Path) -> Result:
             events = [mutate(event, rng) if rng.random() < 0.7 else event for event in EVENTS]
             frames = [frame_text(event) for event in events]
             lies["/ws"] = partial(speak, lambda frames=frames: iter(frames), 0)
+        elif rng.random() < 0.1:
+            body = json.dumps(mutate(REJECTION, rng)).encode()
+            lies["/prompt"] = partial(answer, body=body, status=400)
         else:
             path = rng.choice(paths)
             lies[path] = json.dumps(mutate(make_honest_answers()[path], rng)).encode()
@@ -162,7 +176,7 @@ def try_mutations(seeds: list[int], place: Path) -> Result:
 
 def make_cases() -> Iterator[tuple[str, str, dict[str, bytes | Lie]]]:
     """Yield kind, name and lies of every case that is not random."""
-    paths = ("/system_stats", "/object_info", "/prompt", "/queue", "/history")
+    paths = ("/system_stats", "/object_info", "/upload/image", "/prompt", "/queue", "/history")
     for path in (*paths, "/view"):
         for name, stall in STALLS.items():
             yield "servers that stall", f"{path} {name}", {path: stall}
@@ -171,6 +185,10 @@ def make_cases() -> Iterator[tuple[str, str, dict[str, bytes | Lie]]]:
             yield "servers that lie", f"{path} {name}", {path: body}
     for name, body in VIEWS.items():
         yield "files that are none", name, {"/view": body}
+    for name, file in NAMES.items():
+        job = make_honest_answers()["/history/job"]
+        job["job"]["outputs"]["2"]["images"] = [{"type": "output", **file}]  # type: ignore[index]
+        yield "names of files", name, {"/history": json.dumps(job).encode()}
     for name, lie in SOCKETS.items():
         yield "WebSockets", name, {"/ws": lie}
 

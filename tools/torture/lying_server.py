@@ -46,7 +46,10 @@ def make_honest_answers() -> dict[str, object]:
     """Return what a good server answers, by path; the job is called `job`."""
     image = {"filename": "art_00001_.png", "subfolder": "sub", "type": "output"}
     text = {
-        "input": {"required": {"text": ["STRING", {"default": ""}]}, "optional": {}},
+        "input": {
+            "required": {"text": ["STRING", {"default": ""}]},
+            "optional": {"image": ["IMAGE"]},
+        },
         "output_node": False,
     }
     save = {
@@ -54,9 +57,11 @@ def make_honest_answers() -> dict[str, object]:
         "output_node": True,
     }
     show = {"input": {"required": {"source": ["*", {}]}}, "output_node": True}
+    load = {"input": {"required": {"image": [["in.png"], {"image_upload": True}]}}, "output_node": False}
     return {
         "/system_stats": {"system": {}},
-        "/object_info": {"Paint": text, "SaveImage": save, "PreviewAny": show},
+        "/object_info": {"Paint": text, "SaveImage": save, "PreviewAny": show, "LoadImage": load},
+        "/upload/image": {"name": "in.png", "subfolder": "", "type": "input"},
         "/queue": {"queue_running": [[0, "other", {}, {}, []]], "queue_pending": []},
         "/prompt": {"prompt_id": "job", "number": 1, "node_errors": {}},
         "/history/job": {
@@ -68,6 +73,16 @@ def make_honest_answers() -> dict[str, object]:
     }
 
 
+REJECTION = {
+    "error": {"type": "prompt_outputs_failed_validation", "message": "Prompt outputs failed validation"},
+    "node_errors": {
+        "1": {
+            "errors": [{"message": "Too large", "details": "text", "extra_info": {"input_name": "text"}}],
+            "dependent_outputs": ["2"],
+            "class_type": "Paint",
+        }
+    },
+}
 EVENTS: tuple[dict, ...] = (
     {"type": "executing", "data": {"node": "1", "display_node": "1", "prompt_id": "job"}},
     {"type": "progress", "data": {"node": "1", "value": 1, "max": 3, "prompt_id": "job"}},
@@ -167,6 +182,15 @@ STALLS: dict[str, Lie] = {
         handler, repeat_forever(b"x", b"HTTP/1.1 500 Oops\r\nContent-Length: 999\r\n\r\n"), 0.2
     ),
 }  # fmt: skip
+NAMES = {
+    "through a link": {"filename": "x.png", "subfolder": "link"},
+    "through a link in its name": {"filename": "link/x.png", "subfolder": ""},
+    "above": {"filename": "x.png", "subfolder": ".."},
+    "from the root": {"filename": "/tmp/x.png", "subfolder": ""},
+    "a device": {"filename": "CON", "subfolder": ""},
+    "control characters": {"filename": "\x1b[2J.png", "subfolder": ""},
+    "of 5000 letters": {"filename": "x" * 5000 + ".png", "subfolder": ""},
+}
 VIEWS = {name: BODIES[name] for name in ("nothing", "a web page", "null", "bytes")} | {
     "half": make_picture()[:3]
 }
@@ -188,9 +212,19 @@ def speak(pieces: Callable[[], Iterator[bytes]], pause: float, handler: BaseHTTP
     drip(handler, pieces(), pause)
 
 
+def tell(kind: str, **data: object) -> Lie:
+    """Tell of one event of the job."""
+    event = {"type": kind, "data": {"prompt_id": "job", **data}}
+    return partial(speak, lambda: iter([frame_text(event)]), 0)
+
+
 def frame_text(event: object) -> bytes:
     """Return an event as one frame."""
-    payload = json.dumps(event).encode()
+    return frame_bytes(json.dumps(event).encode())
+
+
+def frame_bytes(payload: bytes) -> bytes:
+    """Return a text as one frame."""
     return (
         b"\x81"
         + (bytes([len(payload)]) if len(payload) < 126 else struct.pack(">BQ", 127, len(payload)))
@@ -209,6 +243,11 @@ SOCKETS: dict[str, Lie] = {
     "reserved bits": partial(speak, lambda: repeat_forever(b"\xff\xff\xff\xff"), 0.1),
     "no UTF-8": partial(speak, lambda: iter([b"\x81\x02\xff\xfe"]), 3),
     "closes at once": partial(speak, lambda: iter([b"\x88\x00"]), 0),
+    "progress without a value": tell("progress", node="1", max=3),
+    "executed without a node": tell("executed", output={"text": ["a fox"]}),
+    "executed with a list": tell("executed", node="3", output=["a fox"]),
+    "executed with brackets": partial(speak, lambda: iter([frame_bytes(b"[" * 200_000)]), 0),
+    "half a character": tell("executed", node="\ud800", output={"text": ["\udfff"]}),
     "handshake byte by byte": STALLS["headers byte by byte"],
     "handshake without end": STALLS["headers without end"],
     "never answers": STALLS["never answers"],
