@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from .foreign import printable
+
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open cannot be removed
@@ -95,8 +97,19 @@ def shorten_name(name: str) -> str:
     return name.encode("utf-8", "replace")[:LONGEST].decode("utf-8", "ignore")
 
 
+def check_name(path: Path) -> None:
+    """Raise OSError for a path that no file can have: with half of a character, or a NUL, in it."""
+    try:
+        possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise OSError(f"{printable(str(path))} is no name that a file can have: choose another one.")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder unless it exists. Raises OSError with one sentence."""
+    check_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -110,6 +123,7 @@ def check_writable(folder: Path, option: str) -> None:
 
     Called before long work: nothing is made, so nothing is left if the work fails.
     """
+    check_name(folder)
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -184,6 +198,7 @@ def check_target(path: Path) -> int:
 
     Raises OSError if it must not be.
     """
+    check_name(path)
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -37,6 +37,7 @@ CLEAN_UP = (
 )
 
 
+HALF = re.compile("[\ud800-\udfff]")
 MOST_MERGES = 16 << 20  # bytes, unpacked; CLIP's own take 3 MB
 
 
@@ -124,7 +125,8 @@ class BertTokenizer:
     def __init__(self, vocabulary: str, max_pieces: int = 77):
         pieces = vocabulary.splitlines()
         self.ids = {piece: number for number, piece in enumerate(pieces)}
-        if len(self.ids) != len(pieces) or not self.ids.keys() >= {"[UNK]", "[CLS]", "[SEP]"}:
+        whole = len(self.ids) == len(pieces) and not HALF.search(vocabulary)
+        if not whole or not self.ids.keys() >= {"[UNK]", "[CLS]", "[SEP]"}:
             raise ValueError(
                 "The BERT vocabulary needs each piece once, one per line, [UNK], [CLS] and [SEP] among them."
             )
@@ -142,6 +144,7 @@ class BertTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the first `max_pieces` pieces of a lower-cased text, with a warning if there are more."""
+        check_text(text)
         encoding, room = self.tokenizer.encode(text), self.max_pieces
         if len(encoding.ids) > room:
             warn_cut(len(encoding.ids), room, text[encoding.offsets[room][0] :])
@@ -168,7 +171,8 @@ class Gpt2Tokenizer:
             for token in vocab
             if len(token) > 1 and token not in made and not re.fullmatch("<.*>", token)
         ]
-        if any(len(pair) != 2 for pair in pairs) or not made <= vocab.keys() or unmade:
+        named = made.union(*pairs)  # what is merged must have a number too
+        if any(len(pair) != 2 for pair in pairs) or not named <= vocab.keys() or unmade:
             raise ValueError(
                 "The GPT-2 merges do not belong to the GPT-2 vocabulary: use the vocab.json and merges.txt "
                 "of one model."
@@ -180,6 +184,7 @@ class Gpt2Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode a text: <BOS>, the text with the leading blank that the decoder expects, <EOS>."""
+        check_text(text)
         text = text.strip()
         return [self.bos, *self.tokenizer.encode(f" {text}" if text else "").ids, self.eos]
 
@@ -200,6 +205,15 @@ class Gpt2Tokenizer:
         return text
 
 
+def check_text(text: str) -> None:
+    """Raise ValueError for a text with half of a character in it, which has no bytes."""
+    if half := HALF.search(text):
+        raise ValueError(
+            f"The text has half of a character (U+{ord(half[0]):04X}) after {half.start()} others: write it "
+            "anew, or read its file as UTF-8."
+        )
+
+
 def read_numbered_tokens(vocabulary: str) -> dict[str, int] | None:
     """Return the tokens of a vocab.json, or None where it is none."""
     try:
@@ -208,7 +222,7 @@ def read_numbered_tokens(vocabulary: str) -> dict[str, int] | None:
         return None
     ids = vocab.values() if isinstance(vocab, dict) else ()
     complete = ids and all(type(number) is int for number in ids) and set(ids) == set(range(len(vocab)))
-    return vocab if complete else None
+    return vocab if complete and not any(map(HALF.search, vocab)) else None
 
 
 def check_clip_merges(merges: bytes) -> None:

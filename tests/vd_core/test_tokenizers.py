@@ -141,6 +141,25 @@ def test_bert_vocabularies_may_end_their_lines_in_any_way(end):
     assert BertTokenizer(text).ids == {piece: number for number, piece in enumerate(BERT)}
 
 
+@pytest.mark.parametrize("half", ["\ud800", "\udfff"])
+def test_half_of_a_character_is_refused_where_tokens_have_bytes(bert, gpt2, half):
+    for tokenizer in (bert, gpt2):
+        with pytest.raises(
+            ValueError, match=r"^The text has half of a character \(U\+D[8F].+\) after 4 others"
+        ):
+            tokenizer.encode(f"red {half} apple")
+    with pytest.raises(ValueError, match="The BERT vocabulary needs"):
+        BertTokenizer("\n".join([*BERT, half]))
+    with pytest.raises(ValueError, match="The GPT-2 vocabulary must be"):
+        Gpt2Tokenizer(json.dumps({half: 0}), "")
+
+
+@pytest.mark.parametrize("line", ["a b", "ab ", " ab"])
+def test_gpt2_merges_of_what_has_no_number_are_refused(line):
+    with pytest.raises(ValueError, match="The GPT-2 merges do not belong to the GPT-2 vocabulary"):
+        Gpt2Tokenizer('{"ab": 0}', line)
+
+
 def test_gpt2_special_tokens_follow_the_vocabulary(gpt2, vocabularies):
     size = len(json.loads(vocabularies.gpt2_vocab))
     assert (gpt2.pad, gpt2.bos, gpt2.eos) == (size, size + 1, size + 2)

@@ -114,6 +114,24 @@ def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
         write(tmp_path / ("a" * 300))
 
 
+@pytest.mark.parametrize("name", ["a\ud800", "a\0b"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        write,
+        open_to_append,
+        files.make_folder,
+        lambda path: check_writable(path, "--output"),
+        lambda path: save_numbered(path, "a", ".txt", lambda file: file.write(b"x")),
+        lambda path: files.move_whole(Path(os.devnull), path),
+    ],
+)
+def test_what_no_file_can_be_called_is_one_sentence(tmp_path, name, action):
+    with pytest.raises(OSError, match=r"/a\?b? is no name that a file can have: choose another one\.$"):
+        action(tmp_path / name)
+    assert not left(tmp_path)
+
+
 def test_a_link_that_waits_under_the_temporary_name_is_not_followed(tmp_path, monkeypatch):
     (tmp_path / "victim").write_text("kept")
     monkeypatch.setattr(files.secrets, "token_hex", lambda size: "guessed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -48,12 +49,16 @@ VOCABULARIES: dict[
         "words": lambda text: renumber(text, str),
         "fractions": lambda text: renumber(text, float),
         "endless": lambda text: renumber(text, lambda number: 10**400 + number),
+        "half a character": lambda text: json.dumps(
+            {"\ud800" if number == 0 else token: number for token, number in json.loads(text).items()}
+        ).encode(),
         "a token more": lambda text: json.dumps(json.loads(text) | {"another": 10**4}).encode(),
     },
     "gpt2_merges": {
         "of other tokens": lambda text: text + b"\n\xe6\xbc\xa2 \xe5\xad\x97",
         "of three": lambda text: text + b"\na b c",
         "of one": lambda text: text + b"\na",
+        "of what has no number": lambda text: re.sub(rb"\n(\S+) (\S)", rb"\n\2 \1", text, count=1),
     },
     "clip_merges": {
         "no gzip": lambda content: gzip.decompress(content),

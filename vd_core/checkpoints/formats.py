@@ -25,6 +25,7 @@ from ..foreign import printable, quote_error
 from .pickles import LONGEST, Forbidden, check_pickles
 
 LET_GO = 1 << 27  # bytes: how much of a file is mapped at most beside the tensors that are kept
+MOST_UNPACKED = 10  # times the size of a compressed file, which weights never reach
 
 DTYPE_NAMES = {  # the types that weights can have, as the safetensors format names them
     torch.float64: "F64",
@@ -208,8 +209,10 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
+            compressed = any(is_compressed(archive, entry) for entry in entries.values())
             # torch.save never compresses, so a model's entries are no larger than its file.
-            if (claimed := sum(entry.file_size for entry in archive.infolist())) > size:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+            if claimed > (MOST_UNPACKED if compressed else 1) * size:
                 raise ValueError(f"it claims to unpack to {claimed} bytes, more than its own {size}")
             if entries and all(name.endswith(".npy") for name in entries):
                 raise ValueError("it is an archive of numpy's arrays: save the one that is meant as .npy")
@@ -224,6 +227,11 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
             data = archive.read(name)  # read as a whole, so that its checksum is compared
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
         raise explain_corrupt(path, error) from error
+    if compressed:
+        raise ValueError(
+            f"{path} is compressed, so its tensors cannot be read from where they lie: open it with "
+            "torch.load (weights_only=True), and write that with torch.save, which never compresses."
+        )
     root = name.removesuffix("data.pkl")
     if f"{root}constants.pkl" in entries:
         raise ValueError(f"{path} is a TorchScript program, not a file of weights; refused.")
@@ -238,8 +246,17 @@ def read_zip(path: Path) -> Mapping[str, Tensor]:
     return MappedAnew(path, partial(read_torch, path, mmap=True))
 
 
+def is_compressed(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Tell whether both the directory of a zip file and the entry's own header say that it is compressed."""
+    file = archive.fp
+    assert file
+    file.seek(entry.header_offset)
+    header = file.read(10)
+    return bool(entry.compress_type) and int.from_bytes(header[8:10], "little") == entry.compress_type
+
+
 def check_places(path: Path, entries: Iterable[zipfile.ZipInfo]) -> None:
-    """Refuse a zip file with entries that are compressed, or do not lie where they are said to lie.
+    """Refuse a zip file with entries that do not lie where they are said to lie, as they are.
 
     torch maps an entry from where its own header says that it begins, and compares nothing: one wrong bit
     there, or in the directory, would give other numbers.
