@@ -21,8 +21,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from .foreign import printable
-
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open cannot be removed
@@ -104,7 +102,7 @@ def check_name(path: Path) -> None:
     except UnicodeEncodeError:
         possible = False
     if not possible:
-        raise OSError(f"{printable(str(path))} is no name that a file can have: choose another one.")
+        raise OSError(f"{str(path)!r} is no name that a file can have: choose another one.")
 
 
 def make_folder(folder: Path) -> None:
