@@ -127,7 +127,8 @@ def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
     ],
 )
 def test_what_no_file_can_be_called_is_one_sentence(tmp_path, name, action):
-    with pytest.raises(OSError, match=r"a\\(ud800|x00b)' is no name that a file can have: choose another one\.$"):
+    said = r"a\\(ud800|x00b)' is no name that a file can have: choose another one\.$"
+    with pytest.raises(OSError, match=said):
         action(tmp_path / name)
     assert not left(tmp_path)
 
