@@ -210,6 +210,8 @@ def make_hostile() -> Iterator[tuple[str, Make]]:
         "endless": '{"text": 1e999}',
         "surrogate": '{"text": "\\ud800"}',
         "path": '{"image": "../../elsewhere/secret.png"}',
+        "NUL in a path": '{"image": "a\\u0000.png"}',
+        "half a character in a path": '{"image": "\\ud800.png"}',
     }
     for name, content in texts.items():
         yield f"text, {name}", partial(write_lines, content, "a.txt")

@@ -152,8 +152,10 @@ def read_shards(index: Path) -> Mapping[str, Tensor]:
     ):
         raise ValueError(f"{index} is no index of weights: it needs a weight_map of keys and file names.")
     names = sorted(set(places.values()))
-    if strangers := [name for name in names if Path(name).name != name or "\\" in name]:
+    if strangers := [name for name in names if Path(name).name != name or "\\" in name or name == ".."]:
         raise ValueError(f"{index} names a file outside of its folder, {printable(strangers[0])}.")
+    if folders := [name for name in names if resolve_existing(index.with_name(name)).is_dir()]:
+        raise ValueError(f"{index} names a folder in place of a file, {printable(folders[0])}.")
     members = {name: read_file(resolve_existing(index.with_name(name))).weights for name in names}
     if missing := [key for key, name in places.items() if key not in members[name]]:
         raise ValueError(f"{index} does not agree with its files: they lack {list_keys(missing, 'key')}.")

@@ -133,9 +133,14 @@ def list_entries(
             yield Row(name, text) if text else LeftOut("entry not readable", name)
             continue
         picture = Path(os.path.normpath(path.parent / file_name.strip().replace("\\", "/")))
+        try:
+            inside = picture.resolve().is_relative_to(root.resolve())
+        except (OSError, ValueError, RuntimeError):  # names that cannot be, links in a circle
+            yield LeftOut("entry whose picture is missing", name)
+            continue
         if picture in listed:
             yield LeftOut("second entry for a picture", name)
-        elif not picture.resolve().is_relative_to(root.resolve()):
+        elif not inside:
             yield LeftOut("entry whose picture lies outside of the folder", name)
         elif find_kind(picture) != "picture" or not picture.is_file():
             yield LeftOut("entry whose picture is missing", name)

@@ -171,12 +171,15 @@ def test_a_part_that_is_there_but_cannot_be_read_never_vanishes(shapes, tmp_path
     with pytest.raises(ValueError, match="00002-of-00003.safetensors is truncated or corrupt"):
         load(folder)
     shard.write_bytes(data)
+    (folder / "text_unet" / "folder").mkdir()
     for change, sentence in (
         ({"no.such.key": shard.name}, "does not agree with its files: they lack 1 key: no.such.key"),
         (
             {"conv_in.weight": "../secret.safetensors"},
             "names a file outside of its folder, ../secret.safetensors",
         ),
+        ({"conv_in.weight": ".."}, r"names a file outside of its folder, \.\."),
+        ({"conv_in.weight": "folder"}, "names a folder in place of a file, folder"),
         ({"conv_in.weight": 3}, "is no index of weights"),
     ):
         index.write_text(json.dumps({"weight_map": places["weight_map"] | change}))

@@ -147,6 +147,12 @@ CASES = {
         {},
         ["entry whose picture is missing"],
     ),
+    "pictures of names that cannot be": (
+        {"a.png": PNG, "m.jsonl": b'{"image": "b\\u0000.png"}\n{"image": "\\ud800.png"}\n'},
+        ["a.png"],
+        {},
+        ["entry whose picture is missing", "entry whose picture is missing"],
+    ),
     "outside": (
         {"a.png": PNG, "m.csv": b"file_name,text\n../a.png,x\n"},
         ["a.png"],
