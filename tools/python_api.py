@@ -66,10 +66,12 @@ def write_signature(entry: object, name: str) -> str:
     ]
     # annotations are strings
     parameters = [re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters]
-    whole = f"{name}({', '.join(parameters)})"
-    return (
-        whole if len(whole) <= 100 else "\n".join([f"{name}(", *(f"    {one}," for one in parameters), ")"])
-    )
+    answer = inspect.signature(entry).return_annotation  # type: ignore[arg-type]
+    given = "" if answer in (inspect.Signature.empty, "None") else f" -> {answer}"
+    whole = f"{name}({', '.join(parameters)}){given}"
+    if len(whole) <= 100:
+        return whole
+    return "\n".join([f"{name}(", *(f"    {one}," for one in parameters), f"){given}"])
 
 
 if __name__ == "__main__":

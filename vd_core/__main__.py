@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = "choose fewer or smaller pictures, a smaller batch, or another device"
         print(f"error: There is not enough memory: {advice}.", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("error: It was stopped.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"error: {error or 'It was stopped.'}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -126,9 +126,13 @@ def read_scheduler(
         settings = read_json(resolve_existing(path / "scheduler_config.json" if path.is_dir() else path))
     if not isinstance(settings, Mapping):
         raise ValueError(f"Settings are those of a scheduler's .config, got {type(settings).__name__}.")
+    # diffusers too forgets the defaults of the class that a config comes from when another one is made of it
+    defaults = settings.get("_use_default_values") or ()
+    settings = {key: value for key, value in settings.items() if key not in defaults}
     name = name or settings.get("_class_name")
     if not isinstance(name, str) or name not in SCHEDULERS:
-        raise ValueError(f"The scheduler must be one of {', '.join(SCHEDULERS)}, got {name!r}.")
+        advice = "" if name else ": name the class as the second argument"
+        raise ValueError(f"The scheduler must be one of {', '.join(SCHEDULERS)}, got {name!r}{advice}.")
     scheduler = SCHEDULERS[name]
     strangers = [key for key in settings if key not in KNOWN and not key.startswith("_")]
     if strangers:

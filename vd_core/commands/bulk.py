@@ -9,7 +9,7 @@ from ..bulk.tasks import Settings, resolve_models
 from ..checkpoints.load import open_checkpoints
 from ..config import recommend_settings
 from ..sampling.options import Sampling
-from .jobs import report, run_job
+from .jobs import report, run_job, say_how_to_go_on
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,7 +26,8 @@ def run(options: argparse.Namespace) -> int:
         background=options.background,
         sampling=Sampling(options.sampler, options.steps, cfg),
     )
-    job, failed = run_job(options.input, options.output, settings, options, options.recursive)
+    with say_how_to_go_on(options):
+        job, failed = run_job(options.input, options.output, settings, options, options.recursive)
     status = report(job, failed, options.output)
     if settings.task == "caption":
         print(options.output / CAPTIONS)

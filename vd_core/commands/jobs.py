@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +29,7 @@ def run_job(
 
     settings: of the task. options: those of `add_job_options`.
 
-    Raises ValueError where it was stopped, and what `open_job` and `run` raise.
+    Raises what `open_job` and `run` raise.
     """
     check_installed(settings.task, options.workers)
     if not options.workers:
@@ -39,20 +41,27 @@ def run_job(
         print(f"{source}: {job.left_out}", file=sys.stderr)
     waiting = sum(len(job.part(number)) for number in job.missing())
     with tqdm(total=len(job.rows), initial=len(job.rows) - waiting, unit=" rows") as bar:
-        try:
-            failed = run(
-                job,
-                workers=options.workers,
-                gpus=options.gpus,
-                threads=options.threads,
-                device=options.device,
-                address=options.address,
-                progress=bar.update,
-            )
-        except KeyboardInterrupt:
-            without = " without --retry-failed" * options.retry_failed
-            raise ValueError(f"Stopped: the same command{without} goes on with what is missing.") from None
+        failed = run(
+            job,
+            workers=options.workers,
+            gpus=options.gpus,
+            threads=options.threads,
+            device=options.device,
+            address=options.address,
+            progress=bar.update,
+        )
     return job, failed
+
+
+@contextmanager
+def say_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
+    """Let an interrupt say how a job goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        without = " without --retry-failed" * options.retry_failed
+        sentence = f"Stopped: the same command{without} goes on with what is missing."
+        raise KeyboardInterrupt(sentence) from None
 
 
 def report(job: Job, failed: int, place: Path) -> int:

@@ -15,7 +15,7 @@ from ..diffuser.precision import choose_dtype
 from ..files import make_folder
 from ..placement import choose_device
 from ..sampling.options import Sampling
-from .jobs import report, run_job
+from .jobs import report, run_job, say_how_to_go_on
 
 
 def choose_type(options: argparse.Namespace) -> str:
@@ -51,11 +51,12 @@ def run(options: argparse.Namespace) -> int:
         dtype=choose_type(options),
         sampling=sampling,
     )
-    job, failed = run_job(options.tokens, options.out, settings, options)
-    pictures = options.out / "pictures"
-    make_folder(pictures)
-    drawn = {name for part in job.paths() for name in unpack_pictures(part, pictures)}
-    for path in pictures.iterdir():  # of rows that an accepted change took away
-        if is_picture(path.name) and path.name not in drawn:
-            path.unlink()
+    with say_how_to_go_on(options):
+        job, failed = run_job(options.tokens, options.out, settings, options)
+        pictures = options.out / "pictures"
+        make_folder(pictures)
+        drawn = {name for part in job.paths() for name in unpack_pictures(part, pictures)}
+        for path in pictures.iterdir():  # of rows that an accepted change took away
+            if is_picture(path.name) and path.name not in drawn:
+                path.unlink()
     return report(job, failed, pictures)

@@ -65,7 +65,7 @@ def run_training(
 def report_progress() -> Iterator[Callable[[int, int, float], None]]:
     """Log from the first process, with a progress bar below; yield what to call after each step.
 
-    Raises ValueError with one sentence in place of KeyboardInterrupt.
+    An interrupt gets a sentence that says how to go on.
     """
     is_first = distributed.is_first()
     level = logging.INFO if is_first else logging.ERROR
@@ -79,4 +79,4 @@ def report_progress() -> Iterator[Callable[[int, int, float], None]]:
         try:
             yield update
         except KeyboardInterrupt:
-            raise ValueError("Stopped: the same command goes on from the last checkpoint.") from None
+            raise KeyboardInterrupt("Stopped: the same command goes on from the last checkpoint.") from None

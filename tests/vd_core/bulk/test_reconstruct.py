@@ -290,6 +290,15 @@ def test_devices_are_chosen_and_do_not_count_as_changes(inputs, finished, capsys
     assert "Nothing is computed on the device 'meta': choose cpu, or one" in capsys.readouterr().err
 
 
+def test_stopped_while_pictures_are_unpacked_it_says_how_to_go_on(inputs, finished, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vd_core.commands.reconstruct.unpack_pictures", stop)
+    assert main(command(inputs, finished)) == 130
+    assert "Stopped: the same command goes on with what is missing." in capsys.readouterr().err
+
+
 def test_guesses_are_ordered_by_number(tmp_path):
     for name in ("10.png", "9.png", "notes.txt", "2.png"):
         (tmp_path / name).write_bytes(b"")

@@ -205,3 +205,15 @@ def test_classes_and_settings_that_are_not_known_are_refused():
     with pytest.raises(ValueError, match="The setting use_new_sigmas of DDIMScheduler is not known here"):
         read_scheduler({**SETTINGS, "use_new_sigmas": True}, "DDIMScheduler")
     assert read_scheduler({**SETTINGS, "_use_default_values": []}, "PNDMScheduler").spacing == "leading"
+    with pytest.raises(ValueError, match="got None: name the class as the second argument"):
+        read_scheduler(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "spacing"), [("UniPCMultistepScheduler", "linspace"), (None, "leading")]
+)
+def test_defaults_of_one_class_are_no_settings_of_another(scheduler, spacing):
+    """A config in memory lists them, and `from_config` of diffusers drops them."""
+    config = {**SETTINGS, "_class_name": "DDIMScheduler", "timestep_spacing": "leading"}
+    config |= {"steps_offset": 1, "_use_default_values": ["timestep_spacing"]}
+    assert read_scheduler(config, scheduler).spacing == spacing

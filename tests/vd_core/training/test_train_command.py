@@ -119,7 +119,7 @@ def test_stopped_by_hand_is_one_sentence(pictures, models, tmp_path, capsys, mon
                 *COMMAND,
             ]
         )
-        == 1
+        == 130
     )
     assert "error: Stopped: the same command goes on from the last checkpoint." in capsys.readouterr().err
 
