@@ -13,13 +13,13 @@ from vd_core.foreign import printable
 from .errors import WorkflowError
 
 PNG = b"\x89PNG\r\n\x1a\n"
-LARGEST = 64 << 20  # bytes of one text
+LARGEST = 16 << 20  # bytes of one text; as Python's objects it takes many times that
 
 
 def read(path: Path) -> dict:
     """Read a workflow file: JSON in API or canvas format, the body of a POST to /prompt, or a PNG."""
     try:
-        data: Any = read_png(path) if is_png(path) else json.loads(path.read_text(encoding="utf-8-sig"))
+        data: Any = read_png(path) if is_png(path) else json.loads(read_text(path))
     except WorkflowError:
         raise
     except OSError as error:
@@ -34,6 +34,15 @@ def read(path: Path) -> dict:
             "and links."
         )
     return data
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raises WorkflowError for one that is too large for a workflow."""
+    with path.open("rb") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise WorkflowError(f"{path} has more than {LARGEST >> 20} MB, which no workflow has.")
+    return text.decode("utf-8-sig")
 
 
 def is_canvas(data) -> bool:

@@ -1,5 +1,7 @@
 """What the runner refuses: workflows, changes and command lines, each in one sentence."""
 
+import os
+
 import pytest
 from made_up_nodes import node, paint, painting
 from PIL import Image
@@ -153,3 +155,17 @@ def test_a_model_that_is_not_there_is_told_where_it_is_looked_for(refused, monke
         "'vd.safetensors' is not one of its choices (flat, round); files are looked for in /some/models"
         in said
     )
+
+
+def test_what_is_too_large_or_never_ends_is_no_workflow(tmp_path, capsys):
+    large, pipe = tmp_path / "large.json", tmp_path / "pipe.json"
+    large.touch()
+    os.truncate(large, 100 << 30)
+    os.mkfifo(pipe)
+    for path, sentence in (
+        (large, "large.json has more than 16 MB, which no workflow has."),
+        (pipe, f"There is no workflow file {pipe}."),
+        ("/dev/zero", "There is no workflow file /dev/zero."),
+    ):
+        assert main([str(path)]) == 2
+        assert capsys.readouterr().err.strip().endswith(sentence)
