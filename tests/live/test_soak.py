@@ -41,6 +41,7 @@ from graph import (
 from PIL import Image
 
 from runner.errors import WorkflowError
+from runner.listener import Listener
 from runner.server import Gone, Server, find_failure
 
 pytestmark = [
@@ -207,12 +208,11 @@ class Soak:
 
     def disconnect(self, server, rng: random.Random) -> None:
         """A client that goes away; its job is done nevertheless."""
-        (key, prompt), name, job = self.flow(rng), uuid.uuid4().hex, str(uuid.uuid4())
-        listener = server.listen(name)
-        queue(server, job, prompt, client_id=name)
-        with contextlib.suppress(OSError):
+        (key, prompt), job = self.flow(rng), str(uuid.uuid4())
+        with contextlib.closing(Listener(server.parts, server.headers, job)) as listener:
+            listener.connect()
+            queue(server, job, prompt, client_id=listener.client)
             listener.receive(rng.uniform(0, 0.5))
-        listener.close()
         self.keep(key, server, until(lambda: server.find_outcome(job)))
 
 
