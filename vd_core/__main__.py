@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: There is not enough memory: {advice}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
-        print(f"error: {error or 'It was stopped.'}", file=sys.stderr)
+        print(f"error: {str(error) or 'It was stopped.'}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import VDConfig
+from ..files import check_target, explain
 from .layouts import CONVERTED, STABLE_DIFFUSION
 from .load import Paths, build_empty, choose, locate_vocabularies, open_checkpoints, read_parts
 from .lora import read_lora
@@ -45,6 +46,8 @@ def convert(
             f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it "
             "first."
         )
+    with explain(Path(out)):
+        check_target(Path(out))  # before the work, which would be for nothing
     if layout == STABLE_DIFFUSION.name:
         write_safetensors(out, stable_diffusion_unet(paths, config), {"format": "pt"}, dtype)
         return ["diffuser"]

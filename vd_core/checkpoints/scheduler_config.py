@@ -127,8 +127,9 @@ def read_scheduler(
     if not isinstance(settings, Mapping):
         raise ValueError(f"Settings are those of a scheduler's .config, got {type(settings).__name__}.")
     # diffusers too forgets the defaults of the class that a config comes from when another one is made of it
-    defaults = settings.get("_use_default_values") or ()
-    settings = {key: value for key, value in settings.items() if key not in defaults}
+    defaults = settings.get("_use_default_values")
+    if isinstance(defaults, list | tuple):
+        settings = {key: value for key, value in settings.items() if key not in defaults}
     name = name or settings.get("_class_name")
     if not isinstance(name, str) or name not in SCHEDULERS:
         advice = "" if name else ": name the class as the second argument"

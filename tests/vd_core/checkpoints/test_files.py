@@ -213,3 +213,13 @@ def test_a_model_is_not_converted_to_a_folder(out, own, tmp_path, monkeypatch, c
     assert "is a folder, which is never replaced" in capsys.readouterr().err and os.listdir(tmp_path) == [
         own.name
     ]
+
+
+def test_a_target_that_cannot_be_is_told_before_anything_is_read(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "vd_core.checkpoints.convert.open_checkpoints", lambda *arguments: pytest.fail("read")
+    )
+    with pytest.raises(OSError, match="is a folder, which is never replaced"):
+        convert(own, tmp_path)
+    with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere to write"):
+        convert(own, tmp_path / "nowhere" / "out.safetensors")
