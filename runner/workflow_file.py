@@ -84,9 +84,13 @@ def read_text_chunks(path: Path) -> Iterator[tuple[str, str]]:
         file.seek(len(PNG))
         while len(head := file.read(8)) == 8:
             size, kind = struct.unpack(">I4s", head)
-            if kind not in (b"tEXt", b"iTXt") or size > LARGEST:
+            if kind not in (b"tEXt", b"iTXt"):
                 file.seek(size + 4, 1)  # the checksum too
                 continue
+            if size > LARGEST:
+                raise WorkflowError(
+                    f"{path} has more than {LARGEST >> 20} MB of text, which no workflow has."
+                )
             name, _, text = file.read(size).partition(b"\0")
             file.seek(4, 1)
             if kind == b"iTXt":

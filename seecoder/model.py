@@ -73,7 +73,11 @@ def check_images(images: Tensor) -> None:
             "SeeCoder reads RGB images of finite numbers, and these hold NaN or infinite values."
         )
     if low < -SLACK or high > 1 + SLACK:
-        advice = "divide by 255" if high > 1 + SLACK else "use (images + 1) / 2"
+        if low >= -SLACK:
+            advice = "divide by 255"
+        else:
+            within = low >= -1 - SLACK and high <= 1 + SLACK
+            advice = "use (images + 1) / 2" if within else "undo their normalisation"
         raise ValueError(f"SeeCoder reads RGB images in 0..1, got {low:.3g} to {high:.3g}: {advice}.")
 
 

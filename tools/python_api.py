@@ -67,7 +67,7 @@ def write_signature(entry: object, name: str) -> str:
     # annotations are strings
     parameters = [re.sub(r"(: )'([^']*)'", r"\1\2", parameter) for parameter in parameters]
     answer = inspect.signature(entry).return_annotation  # type: ignore[arg-type]
-    given = "" if answer in (inspect.Signature.empty, "None") else f" -> {answer}"
+    given = "" if answer in (inspect.Signature.empty, None, "None") else f" -> {answer}"
     whole = f"{name}({', '.join(parameters)}){given}"
     if len(whole) <= 100:
         return whole

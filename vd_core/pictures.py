@@ -212,7 +212,11 @@ def check_range(images: Tensor, slack: float = 0.5) -> None:
             "wrong."
         )
     if low < -slack or high > 1 + slack:
-        advice = "divide by 255" if high > 1 + slack else "use (images + 1) / 2"
+        if low >= -slack:
+            advice = "divide by 255"
+        else:
+            within = low >= -1 - slack and high <= 1 + slack
+            advice = "use (images + 1) / 2" if within else "undo their normalisation"
         raise ValueError(f"Pictures hold values in 0..1, got {low:.3g} to {high:.3g}: {advice}.")
 
 

@@ -103,10 +103,11 @@ def write_captions(path: Path, parts: Sequence[Path], count: int) -> None:
         table.writerow(columns)
         for part in parts:
             for row in parquet.read_table(part).to_pylist():
-                scores = [f"{score:.3f}" for score in row.get("scores") or ()]
-                doubt = ["yes" if row.get("not_sure") else ""] * is_scored
+                # A part of a job that was begun by an earlier version has none.
+                scores = [f"{score:.3f}" for score in row.get("scores") or ()] or [""] * count
+                doubt = "yes" if row.get("not_sure") else ""
                 if not row["error"]:
-                    table.writerow([row["id"], *row["captions"], *scores, *doubt])
+                    table.writerow([row["id"], *row["captions"], *([*scores, doubt] if is_scored else ())])
             file.write(text.getvalue().encode())
             text.seek(0)
             text.truncate()

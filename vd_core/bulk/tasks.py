@@ -100,6 +100,7 @@ class Runner:
         self.model = load(list(settings.models), parts=parts, device=self.device)
         self.size = recommend_settings(self.model.config)[0] if settings.size is None else settings.size
         self.reader = Reader()
+        self.can_score = "clip_text" in parts and self.can_embed_texts()
 
     @torch.inference_mode()
     def __call__(self, rows: Sequence[Row]) -> list[Result]:
@@ -113,6 +114,15 @@ class Runner:
             {"id": row.id, "error": str(value)} if isinstance(value, ValueError) else next(made)
             for row, value in zip(rows, found, strict=True)
         ]
+
+    def can_embed_texts(self) -> bool:
+        """Tell whether CLIP's vocabulary is there: small models have one of their own, which a file may
+        lack."""
+        try:
+            self.model.clip.embed_text("a")
+        except ValueError:
+            return False
+        return True
 
     def read(self, row: Row) -> Tensor | str | ValueError:
         """Return the text of a row, or its picture as CLIP takes it, [1, 3, S, S], or why it cannot be read.
@@ -136,8 +146,8 @@ class Runner:
     def caption(self, rows) -> list[Result]:
         """Caption pictures: `captions`, a list of texts each.
 
-        With CLIP's text tower also `scores`, the cosine of each with the picture, and `not_sure`, whether
-        that of the first is below what the model's captions should reach (`ClipConfig.doubt_below`).
+        Where CLIP reads texts too, also `scores`, the cosine of each with the picture, and `not_sure`: that
+        of the first is below what the model's captions should reach (`ClipConfig.doubt_below`).
         """
         black = torch.zeros(1, 3, *[self.model.config.clip.image_size] * 2, device=self.device)
         context = Context("image", self.encode_pictures(rows), self.model.clip.encode_image(black))
@@ -146,7 +156,7 @@ class Runner:
         latents = self.sample("text", context, (data.channels,), rows)
         count, texts = self.settings.count, self.model.text_vae.decode(latents, generators)
         captions = [texts[i : i + count] for i in range(0, len(texts), count)]
-        if self.model.clip.text_tower is None:
+        if not self.can_score:
             return [{"captions": lines} for lines in captions]
         results: list[Result] = []
         for lines, tokens in zip(captions, context.tokens, strict=True):

@@ -126,15 +126,14 @@ def read_scheduler(
         settings = read_json(resolve_existing(path / "scheduler_config.json" if path.is_dir() else path))
     if not isinstance(settings, Mapping):
         raise ValueError(f"Settings are those of a scheduler's .config, got {type(settings).__name__}.")
-    # diffusers too forgets the defaults of the class that a config comes from when another one is made of it
-    defaults = settings.get("_use_default_values")
-    if isinstance(defaults, list | tuple):
-        settings = {key: value for key, value in settings.items() if key not in defaults}
-    name = name or settings.get("_class_name")
+    made_by = settings.get("_class_name")
+    name = name or made_by
     if not isinstance(name, str) or name not in SCHEDULERS:
         advice = "" if name else ": name the class as the second argument"
         raise ValueError(f"The scheduler must be one of {', '.join(SCHEDULERS)}, got {name!r}{advice}.")
     scheduler = SCHEDULERS[name]
+    if name != made_by:
+        settings = forget_defaults(settings)
     strangers = [key for key in settings if key not in KNOWN and not key.startswith("_")]
     if strangers:
         raise ValueError(f"The setting {strangers[0]} of {name} is not known here: leave it out.")
@@ -151,6 +150,23 @@ def read_scheduler(
         spacing = f"karras {spacing}" if ends and spacing != "linspace" else "karras"
     at_largest = scheduler.sampler == "euler" and not spacing.endswith("leading")
     return Sampling(scheduler.sampler, spacing=spacing, strength=1.0 if at_largest else None)
+
+
+def forget_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a config in memory has from its class alone, as `from_config` of diffusers does when it
+    makes another class of it. A config that does not name its class keeps what is the default of none: that
+    was set later."""
+    given = settings.get("_use_default_values")
+    forgotten = given if isinstance(given, list | tuple) else ()
+    if "_class_name" not in settings:
+        defaults: dict[str, list[Any]] = {key: [value] for key, value in TRAINED.items()}
+        defaults |= {"use_karras_sigmas": [False, None], "steps_offset": [0]}
+        defaults["timestep_spacing"] = [each.spacing for each in SCHEDULERS.values()]
+        for each in SCHEDULERS.values():
+            for key, (default, _) in each.fixed.items():
+                defaults.setdefault(key, []).append(default)
+        forgotten = [key for key in forgotten if settings.get(key) in defaults.get(key, [settings.get(key)])]
+    return {key: value for key, value in settings.items() if key not in forgotten}
 
 
 def check_trained(name: str, settings: Mapping[str, Any], schedule: ScheduleConfig) -> None:

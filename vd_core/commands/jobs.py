@@ -60,8 +60,7 @@ def say_how_to_go_on(options: argparse.Namespace) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         without = " without --retry-failed" * options.retry_failed
-        sentence = f"Stopped: the same command{without} goes on with what is missing."
-        raise KeyboardInterrupt(sentence) from None
+        raise KeyboardInterrupt(f"Stopped: the same command{without} goes on with what is missing.") from None
 
 
 def report(job: Job, failed: int, place: Path) -> int:

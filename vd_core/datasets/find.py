@@ -134,7 +134,7 @@ def list_entries(
             continue
         picture = Path(os.path.normpath(path.parent / file_name.strip().replace("\\", "/")))
         try:
-            inside = picture.resolve().is_relative_to(root.resolve())
+            inside, is_there = picture.resolve().is_relative_to(root.resolve()), picture.is_file()
         except (OSError, ValueError, RuntimeError):  # names that cannot be, links in a circle
             yield LeftOut("entry whose picture is missing", name)
             continue
@@ -142,7 +142,7 @@ def list_entries(
             yield LeftOut("second entry for a picture", name)
         elif not inside:
             yield LeftOut("entry whose picture lies outside of the folder", name)
-        elif find_kind(picture) != "picture" or not picture.is_file():
+        elif find_kind(picture) != "picture" or not is_there:
             yield LeftOut("entry whose picture is missing", name)
         else:
             listed[picture] = text

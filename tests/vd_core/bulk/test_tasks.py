@@ -17,7 +17,7 @@ from PIL import Image
 from tools.torture.forked import Result, run_forked
 from vd_core import MODEL, load
 from vd_core.__main__ import main
-from vd_core.bulk.parts import locate_part, unpack_pictures
+from vd_core.bulk.parts import locate_part, unpack_pictures, write_captions, write_part
 from vd_core.bulk.tasks import Runner
 from vd_core.checkpoints.load import read_weights
 from vd_core.checkpoints.write import save_model
@@ -74,15 +74,30 @@ def test_captions_are_a_table_that_training_reads(folder, tmp_path, capsys):
     assert {name: read[name] for name in names} == {row[0]: row[1] or None for row in rows}
 
 
-def test_captions_without_a_text_tower_have_no_scores(folder, tmp_path, capsys):
+@pytest.mark.parametrize("lacking", ["the text tower", "its vocabulary"])
+def test_captions_without_what_reads_texts_have_no_scores(folder, tmp_path, lacking):
     pytest.importorskip("pyarrow")
     lean = tmp_path / "lean.safetensors"
     parts = ["clip_vision", "diffuser.data.text", "diffuser.context.image", "text_vae"]
-    save_model(lean, load(MODEL, parts=parts), read_weights(MODEL, parts=parts).vocabularies)
+    parts += ["clip_text"] * (lacking == "its vocabulary")
+    vocabularies = replace(read_weights(MODEL, parts=parts).vocabularies, clip_merges=None)
+    save_model(lean, load(MODEL, parts=parts), vocabularies)
     options = ["--model", str(lean), "--steps", "2", "--workers", "0"]
     assert main(["bulk", "caption", str(folder), str(tmp_path / "out"), *options]) == 3
     table = (tmp_path / "out" / "captions.csv").read_text("utf-8-sig")
     assert table.startswith("file_name,caption\n") and all(row.count(",") >= 1 for row in table.splitlines())
+
+
+def test_captions_of_parts_without_scores_keep_their_columns(tmp_path):
+    pytest.importorskip("pyarrow")
+    parts = [tmp_path / "part-000000.parquet", tmp_path / "part-000001.parquet"]
+    write_part(parts[0], [{"id": "a.png", "error": "", "captions": ["a", "b"]}], 0)
+    scored = {"captions": ["c", "d"], "scores": [0.5, 0.25], "not_sure": True}
+    write_part(parts[1], [{"id": "b.png", "error": "", **scored}], 1)
+    write_captions(tmp_path / "captions.csv", parts, 2)
+    with (tmp_path / "captions.csv").open(encoding="utf-8-sig", newline="") as file:
+        _, first, second = csv.reader(file)
+    assert first == ["a.png", "a", "b", "", "", ""] and second == ["b.png", "c", "d", "0.500", "0.250", "yes"]
 
 
 def test_texts_are_drawn_and_embedded(tmp_path):

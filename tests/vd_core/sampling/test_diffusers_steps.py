@@ -217,3 +217,12 @@ def test_defaults_of_one_class_are_no_settings_of_another(scheduler, spacing):
     config = {**SETTINGS, "_class_name": "DDIMScheduler", "timestep_spacing": "leading"}
     config |= {"steps_offset": 1, "_use_default_values": ["timestep_spacing"]}
     assert read_scheduler(config, scheduler).spacing == spacing
+
+
+@pytest.mark.parametrize("made_by", ["EulerDiscreteScheduler", None])
+def test_settings_that_were_changed_later_are_kept(made_by):
+    """`register_to_config` of diffusers changes them, and leaves their names among the defaults."""
+    config = {**SETTINGS, "timestep_spacing": "trailing", "use_karras_sigmas": True}
+    config |= {"_use_default_values": ["timestep_spacing", "use_karras_sigmas"]}
+    config |= {"_class_name": made_by} if made_by else {}
+    assert read_scheduler(config, "EulerDiscreteScheduler").spacing == "karras trailing"

@@ -9,7 +9,9 @@ DTYPE_HELP = (
     "slower; default: %(default)s"
 )
 SOME_FAILED = 3  # exit status of a job that has ended, but not well in all its rows
-STATUS = f"exit status: 0 all rows are done, 1 none could be, {SOME_FAILED} some failed (errors.jsonl)"
+STATUS = (
+    f"exit status: 0 all rows done, 1 none could be, {SOME_FAILED} some failed: errors.jsonl, 130 stopped"
+)
 
 
 def add_job_options(parser: argparse.ArgumentParser, batch: int, workers: int) -> None:
