@@ -172,12 +172,12 @@ def map_array(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is no array of numbers: its header claims {header} bytes.")
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it is an archive of arrays")
     except Exception as error:  # the parser of the header meets foreign bytes and can fail in any way
         raise ValueError(
             f"{path} is no array of numbers: save it by numpy.save ({quote_error(error)})."
         ) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is an archive of arrays: save the one that is meant by numpy.save.")
     if array.dtype.kind != "f":
         raise ValueError(
             f"{path} holds values of type {array.dtype} where numbers with a fraction are needed."
