@@ -11,9 +11,13 @@ import vd_core
 from vd_core.autoencoders.image_kl import AutoencoderKL
 from vd_core.autoencoders.optimus import Optimus
 from vd_core.bulk.reconstruct import Reconstruction
+from vd_core.checkpoints.scheduler_config import SCHEDULERS
+from vd_core.choices import SPACINGS
 from vd_core.encoders.clip import Clip
 from vd_core.sampling.corrections import GuidanceOptions
 from vd_core.sampling.energy import Energy
+from vd_core.sampling.noise import NOISES
+from vd_core.sampling.samplers import SAMPLERS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 INTRODUCTION = """# The Python API
@@ -33,6 +37,7 @@ METHODS = {
     Clip: ("encode_text", "encode_image", "embed_text", "embed_image"),
 }
 INSIDE = {AutoencoderKL: "vd.image_vae", Optimus: "vd.text_vae", Clip: "vd.clip"}
+CHOICES = {"SAMPLERS": SAMPLERS, "SCHEDULERS": SCHEDULERS, "SPACINGS": SPACINGS, "NOISES": NOISES}
 MORE = (AutoencoderKL, Optimus, Clip, GuidanceOptions, Energy, Reconstruction)
 
 
@@ -53,8 +58,13 @@ def describe(entry: type) -> Iterator[str]:
 
 
 def write_block(entry: object, name: str) -> list[str]:
-    """Show a signature and a docstring."""
-    return ["```", write_signature(entry, name), "", inspect.getdoc(entry) or "", "```", ""]
+    """Show a signature and a docstring, in which names of choices become what they stand for."""
+    text = re.sub(
+        r"one of `([A-Z]+)`",
+        lambda match: "one of " + ", ".join(f'"{choice}"' for choice in CHOICES[match[1]]),
+        inspect.getdoc(entry) or "",
+    )
+    return ["```", write_signature(entry, name), "", text, "```", ""]
 
 
 def write_signature(entry: object, name: str) -> str:

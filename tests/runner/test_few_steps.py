@@ -20,7 +20,7 @@ WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "api" / "few-step
 def test_the_workflow_takes_four_steps_without_guidance_offline(tmp_path):
     nodes = json.loads(WORKFLOW.read_text(encoding="utf-8")).values()
     (sampler,) = (node["inputs"] for node in nodes if node["class_type"] == "VD_Sampler")
-    assert (sampler["sampler"], sampler["steps"], sampler["cfg"]) == ("ddgan", 4, 1)
+    assert (sampler["sampler"], sampler["steps"], sampler["cfg"]) == ("dpmpp_2m", 4, 1)
     assert main([str(WORKFLOW), "--output", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("few-steps_*.png"))) == 4
 

@@ -28,7 +28,10 @@ from vd_core.training.judge import Judge, train_judge
 
 from .picture_quality import compute_features, frechet_distance, measure_seed_difference
 
-ROWS = ("dpmpp_2m:20:2", "dpmpp_2m:4:2", "ddgan:4:2", "ddgan:4:1", f"ddgan:4:1:{FEW_STEPS}")
+ROWS = (
+    *("dpmpp_2m:20:2", "dpmpp_2m:4:2", "dpmpp_2m:4:1", f"dpmpp_2m:4:1:{FEW_STEPS}"),
+    *("ddgan:4:2", "ddgan:4:1", f"ddgan:4:1:{FEW_STEPS}"),
+)
 CHUNK = 76  # pictures drawn together
 
 

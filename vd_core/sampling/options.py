@@ -37,10 +37,10 @@ class Sampling:
     start_level: with how much noise on the latent they begin: "same" as the first of them assumes, as in
                  diffusers, or "official", one step more; None = "same" with strength, "official" with
                  fidelity.
-    spacing:     one of `SPACINGS`, which timesteps are visited; None = the official ones, or from noise what
+    spacing:     which timesteps are visited, one of `SPACINGS`; None = the official ones, or from noise what
                  suits the sampler (`spacing.FROM_NOISE`).
     timesteps:   exactly these, descending, in place of steps and spacing; fractions too.
-    noise:       one of `NOISES`: how a seed becomes noise.
+    noise:       how a seed becomes noise, one of `NOISES`.
     guidance:    when guidance acts, and corrections of high scales.
     energies:    what samples are steered to make small, measured on unscaled latents.
     shift:       for pictures of another size than the model was trained on.
