@@ -8,13 +8,13 @@ CATEGORY = "VersatileDiffusion/loaders"
 SEARCH_ALIASES = ["versatile diffusion", "vd loader", "checkpoint", "four flow"]
 
 
-def describe_model_input(role: str, what: str) -> tuple:
-    """Describe the input that chooses a model file."""
+def describe_model_input(names: list[str], what: str) -> tuple:
+    """Describe the input that chooses a model file, among `names`."""
     tooltip = (
         f"Where {what} is read from: a file in models/versatile_diffusion, or where such files usually lie. "
         "“embedded” is a small model of emoji that comes with this pack."
     )
-    return choice([EMBEDDED, *host.file_names(role)], EMBEDDED, tooltip)
+    return choice([EMBEDDED, *names], EMBEDDED, tooltip)
 
 
 def check_file(name: object, names: list[str], role: str) -> bool | str:
@@ -77,7 +77,7 @@ class VD_LoadImageModel:
         )
         return {
             "required": {
-                "model": describe_model_input("model", "the model"),
+                "model": describe_model_input(host.diffuser_names(), "the model"),
                 "vae": choice([FROM_MODEL, *host.file_names("vae")], FROM_MODEL, tooltip),
                 "contexts": describe_contexts_input("a picture"),
                 "weight_dtype": DTYPE_INPUT,
@@ -86,7 +86,7 @@ class VD_LoadImageModel:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
-        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
+        return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
 
     def execute(self, model, vae, contexts, weight_dtype):
         path = host.find(model, "model")
@@ -119,7 +119,7 @@ class VD_LoadTextModel:
         )
         return {
             "required": {
-                "model": describe_model_input("model", "the model"),
+                "model": describe_model_input(host.diffuser_names(), "the model"),
                 "text_vae": choice([FROM_MODEL, *host.file_names("text_vae")], FROM_MODEL, tooltip),
                 "contexts": describe_contexts_input("a text"),
                 "weight_dtype": DTYPE_INPUT,
@@ -128,7 +128,7 @@ class VD_LoadTextModel:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
-        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
+        return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
 
     def execute(self, model, text_vae, contexts, weight_dtype):
         path = host.find(model, "model")
@@ -151,7 +151,7 @@ class VD_LoadClip:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": describe_model_input("clip", "CLIP's text tower")}}
+        return {"required": {"model": describe_model_input(host.file_names("clip"), "CLIP's text tower")}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
@@ -173,7 +173,9 @@ class VD_LoadClipVision:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": describe_model_input("clip_vision", "CLIP's vision tower")}}
+        return {
+            "required": {"model": describe_model_input(host.file_names("clip_vision"), "CLIP's vision tower")}
+        }
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):

@@ -1,5 +1,6 @@
 """The nodes that a template begins with: one loader for all parts, and example pictures."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_lists_hide_what_cannot_be_the_model(tmp_path):
     assert may_hold_diffuser(MODEL) and may_hold_diffuser(Path("vd-four-flow-v1-0-fp16.pth"))
     assert not may_hold_diffuser(other) and not may_hold_diffuser(tmp_path / "broken.safetensors")
     assert not may_hold_diffuser(Path("sd_xl_base.ckpt"))
+
+
+@pytest.mark.parametrize("node", ["VD_Load", "VD_LoadImageModel", "VD_LoadTextModel"])
+def test_every_list_of_models_hides_them(pack, tmp_path, monkeypatch, node):
+    monkeypatch.setenv("VD_MODELS", str(tmp_path))
+    save_file(
+        {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, tmp_path / "sdxl.safetensors"
+    )
+    shutil.copy(MODEL, tmp_path / "vd.safetensors")
+    shown = pack.NODE_CLASS_MAPPINGS[node].INPUT_TYPES()["required"]["model"][0]
+    assert shown == ["embedded", "vd.safetensors"]
 
 
 def test_an_example_is_the_picture_of_its_name_and_style(example):
