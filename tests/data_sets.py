@@ -29,12 +29,12 @@ def write_table(path, columns):
 
 
 def texts(source, **options):
-    return {row.id: row.text for row in find_rows(source, **options).keep_texts().rows}
+    return {row.id: row.text for row in find_rows(source, **options).keep("text").rows}
 
 
 def pictured(source, **options):
     """Return the ids of rows with pictures, which can all be read."""
-    reader, rows = Reader(), find_rows(source, **options).keep_pictures().rows
+    reader, rows = Reader(), find_rows(source, **options).keep("picture").rows
     assert all(reader.read_picture(row).mode == "RGB" for row in rows)
     return [row.id for row in rows]
 

@@ -110,7 +110,7 @@ def read_rows(path: Path) -> None:
     named = path.with_name(f"rows{ending}")
     named.write_bytes(gzip.compress(data[1:]) if ending == ".tar.gz" else data[1:])
     reader = Reader()
-    for row in find_rows(named).keep_pictures().rows:
+    for row in find_rows(named).keep("picture").rows:
         attempt(lambda row=row: reader.read_picture(row))
 
 

@@ -45,8 +45,7 @@ REASONS = (
     "vd_core/checkpoints/vocabularies.py",
     "vd_core/pictures.py",
     "vd_core/datasets/read.py",
-    "vd_core/datasets/shards.py",
-    "vd_core/datasets/texts.py",
+    "vd_core/datasets/rows.py",
     "seecoder/sizes.py",
     "runner/http.py",
 )

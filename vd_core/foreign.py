@@ -18,6 +18,11 @@ def printable(text: str, longest: int = LONGEST, lines: bool = False) -> str:
     return shown if len(text) <= longest else f"{shown}…"
 
 
-def quote_error(error: Exception) -> str:
+def quote_error(error: BaseException) -> str:
     """Return the first line of what another library's error says, as a part of a sentence; else its type."""
     return printable(next(iter(str(error).splitlines()), "").rstrip(" .")) or type(error).__name__
+
+
+def escape(name: str) -> str:
+    """Escape what cannot be printed in a foreign name, and nothing else, for any file or terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -32,7 +32,6 @@ QUESTIONS = {
     "bulk/tasks.py": "a task reads pictures or texts",
     "checkpoints/pipeline_config.py": "diffusers' pipelines may lack the image UNet",
     "context.py": "which token of CLIP's a mean norm is measured by",
-    "datasets/find.py": "a data set holds texts or pictures",
     "training/diffuser.py": "official sampling takes other unconditional tokens for pictures",
     "checkpoints/contexts.py": "CLIP's global token of a picture has norm 1",
     "checkpoints/key_maps.py": "Stable Diffusion's transformers are those of texts",

@@ -284,7 +284,7 @@ def try_folder(place: Path) -> Result:
     for kind in ("picture", "text"):
         try:
             listing = find_rows(source, recursive=True)
-            rows = listing.keep_pictures().rows if kind == "picture" else listing.keep_texts().rows
+            rows = listing.keep(kind).rows
         except (ValueError, OSError) as error:
             if (refused := judge_error(error)).end == "lost":
                 return refused

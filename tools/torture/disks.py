@@ -108,7 +108,7 @@ def run_bulk(folder: Path) -> str:
     """Run what a worker of a bulk job says that cannot write its part."""
     rows = folder.parent / "prompts.txt"
     job = jobs.Job(
-        find_rows(rows).keep_texts().rows,
+        find_rows(rows).keep("text").rows,
         folder,
         Settings("text-to-image", size=256, sampling=Sampling("dpmpp_2m", 1)),
         1,

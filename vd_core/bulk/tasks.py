@@ -254,7 +254,7 @@ def seed_rows(seed: int, purpose: str, ids: Sequence[str], count: int) -> list[t
 
 def select_rows(listing: Listing, kind: str, source: Path) -> Listing:
     """Keep what a task reads, "picture" or "text", of rows that have it. Raises ValueError for no rows."""
-    listing = listing.keep_pictures() if kind == "picture" else listing.keep_texts()
+    listing = listing.keep(kind)
     if not listing.rows:
         raise ValueError(f"There is no {kind} in {source}: {listing.summarize() or 'it is empty'}.")
     if kind == "picture":

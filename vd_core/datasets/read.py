@@ -1,33 +1,109 @@
-"""Read the pictures of rows, wherever they lie."""
+"""Rows that share a file, parquet tables and webdataset shards; and the pictures of all rows."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+import io
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ..foreign import quote_error
-from ..pictures import read_picture
-from .rows import LARGEST, Row
-from .shards import open_shard
-from .texts import open_table
+from ..foreign import escape, quote_error
+from ..pictures import list_endings, read_picture
+from .rows import LARGEST, LONGEST, PICTURE_NAMES, TEXT_NAMES, LeftOut, Row, add_text, decode_text, find_first
+
+# webdataset's rule: folder and name up to the first dot are the key, the rest is the ending. Names that start
+# with a dot have no key.
+KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
+# of tarfile, by first bytes: trying them all, as it can, takes forever on zeros, which pass for .xz
+MODES = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
+
+
+def read_table(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a parquet file: all columns, only the first of `names` filled. Raises ValueError."""
+    row = 0
+    try:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as table:
+            columns = table.schema_arrow.names
+            wanted = find_first(names, columns)
+            for batch in table.iter_batches(batch_size=16, columns=[wanted] if wanted else []):
+                yield from (dict.fromkeys(columns) | entry for entry in batch.to_pylist())
+                row += batch.num_rows
+    except ImportError:
+        raise ValueError(f"Reading {path} needs pyarrow: pip install pyarrow.") from None
+    except Exception as error:  # the parser meets foreign bytes here and can fail in any way
+        fault = quote_error(error)
+        raise ValueError(f"{path} is no parquet file, or damaged at row {row}: {fault}.") from error
+
+
+def list_table(path: Path, name: str) -> Iterator[Row | LeftOut]:
+    """Yield the rows of a parquet file, whose ids are `name`#NUMBER."""
+    for number, entry in enumerate(read_table(path, TEXT_NAMES)):
+        picture, text = find_first(PICTURE_NAMES, entry), find_first(TEXT_NAMES, entry)
+        if picture is None and text is None:
+            yield LeftOut(f"without a column {', '.join((*PICTURE_NAMES, *TEXT_NAMES))}", name)
+            return
+        yield from add_text(Row(f"{name}#{number}", None, picture and str(path), number), text, entry.get)
+
+
+def read_shard(path: Path) -> Iterator[tuple[str, int, Callable[..., bytes]]]:
+    """Yield name, size and reader of each file in a shard, to be read before the next. Raises ValueError."""
+    last = "its start"
+    try:
+        with path.open("rb") as file, tarfile.open(None, MODES.get(file.peek(2)[:2], "r:"), file) as shard:  # type: ignore[call-overload]
+            for member in shard:  # links are not followed
+                last = escape(member.name)
+                if member.isreg() and not member.issparse() and (content := shard.extractfile(member)):
+                    if shard.fileobj is not file and member.size > LARGEST:  # to pass over it is to unpack it
+                        raise tarfile.ReadError(f"it takes more than {LARGEST >> 20} MB")
+                    if shard.fileobj is file and member.offset_data + member.size > path.stat().st_size:
+                        raise tarfile.ReadError("it ends behind the end of the file")
+                    yield member.name, member.size, content.read
+                shard.members.clear()  # or all headers would stay in memory
+    except Exception as error:  # as above
+        raise ValueError(f"{path} is no readable tar file: at {last}, {quote_error(error)}.") from error
+
+
+def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
+    """Yield the samples of a shard, neighbours of one key, with their first pictures; `name` starts ids."""
+    files, keys = enumerate(read_shard(path)), Counter[str]()
+    for key, sample in groupby(files, lambda entry: (KEY.fullmatch(entry[1][0]) or ["", ""])[1]):
+        keys[key] += 1
+        row = Row(f"{name}#{key}" + (f" ({keys[key]})" if keys[key] > 1 else ""))
+        texts: dict = {}
+        for number, (file, size, read) in sample:
+            ending = file[len(key) + 1 :].lower()
+            kind = ending.rpartition(".")[2]
+            if not key:
+                yield LeftOut("hidden or without an ending", f"{name}#{file}")
+            elif kind in (*TEXT_NAMES, "json"):
+                texts.setdefault(kind, read(4 * LONGEST + 1))
+            elif f".{kind}" in list_endings() and not row.path and size <= LARGEST:
+                row = row._replace(path=str(path), at=number)
+            elif f".{kind}" in list_endings():
+                reason = "further picture of a sample" if row.path else f"larger than {LARGEST >> 20} MB"
+                yield LeftOut(reason, f"{row.id}.{ending}")
+        if key:
+            first = find_first((*TEXT_NAMES, "json"), texts)
+            yield from add_text(row, texts.get(first, b""), json.loads if first == "json" else decode_text)
 
 
 class Reader:
-    """Reads the pictures of rows. The last shard or table stays open where it was read last.
-
-    So rows that are read in their order cost one pass over each file, compressed or not, in little memory.
-    """
+    """Reads the pictures of rows, in their order with one pass over each shard or table, in little memory."""
 
     def __init__(self) -> None:
-        self.opened: tuple[str | None, str] = (None, "")  # path and column
-        self.file: Any = None
-        self.cells: Iterator[Any] = iter(())
-        self.next_cell = 0
+        self.path: str | None = None  # of the shard or table that is open
+        self.entries: Iterator[Any] = iter(())  # what is left of it
+        self.next = 0  # the number of the first of these
 
     def read_picture(self, row: Row, background: str = "white") -> Image.Image:
         """Return the picture of a row, RGB, on a background where it is transparent. Raises like `read`."""
@@ -36,47 +112,36 @@ class Reader:
     def read(self, row: Row) -> bytes:
         """Return the bytes of a row's picture. Raises ValueError with one sentence that names the row."""
         try:
-            size = (
-                row.size if row.size is not None else 0 if row.column else Path(str(row.path)).stat().st_size
-            )
-            content = None if size > LARGEST else self.read_part(row, size)
-            if content is None or len(content) > LARGEST:
+            size, read = self.find(row)
+            if size > LARGEST:
                 raise ValueError(f"it takes more than {LARGEST >> 20} MB")
-            if len(content) < size:
-                raise ValueError("its file ends before it")
+            return read()
         except Exception as error:  # parsers meet foreign bytes here and can fail in any way
-            self.opened = (None, "")  # nobody knows where a file stands after a fault
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else quote_error(error)
+            self.path = None  # nobody knows where a file stands after a fault
+            fault = error.__cause__ or error  # in a shard or table, without its path
+            reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else quote_error(fault)
             raise ValueError(f"{row.id} cannot be read: {reason}.") from error
-        return content
 
-    def read_part(self, row: Row, size: int) -> bytes:
-        """Return a whole file, a part of what a shard unpacks to, or a cell of a table (no path in it)."""
-        path, is_behind = Path(str(row.path)), bool(row.column) and row.at < self.next_cell
-        if row.size is None and not row.column:
-            return path.read_bytes()
-        if self.opened != (row.path, row.column) or is_behind:
-            with suppress(Exception):  # none yet, or a damaged one
-                self.file.close()
-            self.file, self.opened = (
-                open_table(path) if row.column else open_shard(path),
-                (row.path, row.column),
-            )
-            self.next_cell = 0
-            if row.column:
-                batches = self.file.iter_batches(batch_size=16, columns=[row.column])
-                self.cells = (cell for batch in batches for cell in batch.column(0))
-        if not row.column:
-            self.file.seek(row.at)
-            return self.file.read(size)
-        value: Any = None
-        while self.next_cell <= row.at:
-            value, self.next_cell = next(self.cells), self.next_cell + 1
-        value = value.as_py()
-        value = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(value, bytes):
+    def find(self, row: Row) -> tuple[int, Callable[[], bytes]]:
+        """Find a file, one in a shard, or a cell of a table (no path in it): its size, and what reads it."""
+        path = Path(str(row.path))
+        if row.at is None:
+            return path.stat().st_size, path.read_bytes
+        is_table = path.suffix.lower() == ".parquet"
+        if self.path != row.path or row.at < self.next:
+            self.entries = read_table(path, PICTURE_NAMES) if is_table else read_shard(path)
+            self.path, self.next = row.path, 0
+        entry = next(islice(self.entries, row.at - self.next, None), None)
+        self.next = row.at + 1
+        if entry is None:
+            raise ValueError("its file ends before it")
+        if not is_table:
+            return entry[1:]
+        cell = entry[find_first(PICTURE_NAMES, entry)]
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
             raise ValueError("its cell holds no bytes of a picture")
-        return value
+        return len(content), io.BytesIO(content).read
 
 
 def hash_rows(rows: Iterable[Row]) -> Iterator[str]:

@@ -1,13 +1,13 @@
-"""Rows of a data set: the text of each, and where its picture lies; and what is no row, with the reason."""
+"""Rows of a data set, where their pictures lie, and their texts, by one rule; and what is no row, and why."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..files import write_whole
 
@@ -20,19 +20,12 @@ LONGEST = 1 << 20  # letters of one text
 
 
 class Row(NamedTuple):
-    """A picture, a text, or both. As a tuple it can be written as JSON and read again by `Row(*entry)`.
+    """A picture, a text, or both. As a tuple it can be written as JSON and read again by `Row(*entry)`."""
 
-    id:     names it in results and messages, the same in every run; what cannot be printed is escaped.
-    path:   the file that holds its picture: all of it; or, with a `size`, the bytes from `at` on of what a
-            shard unpacks to; or, with a `column`, the row of the number `at` of a table.
-    """
-
-    id: str
+    id: str  # names it in results and messages, the same in every run; what cannot be printed is escaped
     text: str | None = None
-    path: str | None = None
-    at: int = 0
-    size: int | None = None
-    column: str = ""
+    path: str | None = None  # the file that holds its picture
+    at: int | None = None  # where that is a shard or a table: the number of the file or the row in it, from 0
 
 
 class LeftOut(NamedTuple):
@@ -48,21 +41,14 @@ class Listing(NamedTuple):
     rows: list[Row]
     left_out: list[LeftOut]
 
-    def keep_pictures(self) -> Listing:
-        """Leave out the rows without a picture."""
-        return self.leave_out("without a picture", [row for row in self.rows if row.path is None])
-
-    def keep_texts(self) -> Listing:
-        """Leave out the rows without a text."""
-        return self.leave_out("without a text", [row for row in self.rows if row.text is None])
-
-    def leave_out(self, kind: str, rows: list[Row]) -> Listing:
-        """Leave out some rows; the lines of a .txt count as one."""
-        names = dict.fromkeys(re.sub(r"(?i)(\.txt)#\d+$", r"\1", row.id) for row in rows)
+    def keep(self, kind: str) -> Listing:
+        """Leave out the rows without a "picture", or without a "text"; the lines of a .txt count as one."""
+        rows = [row for row in self.rows if (row.path if kind == "picture" else row.text) is not None]
+        kept = set(map(id, rows))
+        names = (re.sub(r"(?i)(\.txt)#\d+$", r"\1", row.id) for row in self.rows if id(row) not in kept)
         suffixes = {name: PurePath(name.partition("#")[0]).suffix or "row" for name in names}
-        left_out = [LeftOut(f"{suffix} {kind}", name) for name, suffix in suffixes.items()]
-        gone = set(map(id, rows))
-        return Listing([row for row in self.rows if id(row) not in gone], self.left_out + left_out)
+        left_out = [LeftOut(f"{suffix} without a {kind}", name) for name, suffix in suffixes.items()]
+        return Listing(rows, self.left_out + left_out)
 
     def summarize(self) -> str:
         """Say what was left out, as in "3 left out: 2 .txt without a picture, 1 hidden"; "" for nothing."""
@@ -78,12 +64,43 @@ class Listing(NamedTuple):
                 file.writelines(json.dumps(entry._asdict()).encode() + b"\n" for entry in self.left_out)
 
 
-def escape(name: str) -> str:
-    """Escape what cannot be printed in a foreign name, so that it can be written to any file or terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
 def find_first(names: Iterable[str], entries: Iterable[str]) -> str | None:
     """Return the entry that has the first of these names, in any case; None where there is none."""
     lower = {entry.strip().lower(): entry for entry in entries}
     return next((lower[name] for name in names if name in lower), None)
+
+
+def decode_text(content: bytes, name: str = "its text") -> str:
+    """Decode UTF-8 with or without BOM, or UTF-16 with BOM. Raises ValueError naming the first other line."""
+    try:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"{name}, line {line}: this is no text in UTF-8; save the file as UTF-8.") from error
+
+
+def read_text(path: Path) -> str:
+    """Read and decode a file. Raises ValueError for one that is too large or in another encoding."""
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path} takes more than {LARGEST >> 20} MB: split it.")
+    return decode_text(path.read_bytes(), str(path))
+
+
+def find_text(entry: object) -> str | None:
+    """Return the text of an entry, itself or by its first known key; None without. Raises ValueError."""
+    if isinstance(entry, dict):
+        entry = entry.get(find_first(TEXT_NAMES, entry))
+    entry = "" if entry is None else entry
+    if not isinstance(entry, str) or len(entry) > LONGEST:
+        raise ValueError(f"it holds no text, or one of more than {LONGEST:,} letters")
+    entry.encode()  # raises UnicodeEncodeError, a ValueError, for half of a surrogate pair
+    return entry.strip() or None
+
+
+def add_text(row: Row, source: Any, read: Callable[[Any], object]) -> Iterator[Row | LeftOut]:
+    """Yield a row with the text that `read` finds in its source; where it fails, the reason and the row."""
+    try:
+        row = row._replace(text=find_text(read(source)))
+    except (ValueError, RecursionError) as error:
+        yield LeftOut("text not readable", f"{row.id}: {error}")
+    yield row

@@ -99,7 +99,7 @@ def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
     What is left out is listed in left_out.jsonl. Raises ValueError for no pictures, and for pictures without
     a caption when there is none for all.
     """
-    listing = find_rows(source.path, source.recursive).keep_pictures()
+    listing = find_rows(source.path, source.recursive).keep("picture")
     listing.write_left_out(folder)
     if listing.left_out:
         log.warning("%s: %s; %s lists them", source.path, listing.summarize(), folder / "left_out.jsonl")

@@ -27,7 +27,7 @@ from vd_core.ranking import similarity
 
 
 def pictures_of(source):
-    return find_rows(source, recursive=True).keep_pictures().rows
+    return find_rows(source, recursive=True).keep("picture").rows
 
 
 def test_a_result_does_not_depend_on_its_batch(folder):
@@ -102,7 +102,7 @@ def test_captions_of_parts_without_scores_keep_their_columns(tmp_path):
 
 def test_texts_are_drawn_and_embedded(tmp_path):
     (tmp_path / "a.txt").write_text("red apple, 3d style\nbanana, flat style\n")
-    rows = find_rows(tmp_path).keep_texts().rows
+    rows = find_rows(tmp_path).keep("text").rows
     assert [len(result["pictures"]) for result in Runner(replace(QUICK, task="text-to-image"))(rows)] == [
         1,
         1,

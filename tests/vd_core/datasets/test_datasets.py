@@ -33,7 +33,7 @@ def test_every_picture_file_is_read_alike_wherever_it_lies(tmp_path, where):
             (f"{number:02}.{file.name.rpartition('.')[2]}", file.content) for number, file in enumerate(FILES)
         ]
         write_shard(tmp_path / f"a.tar{ending}", members, mode)
-    listing, reader = find_rows(tmp_path).keep_pictures(), Reader()
+    listing, reader = find_rows(tmp_path).keep("picture"), Reader()
     expected = sorted(FILES, key=lambda file: file.name) if where == "folder" else FILES
     assert not listing.left_out and len(listing.rows) == len(FILES) >= 30
     for row, file in zip(listing.rows, expected, strict=True):
@@ -48,11 +48,11 @@ def test_rows_can_be_read_in_any_order(tmp_path):
         [(f"{number:02}.png", content) for number, content in enumerate(contents)],
         "w:gz",
     )
-    write_table(tmp_path / "b.parquet", {"png": contents, "jpg": [None] * 40, "text": ["x"] * 40})
-    rows, reader = find_rows(tmp_path).keep_pictures().rows, Reader()
-    assert len(rows) == 80
-    assert all("cell holds no bytes" in message(reader, row) for row in rows[40:])  # jpg comes first
-    rows[40:] = [row._replace(column="png") for row in rows[40:]]
+    write_table(tmp_path / "b.parquet", {"png": contents, "text": ["x"] * 40})
+    write_table(tmp_path / "c.parquet", {"png": contents, "jpg": [None] * 40, "text": ["x"] * 40})
+    rows, reader = find_rows(tmp_path).keep("picture").rows, Reader()
+    assert len(rows) == 120
+    assert all("cell holds no bytes" in message(reader, row) for row in rows[80:])  # jpg comes first
     for number in (*range(0, 80, 7), *range(79, 0, -11)):
         assert reader.read(rows[number]) == contents[number % 40]
 
@@ -191,7 +191,7 @@ def test_folders(tmp_path, name):
         (tmp_path / path).write_bytes(content)
     assert pictured(tmp_path) == ids
     assert texts(tmp_path) == words
-    assert sorted(kind for kind, _ in find_rows(tmp_path).keep_pictures().left_out) == sorted(left_out)
+    assert sorted(kind for kind, _ in find_rows(tmp_path).keep("picture").left_out) == sorted(left_out)
 
 
 SAMPLES = [
@@ -214,7 +214,7 @@ SAMPLES = [
 def test_shards_follow_webdatasets_rule_of_names(tmp_path, name):
     kind = {"gz": "gz", "tgz": "gz", "bz2": "bz2", "xz": "xz"}.get(name.rpartition(".")[2], "")
     write_shard(tmp_path / name, SAMPLES, f"w:{kind}")
-    listing, reader = find_rows(tmp_path).keep_pictures(), Reader()
+    listing, reader = find_rows(tmp_path).keep("picture"), Reader()
     assert [row.id for row in listing.rows] == [
         f"{name}#{key}" for key in ("x/1", "x/cat", "x/4", "x/5", "x/1 (2)")
     ]
@@ -280,12 +280,22 @@ def test_all_kinds_in_one_folder_are_used_and_subfolders_on_request(tmp_path):
     ]
 
 
+def test_a_folder_may_be_named_in_a_roundabout_way(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "a.png").write_bytes(PNG)
+    (tmp_path / "m.csv").write_text("file_name,text\ns/a.png,one\n")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "s" / "..", tmp_path / "link"):
+        assert texts(folder) == texts(folder, recursive=True) == {"s/a.png": "one"}
+        assert texts(folder / "m.csv") == {"s/a.png": "one"}
+
+
 def test_what_is_left_out_is_counted_by_kind(tmp_path):
     for name in ("a.txt", "b.txt", "c.txt"):
         (tmp_path / name).write_text("one\ntwo\n")
     (tmp_path / "._x.png").write_bytes(b"")
     (tmp_path / "x.png").write_bytes(PNG)
-    summary = find_rows(tmp_path).keep_pictures().summarize()
+    summary = find_rows(tmp_path).keep("picture").summarize()
     assert summary == "4 left out: 3 .txt without a picture, 1 hidden"
     assert find_rows(tmp_path / "x.png").summarize() == ""
 

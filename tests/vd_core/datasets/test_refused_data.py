@@ -52,7 +52,7 @@ def test_damaged_members_are_named(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
 def test_small_shards_that_unpack_to_much_are_refused(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
+    monkeypatch.setattr("vd_core.datasets.read.LARGEST", 1 << 20)
     write_shard(tmp_path / "a.tar", [("a.png", bytes(2 << 20))], f"w:{kind}")
     with pytest.raises(ValueError, match="at a.png, it takes more than 1 MB"):
         find_rows(tmp_path)
@@ -62,19 +62,19 @@ def test_pictures_have_a_bound(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(PNG + bytes(1 << 20))
     monkeypatch.setattr("vd_core.datasets.read.LARGEST", 1 << 20)
     assert message(Reader(), find_rows(tmp_path).rows[0]) == "a.png cannot be read: it takes more than 1 MB."
-    monkeypatch.setattr("vd_core.datasets.shards.LARGEST", 1 << 20)
+    monkeypatch.setattr("vd_core.datasets.read.LARGEST", 1 << 20)
     write_shard(tmp_path / "b.tar", [("a.png", bytes(2 << 20)), ("b.png", PNG)])
-    listing = find_rows(tmp_path / "b.tar").keep_pictures()
+    listing = find_rows(tmp_path / "b.tar").keep("picture")
     assert [row.id for row in listing.rows] == ["b.tar#b"] and "1 larger than 1 MB" in listing.summarize()
-    monkeypatch.setattr("vd_core.datasets.texts.LARGEST", 10)
+    monkeypatch.setattr("vd_core.datasets.rows.LARGEST", 10)
     (tmp_path / "p.txt").write_text("x" * 11)
     with pytest.raises(ValueError, match="p.txt takes more than 0 MB: split it"):
         find_rows(tmp_path / "p.txt")
 
 
 def test_texts_have_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("vd_core.datasets.texts.LONGEST", 10)
-    monkeypatch.setattr("vd_core.datasets.shards.LONGEST", 10)
+    monkeypatch.setattr("vd_core.datasets.rows.LONGEST", 10)
+    monkeypatch.setattr("vd_core.datasets.read.LONGEST", 10)
     (tmp_path / "p.txt").write_text("x" * 11 + "\nshort\n")
     write_shard(tmp_path / "a.tar", [("a.txt", b"x" * 11), ("b.txt", b"x" * 100), ("c.txt", b"short")])
     assert texts(tmp_path) == {"a.tar#c": "short", "p.txt#1": "short"}
