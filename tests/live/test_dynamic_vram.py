@@ -30,6 +30,7 @@ from graph import (
     prompt_of,
     sentence,
 )
+from image_nodes import CONTROL_LORA, NET, controlled, lora
 from PIL import Image
 from real_server import started
 from safetensors.torch import load
@@ -79,6 +80,9 @@ GRAPHS = {
             )
         ),
     ),
+    "LoRA": (lora("kohya", DUAL),),
+    "ControlNet": (controlled(DUAL, NET),),
+    "control-LoRA": (controlled(DUAL, CONTROL_LORA),),
     "save": (
         node("ModelSave", model=MODEL, filename_prefix="model"),
         node("ModelSave", model=TEXT[0], filename_prefix="text_model"),

@@ -92,11 +92,22 @@ def load_flow(
     if not streams_weights(patcher):
         state = {key: tensor.to(offload_device, stored, copy=True) for key, tensor in state.items()}
     model.diffusion_model.load_state_dict(state, strict=True, assign=True)
+    if core.manual_cast_dtype is None:
+        cast_norms(model.diffusion_model, stored)
     patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "vd_context_guidance", context_guidance.predict)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_advice", advice.sample)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_overflow", overflow.check_sampling)
     return patcher
+
+
+def cast_norms(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Give the norms the type in which the model computes. Where weights are streamed they are too small for
+    that and keep the file's type; they are cast as they act, but core's ControlLora, which hands the model's
+    weights to a network of its own, does not cast norms."""
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.GroupNorm | torch.nn.LayerNorm):
+            layer.to(dtype)
 
 
 def load_clip(path: Path, disable_dynamic: bool = False) -> comfy.sd.CLIP:

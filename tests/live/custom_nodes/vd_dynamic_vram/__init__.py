@@ -3,7 +3,7 @@ its CPU.
 
 What is replaced is what needs the GPU's driver: pinned host memory, and the pages of video memory that
 weights are mapped to. Everything else is core's: which class a model gets, layers that hold no weights before
-they are loaded, how they are cast.
+they are loaded, how they are cast, patches that act while a weight is cast.
 """
 
 import ctypes
@@ -11,11 +11,13 @@ import mmap
 
 import comfy.memory_management
 import comfy.model_patcher
+import comfy.ops
 import comfy_aimdo.host_buffer
 import comfy_aimdo.model_mmap
 import comfy_aimdo.model_vbar
 
 DYNAMIC = comfy.model_patcher.ModelPatcherDynamic
+CAST = comfy.ops.cast_bias_weight
 
 
 class HostBuffer:
@@ -49,9 +51,25 @@ def unload(self, device_to, memory_to_free=0, force_patch_weights=False):
     return self.restore_loaded_backups()
 
 
+def cast(layer, *arguments, **options):
+    """Cast a layer's weights, patched first and then through its own functions: what core does once pages are
+    resolved (resolve_cast_module_with_vbar). Where there are none it passes over the patches of streamed
+    weights."""
+    own = {name: getattr(layer, f"{name}_function", []) for name in ("weight", "bias")}
+    for name, functions in own.items():
+        patch = getattr(layer, f"{name}_lowvram_function", None)
+        setattr(layer, f"{name}_function", [*([patch] if patch else []), *functions])
+    try:
+        return CAST(layer, *arguments, **options)
+    finally:
+        for name, functions in own.items():
+            setattr(layer, f"{name}_function", functions)
+
+
 # core's own makes a plain patcher on a CPU
 DYNAMIC.__new__ = lambda cls, *arguments, **options: object.__new__(cls)
 DYNAMIC.partially_unload = unload
+comfy.ops.cast_bias_weight = cast
 comfy.model_patcher.CoreModelPatcher = DYNAMIC
 comfy_aimdo.host_buffer.HostBuffer = HostBuffer
 comfy_aimdo.model_mmap.ModelMMAP = ModelMMAP

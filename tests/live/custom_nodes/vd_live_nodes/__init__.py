@@ -150,12 +150,22 @@ def unet_sizes(channels: int, width: int, context: int) -> dict:
 
 
 def fill(module: torch.nn.Module) -> None:
-    """Random weights: core's layers are not initialised."""
+    """Random weights: core's layers are not initialised, and where weights are streamed its linear ones hold
+    none before a file is loaded."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Linear) and layer.weight is None:
+            layer.weight = empty(layer.out_features, layer.in_features)
+            layer.bias = empty(layer.out_features) if layer.comfy_need_lazy_init_bias else None
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
         parameter.copy_(
             torch.randn(parameter.shape, generator=generator) * 0.5 / max(parameter[0].numel(), 1) ** 0.5
         )
+
+
+def empty(*shape: int) -> torch.nn.Parameter:
+    """A weight of that shape."""
+    return torch.nn.Parameter(torch.empty(shape), requires_grad=False)
 
 
 class Memory:
