@@ -50,8 +50,15 @@ GROUPS = (
     ),
 )
 NOTE = "MarkdownNote"
-WIDTH, GAP, MARGIN, HEADER = 330, 70, 40, 60
+WIDTH, MARGIN, HEADER = 330, 40, 60
+GAP = 90  # below a node: inputs that its class got since the file was written make it taller
+# Between columns: the Vue nodes of frontend 1.27 are 430 wide, whatever a file says.
+ASIDE = 110
 RESULTS = 600  # the width of nodes that show pictures that were made
+# More that samplers need beside and below themselves while they run: in frontend 1.27 a picture of the way
+# there makes them 276 taller and, if it is twice as wide as high, 116 wider.
+SAMPLERS = ("VD_Sampler", "KSampler", "SamplerCustom", "VD_Invert")
+BESIDE, BELOW = 120, 150
 PREVIEWS = {
     "SaveImage": RESULTS,
     "PreviewImage": RESULTS,
@@ -80,6 +87,12 @@ def measure_height(node: dict) -> int:
 def measure_width(node: dict) -> int:
     """Return the width in pixels of a node."""
     return RESULTS if node["type"] in ("SaveImage", "PreviewImage") else WIDTH
+
+
+def measure_room(node: dict) -> tuple[int, int]:
+    """Return the width and height in pixels that a node may come to need."""
+    beside, below = (BESIDE, BELOW) if node["type"] in SAMPLERS else (0, 0)
+    return measure_width(node) + beside, measure_height(node) + below
 
 
 def find_group(node: dict) -> int:
@@ -123,13 +136,13 @@ def lay_out(canvas: dict) -> None:
         for column in sorted(place for place in columns if place[0] == group):
             y = MARGIN
             for key in columns[column]:
-                height = measure_height(nodes[key])
-                nodes[key]["pos"], nodes[key]["size"] = [x, y], [measure_width(nodes[key]), height]
-                y += height + GAP
+                size = [measure_width(nodes[key]), measure_height(nodes[key])]
+                nodes[key]["pos"], nodes[key]["size"] = [x, y], size
+                y += measure_room(nodes[key])[1] + GAP
             bottom = max(bottom, y - GAP)
-            x += max(measure_width(nodes[key]) for key in columns[column]) + GAP
+            x += max(measure_room(nodes[key])[0] for key in columns[column]) + ASIDE
         title, color, _ = GROUPS[group]
-        frame = [left - 20, MARGIN - HEADER - 30, x - GAP - left + 40, bottom - MARGIN + HEADER + 60]
+        frame = [left - 20, MARGIN - HEADER - 30, x - ASIDE - left + 40, bottom - MARGIN + HEADER + 60]
         boxes.append(
             {"id": group + 1, "title": title, "bounding": frame, "color": color, "font_size": 24, "flags": {}}
         )

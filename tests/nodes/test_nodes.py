@@ -136,6 +136,16 @@ def test_text_flow_from_picture_to_sentences(nodes, loaded):
     assert alone == sentences[:1]
 
 
+def test_repetitions_are_removed_within_each_text(nodes, monkeypatch, loaded):
+    """Equal texts stay, each without what it says twice in a row."""
+    said = ["a cat a cat on a mat", "a cat on a mat", "a dog"]
+    monkeypatch.setattr(type(loaded["text_vae"]), "decode", lambda *arguments: said)
+    sampled = {"text_vae": loaded["text_vae"], "samples": {"samples": torch.zeros(3, 24, 1, 1)}}
+    removed = nodes["VD_TextDecode"](**sampled, remove_duplicates=True)["result"][1]
+    assert removed == ["a cat on a mat", "a cat on a mat", "a dog"]
+    assert nodes["VD_TextDecode"](**sampled, remove_duplicates=False)["result"][1] == said
+
+
 def test_text_encode_takes_one_sentence_per_line(nodes, loaded):
     latent = nodes["VD_TextEncode"](
         text_vae=loaded["text_vae"], text="red apple, noto style\n\n two dogs \n"
