@@ -16,7 +16,7 @@ from .context_layers import ContextLayer
 from .data import build_data_layers
 from .kv_cache import KeysValues, KVCache
 from .layers import TimeEmbedding, repeat
-from .mixing import Layer, Mixing, Share, attention_mixing
+from .mixing import Layer, Mixing, Share, add_share, attention_mixing
 from .plan import Step, plan
 
 PIXELS = 8  # of a picture's side for one of its latent, in all autoencoders
@@ -99,9 +99,16 @@ class Diffuser(nn.Module):
         shares = compute_ratios(contexts) if shares is None else shares
         if self.compiled is None or trace is not None or mixing is not attention_mixing:
             return self.walk(x, t, contexts, data, evaluations, shares, kept, mixing, trace)
+        chosen = attention_mixing(list(zip(contexts, kept, strict=True)), shares)
+        contexts, kept = ([pair[side] for pair, _ in chosen] for side in (0, 1))
         for context, cache in zip(contexts, kept, strict=True):
             for index in range(len(cast(nn.ModuleList, self.context[context.kind]))):
                 self.keys_values(context, cache, index)
+        # A number that changes would cut what torch 2.6 captures into pieces, a tensor does not.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        shares = [
+            1.0 if share is None else torch.as_tensor(share, dtype=dtype).to(x.device) for _, share in chosen
+        ]
         return self.compiled(self, x, t, contexts, data, evaluations, shares, kept)
 
     def walk(
@@ -129,7 +136,11 @@ class Diffuser(nn.Module):
                 h = torch.cat([h, repeat(skip, len(h) // len(skip))], dim=1)
                 continue
             if step.op == "context":
-                h = mixing(h, self.context_layers(step.index, contexts, caches, ahead, len(x)), shares)
+                bound = self.context_layers(step.index, contexts, caches, ahead, len(x))
+                mixed: Tensor | None = None
+                for layer, share in mixing(bound, shares):
+                    mixed = add_share(mixed, layer(h), share)
+                h = cast(Tensor, mixed)
                 emb, ahead = emb if len(emb) == 1 else repeat(emb, ahead), 1
             else:
                 h = layers[step.index](h, emb) if step.role == "res" else layers[step.index](h)

@@ -8,6 +8,7 @@ seen at a time, some mixed with those of a like picture.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -96,14 +97,18 @@ def matching_loss(
     """
     errors = []
 
-    def compare(h: Tensor, layers: Sequence[Layer], shares: Sequence[Share]) -> Tensor:
-        taught = layers[0](h)
+    def compare(teaches: Layer, learns: Layer, h: Tensor) -> Tensor:
+        taught = teaches(h)
         with torch.enable_grad():
-            said = layers[1](h)
+            said = learns(h)
             added = (taught - h).float().var().clamp(min=1e-6)  # untrained layers add nothing
             errors.append(F.mse_loss(said.float(), taught.float()) / added)
         return taught
 
+    def choose(layers: Sequence[Layer], shares: Sequence[Share]) -> list[tuple[Layer, None]]:
+        teaches, learns = layers
+        return [(partial(compare, teaches, learns), None)]
+
     with torch.no_grad():
-        diffuser(x, t, [teacher, pupil], data, mixing=compare)
+        diffuser(x, t, [teacher, pupil], data, mixing=choose)
     return torch.stack(errors).mean()

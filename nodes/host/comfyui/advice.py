@@ -4,24 +4,21 @@ core's."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
-from comfy.patcher_extension import WrapperExecutor
+from comfy.samplers import CFGGuider
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
-from torch import Tensor
 
 from ...advice import advise_settings
 from .guidance import KEY as CORRECTED
 
 
-def sample(executor: WrapperExecutor, noise: Tensor, *given, **more) -> Tensor:
-    """Wrap a whole sampling, whose further arguments differ among cores, to say first what does not suit the
-    model."""
-    guider = executor.class_obj
+def advise(guider: CFGGuider, shape: Sequence[int]) -> None:
+    """Say what does not suit the model of a guider that is about to sample latents of a shape."""
     flow = guider.model_patcher.model
     cfg = None if CORRECTED in guider.model_options else getattr(guider, "cfg", None)
-    tell(advise_settings(flow.vd_config, flow.data, noise.shape, cfg))
-    return executor(noise, *given, **more)
+    tell(advise_settings(flow.vd_config, flow.data, shape, cfg))
 
 
 def tell(sentence: str) -> None:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import torch
 from comfy.conds import CONDRegular
-from comfy.patcher_extension import WrapperExecutor
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, add_wrapper_with_key
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ....vd_core.sampling.guidance import plan_evaluations
 from ...conditioning import Layout
+
+
+def guide(guider: CFGGuider) -> None:
+    """Let a guider that is about to sample use `predict`, for this sampling, where a context has a guidance
+    of its own; else nothing lies between core's predictions and the network."""
+    entries = [entry for side in guider.conds.values() for entry in side]
+    if any(part.guidance != 1 for entry in entries for part in entry.get("vd_layout", ())):
+        add_wrapper_with_key(
+            WrappersMP.CALC_COND_BATCH,
+            "vd_context_guidance",
+            predict,
+            guider.model_options,
+            is_model_options=True,
+        )
 
 
 def predict(

@@ -21,7 +21,7 @@ from torch import Tensor
 from ....vd_core.config import ClipConfig, ImageVAEConfig
 from ....vd_core.finite import guard
 from ...choices import WEIGHT_DTYPES
-from . import advice, context_guidance, overflow
+from . import wrapper
 from .clip import clip_target
 from .core_config import core_config
 from .models import FlowModel, ImageUNet, TextDiffuser
@@ -95,9 +95,7 @@ def load_flow(
     if core.manual_cast_dtype is None:
         cast_norms(model.diffusion_model, stored)
     patcher.cached_patcher_init = (load_flow, (path, data, contexts, dtype))
-    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "vd_context_guidance", context_guidance.predict)
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_advice", advice.sample)
-    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_overflow", overflow.check_sampling)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "vd_sampling", wrapper.sample)
     return patcher
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import SimpleNamespace
+from typing import cast
 
 import torch
 from comfy import conds
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ....vd_core.config import DataConfig, DiffuserConfig, VDConfig
 from ....vd_core.context import Context, check_tokens
-from ....vd_core.diffuser.mixing import Share, attention_mixing
+from ....vd_core.diffuser.mixing import Share, add_share, attention_mixing
 from ....vd_core.diffuser.model import Diffuser
 from ....vd_core.regions import compute_local_ratios
 from ....vd_core.sampling.schedule import Schedule
@@ -72,7 +73,10 @@ class ContextTransformers(SpatialTransformer):
             )
             for part, tokens, own in zip(layout, split_tokens(context, layout), weights, strict=True)
         ]
-        return attention_mixing(x, layers, ratios)
+        mixed: Tensor | None = None
+        for layer, share in attention_mixing(layers, ratios):
+            mixed = add_share(mixed, layer(x), share)
+        return cast(Tensor, mixed)
 
 
 class ImageUNet(UNetModel):

@@ -3,16 +3,15 @@ every sampler of core's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock, UNetModel, Upsample
-from comfy.patcher_extension import WrapperExecutor
 from torch import Tensor, nn
 
 from ....vd_core.diffuser.layer_names import name_block, name_layers
 from ....vd_core.finite import check_samples
+from .models import FlowModel
 
 ROLES = {
     ResBlock: "residual",
@@ -22,17 +21,13 @@ ROLES = {
 }
 
 
-def check_sampling(executor: WrapperExecutor, *given, **more) -> Tensor:
-    """Check what a whole sampling gives: a wrapper of core's, whose arguments differ among cores. Raises
-    ValueError where it is not finite."""
-    network = executor.class_obj.model_patcher.model.diffusion_model
+def check_sampling(samples: Tensor, again: Callable[[], Tensor], flow: FlowModel) -> None:
+    """Raise ValueError where what a whole sampling of a flow gave is not finite. again: samples once more."""
+    network = flow.diffusion_model
     layers = (
-        name_layers_of_core(network) if isinstance(network, UNetModel) else name_layers(network, network.kind)
+        name_layers_of_core(network) if isinstance(network, UNetModel) else name_layers(network, flow.data)
     )
-    again = partial(executor, *given, **more)
-    samples = again()
     check_samples(samples, again, layers)
-    return samples
 
 
 def name_layers_of_core(unet: UNetModel) -> Iterator[tuple[str, nn.Module]]:

@@ -20,7 +20,7 @@ from ....vd_core.config import VDConfig
 from ....vd_core.sampling.generate import begin, check_official, find_noise
 from ....vd_core.sampling.noise import NoiseSource, batch_noise
 from ....vd_core.sampling.options import Sampling
-from ....vd_core.sampling.samplers import Callback, Denoise, ddim_inverse, run_sampler
+from ....vd_core.sampling.samplers import SAMPLERS, Callback, Denoise, ddim_inverse, run_sampler
 from ....vd_core.sampling.schedule import Schedule, Steps
 from ...conditioning import Conditioning
 from ...latents import fit_latent, fit_mask, fit_start, make_latent, make_sampler_noise, read_samples
@@ -29,11 +29,14 @@ from .shift import schedule_of
 
 
 @dataclass(eq=False)
-class MultiFlowSampler(comfy.samplers.Sampler):
-    """A loop of vd_core's as a SAMPLER: what core hands over, in the terms of vd_core."""
+class OwnSampler(comfy.samplers.Sampler):
+    """A sampler of vd_core's as a SAMPLER. noise: all that it draws. start: where it begins, in the
+    diffuser's scale."""
 
     schedule: Schedule
     sampling: Sampling
+    noise: NoiseSource
+    start: Tensor | None
 
     def sample(
         self,
@@ -49,63 +52,78 @@ class MultiFlowSampler(comfy.samplers.Sampler):
         denoise = adapt_model(
             model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
         )
-        x = self.run(denoise, latent_image, adapt_callback(callback), noise, sigmas, extra_args["seed"])
-        return x if denoise_mask is None else torch.where(denoise_mask > 0, x, latent_image)
+        start = None if self.start is None else self.start.to(latent_image)
+        x, _, steps = begin(self.schedule, latent_image, self.noise, self.sampling, start)
+        draw = partial(self.noise.draw, x.shape)
+        # `run_sampler` in place, as in `generate`
+        trajectory = SAMPLERS[self.sampling.sampler](denoise, x, steps, draw, self.sampling)
+        for i, (x, x0) in enumerate(trajectory):
+            if callback is not None:
+                callback(i, x0, x, len(steps))
+        return keep_unmasked(x, latent_image, denoise_mask)
 
-    def run(
+
+@dataclass(eq=False)
+class Inversion(comfy.samplers.Sampler):
+    """DDIM inversion as a SAMPLER."""
+
+    schedule: Schedule
+    sampling: Sampling
+
+    def sample(
         self,
-        denoise: Denoise,
-        latent: Tensor,
-        callback: Callback | None,
-        noise: Tensor,
-        sigmas: Tensor,
-        seed: int,
-    ) -> Tensor:
-        """Run the loop from a latent; noise, sigmas, seed: core's own."""
-        raise NotImplementedError
-
-
-@dataclass(eq=False)
-class OwnSampler(MultiFlowSampler):
-    """A sampler of vd_core's. noise: all that it draws. start: where it begins, in the diffuser's scale."""
-
-    noise: NoiseSource
-    start: Tensor | None
-
-    def run(self, denoise, latent, callback, noise, sigmas, seed):
-        start = None if self.start is None else self.start.to(latent)
-        x, _, steps = begin(self.schedule, latent, self.noise, self.sampling, start)
-        return run_sampler(denoise, x, steps, lambda: self.noise.draw(x.shape), self.sampling, callback)
-
-
-class Inversion(MultiFlowSampler):
-    """DDIM inversion."""
-
-    def run(self, denoise, latent, callback, noise, sigmas, seed):
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
+    ):
         check_official(self.sampling)
+        denoise = adapt_model(
+            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
+        )
         steps = self.schedule.steps(self.sampling.steps)
-        return ddim_inverse(denoise, latent, steps, callback) / sqrt(steps.alphas_cumprod[0])
+        x = ddim_inverse(denoise, latent_image, steps, adapt_callback(callback))
+        return x / sqrt(steps.alphas_cumprod[0])
 
 
 @dataclass(eq=False)
-class OfficialDDIM(MultiFlowSampler):
-    """The official DDIM for the sigmas that core gives it; core's own ends at sigma 0 and adds less noise at
-    the start.
-    """
+class OfficialDDIM(comfy.samplers.Sampler):
+    """The official DDIM as a SAMPLER for the sigmas that core gives it; core's own ends at sigma 0 and adds
+    less noise at the start."""
 
+    schedule: Schedule
+    sampling: Sampling
     timestep: Callable[[Tensor], Tensor]  # of a sigma
 
-    def run(self, denoise, latent, callback, noise, sigmas, seed):
+    def sample(
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
+    ):
+        denoise = adapt_model(
+            model_wrap, sigmas, extra_args, noise, latent_image, denoise_mask, self.schedule
+        )
         timesteps = self.timestep(sigmas).cpu().unique().flip(0)
         alphas_cumprod = self.schedule.alphas_cumprod[timesteps].double()
-        later = batch_noise(seed)
+        later = batch_noise(extra_args["seed"])
         later.draw(noise.shape)  # the first draw is `noise`, where it comes from the same seed
-        diffused = latent.count_nonzero() > 0
-        x = self.schedule.q_sample(latent, int(timesteps[0]), noise) if diffused else noise
-        steps = Steps(timesteps[:-1], alphas_cumprod)
-        x = run_sampler(denoise, x, steps, lambda: later.draw(x.shape), self.sampling, callback)
+        diffused = latent_image.count_nonzero() > 0
+        x = self.schedule.q_sample(latent_image, int(timesteps[0]), noise) if diffused else noise
+        steps, draw = Steps(timesteps[:-1], alphas_cumprod), partial(later.draw, x.shape)
+        x = run_sampler(denoise, x, steps, draw, self.sampling, adapt_callback(callback))
         # The official result belongs to timestep 0. In between core expects data plus noise.
-        return x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
+        x = x if timesteps[-1] == 0 else x / alphas_cumprod[-1].sqrt().item()
+        return keep_unmasked(x, latent_image, denoise_mask)
 
 
 def adapt_model(
@@ -128,6 +146,11 @@ def adapt_model(
         return (noisy - model(noisy, sigma.expand(len(x)), denoise_mask, **extra_args)) / sigma
 
     return denoise
+
+
+def keep_unmasked(x: Tensor, latent: Tensor, mask: Tensor | None) -> Tensor:
+    """Return a sample, but the latent where a mask is 0."""
+    return x if mask is None else torch.where(mask > 0, x, latent)
 
 
 def adapt_callback(callback: Callable | None) -> Callback | None:
@@ -182,7 +205,7 @@ def sample(
         model_management.intermediate_device()
     )
     # The way into the diffuser's space and back rounds.
-    return make_latent(latent, result if mask is None else torch.where(mask > 0, result, samples), draws)
+    return make_latent(latent, keep_unmasked(result, samples, mask), draws)
 
 
 def invert(

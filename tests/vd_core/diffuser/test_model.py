@@ -122,8 +122,8 @@ def test_layer_mixing_uses_one_context_per_layer(diffuser):
     picks = [draws.choice(2, p=[0.5, 0.5]) for step in diffuser.plan if step.op == "context"]
     assert set(picks) == {0, 1}
 
-    def expected(h, layers, shares):
-        return layers[picks.pop(0)](h)
+    def expected(layers, shares):
+        return [(layers[picks.pop(0)], None)]
 
     assert torch.equal(
         run(diffuser, "image", contexts, mixing=layer_mixing(5)),

@@ -9,7 +9,7 @@ from random_tensors import randn64 as randn
 
 from vd_core.config import ScheduleConfig
 from vd_core.context import Context, join
-from vd_core.diffuser.mixing import attention_mixing, layer_mixing
+from vd_core.diffuser.mixing import add_share, attention_mixing, layer_mixing
 from vd_core.regions import Region, compute_local_ratios
 from vd_core.sampling.guidance import guide
 from vd_core.sampling.schedule import Schedule
@@ -54,7 +54,9 @@ def test_each_of_two_disjoint_regions_sees_its_own_context_alone(diffuser):
     bound = [
         partial(layer, context=context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)
     ]
-    mixed = attention_mixing(h, bound, maps)
+    mixed = None
+    for layer, share in attention_mixing(bound, maps):
+        mixed = add_share(mixed, layer(h), share)
     alone = [layer(h, context.tokens) for layer, context in zip(layers, (TEXT, IMAGE), strict=True)]
     assert torch.equal(mixed[..., :4], alone[0][..., :4]) and torch.equal(mixed[..., 4:], alone[1][..., 4:])
 
@@ -168,7 +170,7 @@ def test_join_keeps_the_weights():
         (lambda: weighted(1.0, -1, 1), "numbers ≥ 0"),
         (lambda: weighted(0.0, 0, 0), "not 0 for all"),
         (lambda: join([within(TEXT, mask=LEFT), TEXT]), "cannot be joined"),
-        (lambda: layer_mixing(0)(X, [], [LEFT]), "cannot have regions with masks"),
+        (lambda: layer_mixing(0)([], [LEFT]), "cannot have regions with masks"),
     ],
 )
 def test_refusals(make, sentence):
