@@ -58,7 +58,7 @@ def save(tensors: dict[str, Tensor] | Tensor, new: bool, path: Path) -> None:
 def make_strange_tensors() -> dict[str, Tensor]:
     """Make tensors that torch.save writes and that are no weights."""
     plain = torch.randn(7, 40)
-    return {
+    strange = {
         "stride 0, 10^10 numbers": torch.ones(1).expand(10**5, 10**5),
         "stride 0, 10^12 numbers": torch.ones(1).expand(10**6, 10**6),
         "stride 0, 4 GB": torch.ones(1).expand(25_000_000, 40),
@@ -71,9 +71,13 @@ def make_strange_tensors() -> dict[str, Tensor]:
         "quantized": torch.quantize_per_tensor(plain, 0.1, 0, torch.quint8),
         "complex": plain.to(torch.complex64).conj(),
         "of 16 bits without sign": plain.to(torch.uint16),
-        "powers of two in 8 bits": plain.to(torch.float8_e8m0fnu),
-        "two numbers in 8 bits": torch.zeros(7, 40, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
     }
+    if hasattr(torch, "float8_e8m0fnu"):  # since torch 2.7
+        strange["powers of two in 8 bits"] = plain.to(torch.float8_e8m0fnu)
+    if hasattr(torch, "float4_e2m1fn_x2"):  # since torch 2.8
+        pairs = torch.zeros(7, 40, dtype=torch.uint8)
+        strange["two numbers in 8 bits"] = pairs.view(torch.float4_e2m1fn_x2)
+    return strange
 
 
 def load_seecoder(path: Path) -> object:

@@ -100,7 +100,7 @@ class Diffuser(nn.Module):
         if self.compiled is None or trace is not None or mixing is not attention_mixing:
             return self.walk(x, t, contexts, data, evaluations, shares, kept, mixing, trace)
         chosen = attention_mixing(list(zip(contexts, kept, strict=True)), shares)
-        contexts, kept = ([pair[side] for pair, _ in chosen] for side in (0, 1))
+        contexts, kept = [context for (context, _), _ in chosen], [cache for (_, cache), _ in chosen]
         for context, cache in zip(contexts, kept, strict=True):
             for index in range(len(cast(nn.ModuleList, self.context[context.kind]))):
                 self.keys_values(context, cache, index)
