@@ -86,7 +86,7 @@ class VD_LoadImageModel:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
-        return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
+        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
 
     def execute(self, model, vae, contexts, weight_dtype):
         path = host.find(model, "model")
@@ -128,7 +128,7 @@ class VD_LoadTextModel:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
-        return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
+        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
 
     def execute(self, model, text_vae, contexts, weight_dtype):
         path = host.find(model, "model")

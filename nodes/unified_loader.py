@@ -66,7 +66,7 @@ class VD_Load:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model):
-        return check_file(model, [EMBEDDED, *host.diffuser_names()], "model")
+        return check_file(model, [EMBEDDED, *host.file_names("model")], "model")
 
     def execute(self, model, weight_dtype="default", wired=None):
         # It brings transformers, and ComfyUI shall start fast.

@@ -67,3 +67,7 @@ def test_guiders_of_two_scales_know_the_interval(found, guider):
 def test_every_negative_does_something_of_its_own(found, data):
     differences = chosen(found, f"{data}: ", 10 + 5)
     assert min(differences.values()) > 1e-2, differences
+
+
+def test_a_guidance_per_context_acts_once_under_guiders_and_wrappers_of_other_packs(inside):
+    assert inside("other_guiders_in_comfyui.py")[0] == {"held": 0, "twice": 0}

@@ -74,8 +74,10 @@ def test_every_list_of_models_hides_them(pack, tmp_path, monkeypatch, node):
         {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, tmp_path / "sdxl.safetensors"
     )
     shutil.copy(MODEL, tmp_path / "vd.safetensors")
+    (tmp_path / "nothing.safetensors").symlink_to(tmp_path / "gone")
     shown = pack.NODE_CLASS_MAPPINGS[node].INPUT_TYPES()["required"]["model"][0]
     assert shown == ["embedded", "vd.safetensors"]
+    assert pack.NODE_CLASS_MAPPINGS[node].VALIDATE_INPUTS("sdxl.safetensors") is True  # hidden, not refused
 
 
 def test_an_example_is_the_picture_of_its_name_and_style(example):

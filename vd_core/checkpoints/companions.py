@@ -55,7 +55,10 @@ def may_hold_diffuser(path: Path) -> bool:
     """
     if path.suffix != ".safetensors":
         return bool(re.search(r"vd[-_]|versatile", path.name, re.IGNORECASE))
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError:  # a link to nothing
+        return False
     return holds_diffuser_keys(path, stat.st_mtime_ns, stat.st_size)
 
 

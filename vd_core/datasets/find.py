@@ -27,7 +27,7 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
     """
     if not os.path.exists(source):  # for names that cannot be, Path.exists raises errors
         raise FileNotFoundError(f"There is no file or folder {source}.")
-    is_folder, found = source.is_dir(), list[Row | LeftOut]()
+    is_folder, passed_over = source.is_dir(), list[LeftOut]()
     if not is_folder and not (source.is_file() and find_kind(source)):
         known = ", ".join((*LISTS, ".parquet", *SHARDS))
         raise ValueError(f"{source} is no data set: give a folder, a picture, or one of {known}.")
@@ -36,19 +36,20 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
     for path in sorted(path for path in root.rglob("*") if path.is_file()) if is_folder else ():
         name = path.relative_to(root)
         if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
-            found.append(LeftOut("hidden", name.as_posix()))
+            passed_over.append(LeftOut("hidden", name.as_posix()))
         elif len(name.parts) > 1 and not recursive:
-            found.append(LeftOut("in a subfolder (--recursive takes them)", name.as_posix()))
+            passed_over.append(LeftOut("in a subfolder (--recursive takes them)", name.as_posix()))
         elif not path.resolve().is_relative_to(root):
             advice = "copy the file there, or give the folder that it is in"
             raise ValueError(f"{path} is a link that leads out of {source}: {advice}.")
         else:
             files.append(path)
-    found += list_files(files, root)
+    listed = list(list_files(files, root))
+    names = {entry.id for entry in listed if isinstance(entry, Row)}  # a list may name some in subfolders
+    found = [*(entry for entry in passed_over if entry.name not in names), *listed]
     rows = [entry._replace(id=escape(entry.id)) for entry in found if isinstance(entry, Row)]
     left_out = [LeftOut(entry.kind, escape(entry.name)) for entry in found if isinstance(entry, LeftOut)]
-    names = {row.id for row in rows}  # a list may name pictures in subfolders
-    return Listing(rows, [entry for entry in left_out if entry.name not in names])
+    return Listing(rows, left_out)
 
 
 def find_kind(path: Path) -> str | None:
@@ -97,7 +98,7 @@ def list_entries(
             yield Row(name, text) if text else LeftOut("entry not readable", name)
             continue
         picture = Path(os.path.normpath(path.parent / file_name.strip().replace("\\", "/")))
-        is_there = find_kind(picture) == "picture" and picture.is_file()
+        is_there = find_kind(picture) == "picture" and os.path.isfile(picture)  # never raises
         if picture in listed:
             yield LeftOut("second entry for a picture", name)
         elif not (picture.resolve() if is_there else picture).is_relative_to(root):

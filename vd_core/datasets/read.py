@@ -26,8 +26,9 @@ KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
 MODES = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
 
 
-def read_table(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a parquet file: all columns, only the first of `names` filled. Raises ValueError."""
+def read_table(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[list[str], Any]]:
+    """Yield all columns, and the cell of the first of `names`, for each row of a parquet file, `rows` at a
+    time. Raises ValueError."""
     row = 0
     try:
         from pyarrow import parquet
@@ -35,8 +36,9 @@ def read_table(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         with parquet.ParquetFile(path) as table:
             columns = table.schema_arrow.names
             wanted = find_first(names, columns)
-            for batch in table.iter_batches(batch_size=16, columns=[wanted] if wanted else []):
-                yield from (dict.fromkeys(columns) | entry for entry in batch.to_pylist())
+            for batch in table.iter_batches(batch_size=rows, columns=[wanted] if wanted else []):
+                cells = batch.column(0).to_pylist() if wanted else [None] * batch.num_rows
+                yield from ((columns, cell) for cell in cells)
                 row += batch.num_rows
     except ImportError:
         raise ValueError(f"Reading {path} needs pyarrow: pip install pyarrow.") from None
@@ -47,19 +49,37 @@ def read_table(path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def list_table(path: Path, name: str) -> Iterator[Row | LeftOut]:
     """Yield the rows of a parquet file, whose ids are `name`#NUMBER."""
-    for number, entry in enumerate(read_table(path, TEXT_NAMES)):
-        picture, text = find_first(PICTURE_NAMES, entry), find_first(TEXT_NAMES, entry)
-        if picture is None and text is None:
+    for number, (columns, text) in enumerate(read_table(path, TEXT_NAMES, 1024)):
+        picture = find_first(PICTURE_NAMES, columns)
+        if picture is None and find_first(TEXT_NAMES, columns) is None:
             yield LeftOut(f"without a column {', '.join((*PICTURE_NAMES, *TEXT_NAMES))}", name)
             return
-        yield from add_text(Row(f"{name}#{number}", None, picture and str(path), number), text, entry.get)
+        yield from add_text(Row(f"{name}#{number}", None, picture and str(path), number), text, lambda it: it)
+
+
+class WholeTarInfo(tarfile.TarInfo):
+    """A header of a tar file that is an error where it is damaged; tarfile takes it for the file's end."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf.strip(b"\0"):
+                raise  # the end
+            raise tarfile.ReadError(str(error)) from error
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, int, Callable[..., bytes]]]:
     """Yield name, size and reader of each file in a shard, to be read before the next. Raises ValueError."""
     last = "its start"
     try:
-        with path.open("rb") as file, tarfile.open(None, MODES.get(file.peek(2)[:2], "r:"), file) as shard:  # type: ignore[call-overload]
+        with (
+            path.open("rb") as file,
+            tarfile.open(  # type: ignore[call-overload]
+                None, MODES.get(file.peek(2)[:2], "r:"), file, tarinfo=WholeTarInfo
+            ) as shard,
+        ):
             for member in shard:  # links are not followed
                 last = escape(member.name)
                 if member.isreg() and not member.issparse() and (content := shard.extractfile(member)):
@@ -115,9 +135,11 @@ class Reader:
             size, read = self.find(row)
             if size > LARGEST:
                 raise ValueError(f"it takes more than {LARGEST >> 20} MB")
-            return read()
+            path, self.path = self.path, None  # nobody knows where a file stands after a fault
+            content = read()
+            self.path = path
+            return content
         except Exception as error:  # parsers meet foreign bytes here and can fail in any way
-            self.path = None  # nobody knows where a file stands after a fault
             fault = error.__cause__ or error  # in a shard or table, without its path
             reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else quote_error(fault)
             raise ValueError(f"{row.id} cannot be read: {reason}.") from error
@@ -129,16 +151,16 @@ class Reader:
             return path.stat().st_size, path.read_bytes
         is_table = path.suffix.lower() == ".parquet"
         if self.path != row.path or row.at < self.next:
-            self.entries = read_table(path, PICTURE_NAMES) if is_table else read_shard(path)
-            self.path, self.next = row.path, 0
+            self.entries = read_table(path, PICTURE_NAMES, 16) if is_table else read_shard(path)
+            self.next = 0
+        self.path = None  # as above
         entry = next(islice(self.entries, row.at - self.next, None), None)
-        self.next = row.at + 1
+        self.path, self.next = row.path, row.at + 1
         if entry is None:
             raise ValueError("its file ends before it")
         if not is_table:
             return entry[1:]
-        cell = entry[find_first(PICTURE_NAMES, entry)]
-        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        content = entry[1].get("bytes") if isinstance(entry[1], dict) else entry[1]
         if not isinstance(content, bytes):
             raise ValueError("its cell holds no bytes of a picture")
         return len(content), io.BytesIO(content).read

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..files import write_whole
 
@@ -41,7 +41,7 @@ class Listing(NamedTuple):
     rows: list[Row]
     left_out: list[LeftOut]
 
-    def keep(self, kind: str) -> Listing:
+    def keep(self, kind: Literal["picture", "text"]) -> Listing:
         """Leave out the rows without a "picture", or without a "text"; the lines of a .txt count as one."""
         rows = [row for row in self.rows if (row.path if kind == "picture" else row.text) is not None]
         kept = set(map(id, rows))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 from comfy.conds import CONDRegular
-from comfy.patcher_extension import WrapperExecutor, WrappersMP, add_wrapper_with_key
+from comfy.patcher_extension import (
+    WrapperExecutor,
+    WrappersMP,
+    add_wrapper_with_key,
+    get_wrappers_with_key,
+)
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
@@ -13,17 +18,15 @@ from ...conditioning import Layout
 
 
 def guide(guider: CFGGuider) -> None:
-    """Let a guider that is about to sample use `predict`, for this sampling, where a context has a guidance
-    of its own; else nothing lies between core's predictions and the network."""
+    """Let a guider that is about to sample use `predict`, once, for this sampling. Where no context has a
+    guidance of its own, nothing lies between core's predictions and the network."""
     entries = [entry for side in guider.conds.values() for entry in side]
-    if any(part.guidance != 1 for entry in entries for part in entry.get("vd_layout", ())):
-        add_wrapper_with_key(
-            WrappersMP.CALC_COND_BATCH,
-            "vd_context_guidance",
-            predict,
-            guider.model_options,
-            is_model_options=True,
-        )
+    layouts = [entry["vd_layout"] for entry in entries if "vd_layout" in entry]
+    # without layouts the contexts may be those of another guider that this one holds
+    is_plain = bool(layouts) and all(part.guidance == 1 for layout in layouts for part in layout)
+    place = (WrappersMP.CALC_COND_BATCH, "vd_context_guidance")
+    if not is_plain and not get_wrappers_with_key(*place, guider.model_options, is_model_options=True):
+        add_wrapper_with_key(*place, predict, guider.model_options, is_model_options=True)
 
 
 def predict(

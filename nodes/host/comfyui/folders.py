@@ -73,7 +73,7 @@ def diffuser_names() -> list[str]:
         name
         for folder in others
         for name in folder_paths.get_filename_list(folder)
-        if may_hold_diffuser(Path(folder_paths.get_full_path_or_raise(folder, name)))
+        if (path := folder_paths.get_full_path(folder, name)) and may_hold_diffuser(Path(path))
     ]
     return list(dict.fromkeys([*folder_paths.get_filename_list(own), *found]))
 

@@ -55,7 +55,7 @@ class OwnSampler(comfy.samplers.Sampler):
         start = None if self.start is None else self.start.to(latent_image)
         x, _, steps = begin(self.schedule, latent_image, self.noise, self.sampling, start)
         draw = partial(self.noise.draw, x.shape)
-        # `run_sampler` in place, as in `generate`
+        # `run_sampler` in place, as in `vd_core`'s `generate`: two functions less below this one
         trajectory = SAMPLERS[self.sampling.sampler](denoise, x, steps, draw, self.sampling)
         for i, (x, x0) in enumerate(trajectory):
             if callback is not None:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tarfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from vd_core.datasets import rows as names
 from vd_core.datasets.find import find_rows
-from vd_core.datasets.read import Reader, hash_rows
+from vd_core.datasets.read import Reader, hash_rows, read_table
 from vd_core.datasets.rows import Row
 
 FILES = picture_files()
@@ -229,6 +230,28 @@ def test_shards_follow_webdatasets_rule_of_names(tmp_path, name):
         f"{name[name.rindex('.') :]} without a picture",
     ]
     assert find_rows(tmp_path / name).rows == find_rows(tmp_path).rows
+
+
+def test_a_member_without_an_ending_is_named_beside_one_with_it(tmp_path):
+    write_shard(tmp_path / "a.tar", [("cat", b"?"), ("cat.png", PNG)])
+    assert find_rows(tmp_path).left_out == [("hidden or without an ending", "a.tar#cat")]
+
+
+def test_cells_without_a_picture_cost_no_second_pass(tmp_path, monkeypatch):
+    """And of two columns of one name the first counts."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import table
+
+    columns = [[None, PNG, None, PNG], list("abcd"), list("wxyz")]
+    parquet.write_table(table(columns, names=["image", "text", "text"]), tmp_path / "a.parquet")
+    rows, reader, opened = find_rows(tmp_path).rows, Reader(), []
+    monkeypatch.setattr(
+        "vd_core.datasets.read.read_table", lambda *given: opened.append(1) or read_table(*given)
+    )
+    for row in rows:
+        with suppress(ValueError):
+            assert reader.read(row) == PNG
+    assert [row.text for row in rows] == list("abcd") and len(opened) == 1
 
 
 def test_tables(tmp_path):

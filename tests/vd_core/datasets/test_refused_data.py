@@ -1,5 +1,6 @@
 """Data that cannot or must not be read: each is named, with what is wrong with it."""
 
+import json
 import os
 
 import pytest
@@ -48,6 +49,26 @@ def test_damaged_members_are_named(tmp_path):
         ValueError, match=r"a.tar is no readable tar file: at x/2.png, it ends behind the end"
     ):
         find_rows(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut"])
+def test_a_damaged_header_loses_no_row_in_silence(tmp_path, damage):
+    """tarfile takes a header that is wrong, or cut, for the end of the file."""
+    write_shard(tmp_path / "a.tar", [(f"{i}.txt", b"text") for i in range(5)])  # 1024 bytes each
+    content = bytearray((tmp_path / "a.tar").read_bytes())
+    content[2 * 1024 + 10] ^= 1
+    (tmp_path / "a.tar").write_bytes(content if damage == "flipped bit" else content[: 2 * 1024 + 100])
+    with pytest.raises(ValueError, match=r"a.tar is no readable tar file: at 1.txt, "):
+        find_rows(tmp_path)
+
+
+def test_names_that_no_file_can_have_are_missing_pictures(tmp_path):
+    lines = [
+        {"image": "n" * 300 + ".png", "text": "long"},
+        {"image": "data:image/png;base64," + "A" * 5000 + ".png"},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [kind for kind, _ in find_rows(tmp_path).left_out] == 2 * ["entry whose picture is missing"]
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
