@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from ..files import write_whole
 
@@ -41,9 +41,9 @@ class Listing(NamedTuple):
     rows: list[Row]
     left_out: list[LeftOut]
 
-    def keep(self, kind: Literal["picture", "text"]) -> Listing:
+    def keep(self, kind: str) -> Listing:
         """Leave out the rows without a "picture", or without a "text"; the lines of a .txt count as one."""
-        rows = [row for row in self.rows if (row.path if kind == "picture" else row.text) is not None]
+        rows = [row for row in self.rows if {"picture": row.path, "text": row.text}[kind] is not None]
         kept = set(map(id, rows))
         names = (re.sub(r"(?i)(\.txt)#\d+$", r"\1", row.id) for row in self.rows if id(row) not in kept)
         suffixes = {name: PurePath(name.partition("#")[0]).suffix or "row" for name in names}
