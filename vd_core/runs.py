@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 
-from .files import make_folder
+from .files import make_folder, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,17 @@ def hash_files(paths: Iterable[str | Path]) -> str:
                         total.update(block)
                 total.update(b"end of file")
     return total.hexdigest()[:16]
+
+
+def write_left_out(left_out: Sequence[tuple[str, str]], folder: Path) -> None:
+    """List what of the inputs was left out, each with its kind of reason and name, in left_out.jsonl; without
+    any there is no such file."""
+    (folder / "left_out.jsonl").unlink(missing_ok=True)
+    if left_out:
+        with write_whole(folder / "left_out.jsonl") as file:
+            file.writelines(
+                json.dumps({"kind": kind, "name": name}).encode() + b"\n" for kind, name in left_out
+            )
 
 
 def find_differences(before: Mapping, now: Mapping, prefix: str = "") -> list[str]:

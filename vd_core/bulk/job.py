@@ -19,7 +19,7 @@ from ..datasets.read import hash_rows
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..memory import is_out_of_memory
-from ..runs import find_differences, hash_files, lock_folder, read_record
+from ..runs import find_differences, hash_files, lock_folder, read_record, write_left_out
 from .parts import CAPTIONS, locate_part, read_errors, write_captions, write_part
 from .reconstruct import Reconstruction, Reconstructor
 from .tasks import Runner, Settings
@@ -164,7 +164,7 @@ def open_job(
         for name, content in (("inputs.jsonl", inputs), ("job.json", json.dumps(record, indent=1))):
             with write_whole(out / name) as file:
                 file.write(content.encode())
-        listing.write_left_out(out)
+        write_left_out(listing.left_out, out)
     return job
 
 

@@ -27,8 +27,7 @@ MODES = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
 
 
 def read_table(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[list[str], Any]]:
-    """Yield all columns, and the cell of the first of `names`, for each row of a parquet file, `rows` at a
-    time. Raises ValueError."""
+    """Yield, for each row, all columns and the cell of the first of `names`. Raises ValueError for damage."""
     row = 0
     try:
         from pyarrow import parquet
@@ -65,9 +64,9 @@ class WholeTarInfo(tarfile.TarInfo):
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if not buf.strip(b"\0"):
-                raise  # the end
-            raise tarfile.ReadError(str(error)) from error
+            if buf.strip(b"\0"):  # zeros are the end
+                raise tarfile.ReadError(str(error)) from error
+            raise
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, int, Callable[..., bytes]]]:

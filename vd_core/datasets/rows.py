@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
-
-from ..files import write_whole
 
 # The one table of names, of columns, keys of JSON and endings in shards: the first that is there counts.
 TEXT_NAMES = ("caption", "text", "prompt", "txt")
@@ -43,9 +40,10 @@ class Listing(NamedTuple):
 
     def keep(self, kind: str) -> Listing:
         """Leave out the rows without a "picture", or without a "text"; the lines of a .txt count as one."""
-        rows = [row for row in self.rows if {"picture": row.path, "text": row.text}[kind] is not None]
-        kept = set(map(id, rows))
-        names = (re.sub(r"(?i)(\.txt)#\d+$", r"\1", row.id) for row in self.rows if id(row) not in kept)
+        field = {"picture": "path", "text": "text"}[kind]
+        rows = [row for row in self.rows if getattr(row, field) is not None]
+        gone = [row.id for row in self.rows if getattr(row, field) is None]
+        names = [re.sub(r"(?i)(\.txt)#\d+$", r"\1", name) for name in gone]
         suffixes = {name: PurePath(name.partition("#")[0]).suffix or "row" for name in names}
         left_out = [LeftOut(f"{suffix} without a {kind}", name) for name, suffix in suffixes.items()]
         return Listing(rows, self.left_out + left_out)
@@ -55,13 +53,6 @@ class Listing(NamedTuple):
         kinds = Counter(kind for kind, _ in self.left_out).most_common()
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds)
         return f"{len(self.left_out)} left out: {counts}" if counts else ""
-
-    def write_left_out(self, folder: Path) -> None:
-        """List what was left out in left_out.jsonl; without any there is no such file."""
-        (folder / "left_out.jsonl").unlink(missing_ok=True)
-        if self.left_out:
-            with write_whole(folder / "left_out.jsonl") as file:
-                file.writelines(json.dumps(entry._asdict()).encode() + b"\n" for entry in self.left_out)
 
 
 def find_first(names: Iterable[str], entries: Iterable[str]) -> str | None:

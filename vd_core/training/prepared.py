@@ -23,7 +23,7 @@ from ..datasets.rows import Row
 from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil
-from ..runs import hash_files, is_recorded, lock_folder
+from ..runs import hash_files, is_recorded, lock_folder, write_left_out
 from . import distributed
 from .diffuser import FlowData
 
@@ -100,7 +100,7 @@ def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
     a caption when there is none for all.
     """
     listing = find_rows(source.path, source.recursive).keep("picture")
-    listing.write_left_out(folder)
+    write_left_out(listing.left_out, folder)
     if listing.left_out:
         log.warning("%s: %s; %s lists them", source.path, listing.summarize(), folder / "left_out.jsonl")
     if not listing.rows:
