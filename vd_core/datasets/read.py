@@ -65,7 +65,7 @@ class WholeTarInfo(tarfile.TarInfo):
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if buf.strip(b"\0"):  # zeros are the end
-                raise tarfile.ReadError(str(error)) from error
+                raise tarfile.ReadError("the header behind it is damaged") from error
             raise
 
 
