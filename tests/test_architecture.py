@@ -73,7 +73,7 @@ ARROWS = {
         *("pictures", "placement", "sampling", "training"),
     },
     "embedded": set(),
-    "runs": {"files"},
+    "runs": {"datasets", "files"},
     "datasets": {"files", "foreign", "pictures"},
     "bulk": {
         *(

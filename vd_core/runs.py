@@ -11,6 +11,8 @@ from pathlib import Path
 
 import filelock
 
+from .datasets.read import Reader
+from .datasets.rows import Row
 from .files import make_folder, write_whole
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,17 @@ def hash_files(paths: Iterable[str | Path]) -> str:
                         total.update(block)
                 total.update(b"end of file")
     return total.hexdigest()[:16]
+
+
+def hash_rows(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a SHA-256 (16 hexadecimal digits) of the content of each row, picture and text, not its name."""
+    reader = Reader()
+    for row in rows:
+        try:
+            content = b"" if row.path is None else reader.read(row)
+        except ValueError as error:
+            content = str(error).encode()
+        yield hashlib.sha256(content + b"\0text" + (row.text or "").encode()).hexdigest()[:16]
 
 
 def write_left_out(left_out: Sequence[tuple[str, str]], folder: Path) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 
-from ..datasets.read import hash_rows
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..memory import is_out_of_memory
-from ..runs import find_differences, hash_files, lock_folder, read_record, write_left_out
+from ..runs import find_differences, hash_files, hash_rows, lock_folder, read_record, write_left_out
 from .parts import CAPTIONS, locate_part, read_errors, write_captions, write_part
 from .reconstruct import Reconstruction, Reconstructor
 from .tasks import Runner, Settings

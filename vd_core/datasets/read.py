@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from .rows import LARGEST, LONGEST, PICTURE_NAMES, TEXT_NAMES, LeftOut, Row, add
 # webdataset's rule: folder and name up to the first dot are the key, the rest is the ending. Names that start
 # with a dot have no key.
 KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
+TEXTS = (*TEXT_NAMES, "json")
 # of tarfile, by first bytes: trying them all, as it can, takes forever on zeros, which pass for .xz
 MODES = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
 
@@ -69,25 +69,21 @@ class WholeTarInfo(tarfile.TarInfo):
             raise
 
 
-def read_shard(path: Path) -> Iterator[tuple[str, int, Callable[..., bytes]]]:
-    """Yield name, size and reader of each file in a shard, to be read before the next. Raises ValueError."""
+def read_shard(path: Path) -> Iterator[tuple[str, bytes, int, Callable[[], bytes]]]:
+    """Yield name, text, size and reader (to be used before the next) of each file. Raises ValueError."""
     last = "its start"
     try:
-        with (
-            path.open("rb") as file,
-            tarfile.open(  # type: ignore[call-overload]
-                None, MODES.get(file.peek(2)[:2], "r:"), file, tarinfo=WholeTarInfo
-            ) as shard,
-        ):
-            for member in shard:  # links are not followed
-                last = escape(member.name)
-                if member.isreg() and not member.issparse() and (content := shard.extractfile(member)):
-                    if shard.fileobj is not file and member.size > LARGEST:  # to pass over it is to unpack it
-                        raise tarfile.ReadError(f"it takes more than {LARGEST >> 20} MB")
-                    if shard.fileobj is file and member.offset_data + member.size > path.stat().st_size:
-                        raise tarfile.ReadError("it ends behind the end of the file")
-                    yield member.name, member.size, content.read
-                shard.members.clear()  # or all headers would stay in memory
+        with path.open("rb") as file:
+            mode: Any = MODES.get(file.peek(2)[:2], "r:")
+            with tarfile.open(None, mode, file, tarinfo=WholeTarInfo) as shard:
+                for member in shard:  # links are not followed
+                    last = escape(member.name)
+                    if member.isreg() and not member.issparse() and (content := shard.extractfile(member)):
+                        if mode != "r:" and member.size > LARGEST:  # to pass over it is to unpack it
+                            raise tarfile.ReadError(f"it takes more than {LARGEST >> 20} MB")
+                        text = content.read(4 * LONGEST + 1) if member.name.lower().endswith(TEXTS) else b""
+                        yield member.name, text, member.size, content.read
+                    shard.members.clear()  # type: ignore[attr-defined] # or all headers stay in memory
     except Exception as error:  # as above
         raise ValueError(f"{path} is no readable tar file: at {last}, {quote_error(error)}.") from error
 
@@ -99,20 +95,20 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
         keys[key] += 1
         row = Row(f"{name}#{key}" + (f" ({keys[key]})" if keys[key] > 1 else ""))
         texts: dict = {}
-        for number, (file, size, read) in sample:
+        for number, (file, text, size, _) in sample:
             ending = file[len(key) + 1 :].lower()
             kind = ending.rpartition(".")[2]
             if not key:
                 yield LeftOut("hidden or without an ending", f"{name}#{file}")
-            elif kind in (*TEXT_NAMES, "json"):
-                texts.setdefault(kind, read(4 * LONGEST + 1))
+            elif kind in TEXTS:
+                texts.setdefault(kind, text)
             elif f".{kind}" in list_endings() and not row.path and size <= LARGEST:
                 row = row._replace(path=str(path), at=number)
             elif f".{kind}" in list_endings():
                 reason = "further picture of a sample" if row.path else f"larger than {LARGEST >> 20} MB"
                 yield LeftOut(reason, f"{row.id}.{ending}")
         if key:
-            first = find_first((*TEXT_NAMES, "json"), texts)
+            first = find_first(TEXTS, texts)
             yield from add_text(row, texts.get(first, b""), json.loads if first == "json" else decode_text)
 
 
@@ -158,19 +154,8 @@ class Reader:
         if entry is None:
             raise ValueError("its file ends before it")
         if not is_table:
-            return entry[1:]
+            return entry[2:]
         content = entry[1].get("bytes") if isinstance(entry[1], dict) else entry[1]
         if not isinstance(content, bytes):
             raise ValueError("its cell holds no bytes of a picture")
         return len(content), io.BytesIO(content).read
-
-
-def hash_rows(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield a SHA-256 (16 hexadecimal digits) of the content of each row, picture and text, not its name."""
-    reader = Reader()
-    for row in rows:
-        try:
-            content = b"" if row.path is None else reader.read(row)
-        except ValueError as error:
-            content = str(error).encode()
-        yield hashlib.sha256(content + b"\0text" + (row.text or "").encode()).hexdigest()[:16]

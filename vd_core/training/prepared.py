@@ -18,12 +18,12 @@ from torch import Tensor
 from ..checkpoints.load import Paths, load
 from ..checkpoints.parts import list_flow_parts
 from ..datasets.find import find_rows
-from ..datasets.read import Reader, hash_rows
+from ..datasets.read import Reader
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil
-from ..runs import hash_files, is_recorded, lock_folder, write_left_out
+from ..runs import hash_files, hash_rows, is_recorded, lock_folder, write_left_out
 from . import distributed
 from .diffuser import FlowData
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from vd_core.datasets import rows as names
 from vd_core.datasets.find import find_rows
-from vd_core.datasets.read import Reader, hash_rows, read_table
+from vd_core.datasets.read import Reader, read_table
 from vd_core.datasets.rows import Row
+from vd_core.runs import hash_rows
 
 FILES = picture_files()
 OTHER = encode(Image.fromarray(pixels(1)), "PNG")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 
 import pytest
 from data_sets import PNG, message, texts, write_shard
@@ -41,13 +42,15 @@ def test_what_cannot_be_read_is_refused(tmp_path, name, content, words):
         find_rows(tmp_path / name)
 
 
-def test_damaged_members_are_named(tmp_path):
-    write_shard(tmp_path / "a.tar", [("x/1.png", PNG), ("x/2.png", bytes(5000))])
-    content = (tmp_path / "a.tar").read_bytes()
-    (tmp_path / "a.tar").write_bytes(content[:3000])
-    with pytest.raises(
-        ValueError, match=r"a.tar is no readable tar file: at x/2.png, it ends behind the end"
-    ):
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.xz"])
+@pytest.mark.parametrize("ending", ["png", "txt", "json"])
+def test_damaged_members_are_named(tmp_path, name, ending):
+    noise = random.Random(0).randbytes(5000)  # which does not compress
+    write_shard(tmp_path / name, [("x/1.png", PNG), (f"x/2.{ending}", noise)], f"w:{name[6:]}")
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:3000])
+    end = "unexpected end of data" if name == "a.tar" else "Compressed file ended before"
+    with pytest.raises(ValueError, match=rf"{name} is no readable tar file: at x/2.{ending}, {end}"):
         find_rows(tmp_path)
 
 
