@@ -15,6 +15,8 @@ PROGRAMS = (
     ("tools.workflow_cards",),
     ("vd_core", "evaluate", "--judge", "JUDGE"),
     ("tools.figures.few_steps", "JUDGE"),
+    ("tools.figures.sharpness", "JUDGE"),
+    ("tools.figures.breadth", "JUDGE"),
     ("tools.figures.blending",),
     ("tools.figures.regions",),
     ("tools.figures.latents",),

@@ -138,6 +138,17 @@ def spell_code_points(character: str) -> list[str]:
     return ["-".join(plain), "-".join([*plain, "fe0f"])]
 
 
+def fetch_slugs() -> dict[str, str]:
+    """Fetch the names that Iconify gives the characters of `NAMES`: character -> name of its picture."""
+    flat = json.loads(fetch(STYLES["flat"])["chars.json"])
+    return {
+        character: flat[code.lstrip("0")]
+        for _, character in NAMES
+        for code in spell_code_points(character)
+        if code.lstrip("0") in flat
+    }
+
+
 def make_iconify_renderer(
     files: dict[str, bytes], slugs: dict[str, str]
 ) -> Callable[[str], Image.Image | None]:
@@ -203,13 +214,7 @@ def build(out: Path, count: int) -> None:
     if not 1 <= count <= len(NAMES):
         raise ValueError(f"There are 1 to {len(NAMES)} names to draw, not {count}.")
     entries = NAMES[:count]
-    flat = json.loads(fetch(STYLES["flat"])["chars.json"])
-    slugs = {
-        c: flat[code.lstrip("0")]
-        for _, c in entries
-        for code in spell_code_points(c)
-        if code.lstrip("0") in flat
-    }
+    slugs = fetch_slugs()
     pictures: list[Image.Image] = []
     name: list[int] = []
     style: list[int] = []

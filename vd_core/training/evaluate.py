@@ -20,7 +20,7 @@ from .judge import Judge, spoil
 
 SAMPLING = Sampling("dpmpp_2m", steps=20, cfg=2.0)
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
-FOCUSES = (0.0, 0.25, 0.5, 0.75, 1.0)
+FOCUSES = (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)
 
 Progress = Callable[[str], None]
 

@@ -1,0 +1,129 @@
+"""What the embedded model makes of pictures by other hands, and how four seeds differ:
+`python -m tools.figures.breadth JUDGE [--model FILE]`.
+
+JUDGE: the folder of the classifier that scores, as `python -m vd_core evaluate --judge` trains it.
+Twemoji and OpenMoji are fetched with npm, like the model's own pictures; no part was trained on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vd_core.checkpoints.load import load
+from vd_core.embedded import FOLDER, MODEL
+from vd_core.flows import VersatileDiffusion
+from vd_core.pictures import from_pil
+from vd_core.ranking import similarity
+from vd_core.sampling.options import Sampling
+from vd_core.training.dataset import CaptionedPictures
+from vd_core.training.emoji import NAMES, fetch, fetch_slugs, make_iconify_renderer, place_on_white
+from vd_core.training.evaluate import SAMPLING, read, write
+from vd_core.training.judge import Judge, train_judge
+
+from .few_steps import draw
+from .picture_quality import measure_seed_difference
+
+PACKAGES = {"Twemoji": "@iconify-json/twemoji@1.2.5", "OpenMoji": "@iconify-json/openmoji@1.2.29"}
+UNKNOWN = 150  # pictures of things that the model has no name for
+SEEDS = 4
+
+Render = Callable[[str], Image.Image | None]  # of a character
+
+
+def render_known(render: Render, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Draw what the model knows: numbers of names [N], pictures [N, 3, 64, 64] in 0..1."""
+    characters = dict(NAMES)
+    drawn = {n: picture for n, name in enumerate(names) if (picture := render(characters[name])) is not None}
+    return torch.tensor(list(drawn)), from_pil([place_on_white(picture) for picture in drawn.values()])
+
+
+def render_unknown(render: Render, codes: Iterable[str], names: Sequence[str]) -> Tensor:
+    """Draw UNKNOWN other things of these code points, pictographs of one character, chosen by a seed."""
+    known = {ord(character[0]) for name, character in NAMES if name in names}
+    others = [int(code, 16) for code in codes if "-" not in code]
+    others = [code for code in others if code > 0x1F300 and code not in known]
+    pictures = []
+    for place in torch.randperm(len(others), generator=torch.Generator().manual_seed(0)).tolist():
+        picture = render(chr(others[place]))
+        if picture is not None and picture.getchannel("A").getbbox():
+            pictures.append(place_on_white(picture))
+    return from_pil(pictures[:UNKNOWN])
+
+
+def caption(model: VersatileDiffusion, pictures: Tensor) -> tuple[list[str], Tensor]:
+    """Say what pictures show, and which captions are in doubt, bool [N] (see `ClipConfig`)."""
+    context = model.encode_image(pictures, null="black")  # the official choice for text output
+    said = read(model, write(model, [context], len(pictures)))
+    cosine = similarity(context.tokens[:, 0], model.clip.embed_text(said)).diagonal()
+    return said, cosine < model.config.clip.doubt_below
+
+
+@torch.inference_mode()
+def measure_outside(model: VersatileDiffusion, judge: Judge, names: Sequence[str]) -> Iterator[str]:
+    """Write two lines for each set of drawings: names in captions, nearest to CLIP and kept by variations;
+    and the shares of captions in doubt."""
+    slugs = fetch_slugs()
+    texts = model.clip.embed_text(names)
+    for word, package in PACKAGES.items():
+        files = fetch(package)
+        render = make_iconify_renderer(files, slugs)
+        numbers, pictures = render_known(render, names)
+        said, doubt = caption(model, pictures)
+        right = torch.tensor(
+            [text.partition(",")[0] == names[n] for text, n in zip(said, numbers, strict=True)]
+        )
+        context = model.encode_image(pictures)
+        nearest = similarity(context.tokens[:, 0], texts).argmax(dim=1) == numbers
+        drawn = [draw(model, context, seed, SAMPLING) for seed in range(SEEDS)]
+        kept = torch.tensor([float((judge.read(d)[0] == numbers).float().mean()) for d in drawn])
+        yield (
+            f"{word}, {len(numbers)} pictures: captions name {right.float().mean():.3f}, nearest name "
+            f"{nearest.float().mean():.3f}, variations keep {kept.mean():.3f} ± {kept.std():.3f}"
+        )
+        unknown = render_unknown(render, json.loads(files["chars.json"]), names)
+        shares = [float(marks.float().mean()) for marks in (doubt[right], doubt[~right])]
+        shares.append(float(caption(model, unknown)[1].float().mean()))
+        yield (
+            f"{word}, captions in doubt: {shares[0]:.3f} of right ones, {shares[1]:.3f} of wrong ones, "
+            f"{shares[2]:.3f} of {len(unknown)} unknown things"
+        )
+
+
+@torch.inference_mode()
+def measure_variety(model: VersatileDiffusion, judge: Judge, names: Sequence[str], cfg: float) -> str:
+    """Measure how seeds of names without a style differ: in pixels, and in styles."""
+    context = model.encode_text(names)
+    sampling = Sampling(SAMPLING.sampler, SAMPLING.steps, cfg)
+    drawn = [draw(model, context, seed, sampling) for seed in range(SEEDS)]
+    styles = torch.stack([judge.read(pictures)[1] for pictures in drawn])
+    shown = torch.tensor([float(len(column.unique())) for column in styles.T])
+    return (
+        f"{SEEDS} seeds of a name without a style, cfg {cfg}: they differ by "
+        f"{measure_seed_difference(torch.stack(drawn)):.3f} and show {shown.mean():.2f} styles"
+    )
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("judge", type=Path, metavar="JUDGE")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="FILE", help="another one of its layout")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, data = load(options.model), CaptionedPictures.load(FOLDER)
+    judge = train_judge(data, options.judge)
+    for line in measure_outside(model, judge, data.names):
+        print(line, flush=True)
+    for cfg in (1.0, 1.5):
+        print(measure_variety(model, judge, data.names[::4], cfg), flush=True)
+
+
+if __name__ == "__main__":
+    main()
