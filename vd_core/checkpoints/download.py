@@ -15,9 +15,9 @@ from ..choices import REPOSITORY
 from ..files import move_whole
 from ..foreign import quote_error
 from .hub import COMPONENTS
+from .published import PUBLISHED
 from .vocabularies import SOURCES
 
-CLIP = "openai/clip-vit-large-patch14"
 ENDINGS = (".json", ".safetensors", ".bin")
 
 
@@ -39,11 +39,12 @@ def list_single_files(precision: str) -> list[tuple[str, str, str]]:
 
     precision: "float16" or "float32", of the diffuser.
     """
-    diffuser = "vd-four-flow-v1-0-fp16.pth" if precision == "float16" else "vd-four-flow-v1-0.pth"
-    files = [
-        (REPOSITORY, f"pretrained_pth/{file}", file) for file in (diffuser, "kl-f8.pth", "optimus-vae.pth")
-    ]
-    files.append((CLIP, "model.safetensors", "clip-vit-large-patch14.safetensors"))
+    files = []
+    for published in PUBLISHED:
+        file = published.file.replace("-fp16", "") if precision == "float32" else published.file
+        # CLIP's file has a name that says nothing where it lies beside others
+        name = "clip-vit-large-patch14.safetensors" if file == "model.safetensors" else file
+        files.append((published.repository, f"{published.folder}/{file}".lstrip("/"), name))
     return files + [(source.repositories[0], source.file, source.names[0]) for source in SOURCES.values()]
 
 

@@ -1,4 +1,4 @@
-"""Which published file holds which part, and how a missing one is reported. Nothing is downloaded here."""
+"""Which published file holds which part, and how a missing one is reported. `download` fetches them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..choices import REPOSITORY
 from ..foreign import printable
+
+PROMPT_FREE = "shi-labs/prompt-free-diffusion"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file that others publish; `parts` are prefixes of the part names it holds."""
+    """A file of a repository on the Hugging Face Hub; `parts` are prefixes of the part names it holds."""
 
     file: str
     size: str
-    where: str
-    parts: tuple[str, ...]
+    repository: str
+    folder: str = ""
+    parts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.file} ({self.size}, {self.where})"
+        folder = f", folder {self.folder}" if self.folder else ""
+        return f"{self.file} ({self.size}, huggingface.co/{self.repository}{folder})"
 
 
-VERSATILE_DIFFUSION = "huggingface.co/shi-labs/versatile-diffusion, folder pretrained_pth"
 PUBLISHED = (
     Published(
-        "vd-four-flow-v1-0-fp16.pth",
+        "vd-four-flow-v1-0-fp16.pth",  # the file in float32 has the same name without "-fp16"
         "5.1 GB; vd-four-flow-v1-0.pth in float32: 10.3 GB",
-        VERSATILE_DIFFUSION,
+        REPOSITORY,
+        "pretrained_pth",
         ("diffuser.",),
     ),
-    Published("kl-f8.pth", "0.3 GB", VERSATILE_DIFFUSION, ("image_vae",)),
-    Published("optimus-vae.pth", "1 GB", VERSATILE_DIFFUSION, ("text_vae",)),
+    Published("kl-f8.pth", "0.3 GB", REPOSITORY, "pretrained_pth", ("image_vae",)),
+    Published("optimus-vae.pth", "1 GB", REPOSITORY, "pretrained_pth", ("text_vae",)),
     Published(
-        "model.safetensors",
-        "1.7 GB",
-        "huggingface.co/openai/clip-vit-large-patch14",
-        ("clip_text", "clip_vision"),
+        "model.safetensors", "1.7 GB", "openai/clip-vit-large-patch14", parts=("clip_text", "clip_vision")
     ),
 )
 # Files of Prompt-Free Diffusion hold no part of Versatile Diffusion.
-PROMPT_FREE = "huggingface.co/shi-labs/prompt-free-diffusion, folder pretrained/pfd"
 BESIDE = tuple(
-    Published(f"{name}.safetensors", size, f"{PROMPT_FREE}/{folder}", ())
+    Published(f"{name}.safetensors", size, PROMPT_FREE, f"pretrained/pfd/{folder}")
     for folder, size, names in (
         ("seecoder", "1.2 GB", ("seecoder-v1-0", "seecoder-pa-v1-0", "seecoder-anime-v1-0")),
         ("diffuser", "1.7 GB", ("Deliberate-v2-0", "Anything-v4")),
