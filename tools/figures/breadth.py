@@ -31,7 +31,6 @@ from .few_steps import draw
 from .picture_quality import measure_seed_difference
 
 PACKAGES = {"Twemoji": "@iconify-json/twemoji@1.2.5", "OpenMoji": "@iconify-json/openmoji@1.2.29"}
-UNKNOWN = 150  # pictures of things that the model has no name for
 SEEDS = 4
 
 Render = Callable[[str], Image.Image | None]  # of a character
@@ -45,16 +44,11 @@ def render_known(render: Render, names: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 def render_unknown(render: Render, codes: Iterable[str], names: Sequence[str]) -> Tensor:
-    """Draw UNKNOWN other things of these code points, pictographs of one character, chosen by a seed."""
+    """Draw all other things among these code points, pictographs of one character."""
     known = {ord(character[0]) for name, character in NAMES if name in names}
-    others = [int(code, 16) for code in codes if "-" not in code]
-    others = [code for code in others if code > 0x1F300 and code not in known]
-    pictures = []
-    for place in torch.randperm(len(others), generator=torch.Generator().manual_seed(0)).tolist():
-        picture = render(chr(others[place]))
-        if picture is not None and picture.getchannel("A").getbbox():
-            pictures.append(place_on_white(picture))
-    return from_pil(pictures[:UNKNOWN])
+    others = {int(code, 16) for code in codes if "-" not in code}
+    pictures = [render(chr(code)) for code in sorted(others - known) if code > 0x1F300]
+    return from_pil([place_on_white(p) for p in pictures if p is not None and p.getchannel("A").getbbox()])
 
 
 def caption(model: VersatileDiffusion, pictures: Tensor) -> tuple[list[str], Tensor]:
@@ -65,20 +59,26 @@ def caption(model: VersatileDiffusion, pictures: Tensor) -> tuple[list[str], Ten
     return said, cosine < model.config.clip.doubt_below
 
 
+def check_names(said: Sequence[str], numbers: Tensor, names: Sequence[str]) -> Tensor:
+    """Tell which captions name the right thing, bool [N]."""
+    pairs = zip(said, numbers.tolist(), strict=True)
+    return torch.tensor([text.partition(",")[0] == names[number] for text, number in pairs])
+
+
 @torch.inference_mode()
-def measure_outside(model: VersatileDiffusion, judge: Judge, names: Sequence[str]) -> Iterator[str]:
-    """Write two lines for each set of drawings: names in captions, nearest to CLIP and kept by variations;
-    and the shares of captions in doubt."""
-    slugs = fetch_slugs()
-    texts = model.clip.embed_text(names)
+def measure_outside(model: VersatileDiffusion, judge: Judge, data: CaptionedPictures) -> Iterator[str]:
+    """Write a line for each set of drawings, names in captions, nearest to CLIP and kept by variations; and
+    one on doubt: the shares of captions that it marks, of the held-out pictures and all of these."""
+    said, doubt = caption(model, data.pixels[data.held_out])
+    right = check_names(said, data.name[data.held_out], data.names)
+    marks = {"right captions": [doubt[right]], "wrong ones": [doubt[~right]], "those of unknown things": []}
+    slugs, texts = fetch_slugs(), model.clip.embed_text(data.names)
     for word, package in PACKAGES.items():
         files = fetch(package)
         render = make_iconify_renderer(files, slugs)
-        numbers, pictures = render_known(render, names)
+        numbers, pictures = render_known(render, data.names)
         said, doubt = caption(model, pictures)
-        right = torch.tensor(
-            [text.partition(",")[0] == names[n] for text, n in zip(said, numbers, strict=True)]
-        )
+        right = check_names(said, numbers, data.names)
         context = model.encode_image(pictures)
         nearest = similarity(context.tokens[:, 0], texts).argmax(dim=1) == numbers
         drawn = [draw(model, context, seed, SAMPLING) for seed in range(SEEDS)]
@@ -87,13 +87,13 @@ def measure_outside(model: VersatileDiffusion, judge: Judge, names: Sequence[str
             f"{word}, {len(numbers)} pictures: captions name {right.float().mean():.3f}, nearest name "
             f"{nearest.float().mean():.3f}, variations keep {kept.mean():.3f} ± {kept.std():.3f}"
         )
-        unknown = render_unknown(render, json.loads(files["chars.json"]), names)
-        shares = [float(marks.float().mean()) for marks in (doubt[right], doubt[~right])]
-        shares.append(float(caption(model, unknown)[1].float().mean()))
-        yield (
-            f"{word}, captions in doubt: {shares[0]:.3f} of right ones, {shares[1]:.3f} of wrong ones, "
-            f"{shares[2]:.3f} of {len(unknown)} unknown things"
-        )
+        unknown = render_unknown(render, json.loads(files["chars.json"]), data.names)
+        doubts = (doubt[right], doubt[~right], caption(model, unknown)[1])
+        for found, more in zip(marks.values(), doubts, strict=True):
+            found.append(more)
+    together = {kind: torch.cat(found).float() for kind, found in marks.items()}
+    shares = [f"{marked.mean():.3f} of {len(marked)} {kind}" for kind, marked in together.items()]
+    yield f"in doubt, with the held-out pictures: {', '.join(shares)}"
 
 
 @torch.inference_mode()
@@ -119,7 +119,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, data = load(options.model), CaptionedPictures.load(FOLDER)
     judge = train_judge(data, options.judge)
-    for line in measure_outside(model, judge, data.names):
+    for line in measure_outside(model, judge, data):
         print(line, flush=True)
     for cfg in (1.0, 1.5):
         print(measure_variety(model, judge, data.names[::4], cfg), flush=True)
