@@ -71,7 +71,7 @@ def measure_outside(model: VersatileDiffusion, judge: Judge, data: CaptionedPict
     one on doubt: the shares of captions that it marks, of the held-out pictures and all of these."""
     said, doubt = caption(model, data.pixels[data.held_out])
     right = check_names(said, data.name[data.held_out], data.names)
-    marks = {"right captions": [doubt[right]], "wrong ones": [doubt[~right]], "those of unknown things": []}
+    marks = {"right": [doubt[right]], "wrong": [doubt[~right]], "unknown things": []}
     slugs, texts = fetch_slugs(), model.clip.embed_text(data.names)
     for word, package in PACKAGES.items():
         files = fetch(package)
@@ -93,7 +93,7 @@ def measure_outside(model: VersatileDiffusion, judge: Judge, data: CaptionedPict
             found.append(more)
     together = {kind: torch.cat(found).float() for kind, found in marks.items()}
     shares = [f"{marked.mean():.3f} of {len(marked)} {kind}" for kind, marked in together.items()]
-    yield f"in doubt, with the held-out pictures: {', '.join(shares)}"
+    yield f"captions in doubt, with those of the held-out pictures: {', '.join(shares)}"
 
 
 @torch.inference_mode()
