@@ -9,6 +9,7 @@ from PIL import Image
 
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
+from vd_core.pictures import read_picture
 
 PNG = encode(Image.fromarray(pixels()), "PNG")
 
@@ -35,7 +36,7 @@ def texts(source, **options):
 def pictured(source, **options):
     """Return the ids of rows with pictures, which can all be read."""
     reader, rows = Reader(), find_rows(source, **options).keep("picture").rows
-    assert all(reader.read_picture(row).mode == "RGB" for row in rows)
+    assert all(read_picture(reader.read(row), row.id).mode == "RGB" for row in rows)
     return [row.id for row in rows]
 
 

@@ -104,6 +104,7 @@ def read_rows(path: Path) -> None:
     """Read a file as the shard, table, list or picture that its first byte says, and the pictures in it."""
     from vd_core.datasets.find import find_rows
     from vd_core.datasets.read import Reader
+    from vd_core.pictures import read_picture
 
     data = path.read_bytes()
     ending = (".tar", ".tar.gz", ".jsonl", ".csv", ".txt", ".png")[data[0] % 6 if data else 0]
@@ -111,7 +112,7 @@ def read_rows(path: Path) -> None:
     named.write_bytes(gzip.compress(data[1:]) if ending == ".tar.gz" else data[1:])
     reader = Reader()
     for row in find_rows(named).keep("picture").rows:
-        attempt(lambda row=row: reader.read_picture(row))
+        attempt(lambda row=row: read_picture(reader.read(row), row.id))
 
 
 def read_answer(path: Path) -> None:

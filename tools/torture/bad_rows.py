@@ -19,7 +19,7 @@ from vd_core.bulk.parts import locate_part, read_errors, write_part
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
-from vd_core.pictures import crop_square
+from vd_core.pictures import crop_square, read_picture
 
 from .forked import Result, Table, judge_error, run_forked
 
@@ -270,7 +270,7 @@ def read(row: Row, kind: str) -> object:
     if kind == "text":
         return row.text
     try:
-        picture = Reader().read_picture(row)
+        picture = read_picture(Reader().read(row), row.id)
     except ValueError as error:
         return error
     crop_square(picture, 224)

@@ -24,7 +24,7 @@ from ..diffuser.layer_names import name_layers
 from ..embedded import MODEL
 from ..finite import check_samples
 from ..memory import is_out_of_memory
-from ..pictures import crop_square, from_pil, name_lack_of_memory, to_pil
+from ..pictures import crop_square, from_pil, name_lack_of_memory, read_picture, to_pil
 from ..placement import choose_device
 from ..ranking import similarity
 from ..sampling.checks import check_choice, check_number, check_size
@@ -132,7 +132,7 @@ class Runner:
         if TASKS[self.settings.task] == "text":
             return row.text or ""
         try:
-            picture = self.reader.read_picture(row, self.settings.background)
+            picture = read_picture(self.reader.read(row), row.id, self.settings.background)
             with name_lack_of_memory(row.id):
                 return from_pil(crop_square(picture, self.model.config.clip.image_size))
         except ValueError as error:

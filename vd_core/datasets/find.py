@@ -33,15 +33,17 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
         raise ValueError(f"{source} is no data set: give a folder, a picture, or one of {known}.")
     root = (source if is_folder else source.parent).resolve()
     files = [] if is_folder else [root / source.name]
-    for path in sorted(path for path in root.rglob("*") if path.is_file()) if is_folder else ():
+    paths = (path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
+    for path in sorted(paths) if is_folder else ():
         name = path.relative_to(root)
         if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
             passed_over.append(LeftOut("hidden", name.as_posix()))
         elif len(name.parts) > 1 and not recursive:
             passed_over.append(LeftOut("in a subfolder (--recursive takes them)", name.as_posix()))
+        elif not path.is_file():
+            passed_over.append(LeftOut("link to a folder, or no file", name.as_posix()))
         elif not path.resolve().is_relative_to(root):
-            advice = "copy the file there, or give the folder that it is in"
-            raise ValueError(f"{path} is a link that leads out of {source}: {advice}.")
+            raise ValueError(f"{path} is a link that leads out of {source}: copy it in, or give its folder.")
         else:
             files.append(path)
     listed = list(list_files(files, root))
@@ -72,7 +74,8 @@ def list_files(files: Sequence[Path], root: Path) -> Iterator[Row | LeftOut]:
         name = path.relative_to(root).as_posix()
         if kind == "picture":
             beside = texts[path.with_suffix("")]
-            yield from (LeftOut("second text of a picture", f"{name}: {text.name}") for text in beside[1:])
+            others = [text.name for text in beside[1:]] + ["a list"] * bool(beside and listed.get(path))
+            yield from (LeftOut("second text of a picture", f"{name}: {other}") for other in others)
             row = Row(name, None if beside else listed.get(path), str(path))
             yield from add_text(row, beside[0], read_text) if beside else [row]
         elif kind == "list":
@@ -117,11 +120,14 @@ def read_list(path: Path) -> Iterator[tuple[int, dict]]:
     if ending in (".csv", ".tsv"):
         head = text.partition("\n")[0]  # spreadsheets differ in what separates columns
         separator = "\t" if ending == ".tsv" else max(",;\t", key=head.count)
-        reader = csv.DictReader(StringIO(text, newline=""), delimiter=separator, restkey="", strict=True)
+        lines = StringIO(text, newline="")
+        reader: csv.DictReader = csv.DictReader(lines, delimiter=separator, restkey="\0", strict=True)
         try:
             if not find_first(names := (*FILE_NAMES, *TEXT_NAMES), reader.fieldnames or ()):
                 raise ValueError(f"The first line of {path} names none of the columns {', '.join(names)}.")
-            yield from ((reader.line_num - 1, entry) for entry in reader)
+            for row in reader:
+                more = row.pop("\0", ())
+                yield reader.line_num - 1, {} if any(more) else row  # a comma lacks its quotes
         except csv.Error as error:
             raise ValueError(f"{path} is no table behind its line {reader.line_num}: {error}.") from error
         return

@@ -1,4 +1,4 @@
-"""Rows that share a file, parquet tables and webdataset shards; and the pictures of all rows."""
+"""Rows that share a file, parquet tables and webdataset shards; and the bytes of all pictures."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ..foreign import escape, quote_error
-from ..pictures import list_endings, read_picture
+from ..pictures import list_endings
 from .rows import LARGEST, LONGEST, PICTURE_NAMES, TEXT_NAMES, LeftOut, Row, add_text, decode_text, find_first
 
-# webdataset's rule: folder and name up to the first dot are the key, the rest is the ending. Names that start
-# with a dot have no key.
+# webdataset's rule: folder and name up to the first dot are the key; names that start with a dot have none.
 KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
 TEXTS = (*TEXT_NAMES, "json")
 # of tarfile, by first bytes: trying them all, as it can, takes forever on zeros, which pass for .xz
-MODES = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
+MODES = {b"\x1f\x8b\x08": "r:gz", b"BZh": "r:bz2", b"\xfd7z": "r:xz"}
 
 
 def read_table(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[list[str], Any]]:
@@ -39,11 +36,12 @@ def read_table(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[li
                 cells = batch.column(0).to_pylist() if wanted else [None] * batch.num_rows
                 yield from ((columns, cell) for cell in cells)
                 row += batch.num_rows
+            if row != table.metadata.num_rows:
+                raise ValueError(f"{table.metadata.num_rows} rows were written")
     except ImportError:
         raise ValueError(f"Reading {path} needs pyarrow: pip install pyarrow.") from None
     except Exception as error:  # the parser meets foreign bytes here and can fail in any way
-        fault = quote_error(error)
-        raise ValueError(f"{path} is no parquet file, or damaged at row {row}: {fault}.") from error
+        raise ValueError(f"{path} is no whole parquet file: at row {row}, {quote_error(error)}.") from error
 
 
 def list_table(path: Path, name: str) -> Iterator[Row | LeftOut]:
@@ -57,33 +55,49 @@ def list_table(path: Path, name: str) -> Iterator[Row | LeftOut]:
 
 
 class WholeTarInfo(tarfile.TarInfo):
-    """A header of a tar file that is an error where it is damaged; tarfile takes it for the file's end."""
+    """A header of a tar file that is an error where it is damaged or missing; to tarfile it is the end."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in b"xgXLK" and not 0 <= header.size <= LONGEST:  # of pax and GNU, to be read whole
+            raise tarfile.ReadError("no whole header follows")
+        return header
+
+    @classmethod
+    def fromtarfile(cls, archive):
         try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if buf.strip(b"\0"):  # zeros are the end
-                raise tarfile.ReadError("the header behind it is damaged") from error
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # zeros
             raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError("no whole header follows") from error
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, bytes, int, Callable[[], bytes]]]:
-    """Yield name, text, size and reader (to be used before the next) of each file. Raises ValueError."""
+    """Yield name, text, size and reader (to be used before the next) of each member; links and the like have
+    size -1. Raises ValueError for damage; a wrong checksum shows at the end."""
     last = "its start"
     try:
         with path.open("rb") as file:
-            mode: Any = MODES.get(file.peek(2)[:2], "r:")
+            head = file.peek(512)
+            mode: Any = "r:" if head[257:262] == b"ustar" else MODES.get(head[:3], "r:")
             with tarfile.open(None, mode, file, tarinfo=WholeTarInfo) as shard:
-                for member in shard:  # links are not followed
+                for member in shard:
                     last = escape(member.name)
-                    if member.isreg() and not member.issparse() and (content := shard.extractfile(member)):
-                        if mode != "r:" and member.size > LARGEST:  # to pass over it is to unpack it
-                            raise tarfile.ReadError(f"it takes more than {LARGEST >> 20} MB")
+                    # tarfile goes back by negative sizes for ever, and unpacks what it passes over
+                    if member.size < 0 or mode != "r:" and member.size > LARGEST:
+                        raise tarfile.ReadError(f"it claims {member.size:,} bytes of at most {LARGEST:,}")
+                    is_plain = member.isreg() and not member.issparse()
+                    if is_plain and (content := shard.extractfile(member)):
                         text = content.read(4 * LONGEST + 1) if member.name.lower().endswith(TEXTS) else b""
                         yield member.name, text, member.size, content.read
+                    elif not member.isdir():
+                        yield member.name, b"", -1, bytes
                     shard.members.clear()  # type: ignore[attr-defined] # or all headers stay in memory
+                while rest := shard.fileobj.read(1 << 20):
+                    if rest.strip(b"\0"):
+                        raise tarfile.ReadError("more follows behind the end")
     except Exception as error:  # as above
         raise ValueError(f"{path} is no readable tar file: at {last}, {quote_error(error)}.") from error
 
@@ -95,11 +109,14 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
         keys[key] += 1
         row = Row(f"{name}#{key}" + (f" ({keys[key]})" if keys[key] > 1 else ""))
         texts: dict = {}
+        is_sample = False
         for number, (file, text, size, _) in sample:
             ending = file[len(key) + 1 :].lower()
             kind = ending.rpartition(".")[2]
-            if not key:
-                yield LeftOut("hidden or without an ending", f"{name}#{file}")
+            is_sample |= bool(key) and size >= 0
+            if not key or size < 0:
+                reason = "hidden or without an ending" if size >= 0 else "link, or file with holes"
+                yield LeftOut(reason, f"{name}#{file}")
             elif kind in TEXTS:
                 texts.setdefault(kind, text)
             elif f".{kind}" in list_endings() and not row.path and size <= LARGEST:
@@ -107,7 +124,7 @@ def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
             elif f".{kind}" in list_endings():
                 reason = "further picture of a sample" if row.path else f"larger than {LARGEST >> 20} MB"
                 yield LeftOut(reason, f"{row.id}.{ending}")
-        if key:
+        if is_sample:
             first = find_first(TEXTS, texts)
             yield from add_text(row, texts.get(first, b""), json.loads if first == "json" else decode_text)
 
@@ -119,10 +136,6 @@ class Reader:
         self.path: str | None = None  # of the shard or table that is open
         self.entries: Iterator[Any] = iter(())  # what is left of it
         self.next = 0  # the number of the first of these
-
-    def read_picture(self, row: Row, background: str = "white") -> Image.Image:
-        """Return the picture of a row, RGB, on a background where it is transparent. Raises like `read`."""
-        return read_picture(self.read(row), row.id, background)
 
     def read(self, row: Row) -> bytes:
         """Return the bytes of a row's picture. Raises ValueError with one sentence that names the row."""

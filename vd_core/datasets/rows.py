@@ -57,17 +57,20 @@ class Listing(NamedTuple):
 
 def find_first(names: Iterable[str], entries: Iterable[str]) -> str | None:
     """Return the entry that has the first of these names, in any case; None where there is none."""
-    lower = {entry.strip().lower(): entry for entry in entries}
+    lower = {entry.strip().lower(): entry for entry in reversed(list(entries))}
     return next((lower[name] for name in names if name in lower), None)
 
 
 def decode_text(content: bytes, name: str = "its text") -> str:
     """Decode UTF-8 with or without BOM, or UTF-16 with BOM. Raises ValueError naming the first other line."""
     try:
-        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{name}, line {line}: this is no text in UTF-8; save the file as UTF-8.") from error
+        text = content[: error.start].replace(b"\0", b"").decode("latin-1") + "\0"
+    if "\0" in text:  # as in UTF-16 without BOM
+        line = text.partition("\0")[0].count("\n") + 1
+        raise ValueError(f"{name}, line {line}: this is no text in UTF-8; save the file as UTF-8.")
+    return text
 
 
 def read_text(path: Path) -> str:
@@ -82,7 +85,7 @@ def find_text(entry: object) -> str | None:
     if isinstance(entry, dict):
         entry = entry.get(find_first(TEXT_NAMES, entry))
     entry = "" if entry is None else entry
-    if not isinstance(entry, str) or len(entry) > LONGEST:
+    if not isinstance(entry, str) or len(entry) > LONGEST or "\0" in entry:
         raise ValueError(f"it holds no text, or one of more than {LONGEST:,} letters")
     entry.encode()  # raises UnicodeEncodeError, a ValueError, for half of a surrogate pair
     return entry.strip() or None

@@ -22,7 +22,7 @@ from ..datasets.read import Reader
 from ..datasets.rows import Row
 from ..files import write_whole
 from ..flows import VersatileDiffusion
-from ..pictures import from_pil
+from ..pictures import from_pil, read_picture
 from ..runs import hash_files, hash_rows, is_recorded, lock_folder, write_left_out
 from . import distributed
 from .diffuser import FlowData
@@ -138,7 +138,8 @@ def read_batches(
         pictures, captions = [], []
         for row in rows[start : start + batch]:
             try:
-                pictures.append(fit_picture(reader.read_picture(row, source.background), source.size))
+                picture = read_picture(reader.read(row), row.id, source.background)
+                pictures.append(fit_picture(picture, source.size))
                 captions.append(row.text or "")
             except ValueError as error:
                 errors.append({"id": row.id, "error": str(error)})

@@ -155,7 +155,7 @@ def test_pictures_are_those_of_the_canvas_and_of_training(tmp_path):
     assert len(rows) >= 30
     for row in rows:
         images, _ = read_frames(Path(row.path), row.id)
-        assert torch.equal(from_pil(runner.reader.read_picture(row)), images[:1])
+        assert torch.equal(from_pil(read_picture(runner.reader.read(row), row.id)), images[:1])
         assert torch.equal(runner.read(row), resize_and_crop(images[:1], runner.model.config.clip.image_size))
 
 

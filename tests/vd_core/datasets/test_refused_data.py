@@ -1,11 +1,13 @@
 """Data that cannot or must not be read: each is named, with what is wrong with it."""
 
+import gzip
 import json
 import os
 import random
+import tarfile
 
 import pytest
-from data_sets import PNG, message, texts, write_shard
+from data_sets import PNG, message, texts, write_shard, write_table
 
 from vd_core.datasets.find import find_rows
 from vd_core.datasets.read import Reader
@@ -54,15 +56,87 @@ def test_damaged_members_are_named(tmp_path, name, ending):
         find_rows(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["flipped bit", "cut"])
-def test_a_damaged_header_loses_no_row_in_silence(tmp_path, damage):
-    """tarfile takes a header that is wrong, or cut, for the end of the file."""
+DAMAGES = {
+    "flipped bit": lambda c: c[:2058] + bytes([c[2058] ^ 1]) + c[2059:],
+    "cut in a header": lambda c: c[: 2 * 1024 + 100],
+    "cut between members": lambda c: c[: 2 * 1024],
+    "hole": lambda c: c[: 2 * 1024] + bytes(512) + c[2 * 1024 + 512 :],
+    "two in one": lambda c: c[: 2 * 1024] + bytes(1024) + c,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_loses_no_row_in_silence(tmp_path, damage):
+    """tarfile takes a header that is wrong, missing or of zeros for the end of the file."""
     write_shard(tmp_path / "a.tar", [(f"{i}.txt", b"text") for i in range(5)])  # 1024 bytes each
-    content = bytearray((tmp_path / "a.tar").read_bytes())
-    content[2 * 1024 + 10] ^= 1
-    (tmp_path / "a.tar").write_bytes(content if damage == "flipped bit" else content[: 2 * 1024 + 100])
+    content = DAMAGES[damage]((tmp_path / "a.tar").read_bytes())
+    (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(ValueError, match=r"a.tar is no readable tar file: at 1.txt, "):
         find_rows(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["text", "checksum", "end"])
+def test_checksums_of_compressed_shards_are_read(tmp_path, damage):
+    write_shard(tmp_path / "a.tar", [("a.txt", b"the cat sits")])
+    content = bytearray(gzip.compress((tmp_path / "a.tar").read_bytes(), 0))
+    if damage == "text":
+        place = content.index(b"the cat")
+        content[place + 4 : place + 7] = b"bat"
+    elif damage == "checksum":
+        content[-5] ^= 1
+    (tmp_path / "a.tar.gz").write_bytes(content[:-8] if damage == "end" else content)
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(ValueError, match="at a.txt, (CRC check failed|Compressed file ended)"):
+        find_rows(tmp_path)
+
+
+@pytest.mark.parametrize("size", [-512, -2048])
+def test_negative_sizes_end(tmp_path, size):
+    """tarfile goes back to where it was, for ever (CVE-2025-8194)."""
+    header = tarfile.TarInfo("b.txt")
+    header.pax_headers = {"size": str(size)}
+    member = header.create_pax_header(header.get_info(), "utf-8") + bytes(1024)
+    write_shard(tmp_path / "a.tar", [("a.txt", b"text")])
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:1024] + member)
+    with pytest.raises(ValueError, match=f"at b.txt, it claims {size:,} bytes"):
+        find_rows(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x"])
+def test_names_that_take_a_gigabyte_are_not_unpacked(tmp_path, kind):
+    header = tarfile.TarInfo("name")
+    header.type, header.size = kind, 1 << 30
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as shard:
+        shard.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
+    with pytest.raises(ValueError, match="at its start, no whole header follows"):
+        find_rows(tmp_path)
+
+
+def test_texts_in_utf_16_without_a_mark_are_named(tmp_path):
+    (tmp_path / "p.txt").write_bytes("one\ntwo".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"p.txt, line 1: this is no text in UTF-8"):
+        find_rows(tmp_path)
+    (tmp_path / "p.txt").write_text("one")
+    (tmp_path / "q.jsonl").write_text('{"text": "a\\u0000b"}')
+    assert [kind for kind, _ in find_rows(tmp_path).left_out] == ["entry not readable"]
+
+
+def test_a_table_that_lost_rows_is_refused(tmp_path):
+    """One wrong bit of the footer can leave the row groups out."""
+    write_table(tmp_path / "a.parquet", {"text": ["a", "b"]})
+    content = (tmp_path / "a.parquet").read_bytes()
+    damaged = [
+        content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+        for place in range(len(content) - 200, len(content) - 8)
+        for bit in range(8)
+    ]
+    for changed in damaged[::7]:
+        (tmp_path / "a.parquet").write_bytes(changed)
+        try:
+            rows = find_rows(tmp_path).rows
+        except ValueError:
+            continue
+        assert len(rows) == 2 or find_rows(tmp_path).left_out
 
 
 def test_names_that_no_file_can_have_are_missing_pictures(tmp_path):
@@ -78,7 +152,7 @@ def test_names_that_no_file_can_have_are_missing_pictures(tmp_path):
 def test_small_shards_that_unpack_to_much_are_refused(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("vd_core.datasets.read.LARGEST", 1 << 20)
     write_shard(tmp_path / "a.tar", [("a.png", bytes(2 << 20))], f"w:{kind}")
-    with pytest.raises(ValueError, match="at a.png, it takes more than 1 MB"):
+    with pytest.raises(ValueError, match="at a.png, it claims 2,097,152 bytes of at most 1,048,576"):
         find_rows(tmp_path)
 
 
