@@ -3,6 +3,7 @@ and pictures."""
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import io
 import os
@@ -54,6 +55,15 @@ NAMES = (
 )
 Make = Callable[[Path], object]
 
+LINKS = (
+    *(tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE),
+    *(tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE),
+)
+TARGETS = (
+    *("secret.png", "secret.txt", "secret.tar", "secret.parquet"),
+    *("nothing.png", "/dev/zero", "/etc/passwd", "."),
+)
+
 
 def make_png(width: int = 24, height: int = 16) -> bytes:
     """Make a picture."""
@@ -94,16 +104,24 @@ def write_links(kind: bytes, path: Path) -> None:
     write_shard(path / "a.tar", links + make_pair("good"))
 
 
-def write_claim(path: Path) -> None:
-    """Write a member that claims 100 GB."""
-    info = make_member("a.png", size=100 << 30)
+def write_claim(kind: bytes, path: Path) -> None:
+    """Write a member, or a header of pax or GNU, that claims 100 GB."""
+    info = make_member("a.png", size=100 << 30, type=kind)
     (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
 
-def write_long_name(path: Path) -> None:
-    """Write a name that claims 100 GB."""
-    info = make_member("././@LongLink", size=100 << 30, type=tarfile.GNUTYPE_LONGNAME)
-    (path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+def write_packed_claim(kind: bytes, path: Path) -> None:
+    """Write one that takes 1 GB when it is unpacked, to be read or passed over, in a small file."""
+    with gzip.open(path / "a.tar.gz", "wb", compresslevel=1) as shard:
+        shard.write(make_member("a", size=1 << 30, type=kind).tobuf(tarfile.GNU_FORMAT))
+        for _ in range(1 << 10):
+            shard.write(bytes(1 << 20))
+
+
+def write_way_back(path: Path) -> None:
+    """Write a size that leads a reader back to the same member."""
+    info = make_member("a.png", pax_headers={"size": "-1536"})
+    (path / "a.tar").write_bytes(info.create_pax_header(info.get_info(), "utf-8") + bytes(1024))
 
 
 def write_sparse(name: str, path: Path) -> None:
@@ -149,32 +167,19 @@ def make_hostile() -> Iterator[tuple[str, Make]]:
                     write_lines("a", f"{name}.txt", path),
                 ],
             )
-    for kind in (
-        tarfile.SYMTYPE,
-        tarfile.LNKTYPE,
-        tarfile.CHRTYPE,
-        tarfile.FIFOTYPE,
-        tarfile.DIRTYPE,
-        tarfile.GNUTYPE_SPARSE,
-    ):
+    for kind in LINKS:
         yield f"members of type {kind!r}", partial(write_links, kind)
-    for target in (
-        "secret.png",
-        "secret.txt",
-        "secret.tar",
-        "secret.parquet",
-        "nothing.png",
-        "/dev/zero",
-        "/etc/passwd",
-        ".",
-    ):
+    for target in TARGETS:
         for ending in (Path(target).suffix or ".txt", ".png"):
             yield f"link{ending} to {target}", partial(link, f"link{ending}", target)
     yield "link to a folder", partial(link, "folder", ".")
     yield "link to itself", lambda path: (path / "a.png").symlink_to(path / "a.png")
     yield "pipe", lambda path: [os.mkfifo(path / name) for name in ("a.png", "a.txt", "a.tar", "a.parquet")]
-    yield "member of 100 GB", write_claim
-    yield "name of 100 GB", write_long_name
+    for kind in (tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME):
+        yield f"member of 100 GB of type {kind!r}", partial(write_claim, kind)
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, b"Z"):
+        yield f"packed member of 1 GB of type {kind!r}", partial(write_packed_claim, kind)
+    yield "member of -1536 bytes", write_way_back
     for name in ("a.png", "a.txt", "a.jsonl", "a.tar", "a.parquet"):
         yield f"{name} of 100 GB", partial(write_sparse, name)
     for mode in ("w:gz", "w:xz"):
@@ -184,10 +189,8 @@ def make_hostile() -> Iterator[tuple[str, Make]]:
                 path / "a.tar", [(make_member("a.png"), bytes(200 << 20))], mode
             ),
         )
-    yield (
-        "picture of 60,000 sides",
-        lambda path: (path / "a.png").write_bytes(make_png().replace(make_png()[16:24], b"\0\0\xea\x60" * 2)),
-    )
+    wide = make_png().replace(make_png()[16:24], b"\0\0\xea\x60" * 2)
+    yield "picture of 60,000 sides", partial(write_lines, wide, "a.png")
     for mode, sides in (("1", (13_000, 13_000)), ("LA", (13_000, 13_000)), ("1", (60_000, 1))):
         yield (
             f"{mode} picture of {sides}",
@@ -259,10 +262,7 @@ def damage(rng: random.Random) -> Iterator[tuple[str, Make]]:
             for _ in range(1 + number % 4):
                 changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
             content = bytes(changed) if number % 3 else data[: rng.randrange(len(data))]
-            yield (
-                f"damaged {kind} #{number}",
-                lambda path, name=name, content=content: (path / name).write_bytes(content),
-            )
+            yield f"damaged {kind} #{number}", partial(write_lines, content, name)
 
 
 def read(row: Row, kind: str) -> object:

@@ -95,9 +95,9 @@ def read_shard(path: Path) -> Iterator[tuple[str, bytes, int, Callable[[], bytes
                     elif not member.isdir():
                         yield member.name, b"", -1, bytes
                     shard.members.clear()  # type: ignore[attr-defined] # or all headers stay in memory
-                while rest := shard.fileobj.read(1 << 20):
-                    if rest.strip(b"\0"):
-                        raise tarfile.ReadError("more follows behind the end")
+                rest = shard.fileobj.read(1 << 24)  # and a checksum behind it
+                if rest.strip(b"\0") or len(rest) == 1 << 24:
+                    raise tarfile.ReadError("more follows behind the end")
     except Exception as error:  # as above
         raise ValueError(f"{path} is no readable tar file: at {last}, {quote_error(error)}.") from error
 
