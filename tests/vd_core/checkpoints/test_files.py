@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -236,6 +237,15 @@ def test_a_forgotten_target_replaces_no_file(own, tmp_path, capsys):
         assert words in capsys.readouterr().err and last.read_bytes() == b"kept"
     assert main(["convert", str(own), str(other), "--overwrite"]) == 0
     assert other.read_bytes() == own.read_bytes()
+
+
+def test_a_folder_of_vocabularies_that_is_not_there_is_refused(own, tmp_path):
+    """Even where the file has its own."""
+    nowhere, out = tmp_path / "nowhere", tmp_path / "out.safetensors"
+    for work in (partial(convert, own, out), partial(load, own)):
+        with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere with vocabularies: give"):
+            work(vocabularies=nowhere)
+    assert not out.exists()
 
 
 def test_a_file_is_converted_to_itself(own, model, tmp_path, monkeypatch):
