@@ -71,7 +71,7 @@ def read_record(path: Path) -> dict:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not isinstance(record.get("accepted", []), list):
         raise ValueError(
             f"{path} is damaged, so nobody knows what {path.parent} was made from: choose another folder."
         )

@@ -117,7 +117,7 @@ def merge_lora(path: Path, strength: float) -> object:
             parameter.data.normal_()
         whole = path.with_name("model.safetensors")
         save_model(whole, model)
-    return convert(whole, path.with_name("out.safetensors"), loras=[(path, strength)])
+    return convert(whole, path.with_name("out.safetensors"), loras=[(path, strength)], overwrite=True)
 
 
 def make_loras() -> Iterator[Claim]:

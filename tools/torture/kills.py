@@ -110,7 +110,7 @@ def convert_again(path: Path) -> None:
     """The embedded model in one precision after the other."""
     while True:
         for dtype in (torch.bfloat16, torch.float16):
-            convert([MODEL], path, dtype=dtype)
+            convert([MODEL], path, dtype=dtype, overwrite=True)
 
 
 def hash_files(folder: Path, pattern: str) -> dict[str, str]:
@@ -167,9 +167,9 @@ def kill_long_work(folder: Path, rng: random.Random, count: int, table: Table) -
     """Kills of conversions, queued jobs and bulk jobs."""
     (folder / "job").mkdir()
     for dtype in (torch.bfloat16, torch.float16):
-        convert([MODEL], folder / f"{dtype}.known", dtype=dtype)
-    models = set(hash_files(folder, "*.known").values())
-    shutil.copy(folder / "torch.float16.known", folder / "model.safetensors")
+        convert([MODEL], folder / f"{dtype}.known.safetensors", dtype=dtype)
+    models = set(hash_files(folder, "*.known.safetensors").values())
+    shutil.copy(folder / "torch.float16.known.safetensors", folder / "model.safetensors")
     run_forked(lambda: run_once(folder / "undisturbed") or Result("survived"))
     results = set(hash_files(folder / "undisturbed", "*.*").values())
     for number in range(count):

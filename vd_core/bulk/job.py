@@ -19,7 +19,7 @@ from ..datasets.rows import Row
 from ..files import write_whole
 from ..memory import is_out_of_memory
 from ..runs import find_differences, hash_files, hash_rows, lock_folder, read_record, write_left_out
-from .parts import CAPTIONS, locate_part, read_errors, write_captions, write_part
+from .parts import CAPTIONS, find_parts, locate_part, read_errors, write_captions, write_part
 from .reconstruct import Reconstruction, Reconstructor
 from .tasks import Runner, Settings
 
@@ -181,7 +181,7 @@ def find_changes(before: dict, record: dict, out: Path, inputs: str) -> str:
         before, {key: value for key, value in record.items() if key != "inputs_sha256"}
     )
     if len(hashes) > 1:
-        old, new = read_inputs(out), dict(map(read_input, inputs.splitlines()))
+        old, new = dict(read_inputs(out)), dict(map(read_input, inputs.splitlines()))
         words = {"gone": old.keys() - new.keys(), "new": new.keys() - old.keys()}
         words["changed"] = {name for name in old.keys() & new.keys() if old[name] != new[name]}
         for word, names in words.items():
@@ -195,29 +195,25 @@ def find_changes(before: dict, record: dict, out: Path, inputs: str) -> str:
 def read_input(line: str) -> tuple[str, str]:
     """Read a line of inputs.jsonl: id and fingerprint."""
     entry = json.loads(line)
-    return entry["id"], entry["sha256"]
+    return str(entry["id"]), str(entry["sha256"])
 
 
-def read_inputs(out: Path) -> dict[str, str]:
-    """Read the fingerprints of a folder's rows, by their ids, in order; empty where they are lost."""
+def read_inputs(out: Path) -> list[tuple[str, str]]:
+    """Read the ids and fingerprints of a folder's rows, in order; empty where they are lost."""
     try:
-        return dict(map(read_input, (out / "inputs.jsonl").read_text(encoding="utf-8").splitlines()))
+        return list(map(read_input, (out / "inputs.jsonl").read_text(encoding="utf-8").splitlines()))
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return []
 
 
 def delete_changed(job: Job, before: dict, inputs: str) -> None:
     """Delete the parts that changed settings, model, batch or rows would make otherwise."""
     alike = {key: before.get(key) for key in ("batch", "settings", "model_sha256")}
-    old = (
-        list(read_inputs(job.out).items())
-        if not find_differences(alike, {key: job.record[key] for key in alike})
-        else []
-    )
+    is_alike = not find_differences(alike, {key: job.record[key] for key in alike})
+    old = read_inputs(job.out) if is_alike else []
     new = list(map(read_input, inputs.splitlines()))
-    for path in job.out.glob("part-*"):
-        first = int(path.stem.removeprefix("part-")) * job.batch
-        part = slice(first, first + job.batch)
+    for number, path in find_parts(job.out):
+        part = slice(number * job.batch, (number + 1) * job.batch)
         if old[part] != new[part] or not new[part]:
             path.unlink()
 
@@ -255,11 +251,7 @@ def run(
     changed and for too little memory, OSError when a part cannot be written (on Ray, for all that ends a
     worker), RuntimeError when the workers cannot run.
     """
-    if not (0 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
-        raise ValueError(
-            f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got {workers} with "
-            f"{threads}, and {gpus}."
-        )
+    check_workers(workers, gpus, threads)
     check_installed(job.settings.task, workers)
     with lock_folder(job.out):
         if read_record(job.out / "job.json") != job.record:
@@ -290,6 +282,15 @@ def run_here(job: Job, missing: list[int], worker: Worker, progress: Callable[[i
     for number in missing:
         worker.make(number, job.part(number))
         progress(len(job.part(number)))
+
+
+def check_workers(workers: int, gpus: float, threads: int) -> None:
+    """Raise ValueError for numbers out of range."""
+    if not (0 <= workers <= 4096 and 1 <= threads <= 4096 and 0 <= gpus <= 64):
+        raise ValueError(
+            f"A job needs at least one worker with one thread, and 0 to 64 GPUs for each, got {workers} with "
+            f"{threads}, and {gpus}."
+        )
 
 
 def check_installed(task: str, workers: int) -> None:

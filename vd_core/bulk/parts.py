@@ -22,6 +22,12 @@ def locate_part(folder: Path, task: str, number: int) -> Path:
     return folder / f"part-{number:06d}{'.tar' if task in PICTURE_TASKS else '.parquet'}"
 
 
+def find_parts(folder: Path) -> list[tuple[int, Path]]:
+    """Find the parts of any task in a folder, with their numbers; other files of such names are not ours."""
+    found = ((re.fullmatch(r"part-([0-9]{6,})\.(tar|parquet)", path.name), path) for path in folder.iterdir())
+    return [(int(match[1]), path) for match, path in found if match]
+
+
 def write_part(path: Path, results: Sequence[dict], first: int) -> None:
     """Write the results of one batch as one whole file; its first row has the number `first` in the job."""
     with write_whole(path) as file:

@@ -5,6 +5,7 @@ them kept.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
@@ -37,8 +38,8 @@ class Reconstruction:
 
     image_tokens: .npy file [rows, n, d] with the tokens of pictures, as CLIP's vision tower gives them.
     texts:        .npy file [rows, n, d] with the tokens of captions; "" for none.
-    guesses:      folder with a picture per row to start from, in the order of their numbers or names; "" for
-                  none.
+    guesses:      folder with a picture per row to start from, in the order of their names, x9 before x10; ""
+                  for none.
     ratio:        0..1, the share of the texts.
     normalise:    divide each row's picture tokens by the norm of the first, as CLIP contexts are.
     count, best:  samples per row, and how many are kept: those whose own tokens are the most like the
@@ -152,13 +153,22 @@ def open_tokens(path: Path) -> np.ndarray:
 
 
 def list_guesses(folder: Path) -> list[Path]:
-    """List the pictures of a folder, by their numbers where all names are numbers, else by their names."""
+    """List the pictures of a folder by their names, numbers in them by their value; no hidden files, such as
+    the `._3.png` that a Mac puts beside 3.png.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in list_endings()]
-    if all(path.stem.isdecimal() for path in pictures):
-        return sorted(pictures, key=lambda path: int(path.stem))
-    return sorted(pictures)
+    pictures = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in list_endings() and path.is_file() and not path.name.startswith(".")
+    ]
+    return sorted(pictures, key=lambda path: (split_numbers(path.stem), path.name))
+
+
+def split_numbers(name: str) -> list[str | int]:
+    """Split a name into words and numbers, in turn, so that x9 comes before x10."""
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
 
 
 class Reconstructor:

@@ -27,6 +27,7 @@ def convert(
     layout: str = "vd_core",
     config: VDConfig | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
+    overwrite: bool = False,
 ) -> list[str]:
     """Write all parts of the given files as one file, checked as strictly as for loading; returns what was
     written.
@@ -37,17 +38,17 @@ def convert(
     vocabularies: folder with Optimus' vocabularies, put into a file of our own layout; if None, those found
                   as for loading, or none.
     loras:  (file, strength) of each LoRA to be added to the weights of the diffuser and the text encoder.
+    overwrite: replace a file that is there; one of the given files is replaced without it.
 
     Raises ValueError for LoRAs where there is nothing that they change, or with the layout
-    "stable_diffusion".
+    "stable_diffusion", and what `check_out` raises.
     """
     if loras and layout == STABLE_DIFFUSION.name:
         raise ValueError(
             f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it "
             "first."
         )
-    with explain(Path(out)):
-        check_target(Path(out))  # before the work, which would be for nothing
+    check_out(paths, Path(out), overwrite)  # before the work, which would be for nothing
     if layout == STABLE_DIFFUSION.name:
         write_safetensors(out, stable_diffusion_unet(paths, config), {"format": "pt"}, dtype)
         return ["diffuser"]
@@ -73,6 +74,21 @@ def convert(
         found = None
     write_safetensors(out, tensors | (to_tensors(found) if found else {}), make_metadata(config), dtype)
     return [*sources, *(["vocabularies"] if found else [])]
+
+
+def check_out(paths: Paths, out: Path, overwrite: bool) -> None:
+    """Raise OSError or ValueError for what must not be written: a user who forgets OUT names another file
+    last.
+    """
+    with explain(out):
+        check_target(out)
+    if out.suffix.lower() != ".safetensors":
+        raise ValueError(f"{out} does not end in .safetensors: give the name of the new file last.")
+    inputs = [paths] if isinstance(paths, str | Path) else paths
+    if out.exists() and not overwrite and out.resolve() not in [Path(path).resolve() for path in inputs]:
+        raise FileExistsError(
+            f"{out} is there already: give the name of the new file last, or --overwrite to replace this one."
+        )
 
 
 def stable_diffusion_unet(paths: Paths, config: VDConfig | None = None) -> dict[str, Tensor]:

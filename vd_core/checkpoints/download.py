@@ -49,8 +49,9 @@ def list_single_files(precision: str) -> list[tuple[str, str, str]]:
 
 
 def plan_pipeline(repository: str = REPOSITORY, endpoint: str | None = None) -> list[Remote]:
-    """List the files of a diffusers pipeline that `load("OWNER/NAME")` reads. Raises OSError with one
-    sentence.
+    """List the files of a diffusers pipeline that `load("OWNER/NAME")` reads.
+
+    Raises OSError with one sentence, ValueError for a repository that has none of them.
     """
     sizes = ask_sizes(repository, endpoint)
     folders = tuple(f"{component.folder}/" for component in COMPONENTS)
@@ -59,6 +60,11 @@ def plan_pipeline(repository: str = REPOSITORY, endpoint: str | None = None) -> 
         for file in sizes
         if file.startswith(folders) and file.endswith(ENDINGS) or file == "model_index.json"
     ]
+    if not any(file.startswith(folders) for file in wanted):
+        raise ValueError(
+            f"{repository} holds no pipeline of Versatile Diffusion, which has the folders "
+            f"{', '.join(folders)}: give another --repository."
+        )
     return [Remote(repository, file, sizes[file]) for file in leave_out_doubles(wanted)]
 
 
@@ -114,10 +120,11 @@ def download(
 
     A file that is there with the published bytes is not fetched again; one that was stopped goes on. report:
     told a line per file. Raises OSError with one sentence for a full disk, a network that fails, and a file
-    of another size.
+    of another size, be it fetched or there already.
     """
     files = list(files)
     target = Path(folder) if folder is not None else None
+    check_taken(files, target)
     check_room(files, target)
     return [fetch(file, target, endpoint, report) for file in files]
 
@@ -152,6 +159,16 @@ def is_here(file: Remote, folder: Path | None) -> bool:
     if folder is None:
         return isinstance(try_to_load_from_cache(file.repository, file.file), str)
     return (folder / file.name).is_file() and (folder / file.name).stat().st_size == file.bytes
+
+
+def check_taken(files: Sequence[Remote], folder: Path | None) -> None:
+    """Raise FileExistsError where a name is taken by what was not published: it may be the user's own."""
+    places = [] if folder is None else [folder / file.name for file in files if not is_here(file, folder)]
+    if taken := [str(place) for place in places if place.exists()]:
+        raise FileExistsError(
+            f"{', '.join(taken)} is there with other bytes than the published ones: move it away, or choose "
+            "another folder."
+        )
 
 
 def check_room(files: Sequence[Remote], folder: Path | None) -> None:

@@ -190,8 +190,9 @@ STRANGERS = (
     ),
     (r"ctx\.image\.(imencoder|imdecoder|qtransformer)\.", "a SeeCoder"),
     (r"control_model\.|input_hint_block\.|zero_convs\.", "a ControlNet"),
-    (r".*\.lora_(up|down|A|B)\.|lora_\w+\.", "a LoRA"),
 )
+# of a LoRA, by this project or another
+LORA = r".*\.lora_(up|down|A|B)\.|lora_\w+\."
 
 
 def detect(keys: Iterable[str], path: object, layouts: Sequence[Layout] = LAYOUTS) -> Layout:
@@ -211,4 +212,9 @@ def detect(keys: Iterable[str], path: object, layouts: Sequence[Layout] = LAYOUT
     for pattern, name in STRANGERS:
         if any(re.match(pattern, key) for key in keys):
             raise ValueError(f"{path} looks like {name}, which is no part of Versatile Diffusion; {some}.")
+    if any(re.match(LORA, key) for key in keys):
+        raise ValueError(
+            f"{path} looks like a LoRA, which changes a model and is none: give it to the node Load LoRA "
+            f"(VD), or with --lora and a model to `convert`; {some}."
+        )
     raise ValueError(f"{path} holds no part of Versatile Diffusion that is known here; {some}.")

@@ -271,7 +271,9 @@ def locate_vocabularies(
     checkpoints: Sequence[Checkpoint], config: VDConfig, folder: str | Path | None
 ) -> tuple[Vocabularies | None, list[Path]]:
     """Find the vocabularies in the first of our files that has them, else in `folder` or beside the files;
-    also returns these folders."""
+    also returns these folders. Raises FileNotFoundError where there is no such `folder`."""
+    if folder and not Path(folder).is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} with vocabularies: give the one that has them.")
     paths = [checkpoint.file.path for checkpoint in checkpoints]
     folders = [Path(folder)] if folder else []
     folders += [path if path.is_dir() else path.parent for path in paths]

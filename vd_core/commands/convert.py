@@ -18,6 +18,7 @@ def run(options: argparse.Namespace) -> None:
         vocabularies=options.vocabularies,
         layout=options.layout,
         loras=[split_strength(entry) for entry in options.lora],
+        overwrite=options.overwrite,
     )
     print(f"{options.out}: {', '.join(written)}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..bulk.job import Job, check_installed, open_job, run
+from ..bulk.job import Job, check_installed, check_workers, open_job, run
 from ..bulk.reconstruct import Reconstruction
 from ..bulk.tasks import Settings
 from ..placement import choose_device
@@ -31,6 +31,7 @@ def run_job(
 
     Raises what `open_job` and `run` raise.
     """
+    check_workers(options.workers, options.gpus, options.threads)
     check_installed(settings.task, options.workers)
     if not options.workers:
         choose_device(options.device)

@@ -103,7 +103,6 @@ def distill(
     """
     distributed.share(settings.batch)
     device = torch.device(settings.device)
-    out.mkdir(parents=True, exist_ok=True)
     source = Source(data, settings.size, settings.caption)
     pictures = prepare(source, model, out / "data", settings.flows, device)
     parts = {

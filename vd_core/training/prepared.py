@@ -19,7 +19,7 @@ from ..checkpoints.load import Paths, load
 from ..checkpoints.parts import list_flow_parts
 from ..datasets.find import find_rows
 from ..datasets.read import Reader
-from ..datasets.rows import Row
+from ..datasets.rows import Listing, Row
 from ..files import write_whole
 from ..flows import VersatileDiffusion
 from ..pictures import from_pil, read_picture
@@ -74,10 +74,11 @@ def prepare(
     """
     index = folder / "prepared.json"
     if distributed.is_first():
+        listing = find_pictures(source)  # before there is a folder, which a refusal would leave
         with lock_folder(folder):
-            rows = rows_to_train_on(source, folder)
+            list_left_out(listing, source, folder)
             made_from = {
-                "data": hashlib.sha256("".join(hash_rows(rows)).encode()).hexdigest()[:16],
+                "data": hashlib.sha256("".join(hash_rows(listing.rows)).encode()).hexdigest()[:16],
                 "model": hash_model(model),
                 "flows": sorted(map(list, flows)),
                 **{name: getattr(source, name) for name in ("size", "caption", "background")},
@@ -86,23 +87,26 @@ def prepare(
             if not is_recorded(record, made_from, accept_changes) or not index.exists():
                 for path in (record, index):  # the record first: it never tells of other files than its own
                     path.unlink(missing_ok=True)
-                encode(rows, source, model, folder, flows, device)
+                encode(listing.rows, source, model, folder, flows, device)
                 with write_whole(record) as file:
                     file.write(json.dumps(made_from, indent=1).encode())
     distributed.wait()
     return read_prepared(folder)
 
 
-def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
-    """List the pictures of a data set with their captions, and say what is left out.
-
-    What is left out is listed in left_out.jsonl. Raises ValueError for no pictures, and for pictures without
-    a caption when there is none for all.
-    """
-    listing = find_rows(source.path, source.recursive).keep("picture")
+def list_left_out(listing: Listing, source: Source, folder: Path) -> None:
+    """List what is left out in left_out.jsonl, and say so."""
     write_left_out(listing.left_out, folder)
     if listing.left_out:
         log.warning("%s: %s; %s lists them", source.path, listing.summarize(), folder / "left_out.jsonl")
+
+
+def find_pictures(source: Source) -> Listing:
+    """List the pictures of a data set with their captions, and what is left out.
+
+    Raises ValueError for no pictures, and for pictures without a caption when there is none for all.
+    """
+    listing = find_rows(source.path, source.recursive).keep("picture")
     if not listing.rows:
         raise ValueError(f"There are no pictures in {source.path}: {listing.summarize() or 'it is empty'}.")
     lacking = [row.id for row in listing.rows if row.text is None]
@@ -112,7 +116,8 @@ def rows_to_train_on(source: Source, folder: Path) -> list[Row]:
             f"{lacking[0]}: write one beside each as .txt, give --caption for all that have none, or move "
             "these pictures elsewhere."
         )
-    return [row if row.text is not None else row._replace(text=source.caption) for row in listing.rows]
+    rows = [row if row.text is not None else row._replace(text=source.caption) for row in listing.rows]
+    return Listing(rows, listing.left_out)
 
 
 def hash_model(model: Paths) -> str:

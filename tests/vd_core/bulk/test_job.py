@@ -51,7 +51,7 @@ def test_jobs_and_parts_that_are_damaged_are_named(folder, locally, tmp_path):
     locate_part(job.out, "variation", 0).write_bytes(b"no tar")
     with pytest.raises(ValueError, match="part-000000.tar is damaged: delete it"):
         jobs.run(job)
-    for text in ("{", "[]", "[" * 100_000):
+    for text in ("{", "[]", "[" * 100_000, '{"accepted": 5}'):
         (job.out / "job.json").write_text(text)
         with pytest.raises(ValueError, match="job.json is damaged"):
             open_job(folder, tmp_path / "out", QUICK, batch=5)
@@ -68,6 +68,12 @@ def test_packages_that_are_missing_are_named_before_any_work(
     assert (
         f'This job needs {package}, which is not installed: pip install ".[bulk]"' in capsys.readouterr().err
     )
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_that_cannot_be_are_refused_before_any_work(folder, tmp_path, capsys):
+    assert main(["bulk", "variation", str(folder), str(tmp_path / "out"), "--workers", "-1"]) == 1
+    assert "at least one worker with one thread" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -143,6 +149,30 @@ def test_rows_that_come_and_go_are_spelled_out(folder, locally, tmp_path):
         open_job(folder, out, QUICK, batch=1)
     job = open_job(folder, out, QUICK, batch=1, accept_changes=True)
     assert job.missing() == [0] and not locate_part(out, "variation", 4).exists()
+
+
+def test_files_that_are_no_parts_are_kept(folder, locally, tmp_path):
+    out = tmp_path / "out"
+    open_job(folder, out, QUICK, batch=1)
+    for name in ("part-abc.parquet", "part-000000 (copy).tar", "part-000000.tar"):
+        (out / name).write_bytes(b"")
+    open_job(folder, out, replace(QUICK, seed=4), batch=1, accept_changes=True)
+    assert sorted(path.name for path in out.glob("part-*")) == ["part-000000 (copy).tar", "part-abc.parquet"]
+
+
+def test_a_changed_row_of_an_id_that_two_have_is_made_again(folder, tmp_path):
+    """As older versions wrote them, the last of both unchanged."""
+    out = tmp_path / "out"
+    open_job(folder, out, QUICK, batch=1)
+    first, *others = (out / "inputs.jsonl").read_text().splitlines()
+    changed = json.dumps(json.loads(first) | {"sha256": "0"})
+    (out / "inputs.jsonl").write_text("\n".join([changed, *others, first]))
+    record = json.loads((out / "job.json").read_text())
+    (out / "job.json").write_text(json.dumps(record | {"inputs_sha256": "before"}))
+    for number in range(len(others) + 2):
+        locate_part(out, "variation", number).write_bytes(b"")
+    job = open_job(folder, out, QUICK, batch=1, accept_changes=True)
+    assert job.missing() == [0] and not locate_part(out, "variation", len(others) + 1).exists()
 
 
 def test_another_model_of_the_same_name_is_noticed(folder, tmp_path):

@@ -300,9 +300,11 @@ def test_stopped_while_pictures_are_unpacked_it_says_how_to_go_on(inputs, finish
 
 
 def test_guesses_are_ordered_by_number(tmp_path):
-    for name in ("10.png", "9.png", "notes.txt", "2.png"):
+    names = ["2.png", "9.png", "10.png", "10_b.png", "recon_1.jpg", "recon_2.png", "recon_10.png"]
+    for name in ("notes.txt", "._9.png", *reversed(names)):
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in list_guesses(tmp_path)] == ["2.png", "9.png", "10.png"]
+    (tmp_path / "3.png").mkdir()
+    assert [path.name for path in list_guesses(tmp_path)] == names
 
 
 def test_a_job_that_was_begun_keeps_the_type_that_auto_found(tmp_path, monkeypatch):

@@ -145,6 +145,19 @@ def test_a_file_of_another_size_is_refused(hub, tmp_path):
     assert not (tmp_path / "kl-f8.pth").exists()
 
 
+def test_a_file_of_the_same_name_is_kept(hub, tmp_path, capsys):
+    (tmp_path / "kl-f8.pth").write_bytes(b"my own")
+    assert main(["download", "--to", str(tmp_path), "--endpoint", hub.url]) == 1
+    assert "kl-f8.pth is there with other bytes than the published ones: move it" in capsys.readouterr().err
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"my own"]
+
+
+def test_a_repository_without_a_pipeline_is_refused(hub, capsys):
+    hub.files["a/b", "README.md"] = b"other things"
+    assert main(["download", "--repository", "a/b", "--endpoint", hub.url]) == 1
+    assert "a/b holds no pipeline of Versatile Diffusion" in capsys.readouterr().err
+
+
 def test_the_pipeline_is_listed_without_doubles(hub, capsys):
     files = [file.file for file in plan_pipeline(endpoint=hub.url)]
     assert files == ["model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"]

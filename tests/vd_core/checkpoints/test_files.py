@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -223,3 +225,34 @@ def test_a_target_that_cannot_be_is_told_before_anything_is_read(own, tmp_path, 
         convert(own, tmp_path)
     with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere to write"):
         convert(own, tmp_path / "nowhere" / "out.safetensors")
+
+
+def test_a_forgotten_target_replaces_no_file(own, tmp_path, capsys):
+    """The last of several files counts as the new one."""
+    other, picture = tmp_path / "lora.safetensors", tmp_path / "picture.png"
+    other.write_bytes(b"kept")
+    picture.write_bytes(b"kept")
+    for last, words in ((other, "is there already"), (picture, "does not end in .safetensors")):
+        assert main(["convert", str(own), str(last)]) == 1
+        assert words in capsys.readouterr().err and last.read_bytes() == b"kept"
+    assert main(["convert", str(own), str(other), "--overwrite"]) == 0
+    assert other.read_bytes() == own.read_bytes()
+
+
+def test_a_folder_of_vocabularies_that_is_not_there_is_refused(own, tmp_path):
+    """Even where the file has its own."""
+    nowhere, out = tmp_path / "nowhere", tmp_path / "out.safetensors"
+    for work in (partial(convert, own, out), partial(load, own)):
+        with pytest.raises(FileNotFoundError, match="There is no folder .*nowhere with vocabularies: give"):
+            work(vocabularies=nowhere)
+    assert not out.exists()
+
+
+def test_a_file_is_converted_to_itself(own, model, tmp_path, monkeypatch):
+    shutil.copy(own, tmp_path / "copy.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(["convert", "copy.safetensors", str(tmp_path / "copy.safetensors"), "--dtype", "float16"]) == 0
+    )
+    half = load_file("copy.safetensors")
+    assert half.keys() == load_file(own).keys() and torch.float32 not in {v.dtype for v in half.values()}

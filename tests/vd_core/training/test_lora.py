@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vd_core.__main__ import main
 from vd_core.checkpoints.convert import convert
 from vd_core.checkpoints.load import load
 from vd_core.checkpoints.lora import apply_lora, read_lora, save_lora
@@ -190,6 +191,14 @@ def test_files_that_are_no_lora_for_this_model(diffuser, tmp_path):
         match=r"lora_B.weight in .* changes a weight of shape \[9, 7\] where this model has \[128, 32\]",
     ):
         read_lora(tmp_path / "sizes.safetensors", diffuser)
+
+
+def test_a_lora_in_place_of_a_model_is_told_what_it_is_for(diffuser, tmp_path, capsys):
+    path = tmp_path / "lora.safetensors"
+    save_lora(path, changed(diffuser).changes(), diffuser.config, ["image"])
+    for arguments in (["inspect", str(path)], ["convert", str(path), str(tmp_path / "out.safetensors")]):
+        assert main(arguments) == 1
+        assert "looks like a LoRA, which changes a model and is none: give it to" in capsys.readouterr().err
 
 
 def test_converted_with_a_lora(models, diffuser, tmp_path):

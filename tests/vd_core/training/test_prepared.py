@@ -14,7 +14,7 @@ from rounding import assert_rounded
 from vd_core.datasets.find import find_rows
 from vd_core.pictures import from_pil, read_frames
 from vd_core.training import prepared
-from vd_core.training.prepared import Source, fit_picture, prepare, read_batches, rows_to_train_on
+from vd_core.training.prepared import Source, find_pictures, fit_picture, prepare, read_batches
 from vd_core.training.prior import PriorDrawing, draw_prior
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -40,10 +40,9 @@ def folder(tmp_path):
     return data
 
 
-def read(path, out, caption=None):
-    source = Source(path, 16, caption)
-    out.mkdir(exist_ok=True)
-    batches = list(read_batches(rows_to_train_on(source, out), source, 2, []))
+def read(path):
+    source = Source(path, 16)
+    batches = list(read_batches(find_pictures(source).rows, source, 2, []))
     return [
         (text, pixels[:, 0, 0].tolist())
         for pictures, texts in batches
@@ -51,9 +50,8 @@ def read(path, out, caption=None):
     ]
 
 
-def test_pictures_and_captions(folder, tmp_path):
-    assert read(folder, tmp_path / "out") == [(TEXTS[0], [1, 0, 0]), (TEXTS[1], [0, 0, 1])]
-    assert not (tmp_path / "out" / "left_out.jsonl").exists()
+def test_pictures_and_captions(folder):
+    assert read(folder) == [(TEXTS[0], [1, 0, 0]), (TEXTS[1], [0, 0, 1])]
 
 
 def test_pictures_are_cut_upright_and_on_white(tmp_path):
@@ -67,12 +65,12 @@ def test_pictures_are_cut_upright_and_on_white(tmp_path):
     half.paste(BLUE, (0, 0, 32, 16))
     half.save(tmp_path / "turned.png", exif=exif)
     source = Source(tmp_path, 16, "x")
-    ((pictures, _),) = read_batches(rows_to_train_on(source, tmp_path), source, 4, [])
+    ((pictures, _),) = read_batches(find_pictures(source).rows, source, 4, [])
     clear, turned, cut = pictures
     assert (clear == 1).all() and cut[2].max() < 0.1 and cut[0].min() > 0.9
     assert turned[0, 0, 0] == 1 and turned[2, -1, 0] == 1
     black = Source(tmp_path / "clear.png", 16, "x", background="black")
-    assert not next(read_batches(rows_to_train_on(black, tmp_path), black, 4, []))[0].any()
+    assert not next(read_batches(find_pictures(black).rows, black, 4, []))[0].any()
 
 
 def test_pictures_are_those_of_the_canvas(tmp_path):
@@ -82,7 +80,7 @@ def test_pictures_are_those_of_the_canvas(tmp_path):
     for file in files:
         (tmp_path / file.name).write_bytes(file.content)
     source = Source(tmp_path, 16, "x")
-    rows = rows_to_train_on(source, tmp_path)
+    rows = find_pictures(source).rows
     (pictures, _), *others = read_batches(rows, source, 100, [])
     assert not others and len(pictures) == len(files)
     for row, found in zip(rows, pictures, strict=True):
@@ -92,25 +90,31 @@ def test_pictures_are_those_of_the_canvas(tmp_path):
         assert torch.equal(from_pil([Image.fromarray(array)]), images[:1])
 
 
-def test_what_is_wrong_is_one_sentence(folder, tmp_path, caplog):
+def test_what_is_wrong_is_one_sentence_and_leaves_no_folder(folder, models, tmp_path, caplog):
     out = tmp_path / "out"
+
+    def fill(path, caption=None):
+        source = Source(path, 32, caption)
+        return prepare(source, models / "tiny.safetensors", out / "data", [("image", "text")], "cpu")
+
     with pytest.raises(FileNotFoundError, match="There is no file or folder .*nowhere"):
-        read(tmp_path / "nowhere", out)
+        fill(tmp_path / "nowhere")
     (folder / "c.png").write_bytes(b"no picture")
     (folder / "notes.pdf").write_bytes(b"")
     with pytest.raises(
         ValueError, match=r"1 of 3 pictures in .* have no caption, such as c.png: write one beside each"
     ):
-        read(folder, out)
+        fill(folder)
+    assert not out.exists()
     with caplog.at_level(logging.WARNING):
-        assert len(read(folder, out, "anything")) == 2
+        assert len(fill(folder, "anything").captions) == 2
     assert (
         "1 left out: 1 .pdf, which is not read" in caplog.text
         and "c.png cannot be read as a picture" in caplog.text
     )
-    assert [json.loads(line)["name"] for line in (out / "left_out.jsonl").read_text().splitlines()] == [
-        "notes.pdf"
-    ]
+    assert [
+        json.loads(line)["name"] for line in (out / "data" / "left_out.jsonl").read_text().splitlines()
+    ] == ["notes.pdf"]
 
 
 def test_unreadable_pictures_are_listed(folder, models, tmp_path, caplog):
