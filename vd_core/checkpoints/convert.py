@@ -41,13 +41,15 @@ def convert(
     overwrite: replace a file that is there; one of the given files is replaced without it.
 
     Raises ValueError for LoRAs where there is nothing that they change, or with the layout
-    "stable_diffusion", and what `check_out` raises.
+    "stable_diffusion", for vocabularies with another layout than our own, and what `check_out` raises.
     """
     if loras and layout == STABLE_DIFFUSION.name:
         raise ValueError(
             f"A LoRA cannot be added in the layout {layout}: convert to a file of our own layout with it "
             "first."
         )
+    if vocabularies and layout != "vd_core":
+        raise ValueError(f"Vocabularies go into files of our own layout only, not into one of {layout}.")
     check_out(paths, Path(out), overwrite)  # before the work, which would be for nothing
     if layout == STABLE_DIFFUSION.name:
         write_safetensors(out, stable_diffusion_unet(paths, config), {"format": "pt"}, dtype)
@@ -87,7 +89,8 @@ def check_out(paths: Paths, out: Path, overwrite: bool) -> None:
     inputs = [paths] if isinstance(paths, str | Path) else paths
     if out.exists() and not overwrite and out.resolve() not in [Path(path).resolve() for path in inputs]:
         raise FileExistsError(
-            f"{out} is there already: give the name of the new file last, or --overwrite to replace this one."
+            f"{out} is there already: give the name of the new file last, or --overwrite (in Python "
+            "overwrite=True) to replace this one."
         )
 
 

@@ -4,6 +4,7 @@ they were.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -164,9 +165,9 @@ def is_here(file: Remote, folder: Path | None) -> bool:
 def check_taken(files: Sequence[Remote], folder: Path | None) -> None:
     """Raise FileExistsError where a name is taken by what was not published: it may be the user's own."""
     places = [] if folder is None else [folder / file.name for file in files if not is_here(file, folder)]
-    if taken := [str(place) for place in places if place.exists()]:
+    if taken := [str(place) for place in places if os.path.lexists(place)]:
         raise FileExistsError(
-            f"{', '.join(taken)} is there with other bytes than the published ones: move it away, or choose "
+            f"There are other files than the published ones at {', '.join(taken)}: move them away, or choose "
             "another folder."
         )
 

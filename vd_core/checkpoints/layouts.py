@@ -214,7 +214,7 @@ def detect(keys: Iterable[str], path: object, layouts: Sequence[Layout] = LAYOUT
             raise ValueError(f"{path} looks like {name}, which is no part of Versatile Diffusion; {some}.")
     if any(re.match(LORA, key) for key in keys):
         raise ValueError(
-            f"{path} looks like a LoRA, which changes a model and is none: give it to the node Load LoRA "
-            f"(VD), or with --lora and a model to `convert`; {some}."
+            f"{path} looks like a LoRA, not a model: load it with the node Load LoRA (VD), or merge it with "
+            f"`convert MODEL OUT --lora FILE`; {some}."
         )
     raise ValueError(f"{path} holds no part of Versatile Diffusion that is known here; {some}.")

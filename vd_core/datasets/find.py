@@ -41,7 +41,7 @@ def find_rows(source: Path, recursive: bool = False) -> Listing:
         elif len(name.parts) > 1 and not recursive:
             passed_over.append(LeftOut("in a subfolder (--recursive takes them)", name.as_posix()))
         elif not path.is_file():
-            passed_over.append(LeftOut("link to a folder, or no file", name.as_posix()))
+            passed_over.append(LeftOut("link to a folder or to nothing, or no file", name.as_posix()))
         elif not path.resolve().is_relative_to(root):
             raise ValueError(f"{path} is a link that leads out of {source}: copy it in, or give its folder.")
         else:
@@ -119,7 +119,7 @@ def read_list(path: Path) -> Iterator[tuple[int, dict]]:
     text, ending = read_text(path), path.suffix.lower()
     if ending in (".csv", ".tsv"):
         head = text.partition("\n")[0]  # spreadsheets differ in what separates columns
-        separator = "\t" if ending == ".tsv" else max(",;\t", key=head.count)
+        separator = "\t" if ending == ".tsv" else max("\t,;", key=head.count)  # none: one column
         lines = StringIO(text, newline="")
         reader: csv.DictReader = csv.DictReader(lines, delimiter=separator, restkey="\0", strict=True)
         try:
@@ -127,7 +127,10 @@ def read_list(path: Path) -> Iterator[tuple[int, dict]]:
                 raise ValueError(f"The first line of {path} names none of the columns {', '.join(names)}.")
             for row in reader:
                 more = row.pop("\0", ())
-                yield reader.line_num - 1, {} if any(more) else row  # a comma lacks its quotes
+                yield (
+                    reader.line_num - 1,
+                    {} if any(cell.strip() for cell in more) else row,
+                )  # a comma lacks its quotes
         except csv.Error as error:
             raise ValueError(f"{path} is no table behind its line {reader.line_num}: {error}.") from error
         return

@@ -9,6 +9,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..pictures import list_endings
 from .rows import LARGEST, LONGEST, PICTURE_NAMES, TEXT_NAMES, LeftOut, Row, add_text, decode_text, find_first
 
 # webdataset's rule: folder and name up to the first dot are the key; names that start with a dot have none.
-KEY = re.compile(r"((?:.*/|)[^./]+)\.[^/]*", re.DOTALL)
+KEY = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)", re.DOTALL)
 TEXTS = (*TEXT_NAMES, "json")
 # of tarfile, by first bytes: trying them all, as it can, takes forever on zeros, which pass for .xz
 MODES = {b"\x1f\x8b\x08": "r:gz", b"BZh": "r:bz2", b"\xfd7z": "r:xz"}
@@ -61,7 +62,7 @@ class WholeTarInfo(tarfile.TarInfo):
     def frombuf(cls, buf, encoding, errors):
         header = super().frombuf(buf, encoding, errors)
         if header.type in b"xgXLK" and not 0 <= header.size <= LONGEST:  # of pax and GNU, to be read whole
-            raise tarfile.ReadError("no whole header follows")
+            raise tarfile.ReadError(f"a header claims {header.size:,} bytes of at most {LONGEST:,}")
         return header
 
     @classmethod
@@ -71,7 +72,7 @@ class WholeTarInfo(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # zeros
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError("no whole header follows") from error
+            raise tarfile.ReadError("no whole header follows, nor the end mark of a tar file") from error
 
 
 def read_shard(path: Path) -> Iterator[tuple[str, bytes, int, Callable[[], bytes]]]:
@@ -92,7 +93,7 @@ def read_shard(path: Path) -> Iterator[tuple[str, bytes, int, Callable[[], bytes
                     if is_plain and (content := shard.extractfile(member)):
                         text = content.read(4 * LONGEST + 1) if member.name.lower().endswith(TEXTS) else b""
                         yield member.name, text, member.size, content.read
-                    elif not member.isdir():
+                    elif not (member.isdir() or member.type in b"DV"):  # GNU's folders and labels
                         yield member.name, b"", -1, bytes
                     shard.members.clear()  # type: ignore[attr-defined] # or all headers stay in memory
                 rest = shard.fileobj.read(1 << 24)  # and a checksum behind it
@@ -104,29 +105,32 @@ def read_shard(path: Path) -> Iterator[tuple[str, bytes, int, Callable[[], bytes
 
 def list_shard(path: Path, name: str) -> Iterator[Row | LeftOut]:
     """Yield the samples of a shard, neighbours of one key, with their first pictures; `name` starts ids."""
-    files, keys = enumerate(read_shard(path)), Counter[str]()
-    for key, sample in groupby(files, lambda entry: (KEY.fullmatch(entry[1][0]) or ["", ""])[1]):
+    left_out, keys = list[LeftOut](), Counter[str]()
+
+    def list_members() -> Iterator[tuple[str, str, int, bytes, int]]:
+        for number, (file, text, size, _) in enumerate(read_shard(path)):
+            if size >= 0 and (match := KEY.fullmatch(file)):
+                yield match[1], match[2].lower(), number, text, size
+            else:
+                reason = "hidden or without an ending" if size >= 0 else "link, or no plain file"
+                left_out.append(LeftOut(reason, f"{name}#{file}"))
+
+    for key, sample in groupby(list_members(), itemgetter(0)):
         keys[key] += 1
         row = Row(f"{name}#{key}" + (f" ({keys[key]})" if keys[key] > 1 else ""))
         texts: dict = {}
-        is_sample = False
-        for number, (file, text, size, _) in sample:
-            ending = file[len(key) + 1 :].lower()
+        for _, ending, number, text, size in sample:
             kind = ending.rpartition(".")[2]
-            is_sample |= bool(key) and size >= 0
-            if not key or size < 0:
-                reason = "hidden or without an ending" if size >= 0 else "link, or file with holes"
-                yield LeftOut(reason, f"{name}#{file}")
-            elif kind in TEXTS:
+            if kind in TEXTS:
                 texts.setdefault(kind, text)
             elif f".{kind}" in list_endings() and not row.path and size <= LARGEST:
                 row = row._replace(path=str(path), at=number)
             elif f".{kind}" in list_endings():
                 reason = "further picture of a sample" if row.path else f"larger than {LARGEST >> 20} MB"
                 yield LeftOut(reason, f"{row.id}.{ending}")
-        if is_sample:
-            first = find_first(TEXTS, texts)
-            yield from add_text(row, texts.get(first, b""), json.loads if first == "json" else decode_text)
+        first = find_first(TEXTS, texts)
+        yield from add_text(row, texts.get(first, b""), json.loads if first == "json" else decode_text)
+    yield from left_out
 
 
 class Reader:

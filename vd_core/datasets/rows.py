@@ -65,12 +65,12 @@ def decode_text(content: bytes, name: str = "its text") -> str:
     """Decode UTF-8 with or without BOM, or UTF-16 with BOM. Raises ValueError naming the first other line."""
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        if text.count("\0") * 4 <= len(text):
+            return text
+        line = 1  # it is UTF-16 or UTF-32 without BOM
     except UnicodeDecodeError as error:
-        text = content[: error.start].replace(b"\0", b"").decode("latin-1") + "\0"
-    if "\0" in text:  # as in UTF-16 without BOM
-        line = text.partition("\0")[0].count("\n") + 1
-        raise ValueError(f"{name}, line {line}: this is no text in UTF-8; save the file as UTF-8.")
-    return text
+        line = content[: error.start].count(b"\n") + 1
+    raise ValueError(f"{name}, line {line}: this is no text in UTF-8; save the file as UTF-8.")
 
 
 def read_text(path: Path) -> str:
@@ -86,7 +86,7 @@ def find_text(entry: object) -> str | None:
         entry = entry.get(find_first(TEXT_NAMES, entry))
     entry = "" if entry is None else entry
     if not isinstance(entry, str) or len(entry) > LONGEST or "\0" in entry:
-        raise ValueError(f"it holds no text, or one of more than {LONGEST:,} letters")
+        raise ValueError(f"it holds no text, or one with a NUL or of more than {LONGEST:,} letters")
     entry.encode()  # raises UnicodeEncodeError, a ValueError, for half of a surrogate pair
     return entry.strip() or None
 

@@ -111,10 +111,11 @@ def find_pictures(source: Source) -> Listing:
         raise ValueError(f"There are no pictures in {source.path}: {listing.summarize() or 'it is empty'}.")
     lacking = [row.id for row in listing.rows if row.text is None]
     if lacking and source.caption is None:
+        left_out = f" ({listing.summarize()})" if listing.left_out else ""
         raise ValueError(
             f"{len(lacking)} of {len(listing.rows)} pictures in {source.path} have no caption, such as "
-            f"{lacking[0]}: write one beside each as .txt, give --caption for all that have none, or move "
-            "these pictures elsewhere."
+            f"{lacking[0]}{left_out}: write one beside each as .txt, give --caption for all that have none, "
+            "or move these pictures elsewhere."
         )
     rows = [row if row.text is not None else row._replace(text=source.caption) for row in listing.rows]
     return Listing(rows, listing.left_out)

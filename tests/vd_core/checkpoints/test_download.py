@@ -148,7 +148,7 @@ def test_a_file_of_another_size_is_refused(hub, tmp_path):
 def test_a_file_of_the_same_name_is_kept(hub, tmp_path, capsys):
     (tmp_path / "kl-f8.pth").write_bytes(b"my own")
     assert main(["download", "--to", str(tmp_path), "--endpoint", hub.url]) == 1
-    assert "kl-f8.pth is there with other bytes than the published ones: move it" in capsys.readouterr().err
+    assert "kl-f8.pth: move them away" in capsys.readouterr().err
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"my own"]
 
 

@@ -248,6 +248,11 @@ def test_a_folder_of_vocabularies_that_is_not_there_is_refused(own, tmp_path):
     assert not out.exists()
 
 
+def test_vocabularies_go_into_our_own_layout_only(own, tmp_path):
+    with pytest.raises(ValueError, match="layout only, not into one of official"):
+        convert(own, tmp_path / "a.safetensors", layout="official", vocabularies=tmp_path)
+
+
 def test_a_file_is_converted_to_itself(own, model, tmp_path, monkeypatch):
     shutil.copy(own, tmp_path / "copy.safetensors")
     monkeypatch.chdir(tmp_path)

@@ -224,10 +224,10 @@ def test_shards_follow_webdatasets_rule_of_names(tmp_path, name):
     assert [reader.read(row) for row in listing.rows] == [PNG, PNG, PNG, PNG, OTHER]
     kinds = [kind for kind, _ in listing.left_out]
     assert kinds == [
-        "hidden or without an ending",
         "text not readable",
         "further picture of a sample",
         "text not readable",
+        "hidden or without an ending",
         f"{name[name.rindex('.') :]} without a picture",
     ]
     assert find_rows(tmp_path / name).rows == find_rows(tmp_path).rows

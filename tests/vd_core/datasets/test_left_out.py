@@ -1,5 +1,6 @@
 """What data sets hold and is not used: it is counted and named by kind."""
 
+import io
 import os
 import tarfile
 
@@ -44,7 +45,7 @@ def test_links_in_shards_are_not_followed(tmp_path):
             member.type, member.linkname = kind, str(tmp_path / "secret.png")
             shard.addfile(member)
     listing = find_rows(tmp_path / "a.tar")
-    assert listing.rows == [] and [kind for kind, _ in listing.left_out] == 4 * ["link, or file with holes"]
+    assert listing.rows == [] and [kind for kind, _ in listing.left_out] == 4 * ["link, or no plain file"]
 
 
 def test_links_to_folders_and_to_nothing_are_named(tmp_path):
@@ -56,17 +57,22 @@ def test_links_to_folders_and_to_nothing_are_named(tmp_path):
     (tmp_path / "in" / "folder").symlink_to(tmp_path / "elsewhere")
     os.mkfifo(tmp_path / "in" / "pipe.png")
     assert pictured(tmp_path / "in") == ["a.png"]
-    assert kinds(tmp_path / "in", recursive=True) == 3 * ["link to a folder, or no file"]
+    assert kinds(tmp_path / "in", recursive=True) == 3 * ["link to a folder or to nothing, or no file"]
 
 
-def test_a_link_inside_a_sample_leaves_the_rest_together(tmp_path):
+@pytest.mark.parametrize("between", ["1.json", "latest", "._1.txt"])
+def test_what_is_left_out_tears_no_sample_apart(tmp_path, between):
+    """Links, and what a Mac puts beside each file."""
     with tarfile.open(tmp_path / "a.tar", "w") as shard:
-        for name, target in (("1.json", None), ("1.png", "x"), ("1.txt", None)):
+        for name, content in (("1.png", PNG), (between, b""), ("1.txt", b"cat")):
             member = tarfile.TarInfo(name)
-            if target:
-                member.type, member.linkname = tarfile.LNKTYPE, target
-            shard.addfile(member)
-    assert [row.id for row in find_rows(tmp_path).rows] == ["a.tar#1"]
+            member.size = len(content)
+            if name == between and not name.startswith("."):
+                member.type, member.linkname = tarfile.SYMTYPE, "x"
+            shard.addfile(member, io.BytesIO(content))
+    listing = find_rows(tmp_path)
+    assert [(row.id, row.text, row.at) for row in listing.rows] == [("a.tar#1", "cat", 0)]
+    assert [name for _, name in listing.left_out] == [f"a.tar#{between}"]
 
 
 def test_a_plain_shard_may_begin_with_a_name_like_that_of_a_compressed_one(tmp_path):
@@ -76,11 +82,14 @@ def test_a_plain_shard_may_begin_with_a_name_like_that_of_a_compressed_one(tmp_p
 
 def test_a_text_with_a_comma_and_no_quotes_is_not_cut(tmp_path):
     """Spare separators at the end of a line are no cells, and a column of numbers may lack a name."""
-    (tmp_path / "p.csv").write_text('text\na cat, sitting\nrocket\nowl,,\n"a dog, sitting"\n')
+    lines = ["id,text", "0,a cat, sitting", "1,rocket", "2,owl,, ", '3,"a dog, sitting"']
+    (tmp_path / "p.csv").write_text("\n".join(lines))
     assert texts(tmp_path) == {"p.csv#2": "rocket", "p.csv#3": "owl", "p.csv#4": "a dog, sitting"}
     assert find_rows(tmp_path).left_out == [("entry not readable", "p.csv#1")]
     (tmp_path / "p.csv").write_text(",text\n0,cat\n1,dog\n")
     assert list(texts(tmp_path).values()) == ["cat", "dog"]
+    (tmp_path / "p.csv").write_text('text\na cat, sitting\n"a dog; or, two"\n')
+    assert list(texts(tmp_path).values()) == ["a cat, sitting", "a dog; or, two"]
 
 
 def test_of_a_text_beside_a_picture_and_one_in_a_list_the_second_is_named(tmp_path):

@@ -98,7 +98,8 @@ def test_negative_sizes_end(tmp_path, size):
     member = header.create_pax_header(header.get_info(), "utf-8") + bytes(1024)
     write_shard(tmp_path / "a.tar", [("a.txt", b"text")])
     (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:1024] + member)
-    with pytest.raises(ValueError, match=f"at b.txt, it claims {size:,} bytes"):
+    # newer Pythons than 3.12.11 refuse it themselves
+    with pytest.raises(ValueError, match=f"at b.txt, it claims {size:,} bytes|at a.txt, no whole header"):
         find_rows(tmp_path)
 
 
@@ -108,35 +109,42 @@ def test_names_that_take_a_gigabyte_are_not_unpacked(tmp_path, kind):
     header.type, header.size = kind, 1 << 30
     with gzip.open(tmp_path / "a.tar.gz", "wb") as shard:
         shard.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
-    with pytest.raises(ValueError, match="at its start, no whole header follows"):
+    with pytest.raises(
+        ValueError, match="at its start, a header claims 1,073,741,824 bytes of at most 1,048,576"
+    ):
         find_rows(tmp_path)
 
 
-def test_texts_in_utf_16_without_a_mark_are_named(tmp_path):
-    (tmp_path / "p.txt").write_bytes("one\ntwo".encode("utf-16-le"))
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_texts_in_utf_16_without_a_mark_are_named(tmp_path, encoding):
+    (tmp_path / "p.txt").write_bytes("one\ntwo".encode(encoding))
     with pytest.raises(ValueError, match=r"p.txt, line 1: this is no text in UTF-8"):
         find_rows(tmp_path)
-    (tmp_path / "p.txt").write_text("one")
+
+
+def test_a_nul_spoils_its_line_alone(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"one\na\0b\nthree and more")
     (tmp_path / "q.jsonl").write_text('{"text": "a\\u0000b"}')
-    assert [kind for kind, _ in find_rows(tmp_path).left_out] == ["entry not readable"]
+    assert texts(tmp_path) == {"p.txt#0": "one", "p.txt#2": "three and more"}
+    assert [kind for kind, _ in find_rows(tmp_path).left_out] == 2 * ["entry not readable"]
 
 
 def test_a_table_that_lost_rows_is_refused(tmp_path):
     """One wrong bit of the footer can leave the row groups out."""
     write_table(tmp_path / "a.parquet", {"text": ["a", "b"]})
-    content = (tmp_path / "a.parquet").read_bytes()
-    damaged = [
-        content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
-        for place in range(len(content) - 200, len(content) - 8)
-        for bit in range(8)
-    ]
-    for changed in damaged[::7]:
-        (tmp_path / "a.parquet").write_bytes(changed)
-        try:
-            rows = find_rows(tmp_path).rows
-        except ValueError:
-            continue
-        assert len(rows) == 2 or find_rows(tmp_path).left_out
+    content, lost = (tmp_path / "a.parquet").read_bytes(), 0
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    for place in range(len(content) - footer, len(content) - 8):
+        for bit in range(8):
+            changed = content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+            (tmp_path / "a.parquet").write_bytes(changed)
+            try:
+                listing = find_rows(tmp_path)
+            except ValueError as error:
+                lost += "rows were written" in str(error)
+            else:
+                assert len(listing.rows) == 2 or listing.left_out
+    assert lost
 
 
 def test_names_that_no_file_can_have_are_missing_pictures(tmp_path):

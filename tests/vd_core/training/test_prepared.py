@@ -102,7 +102,8 @@ def test_what_is_wrong_is_one_sentence_and_leaves_no_folder(folder, models, tmp_
     (folder / "c.png").write_bytes(b"no picture")
     (folder / "notes.pdf").write_bytes(b"")
     with pytest.raises(
-        ValueError, match=r"1 of 3 pictures in .* have no caption, such as c.png: write one beside each"
+        ValueError,
+        match=r"1 of 3 pictures in .* have no caption, such as c.png \(.*1 .pdf, which is not read.*\): write",
     ):
         fill(folder)
     assert not out.exists()

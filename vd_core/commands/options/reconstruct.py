@@ -18,7 +18,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("tokens", type=Path, metavar="IMAGE_TOKENS.npy", help=tokens)
     texts = "those of captions: [rows, 77, 768], embedded model [rows, 32, 160]"
     add("--texts", type=Path, metavar="TOKENS.npy", help=texts)
-    add("--guesses", type=Path, metavar="DIR", help="a picture per row to start from, by name, x9 before x10")
+    add(
+        "--guesses", type=Path, metavar="DIR", help="a picture per row to start from, in order: x9 before x10"
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the job; pictures/ROW-I.png")
     add("--ratio", type=float, default=0.5, help="share of the texts; default: %(default)s")
     strength = "share of the steps that run from a guess; default: %(default)s"
