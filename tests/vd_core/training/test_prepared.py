@@ -103,7 +103,7 @@ def test_what_is_wrong_is_one_sentence_and_leaves_no_folder(folder, models, tmp_
     (folder / "notes.pdf").write_bytes(b"")
     with pytest.raises(
         ValueError,
-        match=r"1 of 3 pictures in .* have no caption, such as c.png \(.*1 .pdf, which is not read.*\): write",
+        match=r"1 of 3 pictures in .* have no caption, such as c.png \(.*1 .pdf, which is not read.*\): ",
     ):
         fill(folder)
     assert not out.exists()
