@@ -39,7 +39,7 @@ from vd_core.bulk.tasks import Settings
 from vd_core.datasets.read import Reader
 from vd_core.datasets.rows import Row
 from vd_core.embedded import FOLDER
-from vd_core.pictures import to_pil
+from vd_core.pictures import read_picture, to_pil
 from vd_core.training.dataset import CaptionedPictures
 
 BATCH = 4
@@ -184,8 +184,10 @@ def measure_flatness(rows: int, batch: int = 100) -> None:
         for number in job.missing():
             start = time.process_time()  # on a busy machine it varies less
             part = [Row(*row) for row in json.loads(json.dumps(job.part(number)))]
+            pictures = [read_picture(reader.read(row), row.id) for row in part]
             results = [
-                {"id": row.id, "error": "", "embedding": list(reader.read_picture(row).size)} for row in part
+                {"id": row.id, "error": "", "embedding": list(picture.size)}
+                for row, picture in zip(part, pictures, strict=True)
             ]
             write_part(locate_part(job.out, "embed", number), results, number * batch)
             kind = Path(part[0].id.partition("#")[0]).suffix
