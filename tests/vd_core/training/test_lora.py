@@ -198,7 +198,7 @@ def test_a_lora_in_place_of_a_model_is_told_what_it_is_for(diffuser, tmp_path, c
     save_lora(path, changed(diffuser).changes(), diffuser.config, ["image"])
     for arguments in (["inspect", str(path)], ["convert", str(path), str(tmp_path / "out.safetensors")]):
         assert main(arguments) == 1
-        assert "looks like a LoRA, which changes a model and is none: give it to" in capsys.readouterr().err
+        assert "looks like a LoRA, not a model: load it with the node Load LoRA" in capsys.readouterr().err
 
 
 def test_converted_with_a_lora(models, diffuser, tmp_path):
