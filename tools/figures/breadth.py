@@ -24,11 +24,11 @@ from vd_core.ranking import similarity
 from vd_core.sampling.options import Sampling
 from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.emoji import NAMES, fetch, fetch_slugs, make_iconify_renderer, place_on_white
-from vd_core.training.evaluate import SAMPLING, read, write
+from vd_core.training.evaluate import SAMPLING, compare_names, find_doubt, read, write
 from vd_core.training.judge import Judge, train_judge
 
 from .few_steps import draw
-from .picture_quality import measure_seed_difference
+from .picture_quality import measure_seed_difference, summarize
 
 PACKAGES = {"Twemoji": "@iconify-json/twemoji@1.2.5", "OpenMoji": "@iconify-json/openmoji@1.2.29"}
 SEEDS = 4
@@ -55,14 +55,7 @@ def caption(model: VersatileDiffusion, pictures: Tensor) -> tuple[list[str], Ten
     """Say what pictures show, and which captions are in doubt, bool [N] (see `ClipConfig`)."""
     context = model.encode_image(pictures, null="black")  # the official choice for text output
     said = read(model, write(model, [context], len(pictures)))
-    cosine = similarity(context.tokens[:, 0], model.clip.embed_text(said)).diagonal()
-    return said, cosine < model.config.clip.doubt_below
-
-
-def check_names(said: Sequence[str], numbers: Tensor, names: Sequence[str]) -> Tensor:
-    """Tell which captions name the right thing, bool [N]."""
-    pairs = zip(said, numbers.tolist(), strict=True)
-    return torch.tensor([text.partition(",")[0] == names[number] for text, number in pairs])
+    return said, find_doubt(model, context, said)
 
 
 @torch.inference_mode()
@@ -70,7 +63,7 @@ def measure_outside(model: VersatileDiffusion, judge: Judge, data: CaptionedPict
     """Write a line for each set of drawings, names in captions, nearest to CLIP and kept by variations; and
     one on doubt: the shares of captions that it marks, of the held-out pictures and all of these."""
     said, doubt = caption(model, data.pixels[data.held_out])
-    right = check_names(said, data.name[data.held_out], data.names)
+    right = compare_names(said, [data.captions[i] for i in data.held_out])
     marks = {"right": [doubt[right]], "wrong": [doubt[~right]], "unknown things": []}
     slugs, texts = fetch_slugs(), model.clip.embed_text(data.names)
     for word, package in PACKAGES.items():
@@ -78,14 +71,14 @@ def measure_outside(model: VersatileDiffusion, judge: Judge, data: CaptionedPict
         render = make_iconify_renderer(files, slugs)
         numbers, pictures = render_known(render, data.names)
         said, doubt = caption(model, pictures)
-        right = check_names(said, numbers, data.names)
+        right = compare_names(said, [data.names[number] for number in numbers])
         context = model.encode_image(pictures)
         nearest = similarity(context.tokens[:, 0], texts).argmax(dim=1) == numbers
         drawn = [draw(model, context, seed, SAMPLING) for seed in range(SEEDS)]
-        kept = torch.tensor([float((judge.read(d)[0] == numbers).float().mean()) for d in drawn])
+        kept = summarize([float((judge.read(d)[0] == numbers).float().mean()) for d in drawn])
         yield (
             f"{word}, {len(numbers)} pictures: captions name {right.float().mean():.3f}, nearest name "
-            f"{nearest.float().mean():.3f}, variations keep {kept.mean():.3f} ± {kept.std():.3f}"
+            f"{nearest.float().mean():.3f}, variations keep {kept}"
         )
         unknown = render_unknown(render, json.loads(files["chars.json"]), data.names)
         doubts = (doubt[right], doubt[~right], caption(model, unknown)[1])

@@ -26,7 +26,7 @@ from vd_core.training.dataset import CaptionedPictures
 from vd_core.training.evaluate import judge_pictures, take_rows
 from vd_core.training.judge import Judge, train_judge
 
-from .picture_quality import compute_features, frechet_distance, measure_seed_difference
+from .picture_quality import compute_features, frechet_distance, measure_seed_difference, summarize
 
 ROWS = (
     *("dpmpp_2m:20:2", "dpmpp_2m:4:2", "dpmpp_2m:4:1", f"dpmpp_2m:4:1:{FEW_STEPS}"),
@@ -75,10 +75,7 @@ def measure(row: str, judge: Judge, data: CaptionedPictures, own: Tensor, seeds:
         pictures = [draw(model, context, seed, sampling) for seed in range(seeds)]
         seconds = time.process_time() - start
         scores = [judge_pictures(judge, drawn, data, own) for drawn in pictures]
-        shares = []
-        for key in ("name", "style"):
-            values = torch.tensor([score[key] for score in scores])
-            shares.append(f"{key} {values.mean():.3f} ± {values.std(correction=min(1, seeds - 1)):.3f}")
+        shares = [f"{key} {summarize([score[key] for score in scores])}" for key in ("name", "style")]
         distances = torch.tensor(
             [frechet_distance(compute_features(judge, drawn), real) for drawn in pictures]
         )

@@ -1,4 +1,5 @@
-"""Measures of drawn pictures: sharpness, distance from real ones as a whole, hues, variety.
+"""Measures of drawn pictures: sharpness, distance from real ones as a whole, hues, variety; and how they are
+written.
 
 Pictures are [N, 3, H, W] in 0..1.
 """
@@ -78,3 +79,9 @@ def measure_seed_difference(images: Tensor) -> float:
     """Return the mean pixel difference of pairs of pictures [seeds, N, 3, H, W] of the same N prompts."""
     pairs = torch.combinations(torch.arange(len(images)))
     return float((images[pairs[:, 0]] - images[pairs[:, 1]]).abs().mean())
+
+
+def summarize(values: list[float]) -> str:
+    """Write the mean and the standard deviation of one value per seed."""
+    numbers = torch.tensor(values)
+    return f"{numbers.mean():.3f} ± {numbers.std(correction=min(1, len(values) - 1)):.3f}"

@@ -22,13 +22,14 @@ from vd_core.training.image_vae import measure_psnr
 from vd_core.training.judge import Judge, train_judge
 
 from .few_steps import draw
-from .picture_quality import PLAIN, compute_features, frechet_distance, measure_hue_error, measure_sharpness
-
-
-def summarize(values: list[float]) -> str:
-    """Write the mean and the standard deviation of one value per seed."""
-    numbers = torch.tensor(values)
-    return f"{numbers.mean():.3f} ± {numbers.std(correction=min(1, len(values) - 1)):.3f}"
+from .picture_quality import (
+    PLAIN,
+    compute_features,
+    frechet_distance,
+    measure_hue_error,
+    measure_sharpness,
+    summarize,
+)
 
 
 @torch.inference_mode()

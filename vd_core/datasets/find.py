@@ -127,10 +127,8 @@ def read_list(path: Path) -> Iterator[tuple[int, dict]]:
                 raise ValueError(f"The first line of {path} names none of the columns {', '.join(names)}.")
             for row in reader:
                 more = row.pop("\0", ())
-                yield (
-                    reader.line_num - 1,
-                    {} if any(cell.strip() for cell in more) else row,
-                )  # a comma lacks its quotes
+                is_cut = any(cell.strip() for cell in more)  # a comma lacks its quotes
+                yield reader.line_num - 1, {} if is_cut else row
         except csv.Error as error:
             raise ValueError(f"{path} is no table behind its line {reader.line_num}: {error}.") from error
         return

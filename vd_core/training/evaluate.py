@@ -192,12 +192,20 @@ def measure_doubt(
 ) -> dict[str, float]:
     """How often sentences about pictures that name the right thing, and those that do not, are in doubt (see
     `ClipConfig`)."""
-    cosine = similarity(seen.tokens[:, 0], model.clip.embed_text(sentences)).diagonal()
-    doubt = cosine < model.config.clip.doubt_below
-    right = torch.tensor(
-        [a.partition(",")[0] == b.partition(",")[0] for a, b in zip(sentences, captions, strict=True)]
-    )
+    doubt, right = find_doubt(model, seen, sentences), compare_names(sentences, captions)
     return {"right": compute_share(doubt[right]), "wrong": compute_share(doubt[~right])}
+
+
+def find_doubt(model: VersatileDiffusion, seen: Context, sentences: list[str]) -> Tensor:
+    """Tell which sentences about pictures are in doubt, bool [N] (see `ClipConfig`)."""
+    cosine = similarity(seen.tokens[:, 0], model.clip.embed_text(sentences)).diagonal()
+    return cosine < model.config.clip.doubt_below
+
+
+def compare_names(sentences: Iterable[str], captions: Iterable[str]) -> Tensor:
+    """Tell which sentences name the thing of their captions, bool [N]; styles stand behind the comma."""
+    pairs = zip(sentences, captions, strict=True)
+    return torch.tensor([a.partition(",")[0] == b.partition(",")[0] for a, b in pairs])
 
 
 def measure_blend_path(
